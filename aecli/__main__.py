@@ -1,0 +1,5 @@
+"""Run the command line: python -m aecli."""
+
+from aecli.cli import main
+
+main()

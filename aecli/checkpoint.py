@@ -1,0 +1,197 @@
+"""The checkpoint: one safetensors file that holds the weights, the scaler, and all that using them takes.
+
+Its metadata has one key, `aecli`: sorted JSON, because several keys would be written in random order.
+The header is read with the standard library alone.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aecli import architecture, files
+from aecli.config import History, ModelConfig, Results, Schema, TrainConfig
+from aecli.errors import CheckpointError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from aecli.scaler import Scaler
+
+FORMAT = 1
+MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+DTYPE_BYTES = {"F32": 4, "F64": 8}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint says of itself. `data` is the built-in set that it was trained on, None for any other data."""
+
+    model: ModelConfig
+    train: TrainConfig
+    schema: Schema
+    scaler: str
+    data: str | None
+    results: Results
+    history: History
+    versions: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the metadata as plain JSON values."""
+        return {"format": FORMAT} | {
+            field.name: value.to_json() if hasattr(value := getattr(self, field.name), "to_json") else value
+            for field in dataclasses.fields(self)
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> "Checkpoint":
+        """Read what `to_json` gave.
+
+        Raises ValueError or UsageError for anything else.
+        """
+        if not isinstance(value, dict) or set(value) != {"format", *(f.name for f in dataclasses.fields(cls))}:
+            raise ValueError("its fields are not those of an aecli checkpoint")
+        scaler, data, versions = value["scaler"], value["data"], value["versions"]
+        if not isinstance(scaler, str) or not isinstance(data, str | None) or not isinstance(versions, dict):
+            raise ValueError("scaler, data or versions is of the wrong type")
+        checkpoint = cls(
+            model=ModelConfig.from_json(value["model"]),
+            train=TrainConfig.from_json(value["train"]),
+            schema=Schema.from_json(value["schema"]),
+            scaler=scaler,
+            data=data,
+            results=Results.from_json(value["results"]),
+            history=History.from_json(value["history"]),
+            versions={str(name): str(version) for name, version in versions.items()},
+        )
+        if checkpoint.schema.inputs != checkpoint.model.inputs:
+            raise ValueError(f"its schema has {checkpoint.schema.inputs} inputs, its model {checkpoint.model.inputs}")
+        return checkpoint
+
+
+def save(path: Path, checkpoint: Checkpoint, tensors: "Mapping[str, np.ndarray[Any, Any]]", scaler: "Scaler") -> None:
+    """Write the checkpoint: atomically, so that a reader finds the old file or the new one, whole.
+
+    `tensors` is the model's state dict as float32 arrays. Equal contents give equal bytes.
+    """
+    with files.replacing(path) as stream:
+        stream.write(dumps(checkpoint, tensors, scaler))
+
+
+def dumps(checkpoint: Checkpoint, tensors: "Mapping[str, np.ndarray[Any, Any]]", scaler: "Scaler") -> bytes:
+    """Give the checkpoint's bytes."""
+    import safetensors.numpy
+
+    metadata = {"aecli": json.dumps(checkpoint.to_json(), sort_keys=True, ensure_ascii=False, allow_nan=False)}
+    everything = {**tensors, "scaler.shift": scaler.shift, "scaler.scale": scaler.scale}
+    data: bytes = safetensors.numpy.save(everything, metadata)
+    return data
+
+
+def read(path: Path) -> Checkpoint:
+    """Read what the checkpoint says of itself, from its header alone; the tensors' names and shapes are checked.
+
+    Raises CheckpointError where the file is missing, no checkpoint, damaged, or of a newer format.
+    """
+    header = _header(path)
+    try:
+        metadata = json.loads(header.pop("__metadata__", {})["aecli"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: a safetensors file, but no aecli checkpoint: its metadata has no readable key 'aecli'"
+        ) from error
+    found = metadata.get("format") if isinstance(metadata, dict) else None
+    if isinstance(found, int) and found > FORMAT:
+        raise CheckpointError(
+            f"{path}: written in checkpoint format {found}, and this aecli reads up to format {FORMAT}",
+            hint="upgrade aecli: pip install --upgrade aecli",
+        )
+    try:
+        checkpoint = Checkpoint.from_json(metadata)
+    except (ValueError, UsageError) as error:
+        raise CheckpointError(f"{path}: a damaged checkpoint: {error}") from error
+    _check_tensors(path, header, checkpoint)
+    return checkpoint
+
+
+def load(path: Path) -> "tuple[Checkpoint, dict[str, np.ndarray[Any, Any]], Scaler]":
+    """Read a checkpoint whole: what it says of itself, the model's state dict as float32 arrays, and its scaler.
+
+    Raises CheckpointError as `read` does, and where a weight is not a finite number.
+    """
+    import numpy as np
+    import safetensors.numpy
+
+    from aecli.scaler import Scaler
+
+    checkpoint = read(path)
+    tensors = safetensors.numpy.load_file(path)
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise CheckpointError(f"{path}: a damaged checkpoint: {name} holds NaN or infinity")
+    scaler = Scaler(checkpoint.scaler, tensors.pop("scaler.shift"), tensors.pop("scaler.scale"))
+    return checkpoint, tensors, scaler
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Tell whether the file is a safetensors file with aecli's metadata, of whatever format version."""
+    try:
+        return "aecli" in _header(path).get("__metadata__", {})
+    except CheckpointError:
+        return False
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """Read a safetensors header: its length as 8 bytes, little-endian, then JSON."""
+    try:
+        with path.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if not 2 <= length <= min(MAX_HEADER_BYTES, path.stat().st_size - 8):
+                raise CheckpointError(f"{path}: not a safetensors file", hint="aecli train writes one")
+            header = json.loads(stream.read(length))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file", hint="aecli train writes one") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not a safetensors file", hint="aecli train writes one") from error
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path}: not a safetensors file, its header is no JSON object")
+    return header
+
+
+def _check_tensors(path: Path, header: Mapping[str, Any], checkpoint: Checkpoint) -> None:
+    """Check every tensor's name, type, shape and place in the file before anything is allocated."""
+    inputs = checkpoint.model.inputs
+    expected: dict[str, tuple[str, tuple[tuple[int, ...], ...]]] = {
+        name: ("F32", (shape,)) for name, shape in architecture.tensor_shapes(checkpoint.model).items()
+    }
+    expected |= {name: ("F64", ((inputs,), (1,))) for name in ("scaler.shift", "scaler.scale")}
+    for name in sorted(header.keys() ^ expected.keys()):
+        what = "is missing" if name in expected else "is not part of the model that it describes"
+        raise CheckpointError(f"{path}: a damaged checkpoint: tensor {name} {what}")
+    end = 0
+    for name, (dtype, shapes) in expected.items():
+        entry = header[name] if isinstance(header[name], dict) else {}
+        shape = tuple(entry["shape"]) if isinstance(entry.get("shape"), list) else None
+        if entry.get("dtype") != dtype or shape not in shapes:
+            raise CheckpointError(
+                f"{path}: a damaged checkpoint: tensor {name} is {entry.get('dtype')} {shape}, "
+                f"and {dtype} {shapes[0]} was expected"
+            )
+        offsets = entry.get("data_offsets")
+        if not isinstance(offsets, list) or len(offsets) != 2 or not all(type(offset) is int for offset in offsets):
+            raise CheckpointError(f"{path}: a damaged checkpoint: tensor {name} has no place in the file")
+        end = max(end, offsets[1])
+    data_start = 8 + _header_length(path)
+    if path.stat().st_size != data_start + end:
+        raise CheckpointError(
+            f"{path}: a damaged checkpoint: {data_start + end:,} bytes expected, {path.stat().st_size:,} found"
+        )
+
+
+def _header_length(path: Path) -> int:
+    with path.open("rb") as stream:
+        return int.from_bytes(stream.read(8), "little")

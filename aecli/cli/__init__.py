@@ -1,0 +1,64 @@
+"""The command line: parse, call the core, report. It alone prints, exits and reads the environment."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from aecli import __version__
+from aecli.cli import console
+from aecli.cli.embed import embed
+from aecli.cli.info import info
+from aecli.cli.plot import plot
+from aecli.cli.reconstruct import reconstruct
+from aecli.cli.train import train
+
+
+class Program(TyperGroup):
+    """The command group, around which errors become words and exit codes."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        with console.errors_reported():
+            sys.exit(super().main(*args, **{**kwargs, "standalone_mode": False}))
+
+    def invoke(self, ctx: Any) -> Any:
+        with console.errors_reported():  # inside Typer, which would swallow a closed pipe and Ctrl-C
+            return super().invoke(ctx)
+
+
+app = typer.Typer(
+    cls=Program,
+    name="aecli",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    pretty_exceptions_show_locals=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (train, reconstruct, embed, plot, info):
+    app.command()(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"aecli {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    _version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Train autoencoders and put them to work from the shell.
+
+    $ aecli train && aecli embed digits.safetensors > codes.csv
+    """
+
+
+def main() -> None:
+    """Run the program."""
+    app(prog_name="aecli")

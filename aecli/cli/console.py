@@ -1,0 +1,80 @@
+"""What the user sees besides results: all of it on stderr, from one console."""
+
+import contextlib
+import functools
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from types import FrameType
+from typing import NoReturn
+
+from rich.console import Console
+from rich.text import Text
+from typer.exceptions import TyperException
+
+from aecli.errors import AecliError
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")  # all but tab and newline
+
+
+@functools.cache
+def stderr() -> Console:
+    """Give the one console."""
+    return Console(stderr=True, highlight=False)
+
+
+def printable(text: str) -> str:
+    """Show control characters by their codes, so that text from a file cannot drive the terminal."""
+    return CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+def say(message: str, *, style: str = "", quiet: bool = False) -> None:
+    """Print one line, unless quiet. A line is wrapped by the terminal alone, and never read as markup."""
+    if not quiet:
+        stderr().print(Text(printable(message), style=style), soft_wrap=True)
+
+
+def report(message: str, hint: str | None) -> None:
+    """Print an error and the way out of it."""
+    stderr().print(Text.assemble(("error: ", "bold red"), printable(message)), soft_wrap=True)
+    if hint:
+        stderr().print(Text.assemble(("hint: ", "bold"), printable(hint)), soft_wrap=True)
+
+
+@contextlib.contextmanager
+def errors_reported() -> Iterator[None]:
+    """Turn an error that was raised on purpose into words on stderr and an exit code. All others propagate."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+        sys.stdout.flush()
+    except AecliError as error:
+        report(error.message, error.hint)
+        sys.exit(error.exit_code)
+    except TyperException as error:
+        _report_usage(error)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        _die_of_sigpipe()
+
+
+def _report_usage(error: TyperException) -> NoReturn:
+    """Report what Typer found wrong with the words of the command line."""
+    context = getattr(error, "ctx", None)
+    message = error.format_message().rstrip(".") if hasattr(error, "format_message") else str(error)
+    hint = f"{context.command_path} --help shows what it takes" if context else None
+    report(message[:1].lower() + message[1:], hint)
+    sys.exit(getattr(error, "exit_code", 2))
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + signal.SIGTERM)  # by way of the finally clauses that remove what is half-written
+
+
+def _die_of_sigpipe() -> None:
+    """End as `cat` does when nobody reads on: silently, by the signal."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGPIPE)

@@ -1,0 +1,185 @@
+"""The options that commands share, each defined once. Nothing heavy is imported here: --help and TAB load it."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from aecli.config import RECIPES
+
+MODEL, SHAPE, TRAINING, TABLE, RUN = "Model", "Shape", "Training", "Tables", "Running"
+MODERN = RECIPES["modern"]
+
+
+def parse_dims(text: str) -> tuple[int, ...]:
+    """Read "256,128" as (256, 128); an empty text is no hidden layer at all."""
+    if isinstance(text, tuple):
+        return text
+    try:
+        dims = tuple(int(width) for width in text.split(",")) if text.strip() else ()
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no list of widths such as 256,128") from None
+    if any(width < 1 for width in dims):
+        raise typer.BadParameter(f"{text!r} holds a width below 1")
+    return dims
+
+
+def parse_device(text: str) -> str:
+    """Check a device's name; whether there is such a device is known later."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
+        raise typer.BadParameter(f"{text!r} is none of auto, cpu, cuda, cuda:N, mps")
+    return text
+
+
+def _widths(dims: tuple[int, ...]) -> str:
+    return ",".join(map(str, dims))
+
+
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint that train wrote.", show_default=False)]
+Data = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[DATA]",
+        help="A built-in set (digits, mnist, ...; name:train or name:test), a file, or - for standard input.",
+        show_default=False,
+    ),
+]
+
+Output = Annotated[str | None, typer.Option("--output", "-o", help="Where to write. - is stdout.", show_default=False)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.", rich_help_panel=RUN)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.", rich_help_panel=RUN)]
+Device = Annotated[
+    Any,
+    typer.Option(
+        parser=parse_device,
+        metavar="DEVICE",
+        envvar="AECLI_DEVICE",
+        help="auto, cpu, cuda, cuda:N or mps.",
+        rich_help_panel=RUN,
+    ),
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace a file that is no checkpoint.", rich_help_panel=RUN)
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="AECLI_DATA_DIR",
+        help="Where built-in sets lie, or are downloaded to.",
+        show_default="the user's cache folder",
+        rich_help_panel=RUN,
+    ),
+]
+
+RecipeName = Annotated[
+    Literal["modern", "classic", "classic-2d"],
+    typer.Option(help="The defaults for all that no other option says.", rich_help_panel=MODEL),
+]
+HiddenDims = Annotated[
+    Any,
+    typer.Option(
+        parser=parse_dims,
+        metavar="WIDTHS",
+        help="The encoder's widths before the bottleneck, such as 512,64; the decoder mirrors them.",
+        show_default=_widths(MODERN.hidden_dims),
+        rich_help_panel=MODEL,
+    ),
+]
+LatentDim = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="The bottleneck's width: how many values a row is compressed to.",
+        show_default="a twelfth of the inputs, 2 to 64",
+        rich_help_panel=MODEL,
+    ),
+]
+Activation = Annotated[
+    Literal["gelu", "relu", "silu", "elu", "tanh", "sigmoid"] | None,
+    typer.Option(help="The function between layers.", show_default=MODERN.activation, rich_help_panel=MODEL),
+]
+
+Epochs = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Passes over the training rows.", show_default="by the number of rows", rich_help_panel=TRAINING
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(min=1, help="Rows a step.", show_default="by the number of rows", rich_help_panel=TRAINING),
+]
+LearningRate = Annotated[
+    float | None,
+    typer.Option(
+        "--lr", min=0.0, help="The highest learning rate.", show_default=str(MODERN.lr), rich_help_panel=TRAINING
+    ),
+]
+OptimizerName = Annotated[
+    Literal["muon", "adam"] | None,
+    typer.Option(help="What takes the steps.", show_default=MODERN.optimizer, rich_help_panel=TRAINING),
+]
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16"] | None,
+    typer.Option(
+        help="What training multiplies in; auto takes bf16 where the hardware does. Weights stay fp32.",
+        show_default=MODERN.precision,
+        rich_help_panel=TRAINING,
+    ),
+]
+Noise = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        help="Denoising: the standard deviation, in the model's units, of noise that is added to the input alone.",
+        show_default="by the number of rows",
+        rich_help_panel=TRAINING,
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Equal seeds give equal checkpoints.", rich_help_panel=TRAINING)]
+Holdout = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        max=0.9,
+        help="The share of the rows that is held out, to be reported on alone.",
+        show_default="0.1, or a built-in set's test split",
+        rich_help_panel=TRAINING,
+    ),
+]
+
+Label = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="The column of labels: no feature, but carried along.",
+        show_default="label",
+        rich_help_panel=TABLE,
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN", help="A column, or a glob, to leave out. Repeatable.", rich_help_panel=TABLE),
+]
+Scale = Annotated[
+    Literal["standard", "minmax", "none"] | None,
+    typer.Option(
+        help="How columns are scaled. Pixels are divided by their full scale.",
+        show_default=MODERN.scale,
+        rich_help_panel=TABLE,
+    ),
+]
+Keep = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN", help="A column to carry along to the output. Repeatable.", rich_help_panel=TABLE),
+]
+CarryLabel = Annotated[bool, typer.Option("--label/--no-label", help="Carry the label along, where it is known.")]
+Header = Annotated[bool, typer.Option("--header/--no-header", help="Begin with the columns' names.")]
+Error = Annotated[
+    bool, typer.Option("--error", help="Append mse: each row's mean squared reconstruction error, in scaled units.")
+]
+Format = Annotated[
+    Literal["csv", "tsv", "jsonl", "parquet", "arrow", "npy"] | None,
+    typer.Option("--format", help="The output's format.", show_default="by the output's ending, else csv"),
+]

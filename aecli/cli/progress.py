@@ -1,0 +1,67 @@
+"""How a training run shows itself on stderr: a bar on a terminal, a line an epoch elsewhere."""
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
+
+from aecli.cli import console
+
+if TYPE_CHECKING:
+    from aecli import loop, training
+
+
+class Report:
+    """Shows a run's progress. Call `start` with its plan, then the report itself with each `loop.Progress`."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self.device = ""
+        self._bar: Progress | None = None
+        if not quiet and console.stderr().is_terminal:
+            self._bar = Progress(
+                TextColumn("epoch {task.fields[epoch]}"),
+                BarColumn(bar_width=None, table_column=Column(ratio=1)),
+                TextColumn("step {task.completed:.0f}/{task.total:.0f}", style="progress.percentage"),
+                TextColumn("{task.fields[losses]}"),
+                TextColumn("{task.fields[speed]}", style="progress.data.speed"),
+                TimeRemainingColumn(compact=True),
+                console=console.stderr(),
+                expand=True,
+            )
+            self._task = self._bar.add_task("train", total=None, epoch="", losses="", speed="")
+
+    def start(self, plan: "training.Plan") -> None:
+        """Say what is about to be trained, and where."""
+        self.device = plan.device
+        widths = (plan.model.inputs, *plan.model.hidden_dims, plan.model.latent_dim)
+        held_out = f", {plan.test_rows:,} held out" if plan.test_rows else ""
+        console.say(
+            f"training {'-'.join(map(str, widths))} on {plan.rows:,} rows{held_out}, on {plan.device}", quiet=self._quiet
+        )
+        if self._bar is not None:
+            self._bar.start()
+
+    def __call__(self, progress: "loop.Progress") -> None:
+        epoch = f"{progress.epoch:>{len(str(progress.epochs))}}/{progress.epochs}"
+        held_out = "" if progress.test_loss is None else f" held-out {progress.test_loss:.5f}"
+        losses = f"loss {progress.loss:.5f}{held_out}"
+        if self._bar is not None:
+            speed = f"{_short(progress.rows_per_second)} rows/s"
+            self._bar.update(
+                self._task, completed=progress.step, total=progress.steps, epoch=epoch, losses=losses, speed=speed
+            )
+        elif progress.epoch_done:
+            console.say(f"epoch {epoch} {losses} {progress.rows_per_second:,.0f} rows/s", quiet=self._quiet)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: object, traceback: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _short(number: float) -> str:
+    return f"{number / 1e6:.1f}M" if number >= 1e6 else f"{number / 1e3:.0f}k" if number >= 1e4 else f"{number:.0f}"

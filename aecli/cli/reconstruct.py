@@ -1,0 +1,56 @@
+"""aecli reconstruct."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aecli.cli import options, rows, tables
+from aecli.errors import DataError
+
+if TYPE_CHECKING:
+    from aecli.data.source import Source
+    from aecli.inference import Model
+
+
+def reconstruct(
+    model: options.Model,
+    data: options.Data = None,
+    output: options.Output = None,
+    form: options.Format = None,
+    keep: options.Keep = None,
+    header: options.Header = True,
+    error: options.Error = False,
+    device: options.Device = "cpu",
+    data_dir: options.DataDir = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Rebuild rows from their latent values, in the data's own columns and units: CSV on stdout.
+
+    $ aecli reconstruct digits.safetensors digits --error > rebuilt.csv
+
+    An output that ends in / is a folder, for the images of an image model.
+    """
+    from aecli.inference import Model
+
+    loaded = Model(model, device_name=device)
+    source = rows.open_rows(model, data, loaded.checkpoint, data_dir=data_dir, keep=keep or (), quiet=quiet)
+    if output is not None and (output.endswith("/") or Path(output).is_dir()):
+        _write_images(loaded, source, Path(output), quiet=quiet)
+        return
+    names = loaded.schema.features or source.schema.names()
+    carried = tables.Carried(source, keep or (), label=False, beside=[*names, *["mse"] * error])
+    with tables.open_output(output, form, header=header, inputs=(str(model), data), quiet=quiet) as sink:
+        for out in loaded.stream(source, recon=True, mse=error):
+            columns = dict(zip(names, out.recon.T, strict=True))
+            sink.write(carried.of(out.batch) | columns | ({"mse": out.mse} if error else {}))
+
+
+def _write_images(loaded: "Model", source: "Source", folder: Path, *, quiet: bool) -> None:
+    from aecli.data import sinks
+
+    shape, full_scale = loaded.schema.image_shape, loaded.schema.full_scale
+    if shape is None or full_scale is None:
+        raise DataError(f"{folder}: {loaded.path} rebuilds tables, not images", hint="name a file, such as rebuilt.csv")
+    with sinks.to_images(folder) as sink:
+        for out in loaded.stream(source, recon=True):
+            sink.write(out.recon.reshape(-1, *shape), full_scale)
+    rows.say_written(folder, replaced=False, quiet=quiet)

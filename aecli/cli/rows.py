@@ -1,0 +1,80 @@
+"""The MODEL and DATA that embed, reconstruct and plot begin with."""
+
+import os
+import select
+import stat
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aecli.cli import console
+from aecli.errors import UsageError
+
+if TYPE_CHECKING:
+    from aecli.checkpoint import Checkpoint
+    from aecli.data.source import Source
+
+
+def data_folder(asked: Path | None) -> Path:
+    """Give the folder of built-in sets: the one asked for, else one in the user's cache folder."""
+    if asked is not None:
+        return asked
+    import platformdirs
+
+    return platformdirs.user_cache_path("aecli")
+
+
+def open_rows(
+    model: Path,
+    data: str | None,
+    checkpoint: "Checkpoint",
+    *,
+    data_dir: Path | None,
+    keep: Sequence[str] = (),
+    quiet: bool = False,
+) -> "Source":
+    """Open DATA for a model; without DATA, the test split of the built-in set that the model was trained on.
+
+    Raises UsageError where there is no DATA and the model was trained on something else.
+    """
+    from aecli.data import open_source
+
+    trained_on = checkpoint.data
+    if data is None and trained_on is None:
+        command = sys.argv[1] if len(sys.argv) > 1 else "embed"
+        raise UsageError(
+            f"DATA is missing, and {model} was trained on a file, so there is no built-in set to take",
+            hint=f"aecli {command} {model} {'-' if _bytes_wait() else 'DATA'}",
+        )
+    if data is None:
+        console.say(f"reading {trained_on}:test", quiet=quiet)
+    return open_source(
+        data or f"{trained_on}:test",
+        default_split="test",
+        data_dir=data_folder(data_dir),
+        schema=checkpoint.schema,
+        keep=keep,
+        announce=lambda message: console.say(message, quiet=quiet),
+    )
+
+
+def refuse_inputs(output: Path, *inputs: str | None) -> None:
+    """Raise UsageError where a command would write over a file that it reads."""
+    for path in inputs:
+        if path is not None and Path(path).exists() and output.exists() and output.samefile(path):
+            raise UsageError(f"{output} is read by this command, and would be written over", hint="name another --output")
+
+
+def say_written(output: Path, *, replaced: bool, quiet: bool) -> None:
+    """Say that a file was written, and whether it took another's place."""
+    console.say(f"{'replaced' if replaced else 'wrote'} {output}", quiet=quiet)
+
+
+def _bytes_wait() -> bool:
+    """Tell whether standard input is a file or a pipe with something in it."""
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+        return stat.S_ISREG(mode) or (stat.S_ISFIFO(mode) and bool(select.select([sys.stdin], [], [], 0)[0]))
+    except (OSError, ValueError, AttributeError):
+        return False

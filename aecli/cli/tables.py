@@ -1,0 +1,57 @@
+"""The tables that embed and reconstruct write."""
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aecli.cli import rows
+from aecli.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from aecli.data.sinks import Sink
+    from aecli.data.source import Batch, Source
+
+
+@contextlib.contextmanager
+def open_output(
+    output: str | None, form: str | None, *, header: bool, inputs: tuple[str | None, ...], quiet: bool
+) -> "Iterator[Sink]":
+    """Open the sink that --output and --format mean: stdout, or a file that appears only when it is whole."""
+    from aecli.data import sinks
+
+    if output is None or output == "-":
+        if form == "npy":
+            raise UsageError("NPY is written to a file, not to stdout", hint="name one: -o codes.npy")
+        with sinks.to_stream(sys.stdout.buffer, form or "csv", header=header) as sink:
+            yield sink
+        return
+    path = Path(output)
+    rows.refuse_inputs(path, *inputs)
+    existed = path.exists()
+    with sinks.to_file(path, sinks.format_of(path, form), header=header) as sink:
+        yield sink
+    rows.say_written(path, replaced=existed, quiet=quiet)
+
+
+class Carried:
+    """The columns that are carried along: kept ones, then the label, where the data has one and it is wanted."""
+
+    def __init__(self, source: "Source", keep: Sequence[str], *, label: bool, beside: Sequence[str]) -> None:
+        """Raise DataError where a carried column bears one of the names `beside` it that the output needs."""
+        self._label = source.schema.label if label else None
+        for name in (*keep, *([self._label] if self._label else [])):
+            if name in beside:
+                raise DataError(
+                    f"{source.name}: column {name!r} cannot be carried along, "
+                    f"the output has a column {name!r} of its own",
+                    hint="rename it first" if name in keep else "leave it out with --no-label, or rename it first",
+                )
+
+    def of(self, batch: "Batch") -> dict[str, Any]:
+        """Give the carried columns of a batch by name."""
+        columns = dict(batch.kept)
+        if self._label is not None and batch.labels is not None:
+            columns[self._label] = batch.labels
+        return columns

@@ -1,0 +1,157 @@
+"""aecli train."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aecli.cli import console, options, progress, rows
+from aecli.errors import AecliError, UsageError
+
+if TYPE_CHECKING:
+    from aecli.checkpoint import Checkpoint
+    from aecli.data import Source
+
+
+def train(
+    data: options.Data = "digits",
+    output: options.Output = None,
+    recipe: options.RecipeName = "modern",
+    hidden_dims: options.HiddenDims = None,
+    latent_dim: options.LatentDim = None,
+    activation: options.Activation = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
+    lr: options.LearningRate = None,
+    optimizer: options.OptimizerName = None,
+    precision: options.Precision = None,
+    noise: options.Noise = None,
+    seed: options.Seed = 0,
+    holdout: options.Holdout = None,
+    label: options.Label = None,
+    exclude: options.Exclude = None,
+    scale: options.Scale = None,
+    device: options.Device = "auto",
+    data_dir: options.DataDir = None,
+    force: options.Force = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Fit a model to rows or images, and save it as a checkpoint.
+
+    $ aecli train mnist -o mnist.safetensors
+    """
+    from aecli import checkpoint, training
+    from aecli.data import open_source, split_name
+
+    if as_json and output == "-":
+        raise UsageError("--json and -o - both want stdout", hint="write the checkpoint to a file: -o model.safetensors")
+    named = split_name(data, "train")
+    path = _output_path(data, output, named[0] if named else None)
+    if path is not None:
+        _check_output(path, data, force=force)
+
+    def say(message: str) -> None:
+        console.say(message, quiet=quiet)
+
+    def open_data(word: str, label: str | None = None, exclude: list[str] | None = None) -> "Source":
+        folder = rows.data_folder(data_dir)
+        return open_source(
+            word, default_split="train", data_dir=folder, label=label, exclude=exclude or (), announce=say
+        )
+
+    source = open_data(data, label, exclude)
+    test_source = open_data(f"{named[0]}:test") if named and named[1] == "train" and holdout is None else None
+    started = time.perf_counter()
+    with progress.Report(quiet=quiet) as report:
+        fitted = training.fit(
+            source,
+            test_source,
+            recipe=recipe,
+            holdout=holdout,
+            scale=scale,
+            seed=seed,
+            trained_on=named[0] if named else None,
+            device_name=device,
+            on_start=report.start,
+            on_progress=report,
+            hidden_dims=hidden_dims,
+            latent_dim=latent_dim,
+            activation=activation,
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            optimizer=optimizer,
+            precision=precision,
+            noise=noise,
+        )
+    seconds = time.perf_counter() - started
+    if path is None:
+        sys.stdout.buffer.write(checkpoint.dumps(fitted.checkpoint, fitted.tensors, fitted.scaler))
+    else:
+        replaced = path.exists()
+        checkpoint.save(path, fitted.checkpoint, fitted.tensors, fitted.scaler)
+        rows.say_written(path, replaced=replaced, quiet=quiet)
+    for line in _summary(fitted.checkpoint, seconds):
+        say(line)
+    if as_json:
+        facts = {"checkpoint": str(path), "data": data}
+        sys.stdout.write(json.dumps(facts | _facts(fitted.checkpoint, seconds, report.device)) + "\n")
+
+
+def _output_path(data: str, output: str | None, built_in: str | None) -> Path | None:
+    """Give the checkpoint's path, None for stdout."""
+    if output is not None:
+        return None if output == "-" else Path(output)
+    if data == "-":
+        raise UsageError("rows from standard input have no name to give the checkpoint", hint="name it: -o FILE")
+    stem = built_in or Path(data).name.removesuffix(".gz").removesuffix(".zst")
+    return Path(Path(stem).with_suffix(".safetensors").name)
+
+
+def _check_output(path: Path, data: str, *, force: bool) -> None:
+    """Refuse, before any work is done, a place that cannot be written or a file that would be lost."""
+    from aecli.checkpoint import is_checkpoint
+
+    rows.refuse_inputs(path, data)
+    if path.is_dir():
+        raise AecliError(f"{path}: a folder, and a checkpoint is a file", hint=f"-o {path}/model.safetensors")
+    if not path.parent.is_dir():
+        raise AecliError(f"{path}: there is no folder {path.parent}", hint=f"mkdir -p {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise AecliError(f"{path}: the folder {path.parent} may not be written")
+    if path.is_file() and not force and not is_checkpoint(path):
+        raise AecliError(
+            f"{path} is there, and is not an aecli checkpoint", hint="name another -o FILE, or replace it with --force"
+        )
+
+
+def _facts(made: "Checkpoint", seconds: float, device: str) -> dict[str, object]:
+    return {
+        "rows": made.results.rows,
+        "inputs": made.model.inputs,
+        "latent_dim": made.model.latent_dim,
+        "parameters": made.model.parameters,
+        "epochs": made.train.epochs,
+        "train_mse": made.results.train_mse,
+        "test_mse": made.results.test_mse,
+        "pca_mse": made.results.pca_mse,
+        "seconds": round(seconds, 3),
+        "device": device,
+        "seed": made.train.seed,
+    }
+
+
+def _summary(made: "Checkpoint", seconds: float) -> list[str]:
+    """Say how the run ended, with PCA's error beside the model's on the same rows."""
+    results = made.results
+    lines = [f"training MSE {results.train_mse:.5g} after {made.train.epochs} epochs, {seconds:.1f} s"]
+    if results.test_mse is None:
+        return [*lines, "held-out MSE: no rows were held out"]
+    held_out = f"held-out MSE {results.test_mse:.5g} on {results.test_rows:,} rows"
+    if results.pca_mse is None:
+        return [*lines, f"{held_out}; PCA was left out, a row has {made.model.inputs:,} inputs"]
+    verdict = f"{results.test_mse / results.pca_mse:.2f} of it" if results.pca_mse else "nothing is left to gain"
+    return [*lines, f"{held_out}; PCA with {made.model.latent_dim} components {results.pca_mse:.5g}: {verdict}"]

@@ -1,0 +1,246 @@
+"""What a model is and how it is trained: frozen, validated, to JSON and back."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType, NoneType, UnionType
+from typing import Any, Self, cast, get_args, get_origin, get_type_hints
+
+from aecli.errors import DataError, UsageError
+
+ACTIVATIONS = ("gelu", "relu", "silu", "elu", "tanh", "sigmoid", "none")
+OPTIMIZERS = ("muon", "adam")
+
+
+class Config:
+    """The base of every config: strict JSON in and out."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the fields as plain JSON values."""
+        return {
+            field.name: list(value) if isinstance(value := getattr(self, field.name), tuple) else value
+            for field in dataclasses.fields(self)  # type: ignore[arg-type]
+        }
+
+    @classmethod
+    def from_json(cls, value: object) -> Self:
+        """Read what `to_json` gave.
+
+        Raises ValueError for a missing or an unknown field, or a value of another type; UsageError for a bad value.
+        """
+        hints = get_type_hints(cls)
+        if not isinstance(value, dict) or set(value) != set(hints):
+            raise ValueError(f"{cls.__name__} takes exactly the fields {', '.join(sorted(hints))}")
+        return cls(**{name: _typed(f"{cls.__name__}.{name}", value[name], hint) for name, hint in hints.items()})
+
+
+def _typed(name: str, value: object, hint: Any) -> Any:
+    """Check a JSON value against a field's type, one of those below or a union of one with None."""
+    kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    if value is None and NoneType in kinds:
+        return None
+    kind = kinds[0]
+    if kind is float and type(value) is int:
+        value = float(value)
+    if get_origin(kind) is tuple and isinstance(value, list):
+        item = get_args(kind)[0]
+        return tuple(_typed(f"{name}[{i}]", entry, item) for i, entry in enumerate(value))
+    if type(value) is not kind or (kind is float and not math.isfinite(cast("float", value))):
+        raise ValueError(f"{name} is {value!r}, and {getattr(hint, '__name__', hint)} was expected")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Schema(Config):
+    """What one row is: D values, which are named columns of a table, the pixels of an image, or neither.
+
+    `features` are the D column names, or None where the data has none. `image_shape` is (H, W) or (H, W, C).
+    `full_scale` is the value of a white pixel, for images. `label` names the column of labels.
+    """
+
+    inputs: int
+    features: tuple[str, ...] | None = None
+    image_shape: tuple[int, ...] | None = None
+    full_scale: float | None = None
+    label: str | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.inputs >= 1, "inputs", self.inputs, "at least 1")
+        if self.features is not None:
+            _require(len(self.features) == self.inputs, "features", len(self.features), f"{self.inputs} names")
+        if self.image_shape is not None:
+            _require(math.prod(self.image_shape) == self.inputs, "image_shape", self.image_shape, "as many as inputs")
+
+    def names(self) -> tuple[str, ...]:
+        """Give the D column names, `x0, x1, ...` where the data has none of its own."""
+        return self.features or tuple(f"x{i}" for i in range(self.inputs))
+
+
+@dataclass(frozen=True)
+class ModelConfig(Config):
+    """The shape of an autoencoder: inputs -> hidden_dims -> latent_dim, and back through the mirror of it.
+
+    Raises UsageError for widths that make no network.
+    """
+
+    inputs: int
+    hidden_dims: tuple[int, ...]
+    latent_dim: int
+    activation: str = "gelu"
+    latent_activation: str = "none"
+    output_activation: str = "none"
+
+    def __post_init__(self) -> None:
+        _require(self.inputs >= 1, "inputs", self.inputs, "at least 1")
+        _require(all(width >= 1 for width in self.hidden_dims), "hidden_dims", self.hidden_dims, "widths of at least 1")
+        _require(self.latent_dim >= 1, "latent_dim", self.latent_dim, "at least 1")
+        for name in ("activation", "latent_activation", "output_activation"):
+            _require(getattr(self, name) in ACTIVATIONS, name, getattr(self, name), f"one of {', '.join(ACTIVATIONS)}")
+
+    @property
+    def parameters(self) -> int:
+        """How many weights and biases the model has."""
+        widths = (self.inputs, *self.hidden_dims, self.latent_dim)
+        pairs = list(zip(widths, widths[1:], strict=False))
+        return sum(2 * a * b + a + b for a, b in pairs)
+
+
+@dataclass(frozen=True)
+class TrainConfig(Config):
+    """How a model is trained, every choice made."""
+
+    recipe: str
+    epochs: int
+    batch_size: int
+    lr: float
+    optimizer: str
+    schedule: str
+    init: str
+    noise: float
+    weight_decay: float
+    precision: str
+    seed: int
+    holdout: float
+
+    def __post_init__(self) -> None:
+        _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+        _require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
+        _require(self.lr > 0, "lr", self.lr, "above 0")
+        _require(self.optimizer in OPTIMIZERS, "optimizer", self.optimizer, f"one of {', '.join(OPTIMIZERS)}")
+        _require(self.noise >= 0, "noise", self.noise, "at least 0")
+        _require(0 <= self.holdout < 1, "holdout", self.holdout, "a share of the rows, at least 0 and below 1")
+
+
+@dataclass(frozen=True)
+class History(Config):
+    """Mean squared error by epoch: `loss` as the training steps saw it, `test_loss` on the held-out rows."""
+
+    loss: tuple[float, ...] = ()
+    test_loss: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Results(Config):
+    """What a finished run ended at: mean squared errors in the model's units, None where there is nothing to judge by."""
+
+    rows: int
+    test_rows: int
+    train_mse: float
+    test_mse: float | None
+    pca_mse: float | None
+
+
+def _require(fits: bool, name: str, found: object, expected: str) -> None:
+    if not fits:
+        raise UsageError(f"{name} is {found}, and must be {expected}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named set of defaults. None stands for a rule: see `resolve`."""
+
+    hidden_dims: tuple[int, ...]
+    latent_dim: int | None
+    activation: str
+    latent_activation: str
+    scale: str
+    optimizer: str
+    schedule: str
+    init: str
+    lr: float
+    batch_size: int | None
+    epochs: int | None
+    noise: float
+    weight_decay: float
+    precision: str
+
+
+_CLASSIC = Recipe(
+    hidden_dims=(256, 128),
+    latent_dim=64,
+    activation="sigmoid",
+    latent_activation="sigmoid",
+    scale="minmax",
+    optimizer="adam",
+    schedule="constant",
+    init="normal",
+    lr=0.001,
+    batch_size=256,
+    epochs=50,
+    noise=0.0,
+    weight_decay=0.0,
+    precision="fp32",
+)
+RECIPES: Mapping[str, Recipe] = MappingProxyType(
+    {
+        "modern": Recipe(
+            hidden_dims=(256, 128),
+            latent_dim=None,
+            activation="gelu",
+            latent_activation="none",
+            scale="standard",
+            optimizer="muon",
+            schedule="cosine",
+            init="pytorch",
+            lr=0.01,
+            batch_size=None,
+            epochs=None,
+            noise=0.0,
+            weight_decay=0.0,
+            precision="auto",
+        ),
+        "classic": _CLASSIC,
+        "classic-2d": dataclasses.replace(
+            _CLASSIC, hidden_dims=(256, 128, 64, 10), latent_dim=2, latent_activation="none"
+        ),
+    }
+)
+
+
+def resolve(recipe: str, inputs: int, rows: int, *, bounded: bool, **asked: Any) -> tuple[ModelConfig, TrainConfig]:
+    """Make every choice for data of `rows` training rows and `inputs` values a row; `asked` overrides the recipe.
+
+    What is None in `asked` counts as not asked for. `bounded` tells that the scaled inputs lie in [0, 1].
+    Raises DataError where the layers make no sense of the data, UsageError where they make none of any.
+    """
+    choices = vars(RECIPES[recipe]) | {name: value for name, value in asked.items() if value is not None}
+    if choices["latent_dim"] is None:
+        choices["latent_dim"] = min(64, max(2, round(inputs / 12)), max(1, inputs - 1))
+    if choices["batch_size"] is None:
+        choices["batch_size"] = min(512, max(16, rows // 16))
+    if choices["epochs"] is None:
+        choices["epochs"] = max(3, round(1760 / max(1, rows // choices["batch_size"])))
+    model = ModelConfig(
+        inputs=inputs,
+        output_activation="sigmoid" if bounded else "none",
+        **{name: choices[name] for name in ("hidden_dims", "latent_dim", "activation", "latent_activation")},
+    )
+    names = {field.name for field in dataclasses.fields(TrainConfig)}
+    train = TrainConfig(recipe=recipe, **{name: value for name, value in choices.items() if name in names})
+    if model.latent_dim >= inputs:
+        raise DataError(
+            f"the bottleneck holds {model.latent_dim} values and a row of this data {inputs}: nothing is compressed",
+            hint=f"choose a --latent-dim below {inputs}",
+        )
+    return model, train

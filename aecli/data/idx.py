@@ -1,0 +1,39 @@
+"""IDX files, the format of MNIST: a type, the dimensions, then the values, big-endian, plain or gzipped."""
+
+import gzip
+import math
+import re
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aecli.errors import DataError
+
+DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+
+def is_idx(path: Path) -> bool:
+    """Tell whether the file's name is one that IDX files bear, such as `t10k-images-idx3-ubyte.gz`."""
+    return re.search(r"(-idx\d-[a-z]+|\.idx)(\.gz)?$", path.name) is not None
+
+
+def read_idx(path: Path) -> np.ndarray[Any, Any]:
+    """Read the array that an IDX file holds.
+
+    Raises DataError where the file is no IDX file, or holds fewer or more bytes than its header says.
+    """
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: the gzip stream is damaged or cut short ({error})") from error
+    if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in DTYPES:
+        raise DataError(f"{path}: not an IDX file, it begins with {data[:4]!r}")
+    dtype, start = np.dtype(DTYPES[data[2]]), 4 + 4 * data[3]
+    shape = tuple(int.from_bytes(data[i : i + 4], "big") for i in range(4, start, 4))
+    expected = start + math.prod(shape) * dtype.itemsize
+    if not shape or len(data) != expected:
+        raise DataError(f"{path}: an IDX file of shape {shape} takes {expected:,} bytes, and this one has {len(data):,}")
+    array = np.frombuffer(data, dtype, offset=start).reshape(shape)
+    return array.astype(dtype.newbyteorder("="), copy=False)

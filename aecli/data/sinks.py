@@ -1,0 +1,206 @@
+"""Where results go: tables as CSV, TSV, JSON Lines, Parquet, Arrow or NPY, images as files."""
+
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from aecli import files
+from aecli.errors import DataError, UsageError
+
+Array = np.ndarray[Any, Any]
+ENDINGS = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".npy": "npy",
+}
+FORMATS = tuple(dict.fromkeys(ENDINGS.values()))
+
+
+class Sink(Protocol):
+    """Takes a table in pieces, each a mapping of column names to columns (N,)."""
+
+    def write(self, columns: Mapping[str, Any]) -> None:
+        """Write the next rows."""
+
+    def close(self) -> None:
+        """Write what ends the file. The stream stays open."""
+
+
+def format_of(path: Path, asked: str | None) -> str:
+    """Give the format of an output file: what was asked for, else what its name's ending says.
+
+    Raises UsageError for an ending of no known format.
+    """
+    if asked is not None:
+        return asked
+    if path.suffix.lower() not in ENDINGS:
+        raise UsageError(
+            f"{path}: the name ends in {path.suffix or 'nothing'!r}, which is none of the formats that are written",
+            hint=f"the endings are {', '.join(ENDINGS)}; --format names one for any other",
+        )
+    return ENDINGS[path.suffix.lower()]
+
+
+@contextlib.contextmanager
+def to_stream(stream: BinaryIO, form: str, *, header: bool = True) -> Iterator[Sink]:
+    """Open a sink that writes to a stream."""
+    makers = {"jsonl": JsonLines, "parquet": Parquet, "arrow": Arrow, "npy": Npy}
+    sink: Sink
+    if form in makers:
+        sink = makers[form](stream)
+    else:
+        sink = Delimited(stream, "\t" if form == "tsv" else ",", header=header)
+    yield sink
+    sink.close()
+    stream.flush()
+
+
+@contextlib.contextmanager
+def to_file(path: Path, form: str, *, header: bool = True) -> Iterator[Sink]:
+    """Open a sink that writes a file, which appears under its name only when it is whole."""
+    with files.replacing(path) as stream, to_stream(stream, form, header=header) as sink:
+        yield sink
+
+
+class Delimited:
+    """CSV or TSV, quoted where needed."""
+
+    def __init__(self, stream: BinaryIO, delimiter: str, *, header: bool) -> None:
+        self._stream, self._delimiter, self._header = stream, delimiter, header
+
+    def write(self, columns: Mapping[str, Any]) -> None:
+        if self._header:
+            self._stream.write((self._delimiter.join(self._quoted(name) for name in columns) + "\n").encode())
+            self._header = False
+        table = pa.table(dict(columns))
+        style = "needed" if self._has_special(table) else "none"  # pyarrow's "needed" would quote every text
+        options = pacsv.WriteOptions(include_header=False, delimiter=self._delimiter, quoting_style=style)
+        pacsv.write_csv(table, self._stream, options)
+
+    def close(self) -> None:
+        pass
+
+    def _has_special(self, table: pa.Table) -> bool:
+        special = f'["\r\n{self._delimiter}]'
+        texts = [column for column in table.columns if pa.types.is_string(column.type)]
+        return any(pc.any(pc.match_substring_regex(column, special)).as_py() for column in texts)
+
+    def _quoted(self, name: str) -> str:
+        special = any(c in name for c in (self._delimiter, '"', "\n", "\r"))
+        return '"' + name.replace('"', '""') + '"' if special else name
+
+
+class JsonLines:
+    """One JSON object a line."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def write(self, columns: Mapping[str, Any]) -> None:
+        for row in pa.table(dict(columns)).to_pylist():
+            self._stream.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+
+    def close(self) -> None:
+        pass
+
+
+class Parquet:
+    """Parquet, a row group a piece."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._writer = stream, None
+
+    def write(self, columns: Mapping[str, Any]) -> None:
+        import pyarrow.parquet as pq
+
+        table = pa.table(dict(columns))
+        self._writer = self._writer or pq.ParquetWriter(self._stream, table.schema)
+        self._writer.write_table(table)
+
+    def close(self) -> None:
+        if self._writer:
+            self._writer.close()
+
+
+class Arrow:
+    """The Arrow IPC file format, also called Feather version 2."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._writer = stream, None
+
+    def write(self, columns: Mapping[str, Any]) -> None:
+        table = pa.table(dict(columns))
+        self._writer = self._writer or pa.ipc.new_file(self._stream, table.schema)
+        self._writer.write_table(table)
+
+    def close(self) -> None:
+        if self._writer:
+            self._writer.close()
+
+
+class Npy:
+    """One float32 array (N, columns) of the columns of real numbers; labels and kept columns find no place in it."""
+
+    HEADER_BYTES = 128
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._shape = stream, (0, 0)
+        stream.write(b"\0" * self.HEADER_BYTES)  # written last, when the number of rows is known
+
+    def write(self, columns: Mapping[str, Any]) -> None:
+        numbers = [c for c in columns.values() if isinstance(c, np.ndarray) and c.dtype == np.float32]
+        array = np.stack(numbers, axis=1)
+        self._shape = (self._shape[0] + len(array), array.shape[1])
+        self._stream.write(array.tobytes())
+
+    def close(self) -> None:
+        header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {self._shape}, }}"
+        self._stream.seek(0)
+        length = self.HEADER_BYTES - 10
+        self._stream.write(b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + header.ljust(length - 1).encode() + b"\n")
+
+
+@contextlib.contextmanager
+def to_images(folder: Path) -> Iterator["ImageFolder"]:
+    """Open a sink that writes numbered PNG files into a folder, which appears under its name only when it is whole.
+
+    Raises DataError where the folder already holds something.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder}: already holds files, and images go to a new folder or an empty one")
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.resolve().parent))
+    try:
+        yield ImageFolder(scratch)
+        scratch.chmod(0o777 & ~files.umask())
+        scratch.replace(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+class ImageFolder:
+    """Numbered PNG files."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._count = folder, 0
+
+    def write(self, images: Array, full_scale: float) -> None:
+        """Write images (N, H, W) or (N, H, W, C), whose white is `full_scale`, as 8-bit PNG files."""
+        from PIL import Image
+
+        pixels = np.rint(np.clip(images / full_scale, 0, 1) * 255).astype(np.uint8)
+        for image in pixels:
+            Image.fromarray(image.squeeze()).save(self._folder / f"{self._count:06}.png")
+            self._count += 1

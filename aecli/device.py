@@ -1,0 +1,47 @@
+"""Where torch computes, and in what precision."""
+
+import torch
+
+from aecli.errors import AecliError
+
+
+def pick(name: str) -> torch.device:
+    """Give the device that `name` (auto, cpu, cuda, cuda:N, mps) means; auto takes CUDA where PyTorch finds it.
+
+    Raises AecliError where there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise AecliError(
+            f"--device {name}: PyTorch {torch.__version__} finds {found or 'no'} CUDA device{'s' if found > 1 else ''}",
+            hint="--device auto takes the GPU where there is one, else the CPU; nvidia-smi tells whether the driver runs",
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise AecliError(
+            f"--device mps: PyTorch {torch.__version__} finds no Apple GPU",
+            hint="--device auto takes the GPU where there is one, else the CPU",
+        )
+    return device
+
+
+def describe(device: torch.device) -> str:
+    """Name the device as its maker does: "NVIDIA H200", "CPU, 2 threads"."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "cpu":
+        threads = torch.get_num_threads()
+        return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+    return "Apple GPU (mps)"
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Tell whether the device multiplies bf16 matrices in hardware: emulated, they are far slower than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        return bool(found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16"))
+    return False

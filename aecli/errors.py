@@ -1,0 +1,39 @@
+"""The errors that aecli raises on purpose.
+
+    AecliError                 exit 1
+    ├── DataError              rows that cannot be used, or cannot be had
+    ├── CheckpointError        a file that is no checkpoint, or not one that can be used
+    ├── TrainingError          a run that cannot go on
+    └── UsageError             exit 2: what no data could make right
+
+Everything else that is raised is a bug and propagates.
+"""
+
+
+class AecliError(Exception):
+    """What went wrong, in a sentence that names the thing, what was expected and what was found."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class DataError(AecliError):
+    """Rows that cannot be used, or cannot be had."""
+
+
+class CheckpointError(AecliError):
+    """A file that is no checkpoint, or not one that can be used."""
+
+
+class TrainingError(AecliError):
+    """A training run that cannot go on."""
+
+
+class UsageError(AecliError):
+    """A request that no data could make right."""
+
+    exit_code = 2

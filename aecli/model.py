@@ -1,0 +1,70 @@
+"""The autoencoder in torch.
+
+Shape letters: N rows, D input values a row, K latent values a row.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from aecli import architecture
+from aecli.config import ModelConfig
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "elu": nn.ELU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+}
+
+
+class Autoencoder(nn.Module):
+    """A fully connected encoder and its mirrored decoder."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.encoder = _sequential(architecture.encoder(config))
+        self.decoder = _sequential(architecture.decoder(config))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Give the latent rows of x."""
+        z: Tensor = self.encoder(x)  # (N, D) -> (N, K)
+        return z
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Give the rows that latent rows stand for."""
+        recon: Tensor = self.decoder(z)  # (N, K) -> (N, D)
+        return recon
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Rebuild x from its latent rows."""
+        return self.decode(self.encode(x))  # (N, D) -> (N, K) -> (N, D)
+
+
+def _sequential(layers: Sequence[architecture.Layer]) -> nn.Sequential:
+    modules: list[nn.Module] = []
+    for layer in layers:
+        modules.append(nn.Linear(layer.in_dim, layer.out_dim))  # weight (out_dim, in_dim), bias (out_dim,)
+        if layer.activation == "gelu":
+            modules.append(nn.GELU(approximate="tanh"))
+        elif layer.activation != "none":
+            modules.append(ACTIVATIONS[layer.activation]())
+    return nn.Sequential(*modules)
+
+
+def initialise(model: Autoencoder, init: str, generator: torch.Generator) -> None:
+    """Draw all weights and biases in place: from N(0, 1), or as PyTorch does for linear layers.
+
+    The latter is uniform within 1/sqrt(fan-in) of 0.
+    """
+    with torch.no_grad():
+        for layer in model.modules():
+            if isinstance(layer, nn.Linear):
+                for parameter in (layer.weight, layer.bias):
+                    if init == "normal":
+                        parameter.normal_(generator=generator)
+                    else:
+                        bound = layer.in_features**-0.5
+                        parameter.uniform_(-bound, bound, generator=generator)

@@ -1,0 +1,69 @@
+"""Raw units to the model's units and back."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from aecli.config import Schema
+
+KINDS = ("standard", "minmax", "none")
+FULL_SCALE = "full-scale"
+CHUNK_VALUES = 1 << 22
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """The affine map `(x - shift) / scale` of each input value; `shift` and `scale` are float64, (D,) or (1,).
+
+    `full-scale` divides pixels by the value of white, `standard` gives mean 0 and variance 1, `minmax` [0, 1],
+    `none` leaves values as they are. A constant column is divided by 1.
+    """
+
+    kind: str
+    shift: Array
+    scale: Array
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the training rows all lie in [0, 1]."""
+        return self.kind in (FULL_SCALE, "minmax")
+
+    @classmethod
+    def fit(cls, kind: str, x: Array, schema: Schema) -> "Scaler":
+        """Find the scaler of the training rows `x` (N, D).
+
+        Images are divided by their full scale, whatever the kind asked for, if all their values lie within it.
+        """
+        if schema.full_scale is not None and x.min() >= 0 and x.max() <= schema.full_scale:
+            return cls(FULL_SCALE, np.zeros(1), np.array([schema.full_scale]))
+        if kind == "none":
+            return cls(kind, np.zeros(1), np.ones(1))
+        if kind == "minmax":
+            low, high = x.min(axis=0).astype(np.float64), x.max(axis=0).astype(np.float64)
+            return cls(kind, low, _divisor(high - low, np.maximum(np.abs(low), np.abs(high))))
+        mean: Array = sum((part.sum(axis=0) for part in _chunks(x)), np.zeros(x.shape[1])) / len(x)
+        squares: Array = sum((((part - mean) ** 2).sum(axis=0) for part in _chunks(x)), np.zeros(x.shape[1]))
+        return cls(kind, mean, _divisor(np.sqrt(squares / len(x)), np.abs(mean)))
+
+    def transform(self, x: Array) -> Array:
+        """Raw rows (N, D) to float32 rows in the model's units."""
+        return ((x - self.shift) / self.scale).astype(np.float32)
+
+    def inverse(self, x: Array) -> Array:
+        """Rows (N, D) in the model's units to float32 rows in raw units."""
+        return (x * self.scale + self.shift).astype(np.float32)
+
+
+def _chunks(x: Array) -> Iterator[Array]:
+    step = max(1, CHUNK_VALUES // x.shape[1])
+    for start in range(0, len(x), step):
+        yield x[start : start + step].astype(np.float64)
+
+
+def _divisor(spread: Array, magnitude: Array) -> Array:
+    """Give the spread of each column, 1 where it is no more than rounding: the column is constant."""
+    return np.where(spread > 1e-12 * magnitude, spread, 1.0)

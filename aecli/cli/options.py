@@ -46,7 +46,9 @@ Data = Annotated[
     ),
 ]
 
-Output = Annotated[str | None, typer.Option("--output", "-o", help="Where to write. - is stdout.", show_default=False)]
+Output = Annotated[
+    str | None, typer.Option("--output", "-o", metavar="PATH", help="Where to write. - is stdout.", show_default=False)
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.", rich_help_panel=RUN)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.", rich_help_panel=RUN)]
 Device = Annotated[
@@ -66,6 +68,7 @@ DataDir = Annotated[
     Path | None,
     typer.Option(
         envvar="AECLI_DATA_DIR",
+        metavar="FOLDER",
         help="Where built-in sets lie, or are downloaded to.",
         show_default="the user's cache folder",
         rich_help_panel=RUN,
@@ -74,7 +77,7 @@ DataDir = Annotated[
 
 RecipeName = Annotated[
     Literal["modern", "classic", "classic-2d"],
-    typer.Option(help="The defaults for all that no other option says.", rich_help_panel=MODEL),
+    typer.Option(metavar="NAME", help="modern, classic or classic-2d: the defaults for all that no other option says.", rich_help_panel=MODEL),
 ]
 HiddenDims = Annotated[
     Any,
@@ -90,6 +93,7 @@ LatentDim = Annotated[
     int | None,
     typer.Option(
         min=1,
+        metavar="N",
         help="The bottleneck's width: how many values a row is compressed to.",
         show_default="a twelfth of the inputs, 2 to 64",
         rich_help_panel=MODEL,
@@ -97,23 +101,23 @@ LatentDim = Annotated[
 ]
 Activation = Annotated[
     Literal["gelu", "relu", "silu", "elu", "tanh", "sigmoid"] | None,
-    typer.Option(help="The function between layers.", show_default=MODERN.activation, rich_help_panel=MODEL),
+    typer.Option(metavar="NAME", help="The function between layers: gelu, relu, silu, elu, tanh or sigmoid.", show_default=MODERN.activation, rich_help_panel=MODEL),
 ]
 
 Epochs = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Passes over the training rows.", show_default="by the number of rows", rich_help_panel=TRAINING
+        min=1, metavar="N", help="Passes over the training rows.", show_default="by the number of rows", rich_help_panel=TRAINING
     ),
 ]
 BatchSize = Annotated[
     int | None,
-    typer.Option(min=1, help="Rows a step.", show_default="by the number of rows", rich_help_panel=TRAINING),
+    typer.Option(min=1, metavar="N", help="Rows a step.", show_default="by the number of rows", rich_help_panel=TRAINING),
 ]
 LearningRate = Annotated[
     float | None,
     typer.Option(
-        "--lr", min=0.0, help="The highest learning rate.", show_default=str(MODERN.lr), rich_help_panel=TRAINING
+        "--lr", min=0.0, metavar="RATE", help="The highest learning rate.", show_default=str(MODERN.lr), rich_help_panel=TRAINING
     ),
 ]
 OptimizerName = Annotated[
@@ -132,17 +136,19 @@ Noise = Annotated[
     float | None,
     typer.Option(
         min=0.0,
+        metavar="STD",
         help="Denoising: the standard deviation, in the model's units, of noise that is added to the input alone.",
         show_default="by the number of rows",
         rich_help_panel=TRAINING,
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Equal seeds give equal checkpoints.", rich_help_panel=TRAINING)]
+Seed = Annotated[int, typer.Option(metavar="N", help="Equal seeds give equal checkpoints.", rich_help_panel=TRAINING)]
 Holdout = Annotated[
     float | None,
     typer.Option(
         min=0.0,
         max=0.9,
+        metavar="SHARE",
         help="The share of the rows that is held out, to be reported on alone.",
         show_default="0.1, or a built-in set's test split",
         rich_help_panel=TRAINING,

@@ -74,7 +74,8 @@ def say_written(output: Path, *, replaced: bool, quiet: bool) -> None:
 def _bytes_wait() -> bool:
     """Tell whether standard input is a file or a pipe with something in it."""
     try:
-        mode = os.fstat(sys.stdin.fileno()).st_mode
-        return stat.S_ISREG(mode) or (stat.S_ISFIFO(mode) and bool(select.select([sys.stdin], [], [], 0)[0]))
+        found = os.fstat(sys.stdin.fileno())
+        waits = stat.S_ISFIFO(found.st_mode) and bool(select.select([sys.stdin], [], [], 0)[0])
+        return waits or (stat.S_ISREG(found.st_mode) and found.st_size > 0)
     except (OSError, ValueError, AttributeError):
         return False

@@ -107,8 +107,8 @@ def _output_path(data: str, output: str | None, built_in: str | None) -> Path | 
         return None if output == "-" else Path(output)
     if data == "-":
         raise UsageError("rows from standard input have no name to give the checkpoint", hint="name it: -o FILE")
-    stem = built_in or Path(data).name.removesuffix(".gz").removesuffix(".zst")
-    return Path(Path(stem).with_suffix(".safetensors").name)
+    name = Path(built_in or Path(data).resolve().name.removesuffix(".gz").removesuffix(".zst"))
+    return name.with_suffix(".safetensors")
 
 
 def _check_output(path: Path, data: str, *, force: bool) -> None:

@@ -46,7 +46,8 @@ class CsvSource(Source):
         first = next(self._records, b"")
         if not first.strip():
             raise DataError(f"{name}: no rows to read, it is empty")
-        end = _first_record_end(first)
+        while (end := _first_record_end(first)) == len(first) and (more := next(self._records, b"")):
+            first += more  # a short block held the header alone
         cells = _cells(first[:end], name, delimiter)
         self._named = _is_header(cells, _cells(first[end:][: _first_record_end(first[end:])], name, delimiter))
         self._columns = cells if self._named else [f"x{i}" for i in range(len(cells))]
@@ -185,7 +186,7 @@ def _records(name: str, stream: BinaryIO) -> Iterator[bytes]:
         try:
             block = stream.read(BLOCK_BYTES)
         except OSError as error:
-            raise DataError(f"{name}: {error}") from error
+            raise DataError(f"{name}: the file is damaged or cut short ({error})") from error
         if not block:
             break
         if first:

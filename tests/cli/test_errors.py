@@ -1,0 +1,334 @@
+"""Bad input: a clear error on stderr, nothing on stdout, no file, no traceback."""
+
+import gzip
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+# Each row: the command line, the files it finds, its exit code, and all that it says.
+CASES = {
+    "a missing file": (
+        ["train", "nowhere.csv"],
+        {},
+        1,
+        "error: nowhere.csv: no such file\n",
+    ),
+    "an unknown name, near a known one": (
+        ["train", "minst"],
+        {},
+        1,
+        "error: minst: no such file, and no built-in data set of this name\nhint: did you mean mnist?\n",
+    ),
+    "an unknown name": (
+        ["train", "xyzzy"],
+        {},
+        1,
+        "error: xyzzy: no such file, and no built-in data set of this name\n"
+        "hint: the built-in sets are digits, mnist, fashion-mnist, kmnist, qmnist, emnist\n",
+    ),
+    "an unknown split": (
+        ["train", "digits:dev"],
+        {},
+        2,
+        "error: digits:dev: the splits of digits are digits:train and digits:test\n",
+    ),
+    "a missing checkpoint": (
+        ["embed", "model.safetensors", "digits"],
+        {},
+        1,
+        "error: model.safetensors: no such file\nhint: aecli train writes one\n",
+    ),
+    "a checkpoint that is none": (
+        ["embed", "model.safetensors", "digits"],
+        {"model.safetensors": b"hello world, I am no checkpoint"},
+        1,
+        "error: model.safetensors: not a safetensors file\nhint: aecli train writes one\n",
+    ),
+    "an empty file": (
+        ["train", "empty.csv"],
+        {"empty.csv": b""},
+        1,
+        "error: empty.csv: no rows to read, it is empty\n",
+    ),
+    "a header alone": (
+        ["train", "header.csv"],
+        {"header.csv": b"a,b,c\n"},
+        1,
+        "error: header.csv: no rows to read, there is a header alone\n",
+    ),
+    "a text cell": (
+        ["train", "text.csv"],
+        {"text.csv": b"a,b,c\n1,2,3\n4,five,6\n"},
+        1,
+        "error: text.csv: row 2, column 'b' holds 'five', and a feature's cells must be numbers\n"
+        "hint: leave the column out with --exclude 'b', or name it as the --label\n",
+    ),
+    "a NaN": (
+        ["train", "nan.csv"],
+        {"nan.csv": b"a,b,c\n1,2,3\n4,nan,6\n"},
+        1,
+        "error: nan.csv: row 2, column 'b' is empty or NaN, and every value must be a finite number\n"
+        "hint: fill such cells, drop such rows, or leave the column out of training with --exclude 'b'\n",
+    ),
+    "an empty cell": (
+        ["train", "hole.csv"],
+        {"hole.csv": b"a,b,c\n1,2,\n4,5,6\n"},
+        1,
+        "error: hole.csv: row 1, column 'c' is empty or NaN, and every value must be a finite number\n"
+        "hint: fill such cells, drop such rows, or leave the column out of training with --exclude 'c'\n",
+    ),
+    "an infinity": (
+        ["train", "inf.csv"],
+        {"inf.csv": b"a,b,c\n1,2,3\n4,5,1e999\n"},
+        1,
+        "error: inf.csv: row 2, column 'c' is infinite, and every value must be a finite number\n"
+        "hint: fill such cells, drop such rows, or leave the column out of training with --exclude 'c'\n",
+    ),
+    "a ragged row": (
+        ["train", "ragged.csv"],
+        {"ragged.csv": b"a,b,c\n1,2,3\n4,5\n"},
+        1,
+        "error: ragged.csv: row 2 has 2 cells, and 3 were expected\n",
+    ),
+    "a decimal comma": (
+        ["train", "comma.csv"],
+        {"comma.csv": b"a,b,c\n1,2,3\n1,5,2,3\n"},
+        1,
+        "error: comma.csv: row 2 has 4 cells, and 3 were expected\n",
+    ),
+    "a hexadecimal number": (
+        ["train", "hex.csv"],
+        {"hex.csv": b"a,b,c\n1,2,3\n1,0x10,3\n"},
+        1,
+        "error: hex.csv: row 2, column 'b' holds '0x10', and a feature's cells must be numbers\n"
+        "hint: leave the column out with --exclude 'b', or name it as the --label\n",
+    ),
+    "a quote that never closes": (
+        ["train", "quote.csv"],
+        {"quote.csv": b'a,b,c\n1,2,3\n4,"5,6\n7,8,9\n'},
+        1,
+        "error: quote.csv: a quote is opened and never closed, after '4,\"5,6\\n7,8,9\\n'\n",
+    ),
+    "two columns of one name": (
+        ["train", "twice.csv"],
+        {"twice.csv": b"a,b,a\n1,2,3\n4,5,6\n"},
+        1,
+        "error: twice.csv: two columns bear the name 'a'\nhint: give each column a name of its own\n",
+    ),
+    "text that is not UTF-8": (
+        ["train", "latin.csv", "--label", "name"],
+        {"latin.csv": "a,b,name\n1,2,x\n3,4,café\n".encode("latin-1")},
+        1,
+        "error: latin.csv: row 2, column 'name' is not UTF-8: b'caf\\xe9'\n"
+        "hint: convert the file first: iconv -f latin1 -t utf-8\n",
+    ),
+    "a label that is no column": (
+        ["train", "small.csv", "--label", "clas"],
+        {"small.csv": b"a,b,class\n1,2,x\n4,5,y\n"},
+        1,
+        "error: small.csv: --label 'clas' names no column\nhint: did you mean 'class'?\n",
+    ),
+    "an exclusion that is no column": (
+        ["train", "small.csv", "--exclude", "z*"],
+        {"small.csv": b"a,b,c\n1,2,3\n4,5,6\n"},
+        1,
+        "error: small.csv: --exclude 'z*' names no column\nhint: its columns are 'a', 'b', 'c'\n",
+    ),
+    "a bottleneck as wide as the data": (
+        ["train", "small.csv", "--latent-dim", "3"],
+        {"small.csv": b"a,b,c\n1,2,3\n4,5,6\n7,8,1\n"},
+        1,
+        "error: the bottleneck holds 3 values and a row of this data 3: nothing is compressed\n"
+        "hint: choose a --latent-dim below 3\n",
+    ),
+    "the tutorial's 64 values for 64 pixels": (
+        ["train", "digits", "--recipe", "classic"],
+        {},
+        1,
+        "error: the bottleneck holds 64 values and a row of this data 64: nothing is compressed\n"
+        "hint: choose a --latent-dim below 64\n",
+    ),
+    "one row": (
+        ["train", "one.csv"],
+        {"one.csv": b"a,b,c\n1,2,3\n"},
+        1,
+        "error: one.csv: 1 row, and at least one to train on and one to hold out are needed\n",
+    ),
+    "a file of an unread format": (
+        ["train", "notes.xlsx"],
+        {"notes.xlsx": b"?"},
+        1,
+        "error: notes.xlsx: the name ends in '.xlsx', which is none of the formats that are read\n"
+        "hint: they are .csv, .tsv, .npy and IDX files; pipe other tables as CSV: ... | aecli COMMAND -\n",
+    ),
+    "a folder": (
+        ["train", "."],
+        {},
+        1,
+        "error: .: a folder, and data is read from files\nhint: name a file in it\n",
+    ),
+    "truncated gzip": (
+        ["train", "cut.csv.gz"],
+        {"cut.csv.gz": gzip.compress(b"a,b,c\n" + b"1,2,3\n4,5,6\n" * 5000, mtime=0)[:60]},
+        1,
+        "error: cut.csv.gz: the file is damaged or cut short (Truncated compressed stream)\n",
+    ),
+    "a checkpoint over another file": (
+        ["train", "-o", "diary.txt"],
+        {"diary.txt": b"dear diary"},
+        1,
+        "error: diary.txt is there, and is not an aecli checkpoint\n"
+        "hint: name another -o FILE, or replace it with --force\n",
+    ),
+    "no such folder": (
+        ["train", "-o", "no/such/model.safetensors"],
+        {},
+        1,
+        "error: no/such/model.safetensors: there is no folder no/such\nhint: mkdir -p no/such\n",
+    ),
+    "no name for the checkpoint": (
+        ["train", "-"],
+        {},
+        2,
+        "error: rows from standard input have no name to give the checkpoint\nhint: name it: -o FILE\n",
+    ),
+    "two results for one stdout": (
+        ["train", "--json", "-o", "-"],
+        {},
+        2,
+        "error: --json and -o - both want stdout\nhint: write the checkpoint to a file: -o model.safetensors\n",
+    ),
+    "no such device": (
+        ["train", "--device", "cuda:99"],
+        {},
+        1,
+        None,
+    ),
+    "a device of no kind": (
+        ["train", "--device", "gpu"],
+        {},
+        2,
+        "error: invalid value for '--device' (env var: 'AECLI_DEVICE'): 'gpu' is none of auto, cpu, cuda, cuda:N, mps\n"
+        "hint: aecli train --help shows what it takes\n",
+    ),
+    "widths that are none": (
+        ["train", "--hidden-dims", "256,many"],
+        {},
+        2,
+        "error: invalid value for '--hidden-dims': '256,many' is no list of widths such as 256,128\n"
+        "hint: aecli train --help shows what it takes\n",
+    ),
+    "an unknown command": (
+        ["trian"],
+        {},
+        2,
+        "error: no such command 'trian'. Did you mean 'train'?\nhint: aecli --help shows what it takes\n",
+    ),
+    "an unknown option": (
+        ["train", "--epohcs", "3"],
+        {},
+        2,
+        "error: no such option: --epohcs (Possible options: --epochs)\nhint: aecli train --help shows what it takes\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(("argv", "given", "code", "says"), CASES.values(), ids=CASES.keys())
+def test_bad_input_gets_a_clear_error_and_leaves_no_file(run, argv, given, code, says):
+    for name, content in given.items():
+        Path(name).write_bytes(content)
+    done = run(*argv)
+    assert done.code == code
+    assert done.out == ""
+    if says is None:
+        assert done.err.startswith("error: ")
+    else:
+        assert done.err == says
+    assert {path.name: path.read_bytes() for path in Path.cwd().iterdir()} == given
+
+
+def test_a_closed_pipe_ends_the_program_as_it_ends_cat(digits_model, tmp_path):
+    np.save(tmp_path / "many.npy", np.zeros((200_000, 64), np.uint8))
+    line = f"{sys.executable} -m aecli embed {digits_model} many.npy -q | head -n 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, check=True, text=True)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["z0,z1,z2,z3,z4", "141"]
+
+
+def test_rows_of_another_width_are_refused(run, digits_model):
+    np.save("wide.npy", np.zeros((4, 65)))
+    done = run("embed", digits_model, "wide.npy")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == "error: wide.npy: 65 values a row, and the model takes 64\n"
+
+
+def test_missing_columns_are_listed(run, iris_model):
+    Path("other.csv").write_text("sepal length (cm),sepal width (cm),colour\n5,3,red\n")
+    done = run("embed", iris_model, "other.csv")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == (
+        "error: other.csv: 2 of the model's 4 columns are missing: 'petal length (cm)', 'petal width (cm)'\n"
+        "hint: its columns are 'sepal length (cm)', 'sepal width (cm)', 'colour'\n"
+    )
+
+
+def test_a_model_of_a_file_wants_to_be_told_what_to_read(run, iris_model):
+    done = run("embed", iris_model)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == (
+        f"error: DATA is missing, and {iris_model} was trained on a file, so there is no built-in set to take\n"
+        f"hint: aecli embed {iris_model} DATA\n"
+    )
+
+
+def test_bytes_that_wait_on_stdin_are_pointed_to(run, iris_model):
+    done = run("embed", iris_model, stdin=b"a,b\n1,2\n")
+    assert done.code == 2
+    assert done.err.endswith(f"hint: aecli embed {iris_model} -\n")
+
+
+def test_an_object_array_is_never_unpickled(run):
+    np.save("objects.npy", np.array([{}, {}], dtype=object), allow_pickle=True)
+    done = run("train", "objects.npy")
+    assert done.code == 1
+    assert done.err.startswith("error: objects.npy: not an NPY file of plain numbers")
+
+
+def test_a_set_that_is_not_there_without_a_network_says_the_way_out(process, tmp_path):
+    done = process("train", "kmnist", env={"AECLI_DATA_DIR": str(tmp_path), "http_proxy": "http://127.0.0.1:9"})
+    folder = tmp_path / "KMNIST" / "raw"
+    assert (done.code, done.out) == (1, "")
+    first, second, third = done.err.splitlines()
+    assert first == f"downloading kmnist into {folder}"
+    assert second.startswith(f"error: kmnist is not in {folder}, and could not be downloaded (")
+    assert third.startswith("hint: connect to the network, name another folder with --data-dir, or put ")
+    assert not list(tmp_path.rglob("*.gz"))
+
+
+def test_control_characters_from_a_file_do_not_reach_the_terminal(run):
+    Path("evil.csv").write_bytes(b"a\x1b[31m,b,c\nred,2,3\n1,2,3\n")
+    done = run("train", "evil.csv")
+    assert done.code == 1
+    assert "\x1b" not in done.err
+    assert "\\x1b[31m" in done.err
+
+
+def test_a_newer_format_is_refused_by_name(run, digits_model):
+    data = digits_model.read_bytes()
+    length = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + length])
+    metadata = json.loads(header["__metadata__"]["aecli"])
+    header["__metadata__"]["aecli"] = json.dumps(metadata | {"format": 99})
+    changed = json.dumps(header).encode()
+    Path("new.safetensors").write_bytes(struct.pack("<Q", len(changed)) + changed + data[8 + length :])
+    done = run("info", "new.safetensors")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == (
+        "error: new.safetensors: written in checkpoint format 99, and this aecli reads up to format 1\n"
+        "hint: upgrade aecli: pip install --upgrade aecli\n"
+    )

@@ -1,0 +1,155 @@
+import gzip
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aecli import cli
+
+MNIST_FOLDER = Path(os.environ.get("AECLI_DATA_DIR", "")) / "MNIST" / "raw"
+
+
+@dataclass
+class Completed:
+    """What a command left: its exit code, and all that it wrote to stdout and to stderr."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("AECLI_DEVICE", raising=False)
+
+
+@pytest.fixture
+def run(capfd, monkeypatch):
+    """Run a command line in this process, which has torch loaded already."""
+
+    def run(*argv, stdin=b""):
+        monkeypatch.setattr(sys, "argv", ["aecli", *map(str, argv)])
+        (Path.cwd() / ".stdin").write_bytes(stdin)
+        capfd.readouterr()
+        with Path(".stdin").open() as given, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdin", given)
+            with pytest.raises(SystemExit) as stopped:
+                cli.main()
+        out, err = capfd.readouterr()
+        Path(".stdin").unlink()
+        return Completed(stopped.value.code or 0, out, err)
+
+    return run
+
+
+def run_process(*argv, stdin=b"", env=None, **options):
+    """Run a command line as a user does: as a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "aecli", *map(str, argv)],
+        input=stdin,
+        capture_output=True,
+        check=False,
+        env=os.environ | (env or {}),
+        timeout=300,
+        **options,
+    )
+    return Completed(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@pytest.fixture
+def process():
+    return run_process
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory):
+    """The README's first command: the completed process, and the folder it ran in."""
+    folder = tmp_path_factory.mktemp("digits")
+    return run_process("train", cwd=folder), folder
+
+
+@pytest.fixture
+def digits_model(digits_run):
+    """A checkpoint trained on the digits with the defaults."""
+    return digits_run[1] / "digits.safetensors"
+
+
+@pytest.fixture(scope="session")
+def iris_rows():
+    """The 150 irises: features (150, 4), their names, species (150,)."""
+    from sklearn.datasets import load_iris
+
+    data = load_iris()
+    return data.data, data.feature_names, data.target_names[data.target]
+
+
+@pytest.fixture
+def iris_csv(iris_rows):
+    """`iris.csv` in the current folder, with a column of species."""
+    x, names, species = iris_rows
+    lines = [",".join([*names, "species"])]
+    lines += [",".join([*map(repr, row.tolist()), name]) for row, name in zip(x, species, strict=True)]
+    Path("iris.csv").write_text("\n".join(lines) + "\n")
+    return Path("iris.csv")
+
+
+@pytest.fixture(scope="session")
+def iris_model_file(tmp_path_factory, iris_rows):
+    folder = tmp_path_factory.mktemp("iris")
+    x, names, species = iris_rows
+    lines = [",".join([*names, "species"])]
+    lines += [",".join([*map(repr, row.tolist()), name]) for row, name in zip(x, species, strict=True)]
+    (folder / "iris.csv").write_text("\n".join(lines) + "\n")
+    done = run_process("train", "iris.csv", "--label", "species", "--epochs", "20", cwd=folder)
+    assert done.code == 0, done.err
+    return folder / "iris.safetensors"
+
+
+@pytest.fixture
+def iris_model(iris_model_file):
+    """A checkpoint trained on `iris.csv`."""
+    return iris_model_file
+
+
+@pytest.fixture
+def mnist():
+    """Skips where the MNIST files are not in the data folder."""
+    if not MNIST_FOLDER.is_dir():
+        pytest.skip("MNIST is not in $AECLI_DATA_DIR/MNIST/raw")
+    return MNIST_FOLDER
+
+
+def idx_bytes(array):
+    """Write an array as an IDX file has it."""
+    codes = {"uint8": 0x08, "int8": 0x09, "int16": 0x0B, "int32": 0x0C, "float32": 0x0D, "float64": 0x0E}
+    shape = b"".join(size.to_bytes(4, "big") for size in array.shape)
+    big_endian = array.astype(array.dtype.newbyteorder(">")).tobytes()
+    return bytes([0, 0, codes[array.dtype.name], array.ndim]) + shape + big_endian
+
+
+@pytest.fixture
+def idx():
+    return idx_bytes
+
+
+def tiny_mnist_archives():
+    """The four archives of a set like MNIST, with 20 training and 10 test images of 28 × 28: name -> bytes."""
+    rng = np.random.default_rng(0)
+    archives = {}
+    for split, rows in (("train", 20), ("t10k", 10)):
+        images = rng.integers(0, 256, (rows, 28, 28), dtype=np.uint8)
+        labels = np.arange(rows, dtype=np.uint8) % 10
+        archives[f"{split}-images-idx3-ubyte.gz"] = gzip.compress(idx_bytes(images), mtime=0)
+        archives[f"{split}-labels-idx1-ubyte.gz"] = gzip.compress(idx_bytes(labels), mtime=0)
+    return archives
+
+
+@pytest.fixture
+def tiny_archives():
+    return tiny_mnist_archives()

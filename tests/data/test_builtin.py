@@ -1,0 +1,174 @@
+"""The built-in sets: read where they lie, downloaded where they do not."""
+
+import gzip
+import hashlib
+import http.server
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aecli.data import open_source
+from aecli.data.builtin import NAMES, TORCHVISION
+
+PATCH = """
+import os
+import torchvision.datasets as sets
+
+sums = dict(line.split() for line in os.environ["TEST_SUMS"].splitlines())
+sets.MNIST.mirrors = [os.environ["TEST_MIRROR"]]
+sets.MNIST.resources = [(name, sums[name]) for name, _ in sets.MNIST.resources]
+"""
+
+
+class Archives(http.server.BaseHTTPRequestHandler):
+    """Serves the archives of its server, or one status for every request."""
+
+    def do_GET(self):
+        self.server.requests.append(self.path)
+        body = self.server.archives.get(self.path.strip("/"), b"")
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(tiny_archives):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Archives)
+    server.archives, server.status, server.requests = tiny_archives, 200, []
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def train_mnist(process, tmp_path, server, tiny_archives):
+    """Run `aecli train mnist` in a process whose torchvision downloads from the server, into `data/`."""
+    (tmp_path / "patch").mkdir()
+    (tmp_path / "patch" / "sitecustomize.py").write_text(PATCH)
+    sums = "\n".join(f"{name} {hashlib.md5(archive).hexdigest()}" for name, archive in tiny_archives.items())
+
+    def train(*argv):
+        env = {
+            "PYTHONPATH": os.pathsep.join([str(tmp_path / "patch"), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            "TEST_MIRROR": f"http://127.0.0.1:{server.server_port}/",
+            "TEST_SUMS": sums,
+            "AECLI_DATA_DIR": str(tmp_path / "data"),
+        }
+        return process("train", "mnist", "--epochs", "1", *argv, env=env)
+
+    return train
+
+
+def test_a_set_is_downloaded_once_and_read_from_then_on(train_mnist, server, tmp_path):
+    first = train_mnist("--json")
+    assert first.code == 0, first.err
+    assert first.out.startswith("{")
+    assert first.out.count("\n") == 1
+    assert first.err.startswith(f"downloading mnist into {tmp_path / 'data' / 'MNIST' / 'raw'}\n")
+    assert len(server.requests) >= 4
+    bytes_then = Path("mnist.safetensors").read_bytes()
+    server.requests.clear()
+    second = train_mnist()
+    assert second.code == 0, second.err
+    assert server.requests == []
+    assert "downloading" not in second.err
+    assert Path("mnist.safetensors").read_bytes() == bytes_then
+
+
+@pytest.mark.parametrize("trouble", ["a wrong checksum", "503", "no server"])
+def test_a_failed_download_is_a_clear_error_and_leaves_nothing(train_mnist, server, tmp_path, trouble):
+    if trouble == "a wrong checksum":
+        server.archives = {name: gzip.compress(b"something else") for name in server.archives}
+    elif trouble == "503":
+        server.status = 503
+    else:
+        server.shutdown()
+        server.server_close()
+    done = train_mnist()
+    folder = tmp_path / "data" / "MNIST" / "raw"
+    assert (done.code, done.out) == (1, "")
+    first, second, third = done.err.splitlines()
+    assert first == f"downloading mnist into {folder}"
+    assert second.startswith(f"error: mnist is not in {folder}, and could not be downloaded (")
+    assert third.startswith("hint: connect to the network, name another folder with --data-dir, or put ")
+    assert [path for path in (tmp_path / "data").rglob("*") if path.is_file()] == []
+    assert not Path("mnist.safetensors").exists()
+
+
+@pytest.mark.parametrize("packed", [True, False], ids=["gz", "plain"])
+def test_files_in_the_data_folder_are_read_without_torchvision_or_a_trace(packed, tiny_archives, tmp_path, monkeypatch):
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name, archive in tiny_archives.items():
+        (raw / (name if packed else name.removesuffix(".gz"))).write_bytes(
+            archive if packed else gzip.decompress(archive)
+        )
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setitem(__import__("sys").modules, "torchvision", None)  # its import would fail
+    source = open_source("mnist", default_split="train", data_dir=tmp_path)
+    batch = source.read()
+    assert batch.x.shape == (20, 784)
+    assert batch.x.dtype == np.uint8
+    assert batch.labels.tolist() == [i % 10 for i in range(20)]
+    assert source.schema.image_shape == (28, 28)
+    assert source.schema.full_scale == 255
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_emnist_stands_upright_and_qmnist_takes_the_class_from_its_labels(tmp_path, idx):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (6, 28, 28), dtype=np.uint8)
+    for name, labels in (("emnist", np.arange(6, dtype=np.uint8)), ("qmnist", np.arange(48, dtype=np.int32))):
+        known = TORCHVISION[name]
+        raw = tmp_path / known.cls / "raw"
+        raw.mkdir(parents=True)
+        (raw / known.files["test"][0]).write_bytes(idx(images))
+        (raw / known.files["test"][1]).write_bytes(idx(labels if name == "emnist" else labels.reshape(6, 8)))
+    emnist = open_source("emnist", default_split="test", data_dir=tmp_path).read()
+    assert np.array_equal(emnist.x.reshape(6, 28, 28), images.transpose(0, 2, 1))
+    qmnist = open_source("qmnist", default_split="test", data_dir=tmp_path).read()
+    assert np.array_equal(qmnist.x.reshape(6, 28, 28), images)
+    assert qmnist.labels.tolist() == [0, 8, 16, 24, 32, 40]
+
+
+def test_the_files_looked_for_are_those_that_torchvision_unpacks():
+    from torchvision import datasets
+
+    for known in TORCHVISION.values():
+        cls = getattr(datasets, known.cls)
+        if known.cls == "QMNIST":
+            urls = [url for urls in cls.subsets.values() for url in [] ] + [u for r in cls.resources.values() for u, _ in r]
+            offered = {Path(url).name.removesuffix(".gz") for url in urls}
+        elif known.cls == "EMNIST":
+            offered = set().union(*known.files.values())  # in one archive, whose list is not in torchvision
+            assert "balanced" in cls.splits
+        else:
+            offered = {Path(url).name.removesuffix(".gz") for url, _ in cls.resources}
+        for files in known.files.values():
+            assert set(files) <= offered
+
+
+def test_the_digits_split_is_by_writers(tmp_path):
+    train = open_source("digits:train", default_split="test", data_dir=tmp_path).read()
+    test = open_source("digits", default_split="test", data_dir=tmp_path).read()
+    assert (train.x.shape, test.x.shape) == ((1437, 64), (360, 64))
+    assert train.x.max() == 16
+    assert NAMES[0] == "digits"
+
+
+def test_real_mnist_is_read(mnist):
+    source = open_source("mnist:test", default_split="train", data_dir=mnist.parent.parent)
+    batch = source.read()
+    assert batch.x.shape == (10_000, 784)
+    assert batch.labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
+    assert np.bincount(batch.labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]

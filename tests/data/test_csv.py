@@ -1,0 +1,108 @@
+"""CSV, from files and from streams."""
+
+import gzip
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aecli.config import Schema
+from aecli.data import csv, open_source
+from aecli.errors import DataError
+
+
+def source(text, **options):
+    data = text if isinstance(text, bytes) else text.encode()
+    return csv.CsvSource("data", io.BytesIO(data), **options)
+
+
+def test_columns_are_features_but_for_the_label_and_the_excluded():
+    rows = source("id,a,b,kind\n7,1,2,x\n8,3,4,y\n", label="kind", exclude=["i*"])
+    batch = rows.read()
+    assert rows.schema == Schema(2, features=("a", "b"), label="kind")
+    assert batch.x.tolist() == [[1, 2], [3, 4]]
+    assert batch.labels.to_pylist() == ["x", "y"]
+
+
+def test_a_column_named_label_is_the_label():
+    assert source("label,a,b\n1,2,3\n4,5,6\n").schema == Schema(2, features=("a", "b"), label="label")
+
+
+def test_kept_columns_come_as_they_were_written():
+    batch = source("id,a,b\n007,1,2\n1e3,3,4\n", keep=["id"]).read()
+    assert batch.kept["id"].to_pylist() == ["007", "1e3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "features"),
+    [
+        ("a,b\n1,2\n", ("a", "b")),
+        ("2019,kind\n1,2\n", ("2019", "kind")),
+        ("1,2\n3,4\n", None),
+        ("1.5,-2e3\n3,4\n", None),
+        ("\ufeffa,b\n1,2\n", ("a", "b")),
+        ("a,b\r\n1,2\r\n", ("a", "b")),
+        ('"a, the first",b\n1,2\n', ("a, the first", "b")),
+    ],
+    ids=["names", "a name that is a number", "no header", "no header, floats", "BOM", "CRLF", "quoted"],
+)
+def test_a_header_is_found_by_itself(text, features):
+    rows = source(text)
+    assert rows.schema.features == features
+    assert rows.read().x.shape == (1 if features else 2, 2)
+
+
+def test_a_models_columns_are_matched_by_name_in_any_order_and_others_let_by():
+    model = Schema(2, features=("a", "b"), label="kind")
+    rows = source("b,other,kind,a\n1,zzz,x,2\n3,,y,4\n", schema=model)
+    batch = rows.read()
+    assert batch.x.tolist() == [[2, 1], [4, 3]]
+    assert batch.labels.to_pylist() == ["x", "y"]
+
+
+def test_data_without_names_is_matched_by_position():
+    assert source("1,2\n3,4\n", schema=Schema(2, features=("a", "b"))).read().x.tolist() == [[1, 2], [3, 4]]
+    with pytest.raises(DataError, match="3 columns of values, and the model takes 2"):
+        source("1,2,3\n", schema=Schema(2, features=("a", "b")))
+
+
+@pytest.mark.parametrize("block", [7, 50, 1000])
+def test_blocks_end_at_records_whatever_their_size(monkeypatch, block):
+    monkeypatch.setattr(csv, "BLOCK_BYTES", block)
+    text = "a,note,b\n" + "".join(f'{i},"line one\nline ""two"" of {i}",{i / 4}\n' for i in range(200))
+    batches = list(source(text, keep=["note"]).batches())
+    assert np.concatenate([b.x for b in batches]).tolist() == [[i, i / 4] for i in range(200)]
+    notes = [note for b in batches for note in b.kept["note"].to_pylist()]
+    assert notes == [f'line one\nline "two" of {i}' for i in range(200)]
+    assert len(batches) > 1 or block == 1000
+
+
+def test_an_error_names_the_row_across_blocks(monkeypatch):
+    monkeypatch.setattr(csv, "BLOCK_BYTES", 64)
+    text = "a,b\n" + "1,2\n" * 500 + "1,two\n" + "1,2\n" * 500
+    with pytest.raises(DataError, match=r"row 501, column 'b' holds 'two'"):
+        source(text).read()
+    text = "a,b\n" + "1,2\n" * 500 + "1\n" + "1,2\n" * 500
+    with pytest.raises(DataError, match=r"row 501 has 1 cells, and 2 were expected"):
+        source(text).read()
+
+
+def test_a_stray_quote_inside_a_cell_is_text():
+    assert source('a,size,b\n1,5" pipe,2\n3,6" pipe,4\n', keep=["size"]).read().x.tolist() == [[1, 2], [3, 4]]
+
+
+def test_compressed_files_and_tabs_are_read(tmp_path):
+    Path("data.tsv.gz").write_bytes(gzip.compress(b"a\tb\n1\t2\n3\t4\n"))
+    rows = open_source("data.tsv.gz", default_split="train", data_dir=tmp_path)
+    assert rows.read().x.tolist() == [[1, 2], [3, 4]]
+
+
+def test_a_hundred_thousand_columns_are_read():
+    width = 100_000
+    text = ",".join(f"c{i}" for i in range(width)) + "\n" + ",".join(["1"] * width) + "\n"
+    assert source(text).read().x.shape == (1, width)
+
+
+def test_large_whole_numbers_keep_their_digits():
+    assert source("t,b\n1700000000123,2\n1700000000124,3\n").read().x[:, 0].tolist() == [1700000000123, 1700000000124]

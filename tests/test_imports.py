@@ -1,0 +1,110 @@
+"""What imports what: down only, and nothing heavy on the way to --help."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import aecli
+
+PACKAGE = Path(aecli.__file__).parent
+# Each level may import those after it, and its own.
+LEVELS = [
+    {"cli", "__main__"},
+    {"figures"},
+    {"training", "inference"},
+    {"loop"},
+    {"metrics", "optim", "model", "device"},
+    {"checkpoint"},
+    {"scaler", "architecture", "data"},
+    {"files", "config"},
+    {"errors"},
+]
+TORCH_MAY = {"training", "inference", "loop", "optim", "model", "device"}
+HEAVY = {"torch", "torchvision", "numpy", "matplotlib", "sklearn", "pyarrow", "scipy", "PIL", "safetensors"}
+
+
+def modules():
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        yield parts[0], path
+
+
+def imported(path):
+    """Yield what a module imports when it runs: not what it names for the type checker alone."""
+    tree = ast.parse(path.read_text())
+    tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def test_imports_go_down_only():
+    level = {name: i for i, names in enumerate(LEVELS) for name in names}
+    for name, path in modules():
+        if name == "__init__":
+            continue
+        for target in imported(path):
+            inside = target.split(".")[1] if target.startswith("aecli.") else None
+            if inside in level:
+                assert level[name] <= level[inside], f"{path.name} imports {target}"
+
+
+def test_every_module_has_a_level():
+    levels = set().union(*LEVELS)
+    assert {name for name, _ in modules()} - {"__init__"} == levels
+
+
+def test_torch_is_imported_only_where_it_computes():
+    found = {name for name, path in modules() for target in imported(path) if target.split(".")[0] == "torch"}
+    assert found == TORCH_MAY
+
+
+def test_matplotlib_is_imported_by_figures_alone():
+    found = {name for name, path in modules() for target in imported(path) if target.split(".")[0] == "matplotlib"}
+    assert found == {"figures"}
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["--help"], ["--version"], ["train", "--help"], ["embed", "-h"], ["trian"], ["train", "--epohcs", "3"]],
+    ids=" ".join,
+)
+def test_help_and_usage_errors_load_nothing_heavy(argv):
+    code = f"""
+import sys
+sys.argv = ["aecli", *{argv!r}]
+from aecli.cli import main
+try:
+    main()
+except SystemExit:
+    pass
+print(*sorted({HEAVY!r} & set(sys.modules)), sep=",")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout.splitlines()[-1] == ""
+
+
+def test_info_loads_nothing_heavy(digits_model):
+    code = f"""
+import sys
+sys.argv = ["aecli", "info", {str(digits_model)!r}]
+from aecli.cli import main
+try:
+    main()
+except SystemExit:
+    pass
+print(*sorted({HEAVY!r} & set(sys.modules)), sep=",")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout.splitlines()[-1] == ""
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = f"import sys, aecli; print(*sorted({HEAVY | {'typer', 'rich'}!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout.strip() == ""

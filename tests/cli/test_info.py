@@ -1,0 +1,23 @@
+import json
+
+from aecli import checkpoint
+
+
+def test_what_a_checkpoint_holds_is_told(run, digits_model):
+    done = run("info", digits_model)
+    assert (done.code, done.err) == (0, "")
+    facts = dict(line.split("  ", 1) for line in done.out.splitlines() if not line.startswith(" "))
+    facts = {name.strip(): value.strip() for name, value in facts.items()}
+    assert facts["network"] == "64-256-128-5, mirrored; 100,421 parameters"
+    assert facts["a row"] == "an image of 8 × 8 pixels"
+    assert facts["trained on"] == "digits, 1,437 rows"
+    assert facts["MSE, held-out"].endswith("on 360 rows; PCA 0.0344742")
+
+
+def test_the_columns_of_a_table_are_told(run, iris_model):
+    assert "4 columns: sepal length (cm), sepal width (cm), petal length (cm), petal width (cm)" in run("info", iris_model).out
+
+
+def test_json_is_the_whole_of_the_metadata(run, digits_model):
+    facts = json.loads(run("info", digits_model, "--json").out)
+    assert facts == {"checkpoint": str(digits_model)} | checkpoint.read(digits_model).to_json()

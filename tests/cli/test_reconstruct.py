@@ -1,0 +1,61 @@
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import aecli
+from aecli.data import open_source
+
+
+def test_the_datas_own_columns_come_back_in_its_own_units(run, iris_model, iris_csv, iris_rows):
+    done = run("reconstruct", iris_model, iris_csv, "--error", "--keep", "species")
+    assert (done.code, done.err) == (0, "")
+    lines = list(csv.reader(io.StringIO(done.out)))
+    x, names, species = iris_rows
+    assert lines[0] == ["species", *names, "mse"]
+    assert [line[0] for line in lines[1:]] == species.tolist()
+    values = np.array([line[1:] for line in lines[1:]], np.float64)
+    assert np.abs(values[:, :4] - x).mean() < 0.5
+    scaled = (values[:, :4] - x) / aecli.load(iris_model).scaler.scale
+    assert values[:, 4] == pytest.approx(np.square(scaled).mean(axis=1), abs=1e-5)
+
+
+def test_the_worst_rows_are_found_by_sort(run, iris_model, iris_csv):
+    text = iris_csv.read_text() + "50,0.1,9,-4,oddity\n"
+    done = run("reconstruct", iris_model, "-", "--error", "--no-header", stdin=text.encode())
+    errors = [float(line.split(",")[-1]) for line in done.out.splitlines()]
+    assert errors.index(max(errors)) == 150
+
+
+def test_images_come_back_as_files(run, digits_model):
+    done = run("reconstruct", digits_model, "digits", "-o", "rebuilt/")
+    assert (done.code, done.out, done.err) == (0, "", "wrote rebuilt\n")
+    files = sorted(Path("rebuilt").iterdir())
+    assert [file.name for file in files] == [f"{i:06}.png" for i in range(360)]
+    x = open_source("digits", default_split="test", data_dir=Path()).read().x[:10]
+    recon = aecli.load(digits_model).reconstruct(x)
+    shown = np.stack([np.asarray(Image.open(file)) for file in files[:10]])
+    assert shown.reshape(10, 64) == pytest.approx(recon / 16 * 255, abs=0.51)
+    again = run("reconstruct", digits_model, "digits", "-o", "rebuilt/")
+    assert (again.code, again.err) == (
+        1, "error: rebuilt: already holds files, and images go to a new folder or an empty one\n",
+    )  # fmt: skip
+
+
+def test_a_table_is_no_folder_of_images(run, iris_model, iris_csv):
+    done = run("reconstruct", iris_model, iris_csv, "-o", "rebuilt/")
+    assert done.code == 1
+    assert done.err.startswith("error: rebuilt: ")
+    assert not Path("rebuilt").exists()
+
+
+def test_python_gives_what_the_command_gives(run, digits_model):
+    assert run("reconstruct", digits_model, "digits", "-o", "recon.npy").code == 0
+    x = open_source("digits", default_split="test", data_dir=Path()).read().x
+    model = aecli.load(str(digits_model))
+    assert np.array_equal(np.load("recon.npy"), model.reconstruct(x))
+    assert model.reconstruct(x.reshape(-1, 8, 8)).shape == (360, 8, 8)
+    assert np.array_equal(model.decode(model.embed(x)), model.reconstruct(x))

@@ -1,0 +1,155 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from aecli import checkpoint
+
+
+def test_the_digits_are_learned_in_seconds_without_a_network(digits_run):
+    done, folder = digits_run
+    assert done.code == 0, done.err
+    assert done.out == ""
+    assert [path.name for path in folder.iterdir()] == ["digits.safetensors"]
+    made = checkpoint.read(folder / "digits.safetensors")
+    assert made.model.latent_dim == 5
+    assert made.results.test_rows == 360
+    assert made.results.test_mse <= 0.8 * made.results.pca_mse
+
+
+def test_off_a_terminal_each_epoch_is_a_line_and_the_end_is_told_beside_pca(run):
+    done = run("train", "--epochs", "3", "--device", "cpu")
+    assert (done.code, done.out) == (0, "")
+    number = r"\d\.\d+(e-\d+)?"
+    expected = (
+        r"training 64-256-128-5 on 1,437 rows, 360 held out, on CPU, \d threads?\n"
+        + "".join(rf"epoch {i}/3 loss {number} held-out {number} [\d,]+ rows/s\n" for i in (1, 2, 3))
+        + r"wrote digits\.safetensors\n"
+        rf"training MSE {number} after 3 epochs, \d+\.\d s\n"
+        rf"held-out MSE {number} on 360 rows; PCA with 5 components 0\.034474: \d+\.\d\d of it\n"
+    )
+    assert re.fullmatch(expected, done.err), done.err
+
+
+def test_quiet_says_nothing(run):
+    done = run("train", "--epochs", "2", "--quiet")
+    assert (done.code, done.out, done.err) == (0, "", "")
+    assert Path("digits.safetensors").exists()
+
+
+def test_json_is_one_object_with_the_documented_keys(run):
+    done = run("train", "--epochs", "2", "--json", "--seed", "4", "-q")
+    assert done.code == 0
+    facts = json.loads(done.out)
+    assert list(facts) == [
+        "checkpoint", "data", "rows", "inputs", "latent_dim", "parameters", "epochs",
+        "train_mse", "test_mse", "pca_mse", "seconds", "device", "seed",
+    ]  # fmt: skip
+    assert facts | {"train_mse": 0, "test_mse": 0, "pca_mse": 0, "seconds": 0, "device": ""} == {
+        "checkpoint": "digits.safetensors", "data": "digits", "rows": 1437, "inputs": 64, "latent_dim": 5,
+        "parameters": 100_421, "epochs": 2, "train_mse": 0, "test_mse": 0, "pca_mse": 0, "seconds": 0, "device": "",
+        "seed": 4,
+    }  # fmt: skip
+    assert 0 < facts["test_mse"] < 1
+
+
+def test_equal_runs_give_equal_bytes_and_another_seed_others(process):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert process("train", "--epochs", "3", "--seed", seed, "-o", f"{name}.safetensors").code == 0
+    first, again, other = (Path(f"{name}.safetensors").read_bytes() for name in "abc")
+    assert first == again
+    assert first != other
+
+
+def test_the_checkpoint_on_stdout_is_the_checkpoint_in_a_file(run, process):
+    run("train", "--epochs", "2", "-q")
+    with Path("piped.safetensors").open("wb") as out:
+        command = [sys.executable, "-m", "aecli", "train", "--epochs", "2", "-q", "-o", "-"]
+        subprocess.run(command, stdout=out, check=True)
+    assert Path("piped.safetensors").read_bytes() == Path("digits.safetensors").read_bytes()
+
+
+def test_a_checkpoint_is_replaced_and_that_is_said(run):
+    assert "wrote digits.safetensors" in run("train", "--epochs", "1").err
+    assert "replaced digits.safetensors" in run("train", "--epochs", "1").err
+
+
+def test_force_replaces_what_is_no_checkpoint(run):
+    Path("notes.txt").write_text("notes")
+    assert run("train", "--epochs", "1", "-o", "notes.txt", "--force").code == 0
+    assert checkpoint.is_checkpoint(Path("notes.txt"))
+
+
+def test_a_csv_is_trained_on_from_a_file_and_from_stdin_alike(run, iris_csv):
+    flags = ["--label", "species", "--epochs", "5", "-q"]
+    assert run("train", iris_csv, *flags, "-o", "file.safetensors").code == 0
+    assert run("train", "-", *flags, "-o", "pipe.safetensors", stdin=iris_csv.read_bytes()).code == 0
+    assert Path("file.safetensors").read_bytes() == Path("pipe.safetensors").read_bytes()
+    made = checkpoint.read(Path("file.safetensors"))
+    assert made.schema.features == ("sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)")
+    assert made.schema.label == "species"
+    assert (made.results.rows, made.results.test_rows) == (135, 15)
+
+
+def test_columns_are_left_out_by_glob(run, iris_csv):
+    assert run("train", iris_csv, "--exclude", "species", "--exclude", "sepal*", "--epochs", "2", "--latent-dim", "1").code == 0
+    assert checkpoint.read(Path("iris.safetensors")).schema.features == ("petal length (cm)", "petal width (cm)")
+
+
+def test_an_array_and_idx_images_are_trained_on(run, idx):
+    rng = np.random.default_rng(0)
+    np.save("table.npy", rng.normal(size=(50, 8)).astype(np.float32))
+    Path("pictures-idx3-ubyte").write_bytes(idx(rng.integers(0, 256, (50, 6, 5), dtype=np.uint8)))
+    assert run("train", "table.npy", "--epochs", "2").code == 0
+    assert run("train", "pictures-idx3-ubyte", "--epochs", "2").code == 0
+    assert checkpoint.read(Path("table.safetensors")).scaler == "standard"
+    pictures = checkpoint.read(Path("pictures-idx3-ubyte.safetensors"))
+    assert pictures.schema.image_shape == (6, 5)
+    assert pictures.scaler == "full-scale"
+    assert pictures.model.output_activation == "sigmoid"
+
+
+def test_flags_shape_the_model(run):
+    flags = ["--hidden-dims", "32,16", "--latent-dim", "3", "--activation", "relu", "--optimizer", "adam"]
+    assert run("train", *flags, "--lr", "0.01", "--batch-size", "64", "--epochs", "2").code == 0
+    made = checkpoint.read(Path("digits.safetensors"))
+    assert made.model.hidden_dims == (32, 16)
+    assert (made.model.latent_dim, made.model.activation) == (3, "relu")
+    assert (made.train.optimizer, made.train.lr, made.train.batch_size, made.train.epochs) == ("adam", 0.01, 64, 2)
+    assert safetensors.numpy.load_file("digits.safetensors")["encoder.4.weight"].shape == (3, 16)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+def test_a_signal_ends_the_run_with_its_code_and_no_file(number, code):
+    command = [sys.executable, "-m", "aecli", "train", "--epochs", "100000"]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while "epoch" not in (line := running.stderr.readline()):
+        assert line, "ended before its first epoch"
+    time.sleep(0.2)
+    running.send_signal(number)
+    out, err = running.communicate(timeout=30)
+    assert running.returncode == code
+    assert out == ""
+    assert "Traceback" not in err
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_the_environment_stands_for_flags_and_a_flag_wins(process):
+    env = {"AECLI_DEVICE": "cuda:99"}
+    assert process("train", "--epochs", "1", env=env).code == 1
+    assert process("train", "--epochs", "1", "--device", "cpu", env=env).code == 0
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written_is_refused_before_training(run):
+    Path("locked").mkdir(mode=0o500)
+    done = run("train", "-o", "locked/model.safetensors")
+    assert (done.code, done.err) == (1, "error: locked/model.safetensors: the folder locked may not be written\n")

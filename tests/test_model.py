@@ -1,0 +1,42 @@
+import pytest
+import torch
+
+from aecli import architecture
+from aecli.config import ACTIVATIONS, ModelConfig
+from aecli.model import Autoencoder, initialise
+
+
+@pytest.mark.parametrize("hidden", [(), (8,), (16, 8)], ids=str)
+@pytest.mark.parametrize("activation", ["gelu", "sigmoid", "none"])
+def test_the_state_dict_is_the_table_of_layers(hidden, activation):
+    config = ModelConfig(12, hidden, 3, activation=activation, output_activation="sigmoid")
+    shapes = {name: tuple(tensor.shape) for name, tensor in Autoencoder(config).state_dict().items()}
+    assert shapes == architecture.tensor_shapes(config)
+    assert sum(tensor.numel() for tensor in Autoencoder(config).parameters()) == config.parameters
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_rows_go_through_the_bottleneck_and_come_back(activation):
+    model = Autoencoder(ModelConfig(12, (8,), 3, activation=activation, latent_activation=activation))
+    x = torch.randn(5, 12)
+    z = model.encode(x)
+    assert z.shape == (5, 3)
+    assert model.decode(z).shape == (5, 12)
+    assert torch.equal(model(x), model.decode(z))
+
+
+def test_the_tutorials_weights_are_drawn_from_a_standard_normal():
+    model = Autoencoder(ModelConfig(784, (256, 128), 64))
+    initialise(model, "normal", torch.Generator().manual_seed(0))
+    for parameter in model.parameters():
+        assert float(parameter.detach().mean()) == pytest.approx(0, abs=5 / parameter.numel() ** 0.5)
+        assert float(parameter.detach().std()) == pytest.approx(1, abs=5 / parameter.numel() ** 0.5)
+
+
+def test_equal_seeds_draw_equal_weights_and_others_others():
+    models = [Autoencoder(ModelConfig(12, (8,), 3)) for _ in range(3)]
+    for model, seed in zip(models, (1, 1, 2), strict=True):
+        initialise(model, "pytorch", torch.Generator().manual_seed(seed))
+    first, again, other = (torch.cat([p.detach().flatten() for p in model.parameters()]) for model in models)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)

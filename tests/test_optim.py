@@ -1,0 +1,59 @@
+import pytest
+import torch
+
+from aecli import optim
+from aecli.config import resolve
+
+
+@pytest.mark.parametrize("size", [(4, 4), (16, 40), (64, 64)], ids=str)
+def test_the_inverse_root_is_within_7_percent_of_the_root(size):
+    x = torch.randn(3, *size, generator=torch.Generator().manual_seed(0))
+    gram = x @ x.mT
+    values = torch.linalg.svdvals(optim.inverse_root(gram) @ x)
+    kept = torch.linalg.svdvals(x) > 1e-3 * x.flatten(1).norm(dim=1)[:, None]
+    assert values[kept].min() > 0.93
+    assert values[kept].max() < 1.07
+
+
+def test_a_singular_matrix_is_not_blown_up():
+    x = torch.randn(1, 8, 20)
+    x[0, 4:] = x[0, :4]
+    assert torch.linalg.svdvals(optim.inverse_root(x @ x.mT) @ x).max() < 1.1
+    assert torch.isfinite(optim.inverse_root(torch.zeros(1, 8, 8))).all()
+
+
+def test_a_matrix_steps_by_the_polar_factor_of_its_gradient():
+    tall = torch.randn(40, 16).requires_grad_()
+    before = tall.detach().clone()
+    tall.grad = torch.randn(40, 16)
+    u, _, v = torch.linalg.svd(tall.grad, full_matrices=False)
+    optim.Muon([tall], lr=0.1).step()
+    step = (before - tall.detach()) / (0.1 * 0.2 * 40**0.5)
+    assert torch.nn.functional.cosine_similarity(step.flatten(), (u @ v).flatten(), dim=0) > 0.995
+    assert step.norm() == pytest.approx(float((u @ v).norm()), rel=0.06)
+
+
+def test_a_vector_steps_as_under_adamw():
+    ours, theirs = (torch.ones(10).requires_grad_() for _ in range(2))
+    muon, adamw = optim.Muon([ours], lr=0.1), torch.optim.AdamW([theirs], lr=0.1, weight_decay=0.0)
+    for i in range(5):
+        ours.grad = theirs.grad = torch.sin(torch.arange(10.0) + i)
+        muon.step()
+        adamw.step()
+    assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_the_rate_rises_then_falls_to_near_zero():
+    _, config = resolve("modern", 784, 60_000, bounded=True, seed=0, holdout=0.0)
+    rates = [optim.learning_rate(config, step, 100) for step in range(100)]
+    peak = rates.index(max(rates))
+    assert rates[:peak] == sorted(rates[:peak])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert max(rates) == pytest.approx(config.lr)
+    assert 0 < rates[-1] < 0.05 * config.lr
+    assert peak <= 15
+
+
+def test_the_tutorials_rate_stays_as_it_is():
+    _, config = resolve("classic", 784, 60_000, bounded=True, seed=0, holdout=0.0)
+    assert {optim.learning_rate(config, step, 100) for step in range(100)} == {0.001}

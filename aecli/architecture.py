@@ -1,6 +1,7 @@
 """ModelConfig to the table of layers: the one description of the network that every backend interprets."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from aecli.config import ModelConfig
 
@@ -37,8 +38,8 @@ def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def _half(half: str, widths: tuple[int, ...], between: str, last: str) -> tuple[Layer, ...]:
-    """A layer's number counts activations too, as in a torch.nn.Sequential."""
-    pairs = list(zip(widths, widths[1:], strict=False))
+    """List the layers of one half; a layer's number counts activations too, as in a torch.nn.Sequential."""
+    pairs = list(pairwise(widths))
     step = 1 if between == "none" else 2
     return tuple(
         Layer(f"{half}.{i * step}", a, b, last if i == len(pairs) - 1 else between) for i, (a, b) in enumerate(pairs)

@@ -54,8 +54,8 @@ class Checkpoint:
         if not isinstance(value, dict) or set(value) != {"format", *(f.name for f in dataclasses.fields(cls))}:
             raise ValueError("its fields are not those of an aecli checkpoint")
         scaler, data, versions = value["scaler"], value["data"], value["versions"]
-        if not isinstance(scaler, str) or not isinstance(data, str | None) or not isinstance(versions, dict):
-            raise ValueError("scaler, data or versions is of the wrong type")
+        if not (isinstance(scaler, str) and isinstance(data, str | None) and isinstance(versions, dict)):
+            raise ValueError("scaler, data or versions is of the wrong type")  # noqa: TRY004
         checkpoint = cls(
             model=ModelConfig.from_json(value["model"]),
             train=TrainConfig.from_json(value["train"]),
@@ -168,7 +168,7 @@ def _check_tensors(path: Path, header: Mapping[str, Any], checkpoint: Checkpoint
     expected: dict[str, tuple[str, tuple[tuple[int, ...], ...]]] = {
         name: ("F32", (shape,)) for name, shape in architecture.tensor_shapes(checkpoint.model).items()
     }
-    expected |= {name: ("F64", ((inputs,), (1,))) for name in ("scaler.shift", "scaler.scale")}
+    expected |= dict.fromkeys(("scaler.shift", "scaler.scale"), ("F64", ((inputs,), (1,))))
     for name in sorted(header.keys() ^ expected.keys()):
         what = "is missing" if name in expected else "is not part of the model that it describes"
         raise CheckpointError(f"{path}: a damaged checkpoint: tensor {name} {what}")

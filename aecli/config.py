@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from types import MappingProxyType, NoneType, UnionType
 from typing import Any, Self, cast, get_args, get_origin, get_type_hints
 
@@ -102,8 +103,7 @@ class ModelConfig(Config):
     def parameters(self) -> int:
         """How many weights and biases the model has."""
         widths = (self.inputs, *self.hidden_dims, self.latent_dim)
-        pairs = list(zip(widths, widths[1:], strict=False))
-        return sum(2 * a * b + a + b for a, b in pairs)
+        return sum(2 * a * b + a + b for a, b in pairwise(widths))
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class History(Config):
 
 @dataclass(frozen=True)
 class Results(Config):
-    """What a finished run ended at: mean squared errors in the model's units, None where there is nothing to judge by."""
+    """What a finished run ended at: mean squared errors in the model's units, None where there is none."""
 
     rows: int
     test_rows: int
@@ -201,8 +201,8 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             latent_activation="none",
             scale="standard",
             optimizer="muon",
-            schedule="cosine",
-            init="pytorch",
+            schedule="linear",
+            init="fan-in",
             lr=0.01,
             batch_size=None,
             epochs=None,

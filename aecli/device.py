@@ -17,12 +17,12 @@ def pick(name: str) -> torch.device:
         found = torch.cuda.device_count()
         raise AecliError(
             f"--device {name}: PyTorch {torch.__version__} finds {found or 'no'} CUDA device{'s' if found > 1 else ''}",
-            hint="--device auto takes the GPU where there is one, else the CPU; nvidia-smi tells whether the driver runs",
+            hint="--device auto takes a GPU where there is one; nvidia-smi tells whether the driver runs",
         )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise AecliError(
             f"--device mps: PyTorch {torch.__version__} finds no Apple GPU",
-            hint="--device auto takes the GPU where there is one, else the CPU",
+            hint="--device auto takes a GPU where there is one",
         )
     return device
 

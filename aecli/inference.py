@@ -21,13 +21,19 @@ MIN_BATCH_ROWS = 32  # kernels for very few rows round otherwise: fewer are padd
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
-    """What the model makes of a batch: `z` (N, K), `recon` (N, D) in raw units, `mse` (N,) in the model's units."""
+class Encoded:
+    """A batch and its latent rows `z` (N, K)."""
 
     batch: Batch
     z: Array
-    recon: Array | None = None
-    mse: Array | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt(Encoded):
+    """And its rebuilt rows `recon` (N, D), in raw units, with their mean squared errors `mse` (N,), in the model's."""
+
+    recon: Array
+    mse: Array
 
 
 class Model:
@@ -57,25 +63,21 @@ class Model:
 
         Raises DataError where the rows are of another width, or hold NaN or infinity.
         """
-        return self._run(self._rows(rows), recon=False, mse=False).z
+        return self._encode(self._rows(rows)).z
 
     def reconstruct(self, rows: Any) -> Array:
         """Give the rebuilt rows, float32 and in the shape of `rows`: (N, D), (N, H, W) or (N, H, W, C).
 
         Raises DataError where the rows are of another width, or hold NaN or infinity.
         """
-        recon = self._run(self._rows(rows), recon=True, mse=False).recon
-        assert recon is not None  # noqa: S101
-        return recon.reshape(np.shape(rows))
+        return self._rebuild(self._rows(rows)).recon.reshape(np.shape(rows))
 
     def errors(self, rows: Any) -> Array:
         """Give each row's mean squared reconstruction error (N,), in the model's units.
 
         Raises DataError where the rows are of another width, or hold NaN or infinity.
         """
-        mse = self._run(self._rows(rows), recon=False, mse=True).mse
-        assert mse is not None  # noqa: S101
-        return mse
+        return self._rebuild(self._rows(rows)).mse
 
     def decode(self, z: Any) -> Array:
         """Give the rows (N, D), in raw units, that latent rows (N, K) stand for.
@@ -84,14 +86,19 @@ class Model:
         """
         latent = np.asarray(z, np.float32)
         if latent.ndim != 2 or latent.shape[1] != self.checkpoint.model.latent_dim:
-            raise DataError(f"latent rows of shape {latent.shape}, and (N, {self.checkpoint.model.latent_dim}) expected")
+            raise DataError(
+                f"latent rows of shape {latent.shape}, and (N, {self.checkpoint.model.latent_dim}) expected"
+            )
         with torch.inference_mode():
             return self.scaler.inverse(self._net.decode(torch.tensor(latent, device=self._device)).cpu().numpy())
 
-    def stream(self, source: Source, *, recon: bool = False, mse: bool = False) -> Iterator[Output]:
-        """Yield what the model makes of each batch of a source, in input order; `recon` and `mse` only if asked for."""
-        for batch in source.batches():
-            yield self._run(batch, recon=recon, mse=mse)
+    def encoded(self, source: Source) -> Iterator[Encoded]:
+        """Yield each batch of a source with its latent rows, in input order."""
+        return map(self._encode, source.batches())
+
+    def rebuilt(self, source: Source) -> Iterator[Rebuilt]:
+        """Yield each batch of a source with its latent rows, its rebuilt rows and their errors, in input order."""
+        return map(self._rebuild, source.batches())
 
     def _rows(self, rows: Any) -> Batch:
         x = np.asarray(rows)
@@ -101,25 +108,26 @@ class Model:
         check_finite(x, "rows", self.schema, 0)
         return Batch(x)
 
-    def _run(self, batch: Batch, *, recon: bool, mse: bool) -> Output:
-        parts = [
-            self._compute(batch.x[start : start + self._batch_rows], recon=recon, mse=mse)
-            for start in range(0, len(batch.x), self._batch_rows)
-        ]
-        z, rebuilt, errors = (None if column[0] is None else np.concatenate(column) for column in zip(*parts, strict=True))
-        assert z is not None  # noqa: S101
-        return Output(batch, z, rebuilt, errors)
-
-    def _compute(self, raw: Array, *, recon: bool, mse: bool) -> tuple[Array, Array | None, Array | None]:
-        rows = len(raw)
-        scaled = np.zeros((max(rows, MIN_BATCH_ROWS), raw.shape[1]), np.float32)
-        scaled[:rows] = self.scaler.transform(raw)
+    def _encode(self, batch: Batch) -> Encoded:
         with torch.inference_mode():
-            x = torch.from_numpy(scaled).to(self._device)  # (N, D)
-            z = self._net.encode(x)  # (N, K)
-            if not recon and not mse:
-                return z[:rows].cpu().numpy(), None, None
-            rebuilt = self._net.decode(z)  # (N, D)
-            errors = (rebuilt - x).square().mean(dim=1)[:rows].cpu().numpy() if mse else None  # (N,)
-            raw_units = self.scaler.inverse(rebuilt[:rows].cpu().numpy()) if recon else None
-            return z[:rows].cpu().numpy(), raw_units, errors
+            z = [self._net.encode(x)[:rows].cpu().numpy() for rows, x in self._scaled(batch.x)]
+        return Encoded(batch, np.concatenate(z))
+
+    def _rebuild(self, batch: Batch) -> Rebuilt:
+        parts = []
+        with torch.inference_mode():
+            for rows, x in self._scaled(batch.x):
+                z = self._net.encode(x)  # (N, K)
+                recon = self._net.decode(z)  # (N, D)
+                mse = (recon - x).square().mean(dim=1)  # (N,)
+                parts.append(tuple(values[:rows].cpu().numpy() for values in (z, recon, mse)))
+        z_rows, recon_rows, mse_rows = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return Rebuilt(batch, z_rows, self.scaler.inverse(recon_rows), mse_rows)
+
+    def _scaled(self, x: Array) -> Iterator[tuple[int, torch.Tensor]]:
+        """Cut rows (N, D) to batches in the model's units, on its device, each with how many of its rows count."""
+        for start in range(0, len(x), self._batch_rows):
+            raw = x[start : start + self._batch_rows]
+            scaled = np.zeros((max(len(raw), MIN_BATCH_ROWS), x.shape[1]), np.float32)
+            scaled[: len(raw)] = self.scaler.transform(raw)
+            yield len(raw), torch.from_numpy(scaled).to(self._device)

@@ -36,7 +36,7 @@ class Progress:
 
 
 class Rows:
-    """Rows (N, D) resident on a device, in the model's units once taken. Whole pixel values stay as they are till then."""
+    """Rows (N, D) resident on a device, in the model's units once taken. Until then 8-bit pixels stay 8 bits wide."""
 
     def __init__(self, x: Array, scaler: Scaler, device: torch.device) -> None:
         self._divisor = float(scaler.scale[0]) if x.dtype == np.uint8 and scaler.kind == FULL_SCALE else None
@@ -46,6 +46,11 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def mean(self) -> Tensor:
+        """Give the mean row, float32, (D,)."""
+        total = self.x.sum(0, dtype=torch.float64) / len(self.x)
+        return (total / (self._divisor or 1)).float()
 
     def take(self, rows: Tensor | slice) -> Tensor:
         """Give the rows at these places as float32, (B, D)."""

@@ -56,7 +56,7 @@ def fit(
 ) -> Fitted:
     """Train an autoencoder on a source's rows; what `asked` does not say, the recipe does.
 
-    The held-out rows are those of `test_source`, else a random share `holdout` of the rows. Nothing is selected on them.
+    The held-out rows are those of `test_source`, else a random share `holdout` of the rows.
     `trained_on` names the built-in set that the rows are, for the checkpoint.
     Raises DataError where the data does not suffice, TrainingError where the loss is no longer a finite number or the
     device's memory is full.
@@ -77,10 +77,10 @@ def fit(
         config = dataclasses.replace(config, precision="bf16" if device.has_bf16(where) else "fp32")
     on_start(Plan(model_config, config, len(x), 0 if x_test is None else len(x_test), device.describe(where)))
     try:
-        model = Autoencoder(model_config)
-        initialise(model, config.init, torch.Generator().manual_seed(seed))
-        model.to(where)
         rows = loop.Rows(x, scaler, where)
+        model = Autoencoder(model_config)
+        initialise(model, model_config, config.init, rows.mean().cpu(), torch.Generator().manual_seed(seed))
+        model.to(where)
         test_rows = None if x_test is None else loop.Rows(x_test, scaler, where)
         history = loop.run(model, config, rows, test_rows, on_progress)
         train_mse = loop.evaluate(model, rows)
@@ -101,9 +101,7 @@ def fit(
     return Fitted(made, {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}, scaler)
 
 
-def _split(
-    source: Source, test_source: Source | None, holdout: float | None, seed: int
-) -> tuple[Array, Array | None]:
+def _split(source: Source, test_source: Source | None, holdout: float | None, seed: int) -> tuple[Array, Array | None]:
     x = source.read().x
     if test_source is not None:
         return x, test_source.read().x
@@ -115,4 +113,3 @@ def _split(
     if held >= len(x):
         raise DataError(f"{source.name}: {len(x)} row, and at least one to train on and one to hold out are needed")
     return x[np.sort(order[held:])], x[np.sort(order[:held])]
-

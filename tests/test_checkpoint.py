@@ -63,7 +63,7 @@ def test_a_save_that_fails_leaves_the_old_file_and_no_other(digits_model, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", refuse)
-    with pytest.raises(Exception, match="model.safetensors: cannot be written .No space left on device"):
+    with pytest.raises(Exception, match=r"model.safetensors: cannot be written .No space left on device"):
         checkpoint.save(Path("model.safetensors"), *checkpoint.load(digits_model))
     assert {path.name: path.read_bytes() for path in Path.cwd().iterdir()} == {"model.safetensors": b"the old one"}
 
@@ -123,10 +123,17 @@ def test_a_damaged_file_is_refused_with_what_is_wrong(digits_model, change, says
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\0" * 8, b"\xff" * 8, b"\x02" + b"\0" * 7 + b"{}", b"\x02" + b"\0" * 7 + b"[]", b"\x64" + b"\0" * 7 + b"{}"],
+    [
+        b"",
+        b"\0" * 8,
+        b"\xff" * 8,
+        b"\x02" + b"\0" * 7 + b"{}",
+        b"\x02" + b"\0" * 7 + b"[]",
+        b"\x64" + b"\0" * 7 + b"{}",
+    ],
     ids=["empty", "no header", "an endless header", "an empty header", "a list", "a header cut short"],
 )
 def test_a_file_that_is_no_safetensors_file_is_refused(data):
     Path("bad.safetensors").write_bytes(data)
-    with pytest.raises(CheckpointError, match="not a safetensors file|no aecli checkpoint"):
+    with pytest.raises(CheckpointError, match=r"not a safetensors file|no aecli checkpoint"):
         checkpoint.read(Path("bad.safetensors"))

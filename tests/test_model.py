@@ -26,17 +26,29 @@ def test_rows_go_through_the_bottleneck_and_come_back(activation):
 
 
 def test_the_tutorials_weights_are_drawn_from_a_standard_normal():
-    model = Autoencoder(ModelConfig(784, (256, 128), 64))
-    initialise(model, "normal", torch.Generator().manual_seed(0))
+    config = ModelConfig(784, (256, 128), 64)
+    model = Autoencoder(config)
+    initialise(model, config, "normal", torch.zeros(784), torch.Generator().manual_seed(0))
     for parameter in model.parameters():
         assert float(parameter.detach().mean()) == pytest.approx(0, abs=5 / parameter.numel() ** 0.5)
         assert float(parameter.detach().std()) == pytest.approx(1, abs=5 / parameter.numel() ** 0.5)
 
 
 def test_equal_seeds_draw_equal_weights_and_others_others():
-    models = [Autoencoder(ModelConfig(12, (8,), 3)) for _ in range(3)]
+    config = ModelConfig(12, (8,), 3)
+    models = [Autoencoder(config) for _ in range(3)]
     for model, seed in zip(models, (1, 1, 2), strict=True):
-        initialise(model, "pytorch", torch.Generator().manual_seed(seed))
+        initialise(model, config, "fan-in", torch.zeros(12), torch.Generator().manual_seed(seed))
     first, again, other = (torch.cat([p.detach().flatten() for p in model.parameters()]) for model in models)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("output", ["sigmoid", "none"])
+def test_the_modern_start_gives_back_the_mean_row(output):
+    config = ModelConfig(12, (8,), 3, output_activation=output)
+    model, mean = Autoencoder(config), torch.linspace(0.1, 0.9, 12)
+    initialise(model, config, "fan-in", mean, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        model.decoder[-2 if output == "sigmoid" else -1].weight.zero_()
+        assert torch.allclose(model(torch.randn(5, 12)), mean.expand(5, 12), atol=1e-6)

@@ -6,20 +6,23 @@ from aecli.config import resolve
 
 
 @pytest.mark.parametrize("size", [(4, 4), (16, 40), (64, 64)], ids=str)
-def test_the_inverse_root_is_within_7_percent_of_the_root(size):
+def test_singular_values_become_about_1_and_singular_vectors_stay(size):
     x = torch.randn(3, *size, generator=torch.Generator().manual_seed(0))
-    gram = x @ x.mT
-    values = torch.linalg.svdvals(optim.inverse_root(gram) @ x)
+    near = optim.orthogonalise(x)
     kept = torch.linalg.svdvals(x) > 1e-3 * x.flatten(1).norm(dim=1)[:, None]
-    assert values[kept].min() > 0.93
-    assert values[kept].max() < 1.07
+    values = torch.linalg.svdvals(near)
+    assert values[kept].min() > 0.4
+    assert values[kept].max() < 1.6
+    u, _, v = torch.linalg.svd(x, full_matrices=False)
+    in_its_own_axes = u.mT @ near @ v.mT
+    assert torch.allclose(in_its_own_axes, torch.diag_embed(in_its_own_axes.diagonal(dim1=1, dim2=2)), atol=1e-3)
 
 
 def test_a_singular_matrix_is_not_blown_up():
     x = torch.randn(1, 8, 20)
     x[0, 4:] = x[0, :4]
-    assert torch.linalg.svdvals(optim.inverse_root(x @ x.mT) @ x).max() < 1.1
-    assert torch.isfinite(optim.inverse_root(torch.zeros(1, 8, 8))).all()
+    assert torch.linalg.svdvals(optim.orthogonalise(x)).max() < 1.7
+    assert torch.isfinite(optim.orthogonalise(torch.zeros(1, 8, 8))).all()
 
 
 def test_a_matrix_steps_by_the_polar_factor_of_its_gradient():
@@ -29,8 +32,8 @@ def test_a_matrix_steps_by_the_polar_factor_of_its_gradient():
     u, _, v = torch.linalg.svd(tall.grad, full_matrices=False)
     optim.Muon([tall], lr=0.1).step()
     step = (before - tall.detach()) / (0.1 * 0.2 * 40**0.5)
-    assert torch.nn.functional.cosine_similarity(step.flatten(), (u @ v).flatten(), dim=0) > 0.995
-    assert step.norm() == pytest.approx(float((u @ v).norm()), rel=0.06)
+    assert torch.nn.functional.cosine_similarity(step.flatten(), (u @ v).flatten(), dim=0) > 0.95
+    assert step.norm() == pytest.approx(float((u @ v).norm()), rel=0.2)
 
 
 def test_a_vector_steps_as_under_adamw():

@@ -10,7 +10,9 @@ def blobs(rows=400, inputs=12):
     """Rows near a curved surface of two dimensions, (rows, inputs)."""
     rng = np.random.default_rng(0)
     z = rng.normal(size=(rows, 2))
-    return np.tanh(z @ rng.normal(size=(2, 20))) @ rng.normal(size=(20, inputs)) + 0.01 * rng.normal(size=(rows, inputs))
+    return np.tanh(z @ rng.normal(size=(2, 20))) @ rng.normal(size=(20, inputs)) + 0.01 * rng.normal(
+        size=(rows, inputs)
+    )
 
 
 def test_the_loss_falls_below_that_of_pca():

@@ -3,7 +3,6 @@
 import json
 import sys
 
-
 from aecli import checkpoint
 from aecli.cli import console, options
 
@@ -48,5 +47,3 @@ def _row(inputs: int, image_shape: tuple[int, ...] | None, features: tuple[str, 
         return f"{inputs} values"
     shown = ", ".join(features[:6])
     return f"{inputs} columns: {shown}" + (", ..." if inputs > 6 else "")
-
-

@@ -46,6 +46,13 @@ Data = Annotated[
     ),
 ]
 
+TrainData = Annotated[
+    str,
+    typer.Argument(
+        metavar="[DATA]", help="A built-in set, with or without :train or :test; a file; - for standard input."
+    ),
+]
+
 Output = Annotated[
     str | None, typer.Option("--output", "-o", metavar="PATH", help="Where to write. - is stdout.", show_default=False)
 ]
@@ -61,9 +68,7 @@ Device = Annotated[
         rich_help_panel=RUN,
     ),
 ]
-Force = Annotated[
-    bool, typer.Option("--force", help="Replace a file that is no checkpoint.", rich_help_panel=RUN)
-]
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that is no checkpoint.", rich_help_panel=RUN)]
 DataDir = Annotated[
     Path | None,
     typer.Option(
@@ -77,7 +82,11 @@ DataDir = Annotated[
 
 RecipeName = Annotated[
     Literal["modern", "classic", "classic-2d"],
-    typer.Option(metavar="NAME", help="modern, classic or classic-2d: the defaults for all that no other option says.", rich_help_panel=MODEL),
+    typer.Option(
+        metavar="NAME",
+        help="modern, classic or classic-2d: the defaults for all that no other option says.",
+        rich_help_panel=MODEL,
+    ),
 ]
 HiddenDims = Annotated[
     Any,
@@ -101,23 +110,39 @@ LatentDim = Annotated[
 ]
 Activation = Annotated[
     Literal["gelu", "relu", "silu", "elu", "tanh", "sigmoid"] | None,
-    typer.Option(metavar="NAME", help="The function between layers: gelu, relu, silu, elu, tanh or sigmoid.", show_default=MODERN.activation, rich_help_panel=MODEL),
+    typer.Option(
+        metavar="NAME",
+        help="The function between layers: gelu, relu, silu, elu, tanh or sigmoid.",
+        show_default=MODERN.activation,
+        rich_help_panel=MODEL,
+    ),
 ]
 
 Epochs = Annotated[
     int | None,
     typer.Option(
-        min=1, metavar="N", help="Passes over the training rows.", show_default="by the number of rows", rich_help_panel=TRAINING
+        min=1,
+        metavar="N",
+        help="Passes over the training rows.",
+        show_default="by the number of rows",
+        rich_help_panel=TRAINING,
     ),
 ]
 BatchSize = Annotated[
     int | None,
-    typer.Option(min=1, metavar="N", help="Rows a step.", show_default="by the number of rows", rich_help_panel=TRAINING),
+    typer.Option(
+        min=1, metavar="N", help="Rows a step.", show_default="by the number of rows", rich_help_panel=TRAINING
+    ),
 ]
 LearningRate = Annotated[
     float | None,
     typer.Option(
-        "--lr", min=0.0, metavar="RATE", help="The highest learning rate.", show_default=str(MODERN.lr), rich_help_panel=TRAINING
+        "--lr",
+        min=0.0,
+        metavar="RATE",
+        help="The highest learning rate.",
+        show_default=str(MODERN.lr),
+        rich_help_panel=TRAINING,
     ),
 ]
 OptimizerName = Annotated[

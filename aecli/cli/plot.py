@@ -80,7 +80,7 @@ def _latent(loaded: "Model", source: "Source") -> "tuple[Figure, int]":
 
     from aecli.figures.latent import latent
 
-    outputs = list(loaded.stream(source))
+    outputs = list(loaded.encoded(source))
     z = np.concatenate([out.z for out in outputs])
     known = outputs[0].batch.labels is not None
     labels = np.concatenate([np.asarray(out.batch.labels) for out in outputs]) if known else None

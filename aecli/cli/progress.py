@@ -23,14 +23,14 @@ class Report:
             self._bar = Progress(
                 TextColumn("epoch {task.fields[epoch]}"),
                 BarColumn(bar_width=None, table_column=Column(ratio=1)),
-                TextColumn("step {task.completed:.0f}/{task.total:.0f}", style="progress.percentage"),
+                TextColumn("{task.fields[step]}"),
                 TextColumn("{task.fields[losses]}"),
                 TextColumn("{task.fields[speed]}", style="progress.data.speed"),
                 TimeRemainingColumn(compact=True),
                 console=console.stderr(),
                 expand=True,
             )
-            self._task = self._bar.add_task("train", total=None, epoch="", losses="", speed="")
+            self._task = self._bar.add_task("train", total=None, epoch="", step="", losses="", speed="")
 
     def start(self, plan: "training.Plan") -> None:
         """Say what is about to be trained, and where."""
@@ -38,9 +38,11 @@ class Report:
         widths = (plan.model.inputs, *plan.model.hidden_dims, plan.model.latent_dim)
         held_out = f", {plan.test_rows:,} held out" if plan.test_rows else ""
         console.say(
-            f"training {'-'.join(map(str, widths))} on {plan.rows:,} rows{held_out}, on {plan.device}", quiet=self._quiet
+            f"training {'-'.join(map(str, widths))} on {plan.rows:,} rows{held_out}, on {plan.device}",
+            quiet=self._quiet,
         )
         if self._bar is not None:
+            self._bar.update(self._task, epoch=f"0/{plan.train.epochs}")
             self._bar.start()
 
     def __call__(self, progress: "loop.Progress") -> None:
@@ -49,9 +51,9 @@ class Report:
         losses = f"loss {progress.loss:.5f}{held_out}"
         if self._bar is not None:
             speed = f"{_short(progress.rows_per_second)} rows/s"
-            self._bar.update(
-                self._task, completed=progress.step, total=progress.steps, epoch=epoch, losses=losses, speed=speed
-            )
+            step = f"{progress.step}/{progress.steps}"
+            self._bar.update(self._task, completed=progress.step, total=progress.steps)
+            self._bar.update(self._task, epoch=epoch, step=step, losses=losses, speed=speed)
         elif progress.epoch_done:
             console.say(f"epoch {epoch} {losses} {progress.rows_per_second:,.0f} rows/s", quiet=self._quiet)
 

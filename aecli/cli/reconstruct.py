@@ -39,7 +39,7 @@ def reconstruct(
     names = loaded.schema.features or source.schema.names()
     carried = tables.Carried(source, keep or (), label=False, beside=[*names, *["mse"] * error])
     with tables.open_output(output, form, header=header, inputs=(str(model), data), quiet=quiet) as sink:
-        for out in loaded.stream(source, recon=True, mse=error):
+        for out in loaded.rebuilt(source):
             columns = dict(zip(names, out.recon.T, strict=True))
             sink.write(carried.of(out.batch) | columns | ({"mse": out.mse} if error else {}))
 
@@ -51,6 +51,6 @@ def _write_images(loaded: "Model", source: "Source", folder: Path, *, quiet: boo
     if shape is None or full_scale is None:
         raise DataError(f"{folder}: {loaded.path} rebuilds tables, not images", hint="name a file, such as rebuilt.csv")
     with sinks.to_images(folder) as sink:
-        for out in loaded.stream(source, recon=True):
+        for out in loaded.rebuilt(source):
             sink.write(out.recon.reshape(-1, *shape), full_scale)
     rows.say_written(folder, replaced=False, quiet=quiet)

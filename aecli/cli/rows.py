@@ -63,7 +63,9 @@ def refuse_inputs(output: Path, *inputs: str | None) -> None:
     """Raise UsageError where a command would write over a file that it reads."""
     for path in inputs:
         if path is not None and Path(path).exists() and output.exists() and output.samefile(path):
-            raise UsageError(f"{output} is read by this command, and would be written over", hint="name another --output")
+            raise UsageError(
+                f"{output} is read by this command, and would be written over", hint="name another --output"
+            )
 
 
 def say_written(output: Path, *, replaced: bool, quiet: bool) -> None:

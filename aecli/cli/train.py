@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    data: options.Data = "digits",
+    data: options.TrainData = "digits",
     output: options.Output = None,
     recipe: options.RecipeName = "modern",
     hidden_dims: options.HiddenDims = None,
@@ -47,7 +47,9 @@ def train(
     from aecli.data import open_source, split_name
 
     if as_json and output == "-":
-        raise UsageError("--json and -o - both want stdout", hint="write the checkpoint to a file: -o model.safetensors")
+        raise UsageError(
+            "--json and -o - both want stdout", hint="write the checkpoint to a file: -o model.safetensors"
+        )
     named = split_name(data, "train")
     path = _output_path(data, output, named[0] if named else None)
     if path is not None:

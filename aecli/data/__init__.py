@@ -58,7 +58,7 @@ def open_source(
     With the `schema` of a model, the rows are matched to it. `label`, `exclude` and `keep` name columns of a table.
     Raises DataError where there is no such data, or none of it fits; UsageError where the words make no sense together.
     """
-    table = {"label": label, "exclude": exclude, "keep": keep}
+    table: dict[str, object] = {"label": label, "exclude": exclude, "keep": keep}
     if data == "-":
         return _open_csv("standard input", stdin or sys.stdin.buffer, ",", schema, table)
     source: Source
@@ -125,7 +125,9 @@ def _open_array(path: Path) -> Source:
     if array.dtype.kind not in "uifb":
         raise DataError(f"{path}: its values are of type {array.dtype}, and numbers were expected")
     if array.ndim < 2:
-        raise DataError(f"{path}: its shape is {array.shape}, and rows of values (N, D) or images (N, H, W) were expected")
+        raise DataError(
+            f"{path}: its shape is {array.shape}, and rows of values (N, D) or images (N, H, W) were expected"
+        )
     images = array.ndim > 2
     scales = {"u": float(np.iinfo(array.dtype).max) if array.dtype.kind == "u" else None, "f": 1.0}
     return ArraySource(

@@ -146,7 +146,7 @@ class CsvSource(Source):
         )
 
     def _explain(self, block: bytes, first_row: int) -> None:
-        """Raise a DataError that names the row, and where there is one the column, at which `block` cannot be parsed."""
+        """Raise a DataError that names the row, and where there is one the column, where `block` cannot be parsed."""
         ragged: list[Any] = []
 
         def note(row: Any) -> str:
@@ -264,4 +264,3 @@ def _is_missing(cell: bytes) -> bool:
 def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(repr(name) for name in names[:8])
     return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"
-

@@ -34,6 +34,8 @@ def read_idx(path: Path) -> np.ndarray[Any, Any]:
     shape = tuple(int.from_bytes(data[i : i + 4], "big") for i in range(4, start, 4))
     expected = start + math.prod(shape) * dtype.itemsize
     if not shape or len(data) != expected:
-        raise DataError(f"{path}: an IDX file of shape {shape} takes {expected:,} bytes, and this one has {len(data):,}")
+        raise DataError(
+            f"{path}: an IDX file of shape {shape} takes {expected:,} bytes, and this one has {len(data):,}"
+        )
     array = np.frombuffer(data, dtype, offset=start).reshape(shape)
     return array.astype(dtype.newbyteorder("="), copy=False)

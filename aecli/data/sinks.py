@@ -4,9 +4,10 @@ import contextlib
 import json
 import shutil
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -29,13 +30,17 @@ ENDINGS = {
 FORMATS = tuple(dict.fromkeys(ENDINGS.values()))
 
 
-class Sink(Protocol):
-    """Takes a table in pieces, each a mapping of column names to columns (N,)."""
+class Sink(ABC):
+    """Takes a table in pieces, each a mapping of column names to columns (N,), and writes it to a stream."""
 
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    @abstractmethod
     def write(self, columns: Mapping[str, Any]) -> None:
         """Write the next rows."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027, most formats have no end
         """Write what ends the file. The stream stays open."""
 
 
@@ -57,12 +62,16 @@ def format_of(path: Path, asked: str | None) -> str:
 @contextlib.contextmanager
 def to_stream(stream: BinaryIO, form: str, *, header: bool = True) -> Iterator[Sink]:
     """Open a sink that writes to a stream."""
-    makers = {"jsonl": JsonLines, "parquet": Parquet, "arrow": Arrow, "npy": Npy}
     sink: Sink
-    if form in makers:
-        sink = makers[form](stream)
-    else:
-        sink = Delimited(stream, "\t" if form == "tsv" else ",", header=header)
+    match form:
+        case "csv" | "tsv":
+            sink = Delimited(stream, "\t" if form == "tsv" else ",", header=header)
+        case "jsonl":
+            sink = JsonLines(stream)
+        case "parquet" | "arrow":
+            sink = Arrow(stream, form)
+        case _:
+            sink = Npy(stream)
     yield sink
     sink.close()
     stream.flush()
@@ -75,11 +84,12 @@ def to_file(path: Path, form: str, *, header: bool = True) -> Iterator[Sink]:
         yield sink
 
 
-class Delimited:
+class Delimited(Sink):
     """CSV or TSV, quoted where needed."""
 
     def __init__(self, stream: BinaryIO, delimiter: str, *, header: bool) -> None:
-        self._stream, self._delimiter, self._header = stream, delimiter, header
+        super().__init__(stream)
+        self._delimiter, self._header = delimiter, header
 
     def write(self, columns: Mapping[str, Any]) -> None:
         if self._header:
@@ -89,9 +99,6 @@ class Delimited:
         style = "needed" if self._has_special(table) else "none"  # pyarrow's "needed" would quote every text
         options = pacsv.WriteOptions(include_header=False, delimiter=self._delimiter, quoting_style=style)
         pacsv.write_csv(table, self._stream, options)
-
-    def close(self) -> None:
-        pass
 
     def _has_special(self, table: pa.Table) -> bool:
         special = f'["\r\n{self._delimiter}]'
@@ -103,61 +110,44 @@ class Delimited:
         return '"' + name.replace('"', '""') + '"' if special else name
 
 
-class JsonLines:
+class JsonLines(Sink):
     """One JSON object a line."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
 
     def write(self, columns: Mapping[str, Any]) -> None:
         for row in pa.table(dict(columns)).to_pylist():
             self._stream.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
 
-    def close(self) -> None:
-        pass
 
+class Arrow(Sink):
+    """Parquet, a row group a piece, or the Arrow IPC file format, which is also called Feather version 2."""
 
-class Parquet:
-    """Parquet, a row group a piece."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream, self._writer = stream, None
+    def __init__(self, stream: BinaryIO, form: str) -> None:
+        super().__init__(stream)
+        self._form = form
+        self._writer: Any = None  # made when the first piece has shown the columns' types
 
     def write(self, columns: Mapping[str, Any]) -> None:
         import pyarrow.parquet as pq
 
         table = pa.table(dict(columns))
-        self._writer = self._writer or pq.ParquetWriter(self._stream, table.schema)
+        if self._writer is None:
+            make = pq.ParquetWriter if self._form == "parquet" else pa.ipc.new_file
+            self._writer = make(self._stream, table.schema)
         self._writer.write_table(table)
 
     def close(self) -> None:
-        if self._writer:
+        if self._writer is not None:
             self._writer.close()
 
 
-class Arrow:
-    """The Arrow IPC file format, also called Feather version 2."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream, self._writer = stream, None
-
-    def write(self, columns: Mapping[str, Any]) -> None:
-        table = pa.table(dict(columns))
-        self._writer = self._writer or pa.ipc.new_file(self._stream, table.schema)
-        self._writer.write_table(table)
-
-    def close(self) -> None:
-        if self._writer:
-            self._writer.close()
-
-
-class Npy:
+class Npy(Sink):
     """One float32 array (N, columns) of the columns of real numbers; labels and kept columns find no place in it."""
 
     HEADER_BYTES = 128
 
     def __init__(self, stream: BinaryIO) -> None:
-        self._stream, self._shape = stream, (0, 0)
+        super().__init__(stream)
+        self._shape = (0, 0)
         stream.write(b"\0" * self.HEADER_BYTES)  # written last, when the number of rows is known
 
     def write(self, columns: Mapping[str, Any]) -> None:
@@ -170,7 +160,9 @@ class Npy:
         header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {self._shape}, }}"
         self._stream.seek(0)
         length = self.HEADER_BYTES - 10
-        self._stream.write(b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + header.ljust(length - 1).encode() + b"\n")
+        self._stream.write(
+            b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + header.ljust(length - 1).encode() + b"\n"
+        )
 
 
 @contextlib.contextmanager

@@ -91,6 +91,8 @@ def check_finite(x: np.ndarray[Any, Any], name: str, schema: Schema, first_row: 
         raise DataError(
             f"{name}: row {first_row + start + row + 1}, column {schema.names()[column]!r} {what}, "
             "and every value must be a finite number",
-            hint="fill or drop such rows first" if schema.features is None else "fill such cells, drop such rows, or "
+            hint="fill or drop such rows first"
+            if schema.features is None
+            else "fill such cells, drop such rows, or "
             f"leave the column out of training with --exclude {schema.features[column]!r}",
         )

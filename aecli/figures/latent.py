@@ -27,14 +27,19 @@ def latent(z: Array, labels: Array | None) -> Figure:
     axes.set_aspect("equal", adjustable="datalim")
     order = np.random.default_rng(0).permutation(len(points))  # so that no class is painted over the others
     points, labels = points[order], None if labels is None else labels[order]
-    look = {"s": float(np.clip(12_000 / len(points), 2.5, 22)), "linewidths": 0, "alpha": 0.75, "rasterized": True}
+    look: dict[str, Any] = {
+        "s": float(np.clip(12_000 / len(points), 2.5, 22)),
+        "linewidths": 0,
+        "alpha": 0.75,
+        "rasterized": True,
+    }
     classes = [] if labels is None else _sorted(labels)
     numbers = _as_numbers(labels) if labels is not None else None
     if labels is not None and len(classes) <= MAX_CLASSES:
         _by_class(axes, points, labels, classes, look)
     elif numbers is not None:
         drawn = axes.scatter(points[:, 0], points[:, 1], c=numbers, cmap="viridis", **look)
-        figure.colorbar(drawn, ax=axes, label="label").outline.set_visible(False)  # type: ignore[operator]
+        figure.colorbar(drawn, ax=axes, label="label").outline.set_visible(False)
     else:
         axes.scatter(points[:, 0], points[:, 1], color=style.PALETTE[0], **look)
     return figure
@@ -43,7 +48,7 @@ def latent(z: Array, labels: Array | None) -> Figure:
 def project(z: Array) -> tuple[Array, tuple[str, str]]:
     """Give two coordinates (N, 2) of latent rows (N, K), and the names of the axes.
 
-    One latent value is set against a random height; more than two are projected on their first two principal components.
+    One latent value is set against a random height; more than two are projected on their first principal components.
     """
     if z.shape[1] == 1:
         return np.column_stack([z, np.random.default_rng(0).uniform(size=len(z))]), ("z0", "(no meaning: spread)")
@@ -67,10 +72,13 @@ def _by_class(axes: Axes, points: Array, labels: Array, classes: list[Any], look
         mine = numbers // len(style.PALETTE) == turn
         axes.scatter(points[mine, 0], points[mine, 1], c=colours[mine], marker=marker, **look)
     for i, name in enumerate(classes):
-        shape = {"marker": MARKERS[i // len(style.PALETTE)], "color": style.PALETTE[i % len(style.PALETTE)]}
+        shape: dict[str, Any] = {
+            "marker": MARKERS[i // len(style.PALETTE)],
+            "color": style.PALETTE[i % len(style.PALETTE)],
+        }
         text = str(name).replace("$", r"\$")
         handles.append(Line2D([], [], linestyle="", markersize=6, label=text, **shape))
-    axes.figure.legend(  # type: ignore[call-arg]
+    axes.figure.legend(
         handles=handles, loc="outside right center", frameon=False, handletextpad=0.2, ncols=1, borderpad=0
     )
 

@@ -1,5 +1,7 @@
 """What all figures share: a palette, and quiet axes."""
 
+from typing import Any
+
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,7 +23,7 @@ INK = "#222222"
 QUIET = "#767676"
 WIDTH = 6.4  # inches: a text column and a half
 
-SETTINGS = {
+SETTINGS: Any = {
     "font.size": 10,
     "svg.hashsalt": "aecli",
     "axes.edgecolor": QUIET,

@@ -15,7 +15,10 @@ def test_what_a_checkpoint_holds_is_told(run, digits_model):
 
 
 def test_the_columns_of_a_table_are_told(run, iris_model):
-    assert "4 columns: sepal length (cm), sepal width (cm), petal length (cm), petal width (cm)" in run("info", iris_model).out
+    assert (
+        "4 columns: sepal length (cm), sepal width (cm), petal length (cm), petal width (cm)"
+        in run("info", iris_model).out
+    )
 
 
 def test_json_is_the_whole_of_the_metadata(run, digits_model):

@@ -38,7 +38,9 @@ def test_the_legend_names_every_label(run, digits_model):
 
 
 def test_originals_stand_above_their_reconstructions(run, digits_model):
-    assert run("plot", digits_model, "digits", "--kind", "reconstruction", "--examples", "4", "-o", "four.png").code == 0
+    assert (
+        run("plot", digits_model, "digits", "--kind", "reconstruction", "--examples", "4", "-o", "four.png").code == 0
+    )
     assert run("plot", digits_model, "digits", "--kind", "reconstruction", "-o", "ten.png").code == 0
     four, ten = (np.asarray(Image.open(name).convert("L")) for name in ("four.png", "ten.png"))
     assert (ten < 128).mean() > 0.3  # dark grounds
@@ -67,7 +69,9 @@ def test_an_ending_of_no_format_is_wrong_usage(run, digits_model):
     )
 
 
-@pytest.mark.parametrize("labels", [["a$b", "$x$"], [str(i) for i in range(30)], [f"name {i}" for i in range(30)]], ids=len)
+@pytest.mark.parametrize(
+    "labels", [["a$b", "$x$"], [str(i) for i in range(30)], [f"name {i}" for i in range(30)]], ids=len
+)
 def test_any_labels_can_be_drawn(labels):
     from aecli.figures.latent import latent
 

@@ -69,7 +69,7 @@ def test_equal_runs_give_equal_bytes_and_another_seed_others(process):
     assert first != other
 
 
-def test_the_checkpoint_on_stdout_is_the_checkpoint_in_a_file(run, process):
+def test_the_checkpoint_on_stdout_is_the_checkpoint_in_a_file(run):
     run("train", "--epochs", "2", "-q")
     with Path("piped.safetensors").open("wb") as out:
         command = [sys.executable, "-m", "aecli", "train", "--epochs", "2", "-q", "-o", "-"]
@@ -100,7 +100,10 @@ def test_a_csv_is_trained_on_from_a_file_and_from_stdin_alike(run, iris_csv):
 
 
 def test_columns_are_left_out_by_glob(run, iris_csv):
-    assert run("train", iris_csv, "--exclude", "species", "--exclude", "sepal*", "--epochs", "2", "--latent-dim", "1").code == 0
+    assert (
+        run("train", iris_csv, "--exclude", "species", "--exclude", "sepal*", "--epochs", "2", "--latent-dim", "1").code
+        == 0
+    )
     assert checkpoint.read(Path("iris.safetensors")).schema.features == ("petal length (cm)", "petal width (cm)")
 
 

@@ -147,7 +147,9 @@ def test_the_files_looked_for_are_those_that_torchvision_unpacks():
     for known in TORCHVISION.values():
         cls = getattr(datasets, known.cls)
         if known.cls == "QMNIST":
-            urls = [url for urls in cls.subsets.values() for url in [] ] + [u for r in cls.resources.values() for u, _ in r]
+            urls = [url for urls in cls.subsets.values() for url in []] + [
+                u for r in cls.resources.values() for u, _ in r
+            ]
             offered = {Path(url).name.removesuffix(".gz") for url in urls}
         elif known.cls == "EMNIST":
             offered = set().union(*known.files.values())  # in one archive, whose list is not in torchvision

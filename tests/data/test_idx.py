@@ -26,7 +26,7 @@ def test_what_was_written_is_read(idx, dtype, packed):
         (lambda data: data + b"\0", "takes 40 bytes, and this one has 41"),
         (lambda data: b"PK" + data[2:], "not an IDX file"),
         (lambda data: data[:2] + b"\x07" + data[3:], "not an IDX file"),
-        (lambda data: b"", "not an IDX file"),
+        (lambda _: b"", "not an IDX file"),
         (lambda data: data[:4] + b"\xff" * 12 + data[16:], "takes"),
     ],
     ids=["too short", "too long", "another magic", "another type", "empty", "a huge shape"],

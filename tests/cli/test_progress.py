@@ -1,0 +1,61 @@
+"""The bar, on a real terminal of 80 columns."""
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+
+
+def on_a_terminal(*argv, columns=80):
+    """Run a command whose stderr alone is a terminal: the screen's bytes, stdout and the exit code."""
+    screen, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
+    running = subprocess.Popen(
+        [sys.executable, "-m", "aecli", *argv],
+        stderr=terminal,
+        stdout=subprocess.PIPE,
+        env=env | {"TERM": "xterm-256color"},
+    )
+    os.close(terminal)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(screen, 65536)
+        except OSError:  # the other side is closed
+            break
+    out, _ = running.communicate(timeout=60)
+    os.close(screen)
+    return shown.decode(), out, running.returncode
+
+
+def lines_of(screen):
+    """Every line that was ever drawn, without colours and cursor movements."""
+    return [line for line in re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen)) if line.strip()]
+
+
+def test_the_bar_shows_losses_speed_and_the_time_left_within_80_columns():
+    screen, out, code = on_a_terminal("train", "--epochs", "60", "--device", "cpu")
+    assert (code, out) == (0, b"")
+    lines = lines_of(screen)
+    assert re.fullmatch(r"training 64-256-128-5 on 1,437 rows, 360 held out, on CPU, \d threads?", lines[0].strip())
+    bars = [line for line in lines if "rows/s" in line]
+    last = bars[-1].strip()
+    assert re.match(r"epoch 60/60 [━╸╺ ]+ \d+/\d+ loss 0\.\d+ held-out 0\.\d+ \S+ rows/s \d+:\d\d$", last), last
+    assert all(len(line) <= 80 for line in bars)
+    assert len(set(bars)) > 3
+
+
+def test_a_quiet_run_leaves_the_terminal_alone():
+    assert on_a_terminal("train", "--epochs", "2", "-q") == ("", b"", 0)
+
+
+def test_a_dumb_terminal_of_other_widths_does_not_break_the_bar():
+    for columns in (40, 200):
+        screen, _, code = on_a_terminal("train", "--epochs", "2", columns=columns)
+        assert code == 0
+        assert "wrote digits.safetensors" in screen

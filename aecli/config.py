@@ -172,7 +172,7 @@ class Recipe:
     batch_size: int | None
     epochs: int | None
     noise: float
-    weight_decay: float
+    weight_decay: float | None
     precision: str
 
 
@@ -207,7 +207,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             batch_size=None,
             epochs=None,
             noise=0.0,
-            weight_decay=0.0,
+            weight_decay=None,
             precision="auto",
         ),
         "classic": _CLASSIC,
@@ -230,7 +230,9 @@ def resolve(recipe: str, inputs: int, rows: int, *, bounded: bool, **asked: Any)
     if choices["batch_size"] is None:
         choices["batch_size"] = min(512, max(16, rows // 16))
     if choices["epochs"] is None:
-        choices["epochs"] = max(3, round(1760 / max(1, rows // choices["batch_size"])))
+        choices["epochs"] = max(2, round(87 * rows**0.3 * choices["batch_size"] / rows))
+    if choices["weight_decay"] is None:  # as much over a run of any length
+        choices["weight_decay"] = 250 * choices["batch_size"] / (rows * choices["epochs"])
     model = ModelConfig(
         inputs=inputs,
         output_activation="sigmoid" if bounded else "none",

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from aecli.config import TrainConfig
 
-# The first four quintics a X + b X^3 + c X^5 of Polar Express, for singular values from 0.001 to 1; see `orthogonalise`.
+# The first four quintics a X + b X^3 + c X^5 of Polar Express, for singular values from 0.001 to 1: see orthogonalise.
 # Contracted as its authors advise, so that rounding cannot push a value past the range of the next quintic.
 CONTRACTION = 1.01
 QUINTICS = tuple(

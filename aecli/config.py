@@ -222,6 +222,9 @@ def resolve(recipe: str, inputs: int, rows: int, *, bounded: bool, **asked: Any)
     """Make every choice for data of `rows` training rows and `inputs` values a row; `asked` overrides the recipe.
 
     What is None in `asked` counts as not asked for. `bounded` tells that the scaled inputs lie in [0, 1].
+    The rules of `modern`: the bottleneck holds a twelfth of the inputs, 2 to 64; a batch is a sixteenth of the rows, 16
+    to 512; the steps grow with the rows to the power of 0.3, and the epochs follow; the weight decay sums up to the
+    same over runs of any length.
     Raises DataError where the layers make no sense of the data, UsageError where they make none of any.
     """
     choices = vars(RECIPES[recipe]) | {name: value for name, value in asked.items() if value is not None}
@@ -231,7 +234,7 @@ def resolve(recipe: str, inputs: int, rows: int, *, bounded: bool, **asked: Any)
         choices["batch_size"] = min(512, max(16, rows // 16))
     if choices["epochs"] is None:
         choices["epochs"] = max(2, round(87 * rows**0.3 * choices["batch_size"] / rows))
-    if choices["weight_decay"] is None:  # as much over a run of any length
+    if choices["weight_decay"] is None:
         choices["weight_decay"] = 250 * choices["batch_size"] / (rows * choices["epochs"])
     model = ModelConfig(
         inputs=inputs,

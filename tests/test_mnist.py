@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("mnist")
 
-def test_the_default_is_far_below_pca_on_the_test_images(mnist, run):
+
+def test_the_default_is_far_below_pca_on_the_test_images(run):
     done = run("train", "mnist", "--json", "--device", "cpu", "-q")
     assert done.code == 0, done.err
     facts = json.loads(done.out)
@@ -14,7 +16,7 @@ def test_the_default_is_far_below_pca_on_the_test_images(mnist, run):
     assert facts["test_mse"] <= 0.0022
 
 
-def test_the_tutorial_learns_as_slowly_as_under_tensorflow(mnist, run):
+def test_the_tutorial_learns_as_slowly_as_under_tensorflow(run):
     done = run("train", "mnist", "--recipe", "classic", "--epochs", "3", "--device", "cpu")
     costs = [float(line.split()[3]) for line in done.err.splitlines() if line.startswith("epoch")]
     assert len(costs) == 3

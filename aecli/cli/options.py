@@ -6,10 +6,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from aecli.config import RECIPES
+from aecli.config import RECIPES, resolve
 
 MODEL, SHAPE, TRAINING, TABLE, RUN = "Model", "Shape", "Training", "Tables", "Running"
 MODERN = RECIPES["modern"]
+ON_MNIST, ON_DIGITS = (
+    resolve("modern", inputs, rows, bounded=True, seed=0, holdout=0.0)[1]
+    for inputs, rows in ((784, 60_000), (64, 1437))
+)
 
 
 def parse_dims(text: str) -> tuple[int, ...]:
@@ -124,14 +128,18 @@ Epochs = Annotated[
         min=1,
         metavar="N",
         help="Passes over the training rows.",
-        show_default="by the number of rows",
+        show_default=f"by the rows: {ON_MNIST.epochs} for mnist, {ON_DIGITS.epochs} for digits",
         rich_help_panel=TRAINING,
     ),
 ]
 BatchSize = Annotated[
     int | None,
     typer.Option(
-        min=1, metavar="N", help="Rows a step.", show_default="by the number of rows", rich_help_panel=TRAINING
+        min=1,
+        metavar="N",
+        help="Rows a step.",
+        show_default=f"by the rows: {ON_MNIST.batch_size} for mnist, {ON_DIGITS.batch_size} for digits",
+        rich_help_panel=TRAINING,
     ),
 ]
 LearningRate = Annotated[
@@ -163,7 +171,7 @@ Noise = Annotated[
         min=0.0,
         metavar="STD",
         help="Denoising: the standard deviation, in the model's units, of noise that is added to the input alone.",
-        show_default="by the number of rows",
+        show_default="0",
         rich_help_panel=TRAINING,
     ),
 ]

@@ -49,7 +49,9 @@ def main():
         ratios = [ratio(x, schema, split, **asked) for split in range(SPLITS)]
         seconds = (time.perf_counter() - started) / SPLITS
         found[name] = {"mean": statistics.mean(ratios), "max": max(ratios), "seconds": seconds}
-        print(f"{name:14} mean {found[name]['mean']:.3f}  max {found[name]['max']:.3f}  {seconds:.2f} s a run", flush=True)
+        print(
+            f"{name:14} mean {found[name]['mean']:.3f}  max {found[name]['max']:.3f}  {seconds:.2f} s a run", flush=True
+        )
     print(json.dumps(found))
 
 

@@ -24,7 +24,8 @@ def latent(z: Array, labels: Array | None) -> Figure:
     axes = style.quiet(figure.add_subplot())
     axes.set_xlabel(names[0])
     axes.set_ylabel(names[1])
-    axes.set_aspect("equal", adjustable="datalim")
+    if z.shape[1] > 2:
+        axes.set_aspect("equal", adjustable="datalim")  # components share a unit, latent values do not
     order = np.random.default_rng(0).permutation(len(points))  # so that no class is painted over the others
     points, labels = points[order], None if labels is None else labels[order]
     look: dict[str, Any] = {

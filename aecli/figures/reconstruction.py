@@ -34,8 +34,9 @@ def images(x: Array, recon: Array, mse: Array, full_scale: float) -> Figure:
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
         grid[row, 0].set_ylabel(kind, fontsize=min(10, cell * 15))
-    for axes, error in zip(grid[1], mse, strict=True):
-        axes.set_xlabel(f"{error:.2g}", fontsize=min(9, cell * 14), color=style.QUIET, labelpad=3)
+    for i, (axes, error) in enumerate(zip(grid[1], mse, strict=True)):
+        text = f"MSE {error:.2g}" if i == 0 else f"{error:.2g}"
+        axes.set_xlabel(text, fontsize=min(8, cell * 13), color=style.QUIET, labelpad=3)
     return figure
 
 

@@ -6,6 +6,7 @@ The header is read with the standard library alone.
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+SCALERS = ("full-scale", "standard", "minmax", "none")
 DTYPE_BYTES = {"F32": 4, "F64": 8}
 
 
@@ -54,8 +56,8 @@ class Checkpoint:
         if not isinstance(value, dict) or set(value) != {"format", *(f.name for f in dataclasses.fields(cls))}:
             raise ValueError("its fields are not those of an aecli checkpoint")
         scaler, data, versions = value["scaler"], value["data"], value["versions"]
-        if not (isinstance(scaler, str) and isinstance(data, str | None) and isinstance(versions, dict)):
-            raise ValueError("scaler, data or versions is of the wrong type")  # noqa: TRY004
+        if not (scaler in SCALERS and isinstance(data, str | None) and isinstance(versions, dict)):
+            raise ValueError("scaler, data or versions is of the wrong type")
         checkpoint = cls(
             model=ModelConfig.from_json(value["model"]),
             train=TrainConfig.from_json(value["train"]),
@@ -95,7 +97,7 @@ def read(path: Path) -> Checkpoint:
 
     Raises CheckpointError where the file is missing, no checkpoint, damaged, or of a newer format.
     """
-    header = _header(path)
+    header, data_start = _header(path)
     try:
         metadata = json.loads(header.pop("__metadata__", {})["aecli"])
     except (KeyError, TypeError, ValueError) as error:
@@ -112,7 +114,7 @@ def read(path: Path) -> Checkpoint:
         checkpoint = Checkpoint.from_json(metadata)
     except (ValueError, UsageError) as error:
         raise CheckpointError(f"{path}: a damaged checkpoint: {error}") from error
-    _check_tensors(path, header, checkpoint)
+    _check_tensors(path, header, data_start, checkpoint)
     return checkpoint
 
 
@@ -138,13 +140,13 @@ def load(path: Path) -> "tuple[Checkpoint, dict[str, np.ndarray[Any, Any]], Scal
 def is_checkpoint(path: Path) -> bool:
     """Tell whether the file is a safetensors file with aecli's metadata, of whatever format version."""
     try:
-        return "aecli" in _header(path).get("__metadata__", {})
+        return "aecli" in (_header(path)[0].get("__metadata__") or {})
     except CheckpointError:
         return False
 
 
-def _header(path: Path) -> dict[str, Any]:
-    """Read a safetensors header: its length as 8 bytes, little-endian, then JSON."""
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    """Read a safetensors header, its length as 8 bytes, little-endian, then JSON; and give where the data starts."""
     try:
         with path.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
@@ -159,10 +161,10 @@ def _header(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: not a safetensors file", hint="aecli train writes one") from error
     if not isinstance(header, dict):
         raise CheckpointError(f"{path}: not a safetensors file, its header is no JSON object")
-    return header
+    return header, 8 + length
 
 
-def _check_tensors(path: Path, header: Mapping[str, Any], checkpoint: Checkpoint) -> None:
+def _check_tensors(path: Path, header: Mapping[str, Any], data_start: int, checkpoint: Checkpoint) -> None:
     """Check every tensor's name, type, shape and place in the file before anything is allocated."""
     inputs = checkpoint.model.inputs
     expected: dict[str, tuple[str, tuple[tuple[int, ...], ...]]] = {
@@ -172,26 +174,28 @@ def _check_tensors(path: Path, header: Mapping[str, Any], checkpoint: Checkpoint
     for name in sorted(header.keys() ^ expected.keys()):
         what = "is missing" if name in expected else "is not part of the model that it describes"
         raise CheckpointError(f"{path}: a damaged checkpoint: tensor {name} {what}")
-    end = 0
+    places: list[tuple[Any, int, str]] = []
     for name, (dtype, shapes) in expected.items():
         entry = header[name] if isinstance(header[name], dict) else {}
         shape = tuple(entry["shape"]) if isinstance(entry.get("shape"), list) else None
-        if entry.get("dtype") != dtype or shape not in shapes:
+        if entry.get("dtype") != dtype or shape is None or shape not in shapes:
             raise CheckpointError(
                 f"{path}: a damaged checkpoint: tensor {name} is {entry.get('dtype')} {shape}, "
                 f"and {dtype} {shapes[0]} was expected"
             )
-        offsets = entry.get("data_offsets")
-        if not isinstance(offsets, list) or len(offsets) != 2 or not all(type(offset) is int for offset in offsets):
-            raise CheckpointError(f"{path}: a damaged checkpoint: tensor {name} has no place in the file")
-        end = max(end, offsets[1])
-    data_start = 8 + _header_length(path)
+        places.append((entry.get("data_offsets"), math.prod(shape) * DTYPE_BYTES[dtype], name))
+    end = 0
+    for offsets, size, name in sorted(places, key=_offset):
+        if offsets != [end, end + size]:
+            raise CheckpointError(f"{path}: a damaged checkpoint: tensor {name} is not at its place in the file")
+        end += size
     if path.stat().st_size != data_start + end:
         raise CheckpointError(
             f"{path}: a damaged checkpoint: {data_start + end:,} bytes expected, {path.stat().st_size:,} found"
         )
 
 
-def _header_length(path: Path) -> int:
-    with path.open("rb") as stream:
-        return int.from_bytes(stream.read(8), "little")
+def _offset(place: tuple[Any, int, str]) -> int:
+    """Give where a tensor is said to start, -1 where that is no offset."""
+    offsets = place[0]
+    return offsets[0] if isinstance(offsets, list) and offsets and type(offsets[0]) is int else -1

@@ -12,6 +12,10 @@ from aecli.errors import DataError, UsageError
 
 ACTIVATIONS = ("gelu", "relu", "silu", "elu", "tanh", "sigmoid", "none")
 OPTIMIZERS = ("muon", "adam")
+SCHEDULES = ("linear", "constant")
+INITS = ("fan-in", "normal")
+PRECISIONS = ("auto", "fp32", "bf16")
+MAX_PARAMETERS = 10**10
 
 
 class Config:
@@ -96,6 +100,7 @@ class ModelConfig(Config):
         _require(self.inputs >= 1, "inputs", self.inputs, "at least 1")
         _require(all(width >= 1 for width in self.hidden_dims), "hidden_dims", self.hidden_dims, "widths of at least 1")
         _require(self.latent_dim >= 1, "latent_dim", self.latent_dim, "at least 1")
+        _require(self.parameters <= MAX_PARAMETERS, "parameters", self.parameters, f"at most {MAX_PARAMETERS:,}")
         for name in ("activation", "latent_activation", "output_activation"):
             _require(getattr(self, name) in ACTIVATIONS, name, getattr(self, name), f"one of {', '.join(ACTIVATIONS)}")
 
@@ -128,6 +133,11 @@ class TrainConfig(Config):
         _require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
         _require(self.lr > 0, "lr", self.lr, "above 0")
         _require(self.optimizer in OPTIMIZERS, "optimizer", self.optimizer, f"one of {', '.join(OPTIMIZERS)}")
+        _require(self.schedule in SCHEDULES, "schedule", self.schedule, f"one of {', '.join(SCHEDULES)}")
+        _require(self.init in INITS, "init", self.init, f"one of {', '.join(INITS)}")
+        _require(self.precision in PRECISIONS, "precision", self.precision, f"one of {', '.join(PRECISIONS)}")
+        _require(self.recipe in RECIPES, "recipe", self.recipe, f"one of {', '.join(RECIPES)}")
+        _require(0 <= self.seed < 2**63, "seed", self.seed, "at least 0 and below 2^63")
         _require(self.noise >= 0, "noise", self.noise, "at least 0")
         _require(0 <= self.holdout < 1, "holdout", self.holdout, "a share of the rows, at least 0 and below 1")
 
@@ -244,6 +254,8 @@ def resolve(recipe: str, inputs: int, rows: int, *, bounded: bool, **asked: Any)
     names = {field.name for field in dataclasses.fields(TrainConfig)}
     train = TrainConfig(recipe=recipe, **{name: value for name, value in choices.items() if name in names})
     if model.latent_dim >= inputs:
+        if inputs == 1:
+            raise DataError("a row of this data is one value: nothing can be compressed")
         raise DataError(
             f"the bottleneck holds {model.latent_dim} values and a row of this data {inputs}: nothing is compressed",
             hint=f"choose a --latent-dim below {inputs}",

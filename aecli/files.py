@@ -19,28 +19,36 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     new one. What is no regular file, such as a named pipe, is written to directly.
     Raises AecliError where the system refuses.
     """
-    path = path.resolve()  # through a symbolic link, to the file itself
-    try:
-        if path.exists() and not stat.S_ISREG(path.stat().st_mode):
-            with path.open("wb") as stream:
-                yield stream
-            return
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".part", dir=path.parent)
-    except OSError as error:
-        raise AecliError(f"{path}: cannot be written ({error.strerror or error})") from error
+    if path.exists() and not path.is_file():
+        with _refusals(path), path.open("wb") as stream:
+            yield stream
+        return
+    target = path.resolve()  # through a symbolic link, to the file itself
+    with _refusals(path):
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:40]}.", suffix=".part", dir=target.parent)
     temporary = Path(name)
     try:
-        with os.fdopen(descriptor, "wb") as stream:
+        with _refusals(path), os.fdopen(descriptor, "wb") as stream:
             yield stream
             stream.flush()
-            os.fchmod(descriptor, _mode(path))
+            os.fchmod(descriptor, _mode(target))
             os.fsync(descriptor)
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise AecliError(f"{path}: cannot be written ({error.strerror or error})") from error
+        with _refusals(path):
+            temporary.replace(target)
+            _sync_folder(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    """Raise AecliError where the system refuses to write; that nobody reads a pipe any more is no refusal."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise AecliError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def _mode(path: Path) -> int:

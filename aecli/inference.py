@@ -1,5 +1,6 @@
 """A trained model at work: arrays in and out, or a source streamed through it batch by batch."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,9 +103,9 @@ class Model:
 
     def _rows(self, rows: Any) -> Batch:
         x = np.asarray(rows)
-        if x.ndim < 2 or x[0].size != self.schema.inputs:
-            raise DataError(f"rows of shape {x.shape}, and (N, {self.schema.inputs}) was expected")
-        x = x.reshape(len(x), -1)
+        if x.ndim < 2 or x.dtype.kind not in "uifb" or math.prod(x.shape[1:]) != self.schema.inputs:
+            raise DataError(f"rows of {x.dtype}, {x.shape}, and numbers (N, {self.schema.inputs}) were expected")
+        x = x.reshape(len(x), self.schema.inputs)
         check_finite(x, "rows", self.schema, 0)
         return Batch(x)
 
@@ -126,7 +127,7 @@ class Model:
 
     def _scaled(self, x: Array) -> Iterator[tuple[int, torch.Tensor]]:
         """Cut rows (N, D) to batches in the model's units, on its device, each with how many of its rows count."""
-        for start in range(0, len(x), self._batch_rows):
+        for start in range(0, max(1, len(x)), self._batch_rows):  # no rows are one batch, of none
             raw = x[start : start + self._batch_rows]
             scaled = np.zeros((max(len(raw), MIN_BATCH_ROWS), x.shape[1]), np.float32)
             scaled[: len(raw)] = self.scaler.transform(raw)

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from aecli.config import Schema
+from aecli.errors import DataError
 
 KINDS = ("standard", "minmax", "none")
 FULL_SCALE = "full-scale"
 CHUNK_VALUES = 1 << 22
+LARGEST = 1e18  # its square is still a float32
 
 Array = np.ndarray[Any, Any]
 
@@ -37,6 +39,7 @@ class Scaler:
         """Find the scaler of the training rows `x` (N, D).
 
         Images are divided by their full scale, whatever the kind asked for, if all their values lie within it.
+        Raises DataError where a column's values are too large to be scaled.
         """
         if schema.full_scale is not None and x.min() >= 0 and x.max() <= schema.full_scale:
             return cls(FULL_SCALE, np.zeros(1), np.array([schema.full_scale]))
@@ -44,14 +47,29 @@ class Scaler:
             return cls(kind, np.zeros(1), np.ones(1))
         if kind == "minmax":
             low, high = x.min(axis=0).astype(np.float64), x.max(axis=0).astype(np.float64)
-            return cls(kind, low, _divisor(high - low, np.maximum(np.abs(low), np.abs(high))))
-        mean: Array = sum((part.sum(axis=0) for part in _chunks(x)), np.zeros(x.shape[1])) / len(x)
-        squares: Array = sum((((part - mean) ** 2).sum(axis=0) for part in _chunks(x)), np.zeros(x.shape[1]))
+            with np.errstate(over="ignore"):
+                spread = high - low
+            _check(spread, schema)
+            return cls(kind, low, _divisor(spread, np.maximum(np.abs(low), np.abs(high))))
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean: Array = sum((part.sum(axis=0) for part in _chunks(x)), np.zeros(x.shape[1])) / len(x)
+            squares: Array = sum((((part - mean) ** 2).sum(axis=0) for part in _chunks(x)), np.zeros(x.shape[1]))
+        _check(squares, schema)
         return cls(kind, mean, _divisor(np.sqrt(squares / len(x)), np.abs(mean)))
 
     def transform(self, x: Array) -> Array:
-        """Raw rows (N, D) to float32 rows in the model's units."""
-        return ((x - self.shift) / self.scale).astype(np.float32)
+        """Raw rows (N, D) to float32 rows in the model's units.
+
+        Raises DataError for a value that is too far from those of the training rows to be a float32.
+        """
+        with np.errstate(over="ignore"):
+            scaled: Array = ((x - self.shift) / self.scale).astype(np.float32)
+        if np.abs(scaled).max(initial=0) > LARGEST:
+            row, column = np.unravel_index(int(np.abs(scaled).argmax()), scaled.shape)
+            raise DataError(
+                f"{x[row, column]:g}, in column {column + 1}, is out of all proportion to the training rows"
+            )
+        return scaled
 
     def inverse(self, x: Array) -> Array:
         """Rows (N, D) in the model's units to float32 rows in raw units."""
@@ -62,6 +80,13 @@ def _chunks(x: Array) -> Iterator[Array]:
     step = max(1, CHUNK_VALUES // x.shape[1])
     for start in range(0, len(x), step):
         yield x[start : start + step].astype(np.float64)
+
+
+def _check(moments: Array, schema: Schema) -> None:
+    """Raise DataError where a column's moment overflowed."""
+    if not np.isfinite(moments).all():
+        column = schema.names()[int(np.isfinite(moments).argmin())]
+        raise DataError(f"column {column!r} holds values too large to be scaled", hint="are they numbers of one unit?")
 
 
 def _divisor(spread: Array, magnitude: Array) -> Array:

@@ -14,7 +14,7 @@ from aecli.config import RECIPES, ModelConfig, Results, TrainConfig, resolve
 from aecli.data.source import Source
 from aecli.errors import DataError, TrainingError
 from aecli.model import Autoencoder, initialise
-from aecli.scaler import Scaler
+from aecli.scaler import FULL_SCALE, Scaler
 
 Array = np.ndarray[Any, Any]
 DEFAULT_HOLDOUT = 0.1
@@ -75,6 +75,9 @@ def fit(
     )
     if config.precision == "auto":
         config = dataclasses.replace(config, precision="bf16" if device.has_bf16(where) else "fp32")
+    schema = source.schema
+    if schema.image_shape is not None and scaler.kind != FULL_SCALE:  # white is the largest value seen
+        schema = dataclasses.replace(schema, full_scale=float(x.max()) if x.max() > 0 else 1.0)
     on_start(Plan(model_config, config, len(x), 0 if x_test is None else len(x_test), device.describe(where)))
     try:
         rows = loop.Rows(x, scaler, where)
@@ -97,7 +100,7 @@ def fit(
         pca_mse=None if x_test is None else metrics.pca_mse(x, x_test, scaler, model_config.latent_dim),
     )
     versions = {"aecli": __version__, "torch": torch.__version__}
-    made = Checkpoint(model_config, config, source.schema, scaler.kind, trained_on, results, history, versions)
+    made = Checkpoint(model_config, config, schema, scaler.kind, trained_on, results, history, versions)
     return Fitted(made, {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}, scaler)
 
 

@@ -100,6 +100,13 @@ DAMAGE = {
     "a tensor of another name": (rename, "tensor encoder.0.weight is missing"),
     "a tensor of another shape": (widen, r"encoder.0.weight is F32 \(64, 256\), and F32 \(256, 64\) was expected"),
     "a tensor without a shape": (lambda h, d: (h | {"encoder.0.bias": 3}, d), "tensor encoder.0.bias is None None"),
+    "a tensor at another place": (
+        lambda h, d: (h | {"encoder.0.bias": h["encoder.0.bias"] | {"data_offsets": [0, 4]}}, d),
+        "is not at its place in the file",
+    ),
+    "an unknown scaler": (lambda h, d: damage_metadata(h, d, scaler="bogus"), "scaler, data or versions"),
+    "an unknown schedule": (lambda h, d: damage_metadata(h, d, train__schedule="x"), "schedule is x"),
+    "metadata that is null": (lambda h, d: (h | {"__metadata__": None}, d), "no aecli checkpoint"),
     "cut short": (lambda h, d: (h, d[:-1]), "bytes expected"),
     "too long": (lambda h, d: (h, d + b"\0"), "bytes expected"),
     "no metadata": (lambda h, d: ({k: v for k, v in h.items() if k != "__metadata__"}, d), "no aecli checkpoint"),

@@ -24,7 +24,7 @@ def test_the_bottleneck_is_a_twelfth_of_the_inputs_within_2_and_64(inputs, laten
 
 
 def test_one_value_a_row_cannot_be_compressed():
-    with pytest.raises(DataError, match="nothing is compressed"):
+    with pytest.raises(DataError, match="a row of this data is one value"):
         resolve("modern", 1, 1000, bounded=False, seed=0, holdout=0.1)
 
 

@@ -64,6 +64,6 @@ def main() -> None:
     """Run the program."""
     if "OMP_WAIT_POLICY" not in os.environ:
         # PyTorch's threads wait for one another by spinning. Where other programs want the cores too, spinning for long
-        # takes the time from the very thread that is waited for: two runs side by side took twenty times as long.
+        # takes the time from the very thread that is waited for: two runs side by side took ten times as long.
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     app(prog_name="aecli")

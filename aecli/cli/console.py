@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from types import FrameType
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 from rich.console import Console
 from rich.text import Text
@@ -44,12 +44,34 @@ def report(message: str, hint: str | None) -> None:
 
 
 @contextlib.contextmanager
+def results() -> Iterator[BinaryIO]:
+    """Give standard output, for what the command was asked for.
+
+    Raises AecliError where it is closed, or full.
+    """
+    if sys.stdout is None:
+        raise AecliError("standard output is closed, and the result goes there", hint="name a file with -o")
+    try:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise AecliError(f"standard output cannot be written ({error.strerror or error})") from error
+
+
+def result(text: str) -> None:
+    """Print a result and a newline on standard output."""
+    with results() as stream:
+        stream.write(f"{text}\n".encode())
+
+
+@contextlib.contextmanager
 def errors_reported() -> Iterator[None]:
     """Turn an error that was raised on purpose into words on stderr and an exit code. All others propagate."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
-        sys.stdout.flush()
     except AecliError as error:
         report(error.message, error.hint)
         sys.exit(error.exit_code)

@@ -1,7 +1,6 @@
 """aecli info."""
 
 import json
-import sys
 
 from aecli import checkpoint
 from aecli.cli import console, options
@@ -14,7 +13,7 @@ def info(model: options.Model, as_json: options.Json = False) -> None:
     """
     found = checkpoint.read(model)
     if as_json:
-        sys.stdout.write(json.dumps({"checkpoint": str(model)} | found.to_json()) + "\n")
+        console.result(json.dumps({"checkpoint": str(model)} | found.to_json()))
         return
     widths = (found.model.inputs, *found.model.hidden_dims, found.model.latent_dim)
     schema, train, results = found.schema, found.train, found.results
@@ -36,8 +35,7 @@ def info(model: options.Model, as_json: options.Json = False) -> None:
         "made by": ", ".join(f"{name} {version}" for name, version in sorted(found.versions.items())),
     }
     width = max(map(len, facts))
-    for name, value in facts.items():
-        sys.stdout.write(f"{name:<{width}}  {console.printable(value)}\n")
+    console.result("\n".join(f"{name:<{width}}  {console.printable(value)}" for name, value in facts.items()))
 
 
 def _row(inputs: int, image_shape: tuple[int, ...] | None, features: tuple[str, ...] | None) -> str:

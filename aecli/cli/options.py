@@ -31,7 +31,7 @@ def parse_dims(text: str) -> tuple[int, ...]:
 
 def parse_device(text: str) -> str:
     """Check a device's name; whether there is such a device is known later."""
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", text):
         raise typer.BadParameter(f"{text!r} is none of auto, cpu, cuda, cuda:N, mps")
     return text
 
@@ -175,7 +175,12 @@ Noise = Annotated[
         rich_help_panel=TRAINING,
     ),
 ]
-Seed = Annotated[int, typer.Option(metavar="N", help="Equal seeds give equal checkpoints.", rich_help_panel=TRAINING)]
+Seed = Annotated[
+    int,
+    typer.Option(
+        min=0, max=2**63 - 1, metavar="N", help="Equal seeds give equal checkpoints.", rich_help_panel=TRAINING
+    ),
+]
 Holdout = Annotated[
     float | None,
     typer.Option(

@@ -1,14 +1,13 @@
 """aecli plot."""
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from aecli import checkpoint
-from aecli.cli import options, rows
+from aecli.cli import console, options, rows
 from aecli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -48,7 +47,8 @@ def plot(
     path = None if output == "-" else Path(output or f"{model.stem}-{kind}.png")
     form = "png" if path is None else figures.format_of(path)
     if path is not None:
-        rows.refuse_inputs(path, str(model), data)
+        rows.check_output(path, str(model), data)
+        rows.keep_checkpoint(path)
     shown = 0
     if kind == "history":
         figure = _history(model)
@@ -59,13 +59,14 @@ def plot(
         source = rows.open_rows(model, data, loaded.checkpoint, data_dir=data_dir, quiet=quiet)
         figure, shown = _latent(loaded, source) if kind == "latent" else _reconstruction(loaded, source, examples)
     if path is None:
-        figures.save(figure, sys.stdout.buffer, form)
+        with console.results() as stream:
+            figures.save(figure, stream, form)
         return
     replaced = path.exists()
     figures.save_file(figure, path, form)
     rows.say_written(path, replaced=replaced, quiet=quiet)
     if as_json:
-        sys.stdout.write(json.dumps({"figure": str(path), "kind": kind, "rows": shown}) + "\n")
+        console.result(json.dumps({"figure": str(path), "kind": kind, "rows": shown}))
 
 
 def _history(model: Path) -> "Figure":

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aecli.cli import options, rows, tables
-from aecli.errors import DataError
+from aecli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from aecli.data.source import Source
@@ -34,9 +34,13 @@ def reconstruct(
     loaded = Model(model, device_name=device)
     source = rows.open_rows(model, data, loaded.checkpoint, data_dir=data_dir, keep=keep or (), quiet=quiet)
     if output is not None and (output.endswith("/") or Path(output).is_dir()):
+        if form is not None or error or keep:
+            raise UsageError("--format, --error and --keep are for tables, and a folder takes images")
         _write_images(loaded, source, Path(output), quiet=quiet)
         return
     names = loaded.schema.features or source.schema.names()
+    if error and "mse" in names:
+        raise DataError(f"{source.name}: a feature is named 'mse', as the column that --error appends")
     carried = tables.Carried(source, keep or (), label=False, beside=[*names, *["mse"] * error])
     with tables.open_output(output, form, header=header, inputs=(str(model), data), quiet=quiet) as sink:
         for out in loaded.rebuilt(source):

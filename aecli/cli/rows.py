@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aecli.checkpoint import is_checkpoint
 from aecli.cli import console
-from aecli.errors import UsageError
+from aecli.errors import AecliError, UsageError
 
 if TYPE_CHECKING:
     from aecli.checkpoint import Checkpoint
@@ -50,7 +51,7 @@ def open_rows(
     if data is None:
         console.say(f"reading {trained_on}:test", quiet=quiet)
     return open_source(
-        data or f"{trained_on}:test",
+        f"{trained_on}:test" if data is None else data,
         default_split="test",
         data_dir=data_folder(data_dir),
         schema=checkpoint.schema,
@@ -59,13 +60,25 @@ def open_rows(
     )
 
 
-def refuse_inputs(output: Path, *inputs: str | None) -> None:
-    """Raise UsageError where a command would write over a file that it reads."""
+def check_output(output: Path, *inputs: str | None) -> None:
+    """Refuse, before any work is done, a place that cannot be written, or a file that the command reads."""
+    if output.is_dir():
+        raise AecliError(f"{output}: a folder, and a file was expected")
+    if not output.parent.is_dir():
+        raise AecliError(f"{output}: there is no folder {output.parent}", hint=f"mkdir -p {output.parent}")
+    if (output.is_file() or not output.exists()) and not os.access(output.parent, os.W_OK):
+        raise AecliError(f"{output}: the folder {output.parent} may not be written")
     for path in inputs:
         if path is not None and Path(path).exists() and output.exists() and output.samefile(path):
             raise UsageError(
                 f"{output} is read by this command, and would be written over", hint="name another --output"
             )
+
+
+def keep_checkpoint(output: Path) -> None:
+    """Raise AecliError where something else would take a checkpoint's place."""
+    if output.is_file() and is_checkpoint(output):
+        raise AecliError(f"{output} is a checkpoint, and would be lost", hint="name another --output")
 
 
 def say_written(output: Path, *, replaced: bool, quiet: bool) -> None:

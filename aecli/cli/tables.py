@@ -1,12 +1,11 @@
 """The tables that embed and reconstruct write."""
 
 import contextlib
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aecli.cli import rows
+from aecli.cli import console, rows
 from aecli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -24,13 +23,15 @@ def open_output(
     if output is None or output == "-":
         if form == "npy":
             raise UsageError("NPY is written to a file, not to stdout", hint="name one: -o codes.npy")
-        with sinks.to_stream(sys.stdout.buffer, form or "csv", header=header) as sink:
+        with console.results() as stream, sinks.to_stream(stream, form or "csv", header=header) as sink:
             yield sink
         return
     path = Path(output)
-    rows.refuse_inputs(path, *inputs)
+    chosen = sinks.format_of(path, form)
+    rows.check_output(path, *inputs)
+    rows.keep_checkpoint(path)
     existed = path.exists()
-    with sinks.to_file(path, sinks.format_of(path, form), header=header) as sink:
+    with sinks.to_file(path, chosen, header=header) as sink:
         yield sink
     rows.say_written(path, replaced=existed, quiet=quiet)
 

@@ -1,8 +1,6 @@
 """aecli train."""
 
 import json
-import os
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,7 +73,7 @@ def train(
             holdout=holdout,
             scale=scale,
             seed=seed,
-            trained_on=named[0] if named else None,
+            trained_on=named[0] if named and named[1] == "train" else None,
             device_name=device,
             on_start=report.start,
             on_progress=report,
@@ -91,7 +89,8 @@ def train(
         )
     seconds = time.perf_counter() - started
     if path is None:
-        sys.stdout.buffer.write(checkpoint.dumps(fitted.checkpoint, fitted.tensors, fitted.scaler))
+        with console.results() as stream:
+            stream.write(checkpoint.dumps(fitted.checkpoint, fitted.tensors, fitted.scaler))
     else:
         replaced = path.exists()
         checkpoint.save(path, fitted.checkpoint, fitted.tensors, fitted.scaler)
@@ -100,7 +99,7 @@ def train(
         say(line)
     if as_json:
         facts = {"checkpoint": str(path), "data": data}
-        sys.stdout.write(json.dumps(facts | _facts(fitted.checkpoint, seconds, report.device)) + "\n")
+        console.result(json.dumps(facts | _facts(fitted.checkpoint, seconds, report.device)))
 
 
 def _output_path(data: str, output: str | None, built_in: str | None) -> Path | None:
@@ -109,7 +108,7 @@ def _output_path(data: str, output: str | None, built_in: str | None) -> Path | 
         return None if output == "-" else Path(output)
     if data == "-":
         raise UsageError("rows from standard input have no name to give the checkpoint", hint="name it: -o FILE")
-    name = Path(built_in or Path(data).resolve().name.removesuffix(".gz").removesuffix(".zst"))
+    name = Path(built_in or Path(data).name.removesuffix(".gz").removesuffix(".zst") or "model")
     return name.with_suffix(".safetensors")
 
 
@@ -117,13 +116,7 @@ def _check_output(path: Path, data: str, *, force: bool) -> None:
     """Refuse, before any work is done, a place that cannot be written or a file that would be lost."""
     from aecli.checkpoint import is_checkpoint
 
-    rows.refuse_inputs(path, data)
-    if path.is_dir():
-        raise AecliError(f"{path}: a folder, and a checkpoint is a file", hint=f"-o {path}/model.safetensors")
-    if not path.parent.is_dir():
-        raise AecliError(f"{path}: there is no folder {path.parent}", hint=f"mkdir -p {path.parent}")
-    if not os.access(path.parent, os.W_OK):
-        raise AecliError(f"{path}: the folder {path.parent} may not be written")
+    rows.check_output(path, data)
     if path.is_file() and not force and not is_checkpoint(path):
         raise AecliError(
             f"{path} is there, and is not an aecli checkpoint", hint="name another -o FILE, or replace it with --force"
@@ -155,5 +148,7 @@ def _summary(made: "Checkpoint", seconds: float) -> list[str]:
     held_out = f"held-out MSE {results.test_mse:.5g} on {results.test_rows:,} rows"
     if results.pca_mse is None:
         return [*lines, f"{held_out}; PCA was left out, a row has {made.model.inputs:,} inputs"]
-    verdict = f"{results.test_mse / results.pca_mse:.2f} of it" if results.pca_mse else "nothing is left to gain"
+    verdict = (
+        f"{results.test_mse / results.pca_mse:.2f} of it" if results.pca_mse > 1e-12 else "nothing is left to gain"
+    )
     return [*lines, f"{held_out}; PCA with {made.model.latent_dim} components {results.pca_mse:.5g}: {verdict}"]

@@ -60,6 +60,8 @@ def open_source(
     """
     table: dict[str, object] = {"label": label, "exclude": exclude, "keep": keep}
     if data == "-":
+        if stdin is None and sys.stdin is None:
+            raise DataError("standard input is closed")
         return _open_csv("standard input", stdin or sys.stdin.buffer, ",", schema, table)
     source: Source
     if named := split_name(data, default_split):
@@ -128,8 +130,8 @@ def _open_array(path: Path) -> Source:
         raise DataError(
             f"{path}: its shape is {array.shape}, and rows of values (N, D) or images (N, H, W) were expected"
         )
-    images = array.ndim > 2
-    scales = {"u": float(np.iinfo(array.dtype).max) if array.dtype.kind == "u" else None, "f": 1.0}
+    images = array.ndim == 3 or (array.ndim == 4 and array.shape[3] in (1, 3, 4))
+    scales = {"u": float(np.iinfo(array.dtype).max) if array.dtype.kind == "u" else None, "f": 1.0, "b": 1.0}
     return ArraySource(
         str(path),
         array,

@@ -6,6 +6,7 @@ Rows are counted from 1, below the header.
 import csv
 import difflib
 import io
+import re
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, BinaryIO
@@ -18,6 +19,8 @@ from aecli.data.source import Batch, Source, check_finite
 from aecli.errors import DataError
 
 BLOCK_BYTES = 8 << 20
+MAX_RECORD_BYTES = 64 << 20
+OPENING_QUOTE = re.compile(rb'(^|[,;\t\n])"')  # elsewhere a quote is a character like others
 DEFAULT_LABEL = "label"
 
 
@@ -57,11 +60,13 @@ class CsvSource(Source):
             raise DataError(f"{name}: no rows to read, there is a header alone")
 
         self._label = self._pick_label(name, label, schema)
+        self._training = schema is None
         self._keep = [self._known(name, column, "--keep") for column in keep]
         spoken_for = {self._label, *self._keep}
         if schema is None:
             for pattern in exclude:
-                self._known(name, pattern, "--exclude")
+                if not any(fnmatchcase(column, pattern) for column in self._columns):
+                    self._known(name, pattern, "--exclude")
                 spoken_for.update(c for c in self._columns if fnmatchcase(c, pattern))
         others = [column for column in self._columns if column not in spoken_for]
         self._features = others if schema is None else self._match(name, others, schema)
@@ -75,14 +80,14 @@ class CsvSource(Source):
     def batches(self) -> Iterator[Batch]:
         rows = 0
         for block in self._blocks():
-            table = self._parse(block, rows)
+            table, texts = self._parse(block, rows)
             if not table.num_rows:
                 continue
             values = table.select(self._features).combine_chunks().to_batches()[0]
             x = values.to_tensor(null_to_nan=True).to_numpy()  # (N, D)
             check_finite(x, self.name, self.schema, rows)
-            labels = None if self._label is None else table[self._label].combine_chunks()
-            kept = {column: table[column].combine_chunks() for column in self._keep}
+            labels = None if self._label is None else texts[self._label].combine_chunks()
+            kept = {column: texts[column].combine_chunks() for column in self._keep}
             yield Batch(x, labels, kept)
             rows += len(x)
 
@@ -91,18 +96,20 @@ class CsvSource(Source):
         self._first_block = b""
         yield from self._records
 
-    def _known(self, name: str, pattern: str, flag: str) -> str:
-        if any(fnmatchcase(column, pattern) for column in self._columns):
-            return pattern
-        near = difflib.get_close_matches(pattern, self._columns, n=1)
+    def _known(self, name: str, wanted: str, flag: str) -> str:
+        if wanted in self._columns:
+            return wanted
+        near = difflib.get_close_matches(wanted, self._columns, n=1)
         raise DataError(
-            f"{name}: {flag} {pattern!r} names no column",
+            f"{name}: {flag} {wanted!r} names no column",
             hint=f"did you mean {near[0]!r}?" if near else f"its columns are {_listed(self._columns)}",
         )
 
     def _pick_label(self, name: str, label: str | None, schema: Schema | None) -> str | None:
         if label is not None and schema is None:
             return self._known(name, label, "--label")
+        if schema is not None and not self._named and len(self._columns) == schema.inputs:
+            return None  # every column is needed, and only a header could name a label
         wanted = (schema and schema.label) or DEFAULT_LABEL
         return wanted if wanted in self._columns else None
 
@@ -122,15 +129,17 @@ class CsvSource(Source):
             )
         return others
 
-    def _parse(self, block: bytes, first_row: int) -> pa.Table:
-        types = {column: pa.float64() for column in self._features}
-        texts = [column for column in (self._label, *self._keep) if column is not None]
-        convert = pacsv.ConvertOptions(
-            column_types=types | dict.fromkeys(texts, pa.string()),
-            include_columns=list(dict.fromkeys([*self._features, *texts])),
-        )
+    def _parse(self, block: bytes, first_row: int) -> tuple[pa.Table, pa.Table]:
+        """Parse the features as numbers, and the label and the kept columns as text: one table of each."""
+        numbers = dict.fromkeys(self._features, pa.float64())
+        texts = dict.fromkeys((column for column in (self._label, *self._keep) if column is not None), pa.string())
+        both = numbers.keys() & texts.keys()
+        once = numbers | {column: kind for column, kind in texts.items() if column not in both}
         try:
-            return self._read(block, convert)
+            table = self._read(block, pacsv.ConvertOptions(column_types=once, include_columns=list(once)))
+            if not both:
+                return table, table
+            return table, self._read(block, pacsv.ConvertOptions(column_types=texts, include_columns=list(texts)))
         except pa.ArrowInvalid as error:
             self._explain(block, first_row)
             raise DataError(f"{self.name}: {error}") from error
@@ -174,7 +183,9 @@ class CsvSource(Source):
                 if column in self._features and not _is_number(text) and not _is_missing(cell):
                     raise DataError(
                         f"{place} holds {text!r}, and a feature's cells must be numbers",
-                        hint=f"leave the column out with --exclude {column!r}, or name it as the --label",
+                        hint=f"leave the column out with --exclude {column!r}, or name it as the --label"
+                        if self._training
+                        else None,
                     )
 
 
@@ -191,12 +202,14 @@ def _records(name: str, stream: BinaryIO) -> Iterator[bytes]:
             break
         if first:
             block, first = block.removeprefix(b"\xef\xbb\xbf"), False
+        if len(rest) > MAX_RECORD_BYTES:
+            raise DataError(f"{name}: a quote is opened and not closed within {MAX_RECORD_BYTES >> 20} MB")
         block = rest + block
         end = _last_record_end(block)
         rest = block[end:]
         if end:
             yield block[:end]
-    if rest.count(b'"') % 2:
+    if rest.count(b'"') % 2 and OPENING_QUOTE.search(rest):
         raise DataError(f"{name}: a quote is opened and never closed, after {rest[:40].decode(errors='replace')!r}")
     if rest:
         yield rest
@@ -235,10 +248,14 @@ def _cells(record: bytes, name: str, delimiter: str) -> list[str]:
 
 
 def _is_header(first: list[str], second: list[str]) -> bool:
-    """Tell a header from a row: it holds no number, or text where the next row holds a number."""
-    if not any(_is_number(cell) for cell in first):
+    """Tell a header from a row: no number, or 0, 1, 2 and so on, or text where the next row holds a number."""
+    if not any(_is_number(cell) for cell in first) or first == [str(i) for i in range(len(first))]:
         return True
-    return any(_is_number(below) and not _is_number(above) for above, below in zip(first, second, strict=False))
+    holes = pacsv.ConvertOptions().null_values
+    return any(
+        _is_number(below) and not _is_number(above) and above not in holes
+        for above, below in zip(first, second, strict=False)
+    )
 
 
 def _check_unique(columns: list[str], name: str) -> None:

@@ -28,6 +28,8 @@ def read_idx(path: Path) -> np.ndarray[Any, Any]:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: the gzip stream is damaged or cut short ({error})") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in DTYPES:
         raise DataError(f"{path}: not an IDX file, it begins with {data[:4]!r}")
     dtype, start = np.dtype(DTYPES[data[2]]), 4 + 4 * data[3]

@@ -62,6 +62,8 @@ def format_of(path: Path, asked: str | None) -> str:
 @contextlib.contextmanager
 def to_stream(stream: BinaryIO, form: str, *, header: bool = True) -> Iterator[Sink]:
     """Open a sink that writes to a stream."""
+    if form == "npy" and not stream.seekable():
+        raise UsageError("NPY is written to a file, not to a pipe", hint="name one: -o codes.npy")
     sink: Sink
     match form:
         case "csv" | "tsv":
@@ -171,13 +173,16 @@ def to_images(folder: Path) -> Iterator["ImageFolder"]:
 
     Raises DataError where the folder already holds something.
     """
+    target = folder.resolve()
+    if not target.parent.is_dir():
+        raise DataError(f"{folder}: there is no folder {folder.parent}", hint=f"mkdir -p {folder.parent}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder}: already holds files, and images go to a new folder or an empty one")
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.resolve().parent))
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
     try:
         yield ImageFolder(scratch)
         scratch.chmod(0o777 & ~files.umask())
-        scratch.replace(folder)
+        scratch.replace(target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -194,5 +199,7 @@ class ImageFolder:
 
         pixels = np.rint(np.clip(images / full_scale, 0, 1) * 255).astype(np.uint8)
         for image in pixels:
-            Image.fromarray(image.squeeze()).save(self._folder / f"{self._count:06}.png")
+            Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image).save(
+                self._folder / f"{self._count:06}.png"
+            )
             self._count += 1

@@ -1,5 +1,6 @@
 """Originals above their reconstructions."""
 
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ def pick(labels: Array | None, rows: int, examples: int) -> Array:
     if labels is not None:
         _, firsts = np.unique(labels, return_index=True)
         chosen = firsts[:examples].tolist()
-    chosen += [i for i in range(rows) if i not in set(chosen)][: max(0, examples - len(chosen))]
+    firsts_of_labels = frozenset(chosen)
+    others = (i for i in range(rows) if i not in firsts_of_labels)
+    chosen += islice(others, examples - len(chosen))
     return np.array(chosen)
 
 
@@ -29,7 +32,8 @@ def images(x: Array, recon: Array, mse: Array, full_scale: float) -> Figure:
     grid = figure.subplots(2, count, squeeze=False, gridspec_kw={"wspace": 0.03, "hspace": 0.03})
     for row, (kind, pictures) in enumerate((("original", x), ("rebuilt", recon))):
         for axes, picture in zip(grid[row], pictures, strict=True):
-            shown = np.clip(picture.astype(np.float64) / full_scale, 0, 1).squeeze()
+            shown = np.clip(picture.astype(np.float64) / full_scale, 0, 1)
+            shown = shown[..., 0] if shown.shape[2:] == (1,) else shown
             axes.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)

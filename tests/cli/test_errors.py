@@ -209,6 +209,37 @@ CASES = {
         1,
         None,
     ),
+    "values too large to scale": (
+        ["train", "huge.csv"],
+        {"huge.csv": b"a,b,c\n1e200,2,3\n-1e200,5,6\n3,4,5\n"},
+        1,
+        "error: column 'a' holds values too large to be scaled\nhint: are they numbers of one unit?\n",
+    ),
+    "one column": (
+        ["train", "narrow.csv"],
+        {"narrow.csv": b"a\n1\n2\n3\n"},
+        1,
+        "error: a row of this data is one value: nothing can be compressed\n",
+    ),
+    "a label that is a glob": (
+        ["train", "small.csv", "--label", "c*"],
+        {"small.csv": b"a,b,c\n1,2,3\n4,5,6\n"},
+        1,
+        "error: small.csv: --label 'c*' names no column\nhint: did you mean 'c'?\n",
+    ),
+    "more parameters than any machine holds": (
+        ["train", "--hidden-dims", "1000000000000"],
+        {},
+        2,
+        "error: parameters is 140000000000069, and must be at most 10,000,000,000\n",
+    ),
+    "a negative seed": (
+        ["train", "--seed", "-1"],
+        {},
+        2,
+        "error: invalid value for '--seed': Input should be greater than or equal to 0\n"
+        "hint: aecli train --help shows what it takes\n",
+    ),
     "a device of no kind": (
         ["train", "--device", "gpu"],
         {},
@@ -284,6 +315,41 @@ def test_a_model_of_a_file_wants_to_be_told_what_to_read(run, iris_model):
         f"error: DATA is missing, and {iris_model} was trained on a file, so there is no built-in set to take\n"
         f"hint: aecli embed {iris_model} DATA\n"
     )
+
+
+def test_a_value_out_of_all_proportion_is_an_error(run, iris_model):
+    Path("far.csv").write_text("a,b,c,d\n1,2,3,4\n1,2,1e300,4\n".replace("a,b,c,d", "5,3,1.4,0.2"))
+    done = run("embed", iris_model, "far.csv")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == "error: 1e+300, in column 3, is out of all proportion to the training rows\n"
+
+
+def test_a_checkpoint_is_not_replaced_by_anything_else(run, digits_model):
+    before = digits_model.read_bytes()
+    Path("good.safetensors").write_bytes(before)
+    done = run("embed", digits_model, "digits", "--format", "csv", "-o", "good.safetensors")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == "error: good.safetensors is a checkpoint, and would be lost\nhint: name another --output\n"
+    assert Path("good.safetensors").read_bytes() == before
+
+
+def test_a_full_stdout_is_an_error(digits_model):
+    for argv in ("embed {} digits -q", "info {}", "plot {} digits -q -o -"):
+        line = f"{sys.executable} -m aecli {argv.format(digits_model)} > /dev/full"
+        done = subprocess.run(["bash", "-c", line], capture_output=True, check=False, text=True)
+        assert done.returncode == 1
+        assert done.stderr == "error: standard output cannot be written (No space left on device)\n"
+
+
+def test_a_closed_stdout_or_stdin_is_an_error(digits_model):
+    for argv, says in (
+        ("info {} >&-", "standard output is closed, and the result goes there"),
+        ("embed {} - <&-", "standard input is closed"),
+    ):
+        line = f"{sys.executable} -m aecli {argv.format(digits_model)}"
+        done = subprocess.run(["bash", "-c", line], capture_output=True, check=False, text=True)
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"error: {says}\n")
 
 
 def test_bytes_that_wait_on_stdin_are_pointed_to(run, iris_model):

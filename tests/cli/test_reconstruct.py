@@ -45,6 +45,25 @@ def test_images_come_back_as_files(run, digits_model):
     )  # fmt: skip
 
 
+def test_float_images_of_any_range_come_back_grey(run):
+    rng = np.random.default_rng(0)
+    np.save("photos.npy", rng.uniform(0, 255, (40, 5, 4)))
+    np.save("deep.npy", rng.uniform(size=(40, 2, 2, 2, 2)))
+    assert run("train", "photos.npy", "--epochs", "2", "-q").code == 0
+    assert run("reconstruct", "photos.safetensors", "photos.npy", "-o", "grey/", "-q").code == 0
+    with Image.open("grey/000000.png") as picture:
+        assert len(np.unique(np.asarray(picture))) > 3
+    assert run("plot", "photos.safetensors", "photos.npy", "--kind", "reconstruction", "-q").code == 0
+    assert run("train", "deep.npy", "--epochs", "2", "-q").code == 0
+    assert run("plot", "deep.safetensors", "deep.npy", "--kind", "reconstruction", "-q").code == 0
+
+
+def test_a_folder_in_no_folder_is_an_error(run, digits_model):
+    done = run("reconstruct", digits_model, "digits", "-o", "no/such/")
+    assert (done.code, done.out) == (1, "")
+    assert "there is no folder" in done.err
+
+
 def test_a_table_is_no_folder_of_images(run, iris_model, iris_csv):
     done = run("reconstruct", iris_model, iris_csv, "-o", "rebuilt/")
     assert done.code == 1

@@ -41,16 +41,42 @@ def test_kept_columns_come_as_they_were_written():
         ("2019,kind\n1,2\n", ("2019", "kind")),
         ("1,2\n3,4\n", None),
         ("1.5,-2e3\n3,4\n", None),
+        ("NA,2\n3,4\n", "a hole"),
+        ("0,1\n3,4\n", ("0", "1")),
         ("\ufeffa,b\n1,2\n", ("a", "b")),
         ("a,b\r\n1,2\r\n", ("a", "b")),
         ('"a, the first",b\n1,2\n', ("a, the first", "b")),
     ],
-    ids=["names", "a name that is a number", "no header", "no header, floats", "BOM", "CRLF", "quoted"],
+    ids=[
+        "names",
+        "a name that is a number",
+        "no header",
+        "no header, floats",
+        "a hole",
+        "pandas",
+        "BOM",
+        "CRLF",
+        "quoted",
+    ],
 )
 def test_a_header_is_found_by_itself(text, features):
     rows = source(text)
+    if features == "a hole":
+        with pytest.raises(DataError, match="row 1, column 'x0' is empty or NaN"):
+            rows.read()
+        return
     assert rows.schema.features == features
     assert rows.read().x.shape == (1 if features else 2, 2)
+
+
+def test_a_feature_is_kept_too_as_it_was_written():
+    batch = source("a,b\n01,2\n3.50,4\n", keep=["a"], schema=Schema(2, features=("a", "b"))).read()
+    assert batch.x.tolist() == [[1, 2], [3.5, 4]]
+    assert batch.kept["a"].to_pylist() == ["01", "3.50"]
+
+
+def test_one_stray_quote_is_text():
+    assert source('a,size,b\n1,5" pipe,2\n3,6,4\n', keep=["size"]).read().x.tolist() == [[1, 2], [3, 4]]
 
 
 def test_a_models_columns_are_matched_by_name_in_any_order_and_others_let_by():

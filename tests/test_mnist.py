@@ -20,4 +20,4 @@ def test_the_tutorial_learns_as_slowly_as_under_tensorflow(run):
     done = run("train", "mnist", "--recipe", "classic", "--epochs", "3", "--device", "cpu")
     costs = [float(line.split()[3]) for line in done.err.splitlines() if line.startswith("epoch")]
     assert len(costs) == 3
-    assert 0.15 > costs[0] > costs[1] > costs[2] > 0.06
+    assert 0.25 > costs[0] > costs[1] > costs[2] > 0.06

@@ -7,8 +7,8 @@ import pytest
 pytestmark = pytest.mark.usefixtures("mnist")
 
 
-def test_the_default_is_far_below_pca_on_the_test_images(run):
-    done = run("train", "mnist", "--json", "--device", "cpu", "-q")
+def test_the_default_is_far_below_pca_on_the_test_images_in_little_over_half_its_epochs(run):
+    done = run("train", "mnist", "--epochs", "12", "--json", "--device", "cpu", "-q")
     assert done.code == 0, done.err
     facts = json.loads(done.out)
     assert (facts["rows"], facts["inputs"], facts["latent_dim"], facts["parameters"]) == (60_000, 784, 64, 484_944)
@@ -17,7 +17,7 @@ def test_the_default_is_far_below_pca_on_the_test_images(run):
 
 
 def test_the_tutorial_learns_as_slowly_as_under_tensorflow(run):
-    done = run("train", "mnist", "--recipe", "classic", "--epochs", "3", "--device", "cpu")
+    done = run("train", "mnist", "--recipe", "classic", "--epochs", "2", "--device", "cpu")
     costs = [float(line.split()[3]) for line in done.err.splitlines() if line.startswith("epoch")]
-    assert len(costs) == 3
-    assert 0.25 > costs[0] > costs[1] > costs[2] > 0.06
+    assert len(costs) == 2
+    assert 0.25 > costs[0] > costs[1] > 0.08

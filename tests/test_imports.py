@@ -71,12 +71,8 @@ def test_matplotlib_is_imported_by_figures_alone():
     assert found == {"figures"}
 
 
-@pytest.mark.parametrize(
-    "argv",
-    [["--help"], ["--version"], ["train", "--help"], ["embed", "-h"], ["trian"], ["train", "--epohcs", "3"]],
-    ids=" ".join,
-)
-def test_help_and_usage_errors_load_nothing_heavy(argv):
+def heavy_modules_after(argv):
+    """Run a command line in a process of its own: what heavy it has imported, as one line."""
     code = f"""
 import sys
 sys.argv = ["aecli", *{argv!r}]
@@ -88,22 +84,20 @@ except SystemExit:
 print(*sorted({HEAVY!r} & set(sys.modules)), sep=",")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
-    assert done.stdout.splitlines()[-1] == ""
+    return done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["--help"], ["--version"], ["train", "--help"], ["embed", "-h"], ["trian"], ["train", "--epohcs", "3"]],
+    ids=" ".join,
+)
+def test_help_and_usage_errors_load_nothing_heavy(argv):
+    assert heavy_modules_after(argv) == ""
 
 
 def test_info_loads_nothing_heavy(digits_model):
-    code = f"""
-import sys
-sys.argv = ["aecli", "info", {str(digits_model)!r}]
-from aecli.cli import main
-try:
-    main()
-except SystemExit:
-    pass
-print(*sorted({HEAVY!r} & set(sys.modules)), sep=",")
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
-    assert done.stdout.splitlines()[-1] == ""
+    assert heavy_modules_after(["info", str(digits_model)]) == ""
 
 
 def test_importing_the_package_loads_nothing_heavy():

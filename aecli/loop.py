@@ -93,10 +93,7 @@ def run(
                 recon = model(seen)  # (B, D)
             loss = functional.mse_loss(recon.float(), batch)
             loss.backward()  # type: ignore[no-untyped-call]
-            for group in optimizer.param_groups:
-                group["lr"] = optim.learning_rate(config, steps_before + i, steps)
-            optimizer.step()
-            optimizer.zero_grad()
+            optimizer.step(optim.learning_rate(config, steps_before + i, steps))
             losses[i] = loss.detach()
             now = time.perf_counter()
             if now - reported > REPORT_SECONDS and i + 1 < steps_per_epoch:

@@ -1,10 +1,13 @@
-"""The optimizer and the learning rate's schedule."""
+"""The optimizers and the learning rate's schedule.
 
-from collections.abc import Callable, Iterable
-from typing import Any
+They are no `torch.optim.Optimizer`: building one imports PyTorch's compiler, which takes two seconds and 160 MB.
+"""
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 
 from aecli.config import TrainConfig
 
@@ -22,11 +25,11 @@ QUINTICS = tuple(
 )
 
 
-def build(parameters: Iterable[Tensor], config: TrainConfig) -> torch.optim.Optimizer:
+def build(parameters: Iterable[Tensor], config: TrainConfig) -> "Adam | Muon":
     """Make the optimizer that a config names."""
     if config.optimizer == "muon":
-        return Muon(parameters, lr=config.lr, weight_decay=config.weight_decay)
-    return torch.optim.Adam(parameters, lr=config.lr, fused=True)
+        return Muon(parameters, weight_decay=config.weight_decay, bf16=config.precision == "bf16")
+    return Adam(parameters)
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
@@ -39,88 +42,109 @@ def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
     return config.lr * (steps - step) / (steps - warmup + 1)
 
 
-class Muon(torch.optim.Optimizer):
-    """Muon on matrices, AdamW on everything else, at one learning rate.
+class Adam:
+    """Adam, fused. Source: Kingma and Ba 2015, arXiv:1412.6980."""
+
+    def __init__(self, parameters: Iterable[Tensor]) -> None:
+        self.parameters = list(parameters)
+        self.means = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self.squares = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self.steps = [torch.zeros((), device=parameter.device) for parameter in self.parameters]
+
+    @torch.no_grad()
+    def step(self, lr: float) -> None:
+        """Take one step from the gradients, and clear them."""
+        gradients = [_gradient(parameter) for parameter in self.parameters]
+        adam(
+            self.parameters,
+            gradients,
+            self.means,
+            self.squares,
+            [],
+            self.steps,
+            lr=lr,
+            beta1=0.9,
+            beta2=0.999,
+            eps=1e-8,
+            weight_decay=0.0,
+            amsgrad=False,
+            maximize=False,
+            fused=True,
+        )
+
+
+class Muon:
+    """Muon on matrices, Adam on everything else, at one learning rate.
 
     A matrix's momentum M is replaced by nearly its polar factor, see `orthogonalise`; the update's scale is AdamW's.
+    With `bf16` the polar factor is computed in that precision.
     Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon; Liu et al. 2025, arXiv:2502.16982, for the scale.
     """
 
-    def __init__(
-        self,
-        parameters: Iterable[Tensor],
-        lr: float,
-        *,
-        momentum: float = 0.95,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-    ) -> None:
-        defaults = {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(parameters, defaults)
+    momentum = 0.95
+
+    def __init__(self, parameters: Iterable[Tensor], *, weight_decay: float = 0.0, bf16: bool = False) -> None:
+        self.weight_decay = weight_decay
+        self.bf16 = bf16
+        vectors, alike = [], dict[tuple[int, ...], list[Tensor]]()
+        for parameter in parameters:
+            if parameter.ndim == 2:
+                alike.setdefault(tuple(sorted(parameter.shape)), []).append(parameter)
+            else:
+                vectors.append(parameter)
+        self.adam = Adam(vectors)
+        self.stacks = list(alike.values())  # an encoder's matrix and its mirror image, (m, n) and (n, m), m <= n
+        self.momenta = [torch.stack([_wide(torch.zeros_like(m)) for m in matrices]) for matrices in self.stacks]
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Take one step from the gradients."""
-        assert closure is None  # noqa: S101
-        for group in self.param_groups:
-            alike: dict[tuple[int, ...], list[Tensor]] = {}
-            for parameter in group["params"]:
-                if parameter.ndim == 2:
-                    alike.setdefault(tuple(sorted(parameter.shape)), []).append(parameter)
-            for matrices in alike.values():
-                self._muon(matrices, group)
-            self._adamw([parameter for parameter in group["params"] if parameter.ndim != 2], group)
-
-    def _muon(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
-        """Step matrices (m, n) and (n, m) as one stack (B, m, n), m <= n."""
-        updates = []
-        for matrix in matrices:
-            state, gradient = self.state[matrix], matrix.grad
-            assert gradient is not None  # noqa: S101
-            if not state:
-                state["momentum"] = torch.zeros_like(matrix)
-            momentum = state["momentum"].lerp_(gradient, 1 - group["momentum"])
-            updates.append(_wide(gradient.lerp(momentum, group["momentum"])))  # Nesterov's look ahead
-        stack = orthogonalise(torch.stack(updates))  # (B, m, n)
-        rate = group["lr"] * 0.2 * max(matrices[0].shape) ** 0.5
-        for matrix, update in zip(matrices, stack, strict=True):
-            matrix.mul_(1 - group["lr"] * group["weight_decay"])
-            matrix.sub_(update if matrix.shape == update.shape else update.T, alpha=rate)
-
-    def _adamw(self, vectors: list[Tensor], group: dict[str, Any]) -> None:
-        beta1, beta2 = group["betas"]
-        for vector in vectors:
-            state, gradient = self.state[vector], vector.grad
-            assert gradient is not None  # noqa: S101
-            if not state:
-                state.update(step=0, mean=torch.zeros_like(vector), square=torch.zeros_like(vector))
-            state["step"] += 1
-            state["mean"].lerp_(gradient, 1 - beta1)
-            state["square"].lerp_(gradient.square(), 1 - beta2)
-            size = (state["square"] / (1 - beta2 ** state["step"])).sqrt_().add_(group["eps"])
-            vector.addcdiv_(state["mean"], size, value=-group["lr"] / (1 - beta1 ** state["step"]))
+    def step(self, lr: float) -> None:
+        """Take one step from the gradients, and clear them."""
+        for matrices, momentum in zip(self.stacks, self.momenta, strict=True):
+            gradients = torch.stack([_wide(_gradient(matrix)) for matrix in matrices])  # (B, m, n)
+            momentum.lerp_(gradients, 1 - self.momentum)
+            ahead = gradients.lerp_(momentum, self.momentum)  # Nesterov's
+            updates = orthogonalise(ahead, bf16=self.bf16)
+            rate = lr * 0.2 * momentum.shape[2] ** 0.5
+            for matrix, update in zip(matrices, updates, strict=True):
+                matrix.mul_(1 - lr * self.weight_decay)
+                matrix.sub_(update if matrix.shape == update.shape else update.T, alpha=rate)
+        self.adam.step(lr)
 
 
-def orthogonalise(x: Tensor) -> Tensor:
+def orthogonalise(x: Tensor, *, bf16: bool = False) -> Tensor:
     """Give matrices with the singular vectors of x (B, m, n), m <= n, and singular values of about 1.
 
-    The iteration runs on the Gram matrices (B, m, m), in float32, and x is multiplied once, at the end: the same
-    polynomial as on x itself, for less work. Singular values above 0.001 of the Frobenius norm end between 0.4 and
-    1.6; smaller ones stay small, so that noise is not blown up.
+    The iteration runs on the Gram matrices (B, m, m), and multiplies x by what they have come to at the end: the same
+    polynomial as on x itself, for less work. In bf16 it does so twice, because a Gram matrix loses the small singular
+    values to rounding. Singular values above 0.001 of the Frobenius norm end between 0.4 and 1.6; smaller ones stay
+    small, so that noise is not blown up.
     Source: Polar Express, Amsel et al. 2025, arXiv:2505.16932.
     """
-    gram = torch.bmm(x, x.mT)  # (B, m, m)
-    bound = gram.diagonal(dim1=1, dim2=2).sum(1)[:, None, None].clamp_min(1e-30)  # no eigenvalue is larger
-    gram = gram / bound
-    root: Tensor | None = None
-    for a, b, c in QUINTICS:
-        step = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)  # b G + c G G
-        step.diagonal(dim1=1, dim2=2).add_(a)
-        root = step if root is None else torch.bmm(root, step)
-        gram = torch.bmm(step, torch.bmm(gram, step))
-    assert root is not None  # noqa: S101
-    return torch.bmm(root * bound.rsqrt(), x)
+    x = x / torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True).clamp_min(1e-30)
+    for quintics in (QUINTICS[:2], QUINTICS[2:]) if bf16 else (QUINTICS,):
+        x = x.bfloat16() if bf16 else x
+        gram = torch.bmm(x, x.mT)  # (B, m, m)
+        product = factor = _factor(gram, quintics[0])
+        for quintic in quintics[1:]:
+            gram = torch.bmm(torch.bmm(factor, gram), factor)
+            factor = _factor(gram, quintic)
+            product = torch.bmm(factor, product)
+        x = torch.bmm(product, x)
+    return x.float()
+
+
+def _factor(gram: Tensor, quintic: tuple[float, float, float]) -> Tensor:
+    """Give a I + b G + c G G: what X is multiplied by in a X + b G X + c G G X."""
+    a, b, c = quintic
+    factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+    factor.diagonal(dim1=1, dim2=2).add_(a)
+    return factor
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    gradient, parameter.grad = parameter.grad, None
+    assert gradient is not None  # noqa: S101
+    return gradient
 
 
 def _wide(matrix: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import pytest
 
 from aecli import cli
 
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the program has it, before any test imports torch
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the program has it, before any test imports torch
 MNIST_FOLDER = Path(os.environ.get("AECLI_DATA_DIR", "")) / "MNIST" / "raw"
 
 

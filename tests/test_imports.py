@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import aecli
@@ -23,7 +24,18 @@ LEVELS = [
     {"errors"},
 ]
 TORCH_MAY = {"training", "inference", "loop", "optim", "model", "device"}
-HEAVY = {"torch", "torchvision", "numpy", "matplotlib", "sklearn", "pyarrow", "scipy", "PIL", "safetensors"}
+HEAVY = {
+    "torch",
+    "torch._dynamo",
+    "torchvision",
+    "numpy",
+    "matplotlib",
+    "sklearn",
+    "pyarrow",
+    "scipy",
+    "PIL",
+    "safetensors",
+}
 
 
 def modules():
@@ -98,6 +110,14 @@ def test_help_and_usage_errors_load_nothing_heavy(argv):
 
 def test_info_loads_nothing_heavy(digits_model):
     assert heavy_modules_after(["info", str(digits_model)]) == ""
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adam"])
+def test_training_loads_neither_pytorchs_compiler_nor_torchvision(optimizer, idx):
+    Path("rows.idx").write_bytes(idx(np.arange(600, dtype=np.uint8).reshape(100, 6)))
+    argv = ["train", "rows.idx", "--epochs", "1", "--latent-dim", "2", "--optimizer", optimizer, "-q"]
+    assert set(heavy_modules_after(argv).split(",")) == {"torch", "numpy", "safetensors"}
+    assert Path("rows.safetensors").exists()
 
 
 def test_importing_the_package_loads_nothing_heavy():

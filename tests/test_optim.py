@@ -5,17 +5,20 @@ from aecli import optim
 from aecli.config import resolve
 
 
+@pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
 @pytest.mark.parametrize("size", [(4, 4), (16, 40), (64, 64)], ids=str)
-def test_singular_values_become_about_1_and_singular_vectors_stay(size):
+def test_singular_values_become_about_1_and_singular_vectors_stay(size, bf16):
     x = torch.randn(3, *size, generator=torch.Generator().manual_seed(0))
-    near = optim.orthogonalise(x)
+    near = optim.orthogonalise(x, bf16=bf16)
     kept = torch.linalg.svdvals(x) > 1e-3 * x.flatten(1).norm(dim=1)[:, None]
     values = torch.linalg.svdvals(near)
-    assert values[kept].min() > 0.4
+    assert values[kept].min() > (0.3 if bf16 else 0.4)
     assert values[kept].max() < 1.6
     u, _, v = torch.linalg.svd(x, full_matrices=False)
     in_its_own_axes = u.mT @ near @ v.mT
-    assert torch.allclose(in_its_own_axes, torch.diag_embed(in_its_own_axes.diagonal(dim1=1, dim2=2)), atol=1e-3)
+    assert torch.allclose(
+        in_its_own_axes, torch.diag_embed(in_its_own_axes.diagonal(dim1=1, dim2=2)), atol=0.1 if bf16 else 1e-3
+    )
 
 
 def test_a_singular_matrix_is_not_blown_up():
@@ -31,7 +34,7 @@ def test_a_matrix_steps_by_the_polar_factor_of_its_gradient():
     before = tall.detach().clone()
     tall.grad = torch.randn(40, 16, generator=generator)
     u, _, v = torch.linalg.svd(tall.grad, full_matrices=False)
-    optim.Muon([tall], lr=0.1).step()
+    optim.Muon([tall]).step(lr=0.1)
     step = (before - tall.detach()) / (0.1 * 0.2 * 40**0.5)
     assert torch.nn.functional.cosine_similarity(step.flatten(), (u @ v).flatten(), dim=0) > 0.9
     assert step.norm() == pytest.approx(float((u @ v).norm()), rel=0.25)
@@ -39,10 +42,10 @@ def test_a_matrix_steps_by_the_polar_factor_of_its_gradient():
 
 def test_a_vector_steps_as_under_adamw():
     ours, theirs = (torch.ones(10).requires_grad_() for _ in range(2))
-    muon, adamw = optim.Muon([ours], lr=0.1), torch.optim.AdamW([theirs], lr=0.1, weight_decay=0.0)
+    muon, adamw = optim.Muon([ours]), torch.optim.AdamW([theirs], lr=0.1, weight_decay=0.0)
     for i in range(5):
         ours.grad = theirs.grad = torch.sin(torch.arange(10.0) + i)
-        muon.step()
+        muon.step(lr=0.1)
         adamw.step()
     assert torch.allclose(ours, theirs, atol=1e-6)
 

@@ -123,7 +123,9 @@ class TrainConfig(Config):
     schedule: str
     init: str
     noise: float
+    augment_shift: int
     weight_decay: float
+    patience: int
     precision: str
     seed: int
     holdout: float
@@ -139,14 +141,17 @@ class TrainConfig(Config):
         _require(self.recipe in RECIPES, "recipe", self.recipe, f"one of {', '.join(RECIPES)}")
         _require(0 <= self.seed < 2**63, "seed", self.seed, "at least 0 and below 2^63")
         _require(self.noise >= 0, "noise", self.noise, "at least 0")
+        _require(0 <= self.augment_shift <= 16, "augment_shift", self.augment_shift, "0 to 16 pixels")
+        _require(self.patience >= 0, "patience", self.patience, "at least 0")
         _require(0 <= self.holdout < 1, "holdout", self.holdout, "a share of the rows, at least 0 and below 1")
 
 
 @dataclass(frozen=True)
 class History(Config):
-    """Mean squared error by epoch: `loss` as the training steps saw it, `test_loss` on the held-out rows."""
+    """Mean squared error by epoch: `loss` as the training steps saw it, the others on the rows that they name."""
 
     loss: tuple[float, ...] = ()
+    validation_loss: tuple[float, ...] = ()
     test_loss: tuple[float, ...] = ()
 
 
@@ -182,6 +187,8 @@ class Recipe:
     batch_size: int | None
     epochs: int | None
     noise: float
+    augment_shift: int | None
+    patience: int
     weight_decay: float | None
     precision: str
 
@@ -199,6 +206,8 @@ _CLASSIC = Recipe(
     batch_size=256,
     epochs=50,
     noise=0.0,
+    augment_shift=0,
+    patience=0,
     weight_decay=0.0,
     precision="fp32",
 )
@@ -217,6 +226,8 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             batch_size=None,
             epochs=None,
             noise=0.0,
+            augment_shift=None,
+            patience=0,
             weight_decay=None,
             precision="auto",
         ),
@@ -228,13 +239,22 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
 )
 
 
-def resolve(recipe: str, inputs: int, rows: int, *, bounded: bool, **asked: Any) -> tuple[ModelConfig, TrainConfig]:
+def resolve(
+    recipe: str,
+    inputs: int,
+    rows: int,
+    *,
+    bounded: bool,
+    image_shape: tuple[int, ...] | None = None,
+    **asked: Any,
+) -> tuple[ModelConfig, TrainConfig]:
     """Make every choice for data of `rows` training rows and `inputs` values a row; `asked` overrides the recipe.
 
     What is None in `asked` counts as not asked for. `bounded` tells that the scaled inputs lie in [0, 1].
     The rules of `modern`: the bottleneck holds a twelfth of the inputs, 2 to 64; a batch is a sixteenth of the rows, 16
     to 512; the steps grow with the rows to the power of 0.3, and the epochs follow; the weight decay sums up to the
-    same over runs of any length.
+    same over runs of any length; images of 16 by 16 pixels or more are shifted by up to one pixel where a model of more
+    than 20 weights a row would learn them by heart.
     Raises DataError where the layers make no sense of the data, UsageError where they make none of any.
     """
     choices = vars(RECIPES[recipe]) | {name: value for name, value in asked.items() if value is not None}
@@ -251,8 +271,13 @@ def resolve(recipe: str, inputs: int, rows: int, *, bounded: bool, **asked: Any)
         output_activation="sigmoid" if bounded else "none",
         **{name: choices[name] for name in ("hidden_dims", "latent_dim", "activation", "latent_activation")},
     )
+    if choices["augment_shift"] is None:
+        large = image_shape is not None and min(image_shape[:2]) >= 16
+        choices["augment_shift"] = int(large and model.parameters > 20 * rows)
     names = {field.name for field in dataclasses.fields(TrainConfig)}
     train = TrainConfig(recipe=recipe, **{name: value for name, value in choices.items() if name in names})
+    if train.augment_shift and image_shape is None:
+        raise DataError("--augment-shift moves images, and these rows are none", hint="leave it out")
     if model.latent_dim >= inputs:
         if inputs == 1:
             raise DataError("a row of this data is one value: nothing can be compressed")

@@ -1,7 +1,7 @@
 """The training loop. Nothing in it knows about images, files or the command line."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from aecli.model import Autoencoder
 from aecli.scaler import FULL_SCALE, Scaler
 
 Array = np.ndarray[Any, Any]
-EVALUATION_VALUES = 1 << 22  # values of x in one evaluation batch: bounds what the layers' outputs take
+BATCH_VALUES = 1 << 20  # values of x in one batch where no gradients are needed: bounds what the layers' outputs take
 REPORT_SECONDS = 0.2
 
 
@@ -41,7 +41,9 @@ class Rows:
     def __init__(self, x: Array, scaler: Scaler, device: torch.device) -> None:
         self._divisor = float(scaler.scale[0]) if x.dtype == np.uint8 and scaler.kind == FULL_SCALE else None
         values = x if self._divisor else scaler.transform(x)
-        self.x = torch.tensor(values, device=device)
+        if not values.flags.writeable:  # a tensor that shares its memory would let it be written
+            values = values.copy()
+        self.x = torch.from_numpy(values).to(device)
         self.device = device
 
     def __len__(self) -> int:
@@ -49,87 +51,160 @@ class Rows:
 
     def mean(self) -> Tensor:
         """Give the mean row, float32, (D,)."""
-        total = self.x.sum(0, dtype=torch.float64) / len(self.x)
-        return (total / (self._divisor or 1)).float()
+        total = sum((batch.sum(0, dtype=torch.float64) for batch in self.batches()), torch.zeros(()))
+        return (total / len(self.x)).float()
 
-    def take(self, rows: Tensor | slice) -> Tensor:
-        """Give the rows at these places as float32, (B, D)."""
+    def batches(self) -> Iterator[Tensor]:
+        """Yield all rows in order, as float32 (B, D)."""
+        step = max(1, BATCH_VALUES // self.x.shape[1])
+        for start in range(0, len(self.x), step):
+            yield self.take(slice(start, start + step))
+
+    def take(self, rows: Tensor | slice, columns: Tensor | None = None) -> Tensor:
+        """Give the rows at these places, each value from where `columns` (D,) say, as float32 (B, D)."""
         taken = self.x[rows] if isinstance(rows, slice) else self.x.index_select(0, rows)
+        if columns is not None:
+            taken = taken.index_select(1, columns)
         return taken.float().div_(self._divisor) if self._divisor else taken
 
 
-def run(
-    model: Autoencoder,
-    config: TrainConfig,
-    rows: Rows,
-    test_rows: Rows | None,
-    on_progress: Callable[[Progress], None],
-) -> History:
-    """Train a model in place, on the device where it and the rows are; `test_rows` are only ever reported on.
+class Trainer:
+    """A training run: trains a model in place, on the device where it and the rows are.
 
-    `on_progress` is called several times a second and at the end of each epoch.
-    Raises TrainingError where the loss is no longer a finite number.
+    `validation_rows` tell when to stop early and which weights are the best; `test_rows` are only ever reported on.
     """
-    device = rows.device
-    generator = torch.Generator(device).manual_seed(config.seed)
-    batch_size = min(config.batch_size, len(rows))
-    steps_per_epoch = len(rows) // batch_size  # the rest of a permutation is left: the next one mixes it in
-    steps = config.epochs * steps_per_epoch
-    optimizer = optim.build(model.parameters(), config)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
-    losses = torch.zeros(steps_per_epoch, device=device)
-    history = History()
-    training_seconds = 0.0
-    for epoch in range(1, config.epochs + 1):
+
+    def __init__(
+        self,
+        model: Autoencoder,
+        config: TrainConfig,
+        rows: Rows,
+        validation_rows: Rows | None = None,
+        test_rows: Rows | None = None,
+        image_shape: tuple[int, ...] | None = None,
+    ) -> None:
+        self.model = model
+        self.config = config
+        self.rows, self.validation_rows, self.test_rows = rows, validation_rows, test_rows
+        self.batch_size = min(config.batch_size, len(rows))
+        self.steps_per_epoch = len(rows) // self.batch_size  # the rest of a permutation: the next one mixes it in
+        self.steps = config.epochs * self.steps_per_epoch
+        self.optimizer = optim.build(model.parameters(), config)
+        self.generator = torch.Generator(rows.device).manual_seed(config.seed)
+        self.losses = torch.zeros(self.steps_per_epoch, device=rows.device)
+        self.history = History()
+        self.seconds = 0.0  # of training alone
+        self._shifts = (
+            shifts(image_shape, config.augment_shift).to(rows.device) if image_shape and config.augment_shift else None
+        )
+        self._best: dict[str, Tensor] = {}
+
+    def run(self, on_progress: Callable[[Progress], None]) -> History:
+        """Train to the end. `on_progress` is called several times a second and at the end of each epoch.
+
+        Raises TrainingError where the loss is no longer a finite number.
+        """
+        while len(self.history.loss) < self.config.epochs and not self._out_of_patience():
+            self._train_epoch(on_progress)
+            self._end_epoch(on_progress)
+        if self._best:
+            self.model.load_state_dict(self._best)
+        return self.history
+
+    def _train_epoch(self, on_progress: Callable[[Progress], None]) -> None:
         started = reported = time.perf_counter()
-        steps_before = (epoch - 1) * steps_per_epoch
-        order = torch.randperm(len(rows), generator=generator, device=device)
-        for i in range(steps_per_epoch):
-            batch = rows.take(order[i * batch_size : (i + 1) * batch_size])  # (B, D)
-            seen = batch
-            if config.noise:
-                seen = batch + config.noise * torch.randn(batch.shape, generator=generator, device=device)
-            with autocast:
-                recon = model(seen)  # (B, D)
-            loss = functional.mse_loss(recon.float(), batch)
+        steps_before = len(self.history.loss) * self.steps_per_epoch
+        order = torch.randperm(len(self.rows), generator=self.generator, device=self.rows.device)
+        for i in range(self.steps_per_epoch):
+            loss = self._loss(order[i * self.batch_size : (i + 1) * self.batch_size])
             loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step(optim.learning_rate(config, steps_before + i, steps))
-            losses[i] = loss.detach()
+            self.optimizer.step(optim.learning_rate(self.config, steps_before + i, self.steps))
+            self.losses[i] = loss.detach()
             now = time.perf_counter()
-            if now - reported > REPORT_SECONDS and i + 1 < steps_per_epoch:
+            if now - reported > REPORT_SECONDS and i + 1 < self.steps_per_epoch:
                 reported = now
-                mean = _mean(losses[: i + 1], epoch, steps_before)  # waits for the device
-                speed = (steps_before + i + 1) * batch_size / (training_seconds + time.perf_counter() - started)
-                test_loss = history.test_loss[-1] if history.test_loss else None
-                step = steps_before + i + 1
-                on_progress(Progress(epoch, config.epochs, step, steps, mean, test_loss, speed, epoch_done=False))
-        mean = _mean(losses, epoch, steps_before)
-        training_seconds += time.perf_counter() - started
-        test_loss = None if test_rows is None else evaluate(model, test_rows)
-        history = History((*history.loss, mean), history.test_loss + (() if test_loss is None else (test_loss,)))
-        step = epoch * steps_per_epoch
-        speed = step * batch_size / training_seconds
-        on_progress(Progress(epoch, config.epochs, step, steps, mean, test_loss, speed, epoch_done=True))
-    return history
+                mean = self._mean_loss(i + 1)  # waits for the device
+                on_progress(self._progress(i + 1, mean, self.seconds + time.perf_counter() - started))
+        self._mean_loss(self.steps_per_epoch)
+        self.seconds += time.perf_counter() - started
+
+    def _loss(self, rows: Tensor) -> Tensor:
+        """Give the mean squared error of one batch, a scalar, with its graph."""
+        batch = self.rows.take(rows, self._shift())  # (B, D)
+        seen = batch
+        if self.config.noise:
+            noise = torch.randn(batch.shape, generator=self.generator, device=batch.device)
+            seen = batch + self.config.noise * noise
+        with torch.autocast(batch.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            recon = self.model(seen)  # (B, D)
+        return functional.mse_loss(recon.float(), batch)
+
+    def _shift(self) -> Tensor | None:
+        if self._shifts is None:
+            return None
+        place = torch.randint(len(self._shifts), (1,), generator=self.generator, device=self._shifts.device)
+        return self._shifts.index_select(0, place)[0]
+
+    def _end_epoch(self, on_progress: Callable[[Progress], None]) -> None:
+        loss = self._mean_loss(self.steps_per_epoch)
+        losses = [self.history.loss, self.history.validation_loss, self.history.test_loss]
+        losses[0] += (loss,)
+        for i, rows in enumerate((self.validation_rows, self.test_rows), 1):
+            losses[i] += () if rows is None else (evaluate(self.model, rows),)
+        self.history = History(*losses)
+        if self.validation_rows is not None and self._epochs_since_best() == 0:
+            self._best = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        on_progress(self._progress(0, loss, self.seconds))
+
+    def _epochs_since_best(self) -> int:
+        losses = self.history.validation_loss
+        return len(losses) - 1 - losses.index(min(losses)) if losses else 0
+
+    def _out_of_patience(self) -> bool:
+        return self.validation_rows is not None and self._epochs_since_best() >= self.config.patience > 0
+
+    def _progress(self, step_in_epoch: int, loss: float, seconds: float) -> Progress:
+        epochs = len(self.history.loss)
+        step = epochs * self.steps_per_epoch + step_in_epoch
+        return Progress(
+            epoch=epochs + (step_in_epoch > 0),
+            epochs=self.config.epochs,
+            step=step,
+            steps=self.steps,
+            loss=loss,
+            test_loss=self.history.test_loss[-1] if self.history.test_loss else None,
+            rows_per_second=step * self.batch_size / seconds,
+            epoch_done=step_in_epoch == 0,
+        )
+
+    def _mean_loss(self, steps: int) -> float:
+        """Give the mean over the epoch's first steps. Raises TrainingError where one is not a finite number."""
+        losses = self.losses[:steps]
+        finite = torch.isfinite(losses)
+        if not bool(finite.all()):
+            first = int(finite.int().argmin())
+            step = len(self.history.loss) * self.steps_per_epoch + first + 1
+            raise TrainingError(
+                f"the loss became {float(losses[first])} at epoch {len(self.history.loss) + 1}, step {step}",
+                hint="lower --lr, or look for extreme values in the data",
+            )
+        return float(losses.mean())
+
+
+def shifts(image_shape: tuple[int, ...], pixels: int) -> Tensor:
+    """List, for each shift by up to so many pixels, where each value of the moved image comes from: (S, D).
+
+    What moves in at an edge repeats the edge.
+    """
+    height, width, channels = (*image_shape, 1)[:3]
+    values = torch.arange(height * width * channels).reshape(height, width, channels)
+    steps = range(-pixels, pixels + 1)
+    down, right = ([(torch.arange(size) + step).clamp(0, size - 1) for step in steps] for size in (height, width))
+    return torch.stack([values[rows][:, columns].flatten() for rows in down for columns in right])
 
 
 def evaluate(model: Autoencoder, rows: Rows) -> float:
     """Give the mean squared error over all the rows, in the model's units, computed in fp32."""
-    total = torch.zeros((), dtype=torch.float64, device=rows.device)
-    step = max(1, EVALUATION_VALUES // rows.x.shape[1])
     with torch.no_grad():
-        for start in range(0, len(rows), step):
-            batch = rows.take(slice(start, start + step))
-            total += functional.mse_loss(model(batch), batch, reduction="sum")
+        total = sum(functional.mse_loss(model(batch), batch, reduction="sum").double() for batch in rows.batches())
     return float(total) / rows.x.numel()
-
-
-def _mean(losses: Tensor, epoch: int, steps_before: int) -> float:
-    finite = torch.isfinite(losses)
-    if not bool(finite.all()):
-        first = int(finite.int().argmin())
-        raise TrainingError(
-            f"the loss became {float(losses[first])} at epoch {epoch}, step {steps_before + first + 1}",
-            hint="lower --lr, or look for extreme values in the data",
-        )
-    return float(losses.mean())

@@ -8,7 +8,7 @@ from aecli.scaler import Scaler
 
 Array = np.ndarray[Any, Any]
 PCA_MAX_INPUTS = 4096
-CHUNK_VALUES = 1 << 22
+CHUNK_VALUES = 1 << 20
 
 
 def pca_mse(x: Array, x_test: Array, scaler: Scaler, components: int) -> float | None:

@@ -18,6 +18,7 @@ from aecli.scaler import FULL_SCALE, Scaler
 
 Array = np.ndarray[Any, Any]
 DEFAULT_HOLDOUT = 0.1
+VALIDATION = 0.1  # of the training rows, where early stopping is on
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Plan:
     model: ModelConfig
     train: TrainConfig
     rows: int
+    validation_rows: int
     test_rows: int
     device: str
 
@@ -63,30 +65,42 @@ def fit(
     """
     where = device.pick(device_name)
     x, x_test = _split(source, test_source, holdout, seed)
+    x_validation = None
+    if asked.get("patience"):
+        x, x_validation = _cut(x, VALIDATION, seed + 1, source.name)
     scaler = Scaler.fit(scale or RECIPES[recipe].scale, x, source.schema)
+    schema = source.schema
     model_config, config = resolve(
         recipe,
-        source.schema.inputs,
+        schema.inputs,
         len(x),
         bounded=scaler.bounded,
+        image_shape=schema.image_shape,
         seed=seed,
         holdout=0.0 if test_source is not None else DEFAULT_HOLDOUT if holdout is None else holdout,
         **asked,
     )
     if config.precision == "auto":
         config = dataclasses.replace(config, precision="bf16" if device.has_bf16(where) else "fp32")
-    schema = source.schema
     if schema.image_shape is not None and scaler.kind != FULL_SCALE:  # white is the largest value seen
         schema = dataclasses.replace(schema, full_scale=float(x.max()) if x.max() > 0 else 1.0)
-    on_start(Plan(model_config, config, len(x), 0 if x_test is None else len(x_test), device.describe(where)))
+    counts = {
+        "rows": len(x),
+        "validation_rows": 0 if x_validation is None else len(x_validation),
+        "test_rows": 0 if x_test is None else len(x_test),
+    }
+    on_start(Plan(model_config, config, device=device.describe(where), **counts))
     try:
         rows = loop.Rows(x, scaler, where)
+        validation_rows = None if x_validation is None else loop.Rows(x_validation, scaler, where)
+        test_rows = None if x_test is None else loop.Rows(x_test, scaler, where)
         model = Autoencoder(model_config)
         initialise(model, model_config, config.init, rows.mean().cpu(), torch.Generator().manual_seed(seed))
         model.to(where)
-        test_rows = None if x_test is None else loop.Rows(x_test, scaler, where)
-        history = loop.run(model, config, rows, test_rows, on_progress)
+        trainer = loop.Trainer(model, config, rows, validation_rows, test_rows, schema.image_shape)
+        history = trainer.run(on_progress)
         train_mse = loop.evaluate(model, rows)
+        test_mse = None if test_rows is None else loop.evaluate(model, test_rows)
     except torch.OutOfMemoryError as error:
         raise TrainingError(
             f"{device.describe(where)} has too little memory for {len(x):,} rows in batches of {config.batch_size:,}",
@@ -94,9 +108,9 @@ def fit(
         ) from error
     results = Results(
         rows=len(x),
-        test_rows=0 if x_test is None else len(x_test),
+        test_rows=counts["test_rows"],
         train_mse=train_mse,
-        test_mse=history.test_loss[-1] if history.test_loss else None,
+        test_mse=test_mse,
         pca_mse=None if x_test is None else metrics.pca_mse(x, x_test, scaler, model_config.latent_dim),
     )
     versions = {"aecli": __version__, "torch": torch.__version__}
@@ -109,10 +123,13 @@ def _split(source: Source, test_source: Source | None, holdout: float | None, se
     if test_source is not None:
         return x, test_source.read().x
     share = DEFAULT_HOLDOUT if holdout is None else holdout
-    if share == 0:
-        return x, None
+    return (x, None) if share == 0 else _cut(x, share, seed, source.name)
+
+
+def _cut(x: Array, share: float, seed: int, name: str) -> tuple[Array, Array]:
+    """Cut a random share off the rows (N, D), at least one: the rest, and what was cut off, in their order."""
     order = np.random.default_rng(seed).permutation(len(x))
     held = max(1, round(share * len(x)))
     if held >= len(x):
-        raise DataError(f"{source.name}: {len(x)} row, and at least one to train on and one to hold out are needed")
+        raise DataError(f"{name}: {len(x)} row, and at least one to train on and one to hold out are needed")
     return x[np.sort(order[held:])], x[np.sort(order[:held])]

@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
 
-from aecli import training
+from aecli import loop, training
+from aecli.config import resolve
 from aecli.data.source import ArraySource
-from aecli.errors import TrainingError
+from aecli.errors import DataError, TrainingError
+
+SET = {"seed": 0, "holdout": 0.0}
 
 
 def blobs(rows=400, inputs=12):
@@ -16,12 +19,13 @@ def blobs(rows=400, inputs=12):
 
 
 def test_the_loss_falls_below_that_of_pca():
-    fitted = training.fit(ArraySource("blobs", blobs()), epochs=150, latent_dim=2, device_name="cpu")
+    options = {"epochs": 100, "batch_size": 90, "hidden_dims": (64, 32), "latent_dim": 2, "device_name": "cpu"}
+    fitted = training.fit(ArraySource("blobs", blobs()), **options)
     results, history = fitted.checkpoint.results, fitted.checkpoint.history
     assert history.loss[-1] < history.loss[0] / 2
     assert results.test_mse < 0.8 * results.pca_mse
     assert (results.rows, results.test_rows) == (360, 40)
-    assert len(history.loss) == len(history.test_loss) == 150
+    assert len(history.loss) == len(history.test_loss) == 100
     assert history.test_loss[-1] == results.test_mse
 
 
@@ -47,7 +51,9 @@ def test_held_out_rows_do_not_touch_the_model():
     assert all(np.array_equal(first.tensors[name], second.tensors[name]) for name in first.tensors)
 
 
-@pytest.mark.parametrize("options", [{}, {"noise": 0.1}, {"recipe": "classic", "latent_dim": 3}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"noise": 0.1}, {"patience": 1}, {"recipe": "classic", "latent_dim": 3}], ids=str
+)
 def test_equal_seeds_give_equal_weights_and_others_others(options):
     def weights(seed):
         fitted = training.fit(
@@ -72,3 +78,58 @@ def test_whole_pixels_and_their_floats_train_the_same_model():
         for x in (pixels, pixels.astype(np.float64))
     )
     assert all(np.allclose(narrow[name], wide[name], atol=1e-4) for name in narrow)
+
+
+def stripes(rows=300, side=16):
+    """8-bit images of diagonal stripes, (rows, side, side), each at a place of its own."""
+    rng = np.random.default_rng(0)
+    place = np.arange(side)[:, None] + np.arange(side) + rng.integers(0, 8, (rows, 1, 1))
+    return np.where(place % 8 < 4, 255, rng.integers(0, 60, (rows, side, side))).astype(np.uint8)
+
+
+def test_early_stopping_keeps_the_best_weights_on_rows_that_it_cut_off():
+    source = ArraySource("noise", np.random.default_rng(0).normal(size=(200, 16)))
+    fitted = training.fit(source, epochs=60, hidden_dims=(64,), patience=3, device_name="cpu")
+    history, results = fitted.checkpoint.history, fitted.checkpoint.results
+    best = history.validation_loss.index(min(history.validation_loss))
+    assert len(history.loss) == len(history.validation_loss) == len(history.test_loss) == best + 1 + 3 < 60
+    assert (results.rows, results.test_rows) == (162, 20)
+    assert results.test_mse == history.test_loss[best]
+
+
+def test_shifted_images_are_no_longer_learnt_by_heart():
+    source = ArraySource("stripes", stripes(), image_shape=(16, 16), full_scale=255.0)
+    gaps = []
+    for shift in (0, 1):
+        options = {"epochs": 40, "hidden_dims": (64,), "latent_dim": 16, "augment_shift": shift, "device_name": "cpu"}
+        results = training.fit(source, **options).checkpoint.results
+        gaps.append(results.test_mse / results.train_mse)
+    assert gaps[1] - 1 < (gaps[0] - 1) / 2
+
+
+def test_images_are_shifted_where_the_model_could_learn_them_by_heart():
+    def shift(rows, side, **options):
+        return resolve("modern", side * side, rows, bounded=True, image_shape=(side, side), **SET, **options)[1]
+
+    assert shift(60_000, 28).augment_shift == 0
+    assert shift(60_000, 28, hidden_dims=(1000, 500, 250), latent_dim=30).augment_shift == 1
+    assert shift(1_000, 28).augment_shift == 1
+    assert shift(1_000, 8).augment_shift == 0
+    assert shift(1_000, 28, augment_shift=0).augment_shift == 0
+    assert resolve("modern", 784, 1_000, bounded=True, **SET)[1].augment_shift == 0
+
+
+@pytest.mark.parametrize("channels", [(), (3,)], ids=["grey", "colour"])
+def test_a_shift_moves_whole_pixels_and_repeats_the_edge(channels):
+    images = (
+        np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)[:, :, : 3 if channels else 1].reshape(4, 5, *channels)
+    )
+    shifts = loop.shifts(images.shape, 1)
+    moved = {images.reshape(-1)[shift].tobytes() for shift in shifts}
+    padded = np.pad(images, [(1, 1), (1, 1)] + [(0, 0)] * len(channels), mode="edge")
+    assert moved == {padded[i : i + 4, j : j + 5].tobytes() for i in range(3) for j in range(3)}
+
+
+def test_only_images_are_shifted():
+    with pytest.raises(DataError, match="--augment-shift moves images, and these rows are none"):
+        training.fit(ArraySource("blobs", blobs()), augment_shift=1, device_name="cpu")

@@ -175,6 +175,28 @@ Noise = Annotated[
         rich_help_panel=TRAINING,
     ),
 ]
+AugmentShift = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=16,
+        metavar="PIXELS",
+        help="Move the images of each batch by up to so many pixels.",
+        show_default="1 for images of 16 × 16 or more where the model has over 20 weights a row, else 0",
+        rich_help_panel=TRAINING,
+    ),
+]
+Patience = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        metavar="EPOCHS",
+        help="Stop after so many epochs without a better error on validation rows, a tenth cut from the training rows, "
+        "and keep the best weights. 0 trains to the end.",
+        show_default="0",
+        rich_help_panel=TRAINING,
+    ),
+]
 Seed = Annotated[
     int,
     typer.Option(

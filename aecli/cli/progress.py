@@ -36,7 +36,8 @@ class Report:
         """Say what is about to be trained, and where."""
         self.device = plan.device
         widths = (plan.model.inputs, *plan.model.hidden_dims, plan.model.latent_dim)
-        held_out = f", {plan.test_rows:,} held out" if plan.test_rows else ""
+        held_out = f", {plan.validation_rows:,} to stop early by" if plan.validation_rows else ""
+        held_out += f", {plan.test_rows:,} held out" if plan.test_rows else ""
         console.say(
             f"training {'-'.join(map(str, widths))} on {plan.rows:,} rows{held_out}, on {plan.device}",
             quiet=self._quiet,

@@ -26,6 +26,8 @@ def train(
     optimizer: options.OptimizerName = None,
     precision: options.Precision = None,
     noise: options.Noise = None,
+    augment_shift: options.AugmentShift = None,
+    patience: options.Patience = None,
     seed: options.Seed = 0,
     holdout: options.Holdout = None,
     label: options.Label = None,
@@ -86,6 +88,8 @@ def train(
             optimizer=optimizer,
             precision=precision,
             noise=noise,
+            augment_shift=augment_shift,
+            patience=patience,
         )
     seconds = time.perf_counter() - started
     if path is None:
@@ -129,7 +133,7 @@ def _facts(made: "Checkpoint", seconds: float, device: str) -> dict[str, object]
         "inputs": made.model.inputs,
         "latent_dim": made.model.latent_dim,
         "parameters": made.model.parameters,
-        "epochs": made.train.epochs,
+        "epochs": len(made.history.loss),
         "train_mse": made.results.train_mse,
         "test_mse": made.results.test_mse,
         "pca_mse": made.results.pca_mse,
@@ -142,7 +146,7 @@ def _facts(made: "Checkpoint", seconds: float, device: str) -> dict[str, object]
 def _summary(made: "Checkpoint", seconds: float) -> list[str]:
     """Say how the run ended, with PCA's error beside the model's on the same rows."""
     results = made.results
-    lines = [f"training MSE {results.train_mse:.5g} after {made.train.epochs} epochs, {seconds:.1f} s"]
+    lines = [f"training MSE {results.train_mse:.5g} after {_epochs(made)}, {seconds:.1f} s"]
     if results.test_mse is None:
         return [*lines, "held-out MSE: no rows were held out"]
     held_out = f"held-out MSE {results.test_mse:.5g} on {results.test_rows:,} rows"
@@ -152,3 +156,10 @@ def _summary(made: "Checkpoint", seconds: float) -> list[str]:
         f"{results.test_mse / results.pca_mse:.2f} of it" if results.pca_mse > 1e-12 else "nothing is left to gain"
     )
     return [*lines, f"{held_out}; PCA with {made.model.latent_dim} components {results.pca_mse:.5g}: {verdict}"]
+
+
+def _epochs(made: "Checkpoint") -> str:
+    run, best = len(made.history.loss), made.history.validation_loss
+    if not best:
+        return f"{run} epochs"
+    return f"{run} epochs, with the weights of epoch {best.index(min(best)) + 1}"

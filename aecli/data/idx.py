@@ -11,6 +11,7 @@ import numpy as np
 
 from aecli.errors import DataError
 
+CHUNK_BYTES = 1 << 20
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
@@ -25,13 +26,16 @@ def read_idx(path: Path) -> np.ndarray[Any, Any]:
     Raises DataError where the file is no IDX file, or holds fewer or more bytes than its header says.
     """
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        data = bytearray()  # grown in place: the file is never there twice, and the array may be written to
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            while part := stream.read(CHUNK_BYTES):
+                data += part
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: the gzip stream is damaged or cut short ({error})") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in DTYPES:
-        raise DataError(f"{path}: not an IDX file, it begins with {data[:4]!r}")
+        raise DataError(f"{path}: not an IDX file, it begins with {bytes(data[:4])!r}")
     dtype, start = np.dtype(DTYPES[data[2]]), 4 + 4 * data[3]
     shape = tuple(int.from_bytes(data[i : i + 4], "big") for i in range(4, start, 4))
     expected = start + math.prod(shape) * dtype.itemsize

@@ -116,7 +116,7 @@ class Trainer:
         steps_before = len(self.history.loss) * self.steps_per_epoch
         order = torch.randperm(len(self.rows), generator=self.generator, device=self.rows.device)
         for i in range(self.steps_per_epoch):
-            loss = self._loss(order[i * self.batch_size : (i + 1) * self.batch_size])
+            loss = self.loss(order[i * self.batch_size : (i + 1) * self.batch_size])
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step(optim.learning_rate(self.config, steps_before + i, self.steps))
             self.losses[i] = loss.detach()
@@ -128,7 +128,7 @@ class Trainer:
         self._mean_loss(self.steps_per_epoch)
         self.seconds += time.perf_counter() - started
 
-    def _loss(self, rows: Tensor) -> Tensor:
+    def loss(self, rows: Tensor) -> Tensor:
         """Give the mean squared error of one batch, a scalar, with its graph."""
         batch = self.rows.take(rows, self._shift())  # (B, D)
         seen = batch

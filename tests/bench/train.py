@@ -1,0 +1,229 @@
+"""Time to quality on MNIST, 784-256-128-64 and back: every contender in turn, in one process, on this machine.
+
+AECLI_DATA_DIR=... python -m tests.bench.train [--seeds 3] [--output train.json]
+
+Imports are left out of the seconds; reading the data, building the model and measuring the test error are in.
+"""
+
+import argparse
+import gzip
+import itertools
+import json
+import os
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the program has it
+
+import numpy as np
+import torch
+import torch._dynamo  # what torch.optim imports when it is first used
+import torchvision
+from sklearn.decomposition import PCA
+from torch import nn
+
+from aecli import checkpoint, device, loop, training
+from aecli.config import resolve
+from aecli.data import open_source
+from aecli.data.idx import read_idx
+from aecli.model import Autoencoder
+
+SPLITS = ("train", "test")
+RAW = Path(os.environ["AECLI_DATA_DIR"]) / "MNIST" / "raw"
+BF16 = device.has_bf16(torch.device("cpu"))
+TUTORIAL_EPOCHS = 50
+TIGHT_EPOCHS = 43  # the shortest one-cycle schedule that ends at 0.0030
+QUICK = {"epochs": 3, "lr": 0.015}  # the shortest schedule of ours that does
+
+
+def network(activation):
+    """Give 784-256-128-64 and its mirror, a sigmoid at the end, with PyTorch's own first weights."""
+    widths = [784, 256, 128, 64, 128, 256, 784]
+    layers = [part for a, b in itertools.pairwise(widths) for part in (nn.Linear(a, b), activation())]
+    layers[5:6] = []  # the bottleneck is linear
+    return nn.Sequential(*layers[:-1], nn.Sigmoid())
+
+
+def test_error(model, x):
+    with torch.inference_mode():
+        return float(nn.functional.mse_loss(model(x), x))
+
+
+def tutorial(seed, folder):
+    """Train as tutorials do: DataLoader, ToTensor, Adam at its defaults, batches of 256."""
+    torch.manual_seed(seed)
+    splits = [
+        torchvision.datasets.MNIST(folder, train=train, transform=torchvision.transforms.ToTensor())
+        for train in (True, False)
+    ]
+    loader = torch.utils.data.DataLoader(splits[0], batch_size=256, shuffle=True)
+    model = network(nn.ReLU)
+    optimizer = torch.optim.Adam(model.parameters())
+    started, epochs = time.perf_counter(), []
+    for _ in range(TUTORIAL_EPOCHS):
+        for images, _labels in loader:
+            x = images.view(len(images), -1)
+            loss = nn.functional.mse_loss(model(x), x)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        epochs.append(time.perf_counter() - started)
+        started = time.perf_counter()
+    return test_error(model, splits[1].data.view(-1, 784).float() / 255), statistics.median(epochs)
+
+
+def tight(seed, _folder):
+    """Train with the best loop that one writes by hand around Adam: resident rows, fused, one cycle."""
+    torch.manual_seed(seed)
+    x, x_test = (torch.from_numpy(read_idx(RAW / f"{name}-images-idx3-ubyte.gz")) for name in ("train", "t10k"))
+    x, model = x.view(-1, 784), network(lambda: nn.GELU(approximate="tanh"))
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    steps = TIGHT_EPOCHS * (len(x) // 256)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=6e-3, total_steps=steps)
+    for _ in range(TIGHT_EPOCHS):
+        order = torch.randperm(len(x))
+        for i in range(len(x) // 256):
+            batch = x[order[i * 256 : i * 256 + 256]].float() / 255
+            with torch.autocast("cpu", torch.bfloat16, enabled=BF16):
+                recon = model(batch)
+            nn.functional.mse_loss(recon.float(), batch).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+    return test_error(model, x_test.view(-1, 784).float() / 255), None
+
+
+def ours(**asked):
+    """Give a contender: aecli with these settings."""
+
+    def run(seed, _folder):
+        folder = RAW.parent.parent
+        source, test_source = (open_source(f"mnist:{split}", default_split="", data_dir=folder) for split in SPLITS)
+        fitted = training.fit(source, test_source, seed=seed, device_name="cpu", **asked)
+        checkpoint.dumps(fitted.checkpoint, fitted.tensors, fitted.scaler)
+        return fitted.checkpoint.results.test_mse, None
+
+    return run
+
+
+def pca(_seed, _folder):
+    x, x_test = (
+        read_idx(RAW / f"{name}-images-idx3-ubyte.gz").reshape(-1, 784).astype(np.float32) / 255
+        for name in ("train", "t10k")
+    )
+    fitted = PCA(64).fit(x)
+    return float(np.square(fitted.inverse_transform(fitted.transform(x_test)) - x_test).mean()), None
+
+
+def median_ms(work, repeats=100):
+    """Time some work: the median over many repeats, in milliseconds."""
+    for _ in range(10):
+        work()
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return 1000 * statistics.median(times)
+
+
+def products(config, batch_size, dtype):
+    """Give the work of a step's matrix products alone: forward, the weights' gradients, the inputs' gradients."""
+    weights = [w.detach().to(dtype) for w in Autoencoder(config).parameters() if w.ndim == 2]
+    inputs = [torch.rand(batch_size, w.shape[1]).to(dtype) for w in weights]
+    gradients = [torch.rand(batch_size, w.shape[0]).to(dtype) for w in weights]
+
+    def work():
+        for i, (w, x, g) in enumerate(zip(weights, inputs, gradients, strict=True)):
+            x @ w.T
+            g.T @ x
+            if i:
+                g @ w
+
+    return work
+
+
+def step_parts():
+    """Time the parts of one step of the default recipe, in milliseconds, at each precision that the machine has."""
+    model_config, config = resolve("modern", 784, 60_000, bounded=True, seed=0, holdout=0.0)
+    pixels = torch.randint(0, 256, (config.batch_size, 784), dtype=torch.uint8).numpy()
+    schema = open_source("mnist:test", default_split="", data_dir=RAW.parent.parent).schema
+    rows = loop.Rows(pixels, training.Scaler.fit("standard", pixels, schema), torch.device("cpu"))
+    order, parts = torch.arange(config.batch_size), {}
+    for precision in ["fp32", "bf16"] if BF16 else ["fp32"]:
+        model = Autoencoder(model_config)
+        trainer = loop.Trainer(model, replace(config, precision=precision), rows)
+        trainer.loss(order).backward()
+        gradients = [parameter.grad.clone() for parameter in model.parameters()]
+
+        def optimizer_step(model=model, trainer=trainer, gradients=gradients):
+            for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+                parameter.grad = gradient
+            trainer.optimizer.step(1e-6)
+
+        def passes(trainer=trainer):
+            trainer.loss(order).backward()
+
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        timed = (products(model_config, config.batch_size, dtype), passes, optimizer_step)
+        rounds = [[median_ms(work) for work in timed] for _ in range(5)]  # in turn: a slow spell slows them all
+        floor, both, update = (min(column) for column in zip(*rounds, strict=True))
+        parts[precision] = {"products": floor, "forward and backward": both, "optimizer": update}
+    return parts
+
+
+def main():
+    """Run every contender; print a table and write a JSON file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=Path("train.json"))
+    arguments = parser.parse_args()
+    contenders = {
+        f"tutorial, {TUTORIAL_EPOCHS} epochs": tutorial,
+        f"tight Adam loop, {TIGHT_EPOCHS} epochs": tight,
+        "aecli, {epochs} epochs, lr {lr}".format(**QUICK): ours(**QUICK),
+        "aecli, defaults": ours(),
+        "PCA, 64 components": pca,
+    }
+    found = {"threads": torch.get_num_threads(), "bf16": BF16, "contenders": {}, "step": step_parts()}
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder) / "MNIST" / "raw"
+        raw.mkdir(parents=True)
+        for archive in RAW.glob("*.gz"):
+            (raw / archive.stem).write_bytes(gzip.decompress(archive.read_bytes()))
+        for seed in range(arguments.seeds):
+            for name, contender in contenders.items():
+                started = time.perf_counter()
+                error, epoch_seconds = contender(seed, folder)
+                run = {"seed": seed, "test_mse": error, "seconds": time.perf_counter() - started}
+                run |= {"epoch_seconds": epoch_seconds} if epoch_seconds else {}
+                found["contenders"].setdefault(name, []).append(run)
+                print(f"seed {seed}  {name:32} test MSE {error:.5f}  {run['seconds']:7.1f} s", flush=True)
+    _report(found)
+    arguments.output.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _report(found):
+    seconds = {name: statistics.median(run["seconds"] for run in runs) for name, runs in found["contenders"].items()}
+    names = list(seconds)
+    epoch = statistics.median(run["epoch_seconds"] for run in found["contenders"][names[0]])
+    print()
+    for name, runs in found["contenders"].items():
+        errors = [run["test_mse"] for run in runs]
+        print(f"{name:32} test MSE {min(errors):.5f} to {max(errors):.5f}  median {seconds[name]:7.1f} s")
+    print(f"\ntutorial over aecli's quick run: {seconds[names[0]] / seconds[names[2]]:.1f}")
+    print(f"tight Adam loop over aecli's quick run: {seconds[names[1]] / seconds[names[2]]:.1f}")
+    print(f"aecli's defaults in epochs of the tutorial ({epoch:.2f} s): {seconds[names[3]] / epoch:.1f}")
+    for precision, part in found["step"].items():
+        floor, both, update = part.values()
+        print(
+            f"a step in {precision}: products {floor:.2f} ms, forward and backward {both:.2f} ({both / floor:.2f} times"
+            f" them), optimizer {update:.2f} ({update / both:.2f} times forward and backward)"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -68,8 +68,8 @@ class Checkpoint:
             history=History.from_json(value["history"]),
             versions={str(name): str(version) for name, version in versions.items()},
         )
-        if checkpoint.schema.inputs != checkpoint.model.inputs:
-            raise ValueError(f"its schema has {checkpoint.schema.inputs} inputs, its model {checkpoint.model.inputs}")
+        if (inputs := sum(checkpoint.schema.widths)) != checkpoint.model.inputs:
+            raise ValueError(f"its schema makes {inputs} inputs, its model has {checkpoint.model.inputs}")
         return checkpoint
 
 
@@ -88,6 +88,7 @@ def dumps(checkpoint: Checkpoint, tensors: "Mapping[str, np.ndarray[Any, Any]]",
 
     metadata = {"aecli": json.dumps(checkpoint.to_json(), sort_keys=True, ensure_ascii=False, allow_nan=False)}
     everything = {**tensors, "scaler.shift": scaler.shift, "scaler.scale": scaler.scale}
+    everything |= {} if scaler.fill is None else {"scaler.fill": scaler.fill}
     data: bytes = safetensors.numpy.save(everything, metadata)
     return data
 
@@ -133,7 +134,8 @@ def load(path: Path) -> "tuple[Checkpoint, dict[str, np.ndarray[Any, Any]], Scal
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
             raise CheckpointError(f"{path}: a damaged checkpoint: {name} holds NaN or infinity")
-    scaler = Scaler(checkpoint.scaler, tensors.pop("scaler.shift"), tensors.pop("scaler.scale"))
+    shift, scale, fill = tensors.pop("scaler.shift"), tensors.pop("scaler.scale"), tensors.pop("scaler.fill", None)
+    scaler = Scaler(checkpoint.scaler, shift, scale, fill, checkpoint.schema)
     return checkpoint, tensors, scaler
 
 
@@ -171,6 +173,7 @@ def _check_tensors(path: Path, header: Mapping[str, Any], data_start: int, check
         name: ("F32", (shape,)) for name, shape in architecture.tensor_shapes(checkpoint.model).items()
     }
     expected |= dict.fromkeys(("scaler.shift", "scaler.scale"), ("F64", ((inputs,), (1,))))
+    expected |= {"scaler.fill": ("F64", ((inputs,),))} if checkpoint.schema.missing == "mean" else {}
     for name in sorted(header.keys() ^ expected.keys()):
         what = "is missing" if name in expected else "is not part of the model that it describes"
         raise CheckpointError(f"{path}: a damaged checkpoint: tensor {name} {what}")

@@ -15,6 +15,8 @@ OPTIMIZERS = ("muon", "adam")
 SCHEDULES = ("linear", "constant")
 INITS = ("fan-in", "normal")
 PRECISIONS = ("auto", "fp32", "bf16")
+KINDS = ("number", "boolean", "date", "timestamp", "category")
+MISSING = ("mean", "drop")
 MAX_PARAMETERS = 10**10
 
 
@@ -60,26 +62,42 @@ def _typed(name: str, value: object, hint: Any) -> Any:
 class Schema(Config):
     """What one row is: D values, which are named columns of a table, the pixels of an image, or neither.
 
-    `features` are the D column names, or None where the data has none. `image_shape` is (H, W) or (H, W, C).
-    `full_scale` is the value of a white pixel, for images. `label` names the column of labels.
+    `features` are the D column names, or None where the data has none. `kinds` says what each holds, None where all are
+    numbers: a boolean is 0 or 1, a date or timestamp the seconds since 1970, a category its place in `categories`,
+    which lists the values of each feature, none where it is no category. `missing` says what becomes of a hole: None is
+    an error, "mean" the mean of the training rows, "drop" leaves the row out.
+    `image_shape` is (H, W) or (H, W, C). `full_scale` is the value of a white pixel. `resize` says that images of other
+    sizes are brought to this one. `label` names the column of labels.
     """
 
     inputs: int
     features: tuple[str, ...] | None = None
+    kinds: tuple[str, ...] | None = None
+    categories: tuple[tuple[str, ...], ...] | None = None
+    missing: str | None = None
     image_shape: tuple[int, ...] | None = None
     full_scale: float | None = None
+    resize: bool = False
     label: str | None = None
 
     def __post_init__(self) -> None:
         _require(self.inputs >= 1, "inputs", self.inputs, "at least 1")
-        if self.features is not None:
-            _require(len(self.features) == self.inputs, "features", len(self.features), f"{self.inputs} names")
+        for name in ("features", "kinds", "categories"):
+            if (entries := getattr(self, name)) is not None:
+                _require(len(entries) == self.inputs, name, len(entries), f"{self.inputs} entries")
+        _require(set(self.kinds or ()) <= set(KINDS), "kinds", self.kinds, f"of {', '.join(KINDS)}")
+        _require(self.missing in (None, *MISSING), "missing", self.missing, f"one of {', '.join(MISSING)}")
         if self.image_shape is not None:
             _require(math.prod(self.image_shape) == self.inputs, "image_shape", self.image_shape, "as many as inputs")
 
     def names(self) -> tuple[str, ...]:
         """Give the D column names, `x0, x1, ...` where the data has none of its own."""
         return self.features or tuple(f"x{i}" for i in range(self.inputs))
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """How many of the model's inputs each of the D values takes: a category one for each of its values."""
+        return tuple(len(values) or 1 for values in self.categories or ((),) * self.inputs)
 
 
 @dataclass(frozen=True)

@@ -1,24 +1,29 @@
 """A trained model at work: arrays in and out, or a source streamed through it batch by batch."""
 
+import contextlib
 import math
-from collections.abc import Iterator
+import queue
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from aecli import checkpoint, device
 from aecli.config import Schema
-from aecli.data.source import Batch, Source, check_finite
+from aecli.data.source import Batch, Source, check_finite, resized
 from aecli.errors import DataError
 from aecli.model import Autoencoder
 
 Array = np.ndarray[Any, Any]
-BATCH_VALUES = 1 << 22  # values of x in one batch: bounds the memory that wide rows take
-MAX_BATCH_ROWS = 4096
+T = TypeVar("T")
+BATCH_VALUES = 1 << 20  # values of x in one batch: bounds the memory that wide rows take
+MAX_BATCH_ROWS = 1024
 MIN_BATCH_ROWS = 32  # kernels for very few rows round otherwise: fewer are padded
+AHEAD = 2  # batches that wait between reading, computing and writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +36,14 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt(Encoded):
-    """And its rebuilt rows `recon` (N, D), in raw units, with their mean squared errors `mse` (N,), in the model's."""
+    """And its rebuilt rows `recon` (N, D), in raw units, with their mean squared errors `mse` (N,), in the model's.
+
+    `squares` (N, E) are the squared errors of the model's inputs, of which `mse` is the mean.
+    """
 
     recon: Array
     mse: Array
+    squares: Array
 
 
 class Model:
@@ -93,13 +102,23 @@ class Model:
         with torch.inference_mode():
             return self.scaler.inverse(self._net.decode(torch.tensor(latent, device=self._device)).cpu().numpy())
 
-    def encoded(self, source: Source) -> Iterator[Encoded]:
-        """Yield each batch of a source with its latent rows, in input order."""
-        return map(self._encode, source.batches())
+    def encoded(self, source: Source, *, live: bool = False) -> Iterator[Encoded]:
+        """Yield the rows of a source with their latent rows, in input order.
 
-    def rebuilt(self, source: Source) -> Iterator[Rebuilt]:
-        """Yield each batch of a source with its latent rows, its rebuilt rows and their errors, in input order."""
-        return map(self._rebuild, source.batches())
+        All are computed in batches of one size, so that a row's result is the same to the last bit in whatever pieces
+        the source was read; reading and computing go on while the caller is busy. A `live` source is answered at once.
+        """
+        return self._streamed(source, self._encode, live=live)
+
+    def rebuilt(self, source: Source, *, live: bool = False) -> Iterator[Rebuilt]:
+        """Yield the rows of a source with their latent rows, their rebuilt rows and their errors, as `encoded` does."""
+        return self._streamed(source, self._rebuild, live=live)
+
+    def _streamed(self, source: Source, compute: Callable[[Batch, int], T], *, live: bool) -> Iterator[T]:
+        if live:
+            return (compute(batch, MIN_BATCH_ROWS) for batch in source.batches() if len(batch.x))
+        batches = ahead(resized(source.batches(), self._batch_rows), AHEAD)
+        return ahead((compute(batch, self._batch_rows) for batch in batches), AHEAD)
 
     def _rows(self, rows: Any) -> Batch:
         x = np.asarray(rows)
@@ -109,26 +128,62 @@ class Model:
         check_finite(x, "rows", self.schema, 0)
         return Batch(x)
 
-    def _encode(self, batch: Batch) -> Encoded:
+    def _encode(self, batch: Batch, pad_to: int = MIN_BATCH_ROWS) -> Encoded:
         with torch.inference_mode():
-            z = [self._net.encode(x)[:rows].cpu().numpy() for rows, x in self._scaled(batch.x)]
+            z = [self._net.encode(x)[:rows].cpu().numpy() for rows, x in self._scaled(batch.x, pad_to)]
         return Encoded(batch, np.concatenate(z))
 
-    def _rebuild(self, batch: Batch) -> Rebuilt:
+    def _rebuild(self, batch: Batch, pad_to: int = MIN_BATCH_ROWS) -> Rebuilt:
         parts = []
         with torch.inference_mode():
-            for rows, x in self._scaled(batch.x):
+            for rows, x in self._scaled(batch.x, pad_to):
                 z = self._net.encode(x)  # (N, K)
-                recon = self._net.decode(z)  # (N, D)
-                mse = (recon - x).square().mean(dim=1)  # (N,)
-                parts.append(tuple(values[:rows].cpu().numpy() for values in (z, recon, mse)))
-        z_rows, recon_rows, mse_rows = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return Rebuilt(batch, z_rows, self.scaler.inverse(recon_rows), mse_rows)
+                recon = self._net.decode(z)  # (N, E)
+                squares = (recon - x).square()  # (N, E)
+                parts.append(tuple(values[:rows].cpu().numpy() for values in (z, recon, squares.mean(dim=1), squares)))
+        z_rows, recon_rows, mse, squares_rows = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return Rebuilt(batch, z_rows, self.scaler.inverse(recon_rows), mse, squares_rows)
 
-    def _scaled(self, x: Array) -> Iterator[tuple[int, torch.Tensor]]:
+    def _scaled(self, x: Array, pad_to: int) -> Iterator[tuple[int, torch.Tensor]]:
         """Cut rows (N, D) to batches in the model's units, on its device, each with how many of its rows count."""
         for start in range(0, max(1, len(x)), self._batch_rows):  # no rows are one batch, of none
             raw = x[start : start + self._batch_rows]
-            scaled = np.zeros((max(len(raw), MIN_BATCH_ROWS), x.shape[1]), np.float32)
-            scaled[: len(raw)] = self.scaler.transform(raw)
+            scaled = self.scaler.transform(raw)
+            if len(raw) < pad_to:
+                scaled = np.concatenate([scaled, np.zeros((pad_to - len(raw), scaled.shape[1]), np.float32)])
             yield len(raw), torch.from_numpy(scaled).to(self._device)
+
+
+def ahead(items: Iterator[T], waiting: int) -> Iterator[T]:
+    """Yield the items, which a thread prepares while the caller is busy: up to so many wait for it."""
+    ready: queue.Queue[tuple[bool, Any]] = queue.Queue(waiting)
+    stopped = threading.Event()
+
+    def put(entry: tuple[bool, Any]) -> None:
+        while not stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                ready.put(entry, timeout=0.1)
+                return
+
+    def work() -> None:
+        try:
+            for item in items:
+                put((True, item))
+                if stopped.is_set():
+                    return
+            put((False, None))
+        except BaseException as error:  # noqa: BLE001, it is raised where the items are taken
+            put((False, error))
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        while True:
+            more, item = ready.get()
+            if more:
+                yield item
+            elif item is None:
+                return
+            else:
+                raise item
+    finally:
+        stopped.set()

@@ -12,12 +12,14 @@ from torch.nn import functional
 
 from aecli import optim
 from aecli.config import History, TrainConfig
+from aecli.data.part import BLOCK_BYTES, Part
 from aecli.errors import TrainingError
 from aecli.model import Autoencoder
 from aecli.scaler import FULL_SCALE, Scaler
 
 Array = np.ndarray[Any, Any]
 BATCH_VALUES = 1 << 20  # values of x in one batch where no gradients are needed: bounds what the layers' outputs take
+WINDOW_BYTES = 1 << 26  # of a mapped file, shuffled together
 REPORT_SECONDS = 0.2
 
 
@@ -36,36 +38,68 @@ class Progress:
 
 
 class Rows:
-    """Rows (N, D) resident on a device, in the model's units once taken. Until then 8-bit pixels stay 8 bits wide."""
+    """Training rows as batches in the model's units, float32 (B, E), on a device. 8-bit pixels stay 8 bits until then.
 
-    def __init__(self, x: Array, scaler: Scaler, device: torch.device) -> None:
-        self._divisor = float(scaler.scale[0]) if x.dtype == np.uint8 and scaler.kind == FULL_SCALE else None
-        values = x if self._divisor else scaler.transform(x)
-        if not values.flags.writeable:  # a tensor that shares its memory would let it be written
-            values = values.copy()
-        self.x = torch.from_numpy(values).to(device)
-        self.device = device
+    The rows of an array in memory lie on the device. Those of a mapped file are read a window of random blocks at a
+    time, and shuffled within it.
+    """
+
+    def __init__(self, part: Part, scaler: Scaler, device: torch.device) -> None:
+        self.part, self.scaler, self.device = part, scaler, device
+        self.inputs = scaler.inputs
+        self._divisor = float(scaler.scale[0]) if part.x.dtype == np.uint8 and scaler.kind == FULL_SCALE else None
+        self._resident = self._tensor(part.x).to(device) if part.blocks is None else None
 
     def __len__(self) -> int:
-        return len(self.x)
+        return len(self.part)
 
     def mean(self) -> Tensor:
-        """Give the mean row, float32, (D,)."""
+        """Give the mean row, float32, (E,)."""
         total = sum((batch.sum(0, dtype=torch.float64) for batch in self.batches()), torch.zeros(()))
-        return (total / len(self.x)).float()
+        return (total / len(self)).float()
 
     def batches(self) -> Iterator[Tensor]:
-        """Yield all rows in order, as float32 (B, D)."""
-        step = max(1, BATCH_VALUES // self.x.shape[1])
-        for start in range(0, len(self.x), step):
-            yield self.take(slice(start, start + step))
+        """Yield all rows in order, in the model's units."""
+        if self._resident is not None:
+            yield from map(self.scaled, torch.split(self._resident, max(1, BATCH_VALUES // self.inputs)))
+        else:
+            yield from (self.scaled(self._tensor(x).to(self.device)) for x in self.part.chunks(BATCH_VALUES))
 
-    def take(self, rows: Tensor | slice, columns: Tensor | None = None) -> Tensor:
-        """Give the rows at these places, each value from where `columns` (D,) say, as float32 (B, D)."""
-        taken = self.x[rows] if isinstance(rows, slice) else self.x.index_select(0, rows)
+    def shuffled(self, batch_size: int, seed: int) -> Iterator[Tensor]:
+        """Yield whole batches of rows, unscaled, each row at most once, in an order that the seed decides."""
+        if self._resident is not None:
+            generator = torch.Generator(self.device).manual_seed(seed)
+            order = torch.randperm(len(self), generator=generator, device=self.device)
+            for i in range(len(self) // batch_size):
+                yield self._resident.index_select(0, order[i * batch_size : (i + 1) * batch_size])
+            return
+        rest = None
+        for window in self._windows(np.random.default_rng(seed)):
+            rows = window if rest is None else torch.cat([rest, window])
+            whole = len(rows) // batch_size * batch_size
+            yield from torch.split(rows[:whole].to(self.device), batch_size) if whole else ()
+            rest = rows[whole:]
+
+    def scaled(self, batch: Tensor, columns: Tensor | None = None) -> Tensor:
+        """Give a batch in the model's units, each value from where `columns` (E,) say."""
         if columns is not None:
-            taken = taken.index_select(1, columns)
-        return taken.float().div_(self._divisor) if self._divisor else taken
+            batch = batch.index_select(1, columns)
+        return batch.float().div_(self._divisor) if self._divisor else batch
+
+    def _windows(self, rng: np.random.Generator) -> Iterator[Tensor]:
+        blocks = self.part.blocks
+        assert blocks is not None  # noqa: S101, for the type checker: only mapped rows have windows
+        order = blocks[rng.permutation(len(blocks))]
+        together = max(1, WINDOW_BYTES // BLOCK_BYTES)
+        for start in range(0, len(order), together):
+            x = self.part.gather(order[start : start + together])
+            yield self._tensor(x[rng.permutation(len(x))])
+
+    def _tensor(self, x: Array) -> Tensor:
+        values = x if self._divisor else self.scaler.transform(x)
+        if not values.flags.writeable:  # a tensor that shares its memory would let it be written
+            values = values.copy()
+        return torch.from_numpy(values)
 
 
 class Trainer:
@@ -114,9 +148,8 @@ class Trainer:
     def _train_epoch(self, on_progress: Callable[[Progress], None]) -> None:
         started = reported = time.perf_counter()
         steps_before = len(self.history.loss) * self.steps_per_epoch
-        order = torch.randperm(len(self.rows), generator=self.generator, device=self.rows.device)
-        for i in range(self.steps_per_epoch):
-            loss = self.loss(order[i * self.batch_size : (i + 1) * self.batch_size])
+        for i, batch in enumerate(self.rows.shuffled(self.batch_size, self._epoch_seed())):
+            loss = self.loss(batch)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step(optim.learning_rate(self.config, steps_before + i, self.steps))
             self.losses[i] = loss.detach()
@@ -128,15 +161,15 @@ class Trainer:
         self._mean_loss(self.steps_per_epoch)
         self.seconds += time.perf_counter() - started
 
-    def loss(self, rows: Tensor) -> Tensor:
-        """Give the mean squared error of one batch, a scalar, with its graph."""
-        batch = self.rows.take(rows, self._shift())  # (B, D)
+    def loss(self, unscaled: Tensor) -> Tensor:
+        """Give the mean squared error of one batch of `Rows.shuffled`, a scalar, with its graph."""
+        batch = self.rows.scaled(unscaled, self._shift())  # (B, E)
         seen = batch
         if self.config.noise:
             noise = torch.randn(batch.shape, generator=self.generator, device=batch.device)
             seen = batch + self.config.noise * noise
         with torch.autocast(batch.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            recon = self.model(seen)  # (B, D)
+            recon = self.model(seen)  # (B, E)
         return functional.mse_loss(recon.float(), batch)
 
     def _shift(self) -> Tensor | None:
@@ -144,6 +177,10 @@ class Trainer:
             return None
         place = torch.randint(len(self._shifts), (1,), generator=self.generator, device=self._shifts.device)
         return self._shifts.index_select(0, place)[0]
+
+    def _epoch_seed(self) -> int:
+        words = np.random.SeedSequence((self.config.seed, len(self.history.loss))).generate_state(1, np.uint64)
+        return int(words[0] >> 1)
 
     def _end_epoch(self, on_progress: Callable[[Progress], None]) -> None:
         loss = self._mean_loss(self.steps_per_epoch)
@@ -207,4 +244,4 @@ def evaluate(model: Autoencoder, rows: Rows) -> float:
     """Give the mean squared error over all the rows, in the model's units, computed in fp32."""
     with torch.no_grad():
         total = sum(functional.mse_loss(model(batch), batch, reduction="sum").double() for batch in rows.batches())
-    return float(total) / rows.x.numel()
+    return float(total) / (len(rows) * rows.inputs)

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ import torch
 from aecli import __version__, device, loop, metrics
 from aecli.checkpoint import Checkpoint
 from aecli.config import RECIPES, ModelConfig, Results, TrainConfig, resolve
+from aecli.data.gather import gather
+from aecli.data.part import Part
 from aecli.data.source import Source
 from aecli.errors import DataError, TrainingError
 from aecli.model import Autoencoder, initialise
-from aecli.scaler import FULL_SCALE, Scaler
+from aecli.scaler import CHUNK_VALUES, FULL_SCALE, Scaler
 
 Array = np.ndarray[Any, Any]
 DEFAULT_HOLDOUT = 0.1
@@ -51,6 +54,7 @@ def fit(
     scale: str | None = None,
     seed: int = 0,
     trained_on: str | None = None,
+    scratch: Path | None = None,
     device_name: str = "auto",
     on_start: Callable[[Plan], None] = lambda _: None,
     on_progress: Callable[[loop.Progress], None] = lambda _: None,
@@ -59,21 +63,29 @@ def fit(
     """Train an autoencoder on a source's rows; what `asked` does not say, the recipe does.
 
     The held-out rows are those of `test_source`, else a random share `holdout` of the rows.
-    `trained_on` names the built-in set that the rows are, for the checkpoint.
+    `trained_on` names the built-in set that the rows are, for the checkpoint. Rows that are too many for memory are
+    kept in an unnamed file in the folder `scratch` while it trains.
     Raises DataError where the data does not suffice, TrainingError where the loss is no longer a finite number or the
     device's memory is full.
     """
     where = device.pick(device_name)
-    x, x_test = _split(source, test_source, holdout, seed)
-    x_validation = None
+    part, test_part = gather(source, scratch), None
+    if test_source is not None:
+        test_part = gather(test_source, scratch)
+    elif holdout != 0:
+        part, test_part = _cut(part, DEFAULT_HOLDOUT if holdout is None else holdout, seed, source.name)
+    validation_part = None
     if asked.get("patience"):
-        x, x_validation = _cut(x, VALIDATION, seed + 1, source.name)
-    scaler = Scaler.fit(scale or RECIPES[recipe].scale, x, source.schema)
+        part, validation_part = _cut(part, VALIDATION, seed + 1, source.name)
     schema = source.schema
+    scaler = Scaler.fit(scale or RECIPES[recipe].scale, part, schema)
+    if schema.image_shape is not None and scaler.kind != FULL_SCALE:  # white is the largest value seen
+        white = max(float(x.max()) for x in part.chunks(CHUNK_VALUES))
+        schema = dataclasses.replace(schema, full_scale=white if white > 0 else 1.0)
     model_config, config = resolve(
         recipe,
-        schema.inputs,
-        len(x),
+        scaler.inputs,
+        len(part),
         bounded=scaler.bounded,
         image_shape=schema.image_shape,
         seed=seed,
@@ -82,18 +94,16 @@ def fit(
     )
     if config.precision == "auto":
         config = dataclasses.replace(config, precision="bf16" if device.has_bf16(where) else "fp32")
-    if schema.image_shape is not None and scaler.kind != FULL_SCALE:  # white is the largest value seen
-        schema = dataclasses.replace(schema, full_scale=float(x.max()) if x.max() > 0 else 1.0)
     counts = {
-        "rows": len(x),
-        "validation_rows": 0 if x_validation is None else len(x_validation),
-        "test_rows": 0 if x_test is None else len(x_test),
+        "rows": len(part),
+        "validation_rows": 0 if validation_part is None else len(validation_part),
+        "test_rows": 0 if test_part is None else len(test_part),
     }
     on_start(Plan(model_config, config, device=device.describe(where), **counts))
     try:
-        rows = loop.Rows(x, scaler, where)
-        validation_rows = None if x_validation is None else loop.Rows(x_validation, scaler, where)
-        test_rows = None if x_test is None else loop.Rows(x_test, scaler, where)
+        rows = loop.Rows(part, scaler, where)
+        validation_rows = None if validation_part is None else loop.Rows(validation_part, scaler, where)
+        test_rows = None if test_part is None else loop.Rows(test_part, scaler, where)
         model = Autoencoder(model_config)
         initialise(model, model_config, config.init, rows.mean().cpu(), torch.Generator().manual_seed(seed))
         model.to(where)
@@ -103,33 +113,23 @@ def fit(
         test_mse = None if test_rows is None else loop.evaluate(model, test_rows)
     except torch.OutOfMemoryError as error:
         raise TrainingError(
-            f"{device.describe(where)} has too little memory for {len(x):,} rows in batches of {config.batch_size:,}",
+            f"{device.describe(where)} has too little memory for {len(part):,} rows, batches of {config.batch_size:,}",
             hint="lower --batch-size, or train with --device cpu",
         ) from error
     results = Results(
-        rows=len(x),
+        rows=counts["rows"],
         test_rows=counts["test_rows"],
         train_mse=train_mse,
         test_mse=test_mse,
-        pca_mse=None if x_test is None else metrics.pca_mse(x, x_test, scaler, model_config.latent_dim),
+        pca_mse=None if test_part is None else metrics.pca_mse(part, test_part, scaler, model_config.latent_dim),
     )
     versions = {"aecli": __version__, "torch": torch.__version__}
     made = Checkpoint(model_config, config, schema, scaler.kind, trained_on, results, history, versions)
     return Fitted(made, {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}, scaler)
 
 
-def _split(source: Source, test_source: Source | None, holdout: float | None, seed: int) -> tuple[Array, Array | None]:
-    x = source.read().x
-    if test_source is not None:
-        return x, test_source.read().x
-    share = DEFAULT_HOLDOUT if holdout is None else holdout
-    return (x, None) if share == 0 else _cut(x, share, seed, source.name)
-
-
-def _cut(x: Array, share: float, seed: int, name: str) -> tuple[Array, Array]:
-    """Cut a random share off the rows (N, D), at least one: the rest, and what was cut off, in their order."""
-    order = np.random.default_rng(seed).permutation(len(x))
-    held = max(1, round(share * len(x)))
-    if held >= len(x):
-        raise DataError(f"{name}: {len(x)} row, and at least one to train on and one to hold out are needed")
-    return x[np.sort(order[held:])], x[np.sort(order[:held])]
+def _cut(part: Part, share: float, seed: int, name: str) -> tuple[Part, Part]:
+    rest, off = part.cut(share, np.random.default_rng(seed))
+    if not len(rest):
+        raise DataError(f"{name}: {len(part)} row, and at least one to train on and one to hold out are needed")
+    return rest, off

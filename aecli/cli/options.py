@@ -8,7 +8,7 @@ import typer
 
 from aecli.config import RECIPES, resolve
 
-MODEL, SHAPE, TRAINING, TABLE, RUN = "Model", "Shape", "Training", "Tables", "Running"
+MODEL, TRAINING, TABLE, READING, RUN = "Model", "Training", "Tables", "Reading", "Running"
 MODERN = RECIPES["modern"]
 ON_MNIST, ON_DIGITS = (
     resolve("modern", inputs, rows, bounded=True, seed=0, holdout=0.0)[1]
@@ -36,24 +36,47 @@ def parse_device(text: str) -> str:
     return text
 
 
+def parse_delimiter(text: str) -> str:
+    """Check that the text is one character; a tab may be written as one types it."""
+    text = text.replace("\\t", "\t")
+    if len(text) != 1 or text in '"\r\n' or not text.isascii():
+        raise typer.BadParameter(f"{text!r} is no single character such as ;")
+    return text
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read "64x48" as (64, 48), and "28" as (28, 28): width and height in pixels."""
+    if isinstance(text, tuple):
+        return text
+    found = re.fullmatch(r"(\d{1,5})(?:[x×](\d{1,5}))?", text)
+    size = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if min(size) < 1:
+        raise typer.BadParameter(f"{text!r} is no size such as 28 or 64x48")
+    return size
+
+
 def _widths(dims: tuple[int, ...]) -> str:
     return ",".join(map(str, dims))
 
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint that train wrote.", show_default=False)]
 Data = Annotated[
-    str | None,
+    list[str] | None,
     typer.Argument(
-        metavar="[DATA]",
-        help="A built-in set (digits, mnist, ...; name:train or name:test), a file, or - for standard input.",
+        metavar="[DATA]...",
+        help="A built-in set (digits, mnist, ...; name:train or name:test), files of one kind, a folder of images, or "
+        "- for standard input.",
         show_default=False,
     ),
 ]
 
 TrainData = Annotated[
-    str,
+    list[str] | None,
     typer.Argument(
-        metavar="[DATA]", help="A built-in set, with or without :train or :test; a file; - for standard input."
+        metavar="[DATA]...",
+        help="A built-in set, with or without :train or :test; files of one kind; a folder of images; - for standard "
+        "input.",
+        show_default="digits",
     ),
 ]
 
@@ -227,6 +250,93 @@ Label = Annotated[
 Exclude = Annotated[
     list[str] | None,
     typer.Option(metavar="COLUMN", help="A column, or a glob, to leave out. Repeatable.", rich_help_panel=TABLE),
+]
+Features = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="A column, or a glob such as 'sensor_*', to learn; all others are left out. Repeatable.",
+        show_default="every column but the label and the kept",
+        rich_help_panel=TABLE,
+    ),
+]
+Categorical = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="A column, or a glob, of categories, to encode one-hot. Repeatable.",
+        rich_help_panel=TABLE,
+    ),
+]
+Missing = Annotated[
+    Literal["mean", "drop"] | None,
+    typer.Option(
+        help="What becomes of an empty or NaN cell: its column's mean over the training rows, or its row is dropped. "
+        "The checkpoint remembers.",
+        show_default="an error",
+        rich_help_panel=TABLE,
+    ),
+]
+Unknown = Annotated[
+    Literal["error", "ignore"],
+    typer.Option(
+        help="What becomes of a category that the model does not know; ignore takes it as none of them.",
+        rich_help_panel=READING,
+    ),
+]
+InputFormat = Annotated[
+    Literal["csv", "tsv", "jsonl", "parquet", "arrow"] | None,
+    typer.Option(
+        help="The format of a table.", show_default="by the name's ending; csv from -", rich_help_panel=READING
+    ),
+]
+InputHeader = Annotated[
+    bool | None,
+    typer.Option(
+        "--input-header/--no-input-header",
+        help="Whether a CSV begins with the columns' names.",
+        show_default="its first two rows tell",
+        rich_help_panel=READING,
+    ),
+]
+Delimiter = Annotated[
+    Any,
+    typer.Option(
+        parser=parse_delimiter,
+        metavar="CHARACTER",
+        help="What stands between the cells of a CSV, such as ';' or '\\t'.",
+        show_default=", or a tab for .tsv",
+        rich_help_panel=READING,
+    ),
+]
+ImageSize = Annotated[
+    Any,
+    typer.Option(
+        parser=parse_size,
+        metavar="WIDTHxHEIGHT",
+        help="Bring all images to this size. The checkpoint remembers.",
+        show_default="the first image's, and all must have it",
+        rich_help_panel=READING,
+    ),
+]
+SkipBroken = Annotated[
+    bool, typer.Option("--skip-broken", help="Go on where an image cannot be read.", rich_help_panel=READING)
+]
+LineBuffered = Annotated[
+    bool,
+    typer.Option(
+        "--line-buffered", help="Answer each row of a CSV or of JSON Lines as it comes.", rich_help_panel=READING
+    ),
+]
+TopFeatures = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="With --error, append worst1, share1, worst2, ...: the columns that were rebuilt worst, and their shares "
+        "of the row's squared error.",
+        show_default=False,
+    ),
 ]
 Scale = Annotated[
     Literal["standard", "minmax", "none"] | None,

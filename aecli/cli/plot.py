@@ -47,7 +47,7 @@ def plot(
     path = None if output == "-" else Path(output or f"{model.stem}-{kind}.png")
     form = "png" if path is None else figures.format_of(path)
     if path is not None:
-        rows.check_output(path, str(model), data)
+        rows.check_output(path, str(model), *(data or ()))
         rows.keep_checkpoint(path)
     shown = 0
     if kind == "history":

@@ -1,7 +1,9 @@
-"""How a training run shows itself on stderr: a bar on a terminal, a line an epoch elsewhere."""
+"""How work in progress shows itself on stderr: a bar on a terminal; elsewhere a line an epoch of training."""
 
+import sys
+from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
@@ -10,6 +12,10 @@ from aecli.cli import console
 
 if TYPE_CHECKING:
     from aecli import loop, training
+    from aecli.data import Source
+    from aecli.inference import Encoded
+
+Out = TypeVar("Out", bound="Encoded")
 
 
 class Report:
@@ -64,6 +70,28 @@ class Report:
     def __exit__(self, kind: type[BaseException] | None, value: object, traceback: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+def shown(outputs: Iterator[Out], source: "Source", output: str | None, *, quiet: bool) -> Iterator[Out]:
+    """Pass on what is computed of a source, with a bar of how much of it was read.
+
+    There is none where stderr is no terminal, or where the results go to that terminal themselves.
+    """
+    to_terminal = output in (None, "-") and sys.stdout is not None and sys.stdout.isatty()
+    if quiet or to_terminal or not console.stderr().is_terminal:
+        yield from outputs
+        return
+    columns = (TextColumn("{task.fields[rows]} rows"), BarColumn(bar_width=None), TextColumn("{task.fields[share]}"))
+    with Progress(*columns, TimeRemainingColumn(compact=True), console=console.stderr(), expand=True) as bar:
+        task = bar.add_task("rows", total=None, rows="0", share="")
+        rows = 0
+        for out in outputs:
+            rows += len(out.z)
+            share = source.share_read()
+            if share is not None:
+                bar.update(task, total=1.0, completed=share, share=f"{share:.0%}")
+            bar.update(task, rows=f"{rows:,}")
+            yield out
 
 
 def _short(number: float) -> str:

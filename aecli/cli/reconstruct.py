@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aecli.cli import options, rows, tables
+from aecli.cli import options, progress, rows, tables
 from aecli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -19,6 +19,13 @@ def reconstruct(
     keep: options.Keep = None,
     header: options.Header = True,
     error: options.Error = False,
+    top_features: options.TopFeatures = None,
+    input_format: options.InputFormat = None,
+    input_header: options.InputHeader = None,
+    delimiter: options.Delimiter = None,
+    unknown: options.Unknown = "error",
+    skip_broken: options.SkipBroken = False,
+    line_buffered: options.LineBuffered = False,
     device: options.Device = "cpu",
     data_dir: options.DataDir = None,
     quiet: options.Quiet = False,
@@ -32,20 +39,42 @@ def reconstruct(
     from aecli.inference import Model
 
     loaded = Model(model, device_name=device)
-    source = rows.open_rows(model, data, loaded.checkpoint, data_dir=data_dir, keep=keep or (), quiet=quiet)
+    if top_features is not None and not error:
+        raise UsageError("--top-features tells what the error comes from, and there is none", hint="add --error")
+    source = rows.open_rows(
+        model,
+        data,
+        loaded.checkpoint,
+        data_dir=data_dir,
+        keep=keep or (),
+        ignore_unknown=unknown == "ignore",
+        quiet=quiet,
+        form=input_format,
+        header=input_header,
+        delimiter=delimiter,
+        skip_broken=skip_broken,
+        live=line_buffered,
+    )
     if output is not None and (output.endswith("/") or Path(output).is_dir()):
         if form is not None or error or keep:
             raise UsageError("--format, --error and --keep are for tables, and a folder takes images")
         _write_images(loaded, source, Path(output), quiet=quiet)
         return
     names = loaded.schema.features or source.schema.names()
-    if error and "mse" in names:
-        raise DataError(f"{source.name}: a feature is named 'mse', as the column that --error appends")
-    carried = tables.Carried(source, keep or (), label=False, beside=[*names, *["mse"] * error])
-    with tables.open_output(output, form, header=header, inputs=(str(model), data), quiet=quiet) as sink:
-        for out in loaded.rebuilt(source):
-            columns = dict(zip(names, out.recon.T, strict=True))
-            sink.write(carried.of(out.batch) | columns | ({"mse": out.mse} if error else {}))
+    top = min(top_features or 0, len(names))
+    appended = ["mse"] * error + [f"{what}{i + 1}" for i in range(top) for what in ("worst", "share")]
+    for name in appended:
+        if name in names:
+            raise DataError(f"{source.name}: a feature is named {name!r}, as a column that the output appends")
+    carried = tables.Carried(source, keep or (), label=False, beside=[*names, *appended])
+    with tables.open_output(output, form, header=header, inputs=(str(model), *(data or ())), quiet=quiet) as sink:
+        for out in progress.shown(loaded.rebuilt(source, live=line_buffered), source, output, quiet=quiet):
+            columns = dict(zip(names, tables.rebuilt_columns(out.recon, loaded.schema), strict=True))
+            errors = {"mse": out.mse, **tables.worst(out.squares, loaded.schema, top)} if error else {}
+            sink.write(carried.of(out.batch) | columns | errors)
+            if line_buffered:
+                sink.flush()
+    rows.say_left_out(source, quiet=quiet)
 
 
 def _write_images(loaded: "Model", source: "Source", folder: Path, *, quiet: bool) -> None:

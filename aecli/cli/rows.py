@@ -6,7 +6,7 @@ import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aecli.checkpoint import is_checkpoint
 from aecli.cli import console
@@ -28,39 +28,53 @@ def data_folder(asked: Path | None) -> Path:
 
 def open_rows(
     model: Path,
-    data: str | None,
+    data: Sequence[str] | None,
     checkpoint: "Checkpoint",
     *,
     data_dir: Path | None,
     keep: Sequence[str] = (),
+    ignore_unknown: bool = False,
     quiet: bool = False,
+    **reading: Any,
 ) -> "Source":
     """Open DATA for a model; without DATA, the test split of the built-in set that the model was trained on.
 
+    `reading` are the fields of `data.Reading`.
+
     Raises UsageError where there is no DATA and the model was trained on something else.
     """
-    from aecli.data import open_source
+    from aecli.data import Columns, Reading, open_source
 
     trained_on = checkpoint.data
-    if data is None and trained_on is None:
+    if not data and trained_on is None:
         command = sys.argv[1] if len(sys.argv) > 1 else "embed"
         raise UsageError(
             f"DATA is missing, and {model} was trained on a file, so there is no built-in set to take",
             hint=f"aecli {command} {model} {'-' if _bytes_wait() else 'DATA'}",
         )
-    if data is None:
+    if not data:
         console.say(f"reading {trained_on}:test", quiet=quiet)
     return open_source(
-        f"{trained_on}:test" if data is None else data,
+        data or [f"{trained_on}:test"],
         default_split="test",
         data_dir=data_folder(data_dir),
         schema=checkpoint.schema,
-        keep=keep,
+        columns=Columns(keep=keep),
+        reading=Reading(**reading),
+        ignore_unknown=ignore_unknown,
         announce=lambda message: console.say(message, quiet=quiet),
     )
 
 
-def check_output(output: Path, *inputs: str | None) -> None:
+def say_left_out(source: "Source", *, quiet: bool) -> None:
+    """Say how many rows or images were left out, where any were."""
+    if source.dropped:
+        console.say(f"left out {source.dropped:,} rows with holes", quiet=quiet)
+    if source.skipped:
+        console.say(f"left out {source.skipped:,} images that cannot be read", quiet=quiet)
+
+
+def check_output(output: Path, *inputs: str) -> None:
     """Refuse, before any work is done, a place that cannot be written, or a file that the command reads."""
     if output.is_dir():
         raise AecliError(f"{output}: a folder, and a file was expected")
@@ -69,7 +83,7 @@ def check_output(output: Path, *inputs: str | None) -> None:
     if (output.is_file() or not output.exists()) and not os.access(output.parent, os.W_OK):
         raise AecliError(f"{output}: the folder {output.parent} may not be written")
     for path in inputs:
-        if path is not None and Path(path).exists() and output.exists() and output.samefile(path):
+        if Path(path).exists() and output.exists() and output.samefile(path):
             raise UsageError(
                 f"{output} is read by this command, and would be written over", hint="name another --output"
             )

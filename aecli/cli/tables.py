@@ -9,13 +9,14 @@ from aecli.cli import console, rows
 from aecli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from aecli.config import Schema
     from aecli.data.sinks import Sink
     from aecli.data.source import Batch, Source
 
 
 @contextlib.contextmanager
 def open_output(
-    output: str | None, form: str | None, *, header: bool, inputs: tuple[str | None, ...], quiet: bool
+    output: str | None, form: str | None, *, header: bool, inputs: Sequence[str], quiet: bool
 ) -> "Iterator[Sink]":
     """Open the sink that --output and --format mean: stdout, or a file that appears only when it is whole."""
     from aecli.data import sinks
@@ -56,3 +57,32 @@ class Carried:
         if self._label is not None and batch.labels is not None:
             columns[self._label] = batch.labels
         return columns
+
+
+def rebuilt_columns(recon: Any, schema: "Schema") -> list[Any]:
+    """Give the columns of rebuilt rows (N, D) as their kinds have them: numbers, dates, texts."""
+    if schema.kinds is None:
+        return list(recon.T)
+    from aecli.data.table import from_numbers
+
+    categories = schema.categories or ((),) * schema.inputs
+    return [from_numbers(*each) for each in zip(recon.T, schema.kinds, categories, strict=True)]
+
+
+def worst(squares: Any, schema: "Schema", count: int) -> dict[str, Any]:
+    """Give the names of the columns that were rebuilt worst, and their shares of each row's squared error.
+
+    `squares` (N, E) are the squared errors of the model's inputs; a category's are summed up.
+    """
+    import numpy as np
+
+    starts = np.cumsum((0, *schema.widths[:-1]))
+    by_column = np.add.reduceat(squares, starts, axis=1)  # (N, D)
+    names = np.array(schema.names())
+    order = np.argsort(-by_column, axis=1, kind="stable")[:, :count]
+    total = np.maximum(by_column.sum(axis=1), np.finfo(np.float32).tiny)
+    columns: dict[str, Any] = {}
+    for i in range(count):
+        columns[f"worst{i + 1}"] = names[order[:, i]]
+        columns[f"share{i + 1}"] = np.take_along_axis(by_column, order[:, i : i + 1], axis=1)[:, 0] / total
+    return columns

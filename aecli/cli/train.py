@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    data: options.TrainData = "digits",
+    data: options.TrainData = None,
     output: options.Output = None,
     recipe: options.RecipeName = "modern",
     hidden_dims: options.HiddenDims = None,
@@ -31,7 +31,15 @@ def train(
     seed: options.Seed = 0,
     holdout: options.Holdout = None,
     label: options.Label = None,
+    features: options.Features = None,
     exclude: options.Exclude = None,
+    categorical: options.Categorical = None,
+    missing: options.Missing = None,
+    input_format: options.InputFormat = None,
+    input_header: options.InputHeader = None,
+    delimiter: options.Delimiter = None,
+    image_size: options.ImageSize = None,
+    skip_broken: options.SkipBroken = False,
     scale: options.Scale = None,
     device: options.Device = "auto",
     data_dir: options.DataDir = None,
@@ -44,28 +52,39 @@ def train(
     $ aecli train mnist -o mnist.safetensors
     """
     from aecli import checkpoint, training
-    from aecli.data import open_source, split_name
+    from aecli.data import Columns, Reading, open_source, split_name
 
     if as_json and output == "-":
         raise UsageError(
             "--json and -o - both want stdout", hint="write the checkpoint to a file: -o model.safetensors"
         )
-    named = split_name(data, "train")
-    path = _output_path(data, output, named[0] if named else None)
+    words = data or ["digits"]
+    named = split_name(words[0], "train")
+    path = _output_path(words[0], output, named[0] if named else None)
     if path is not None:
-        _check_output(path, data, force=force)
+        _check_output(path, words, force=force)
 
     def say(message: str) -> None:
         console.say(message, quiet=quiet)
 
-    def open_data(word: str, label: str | None = None, exclude: list[str] | None = None) -> "Source":
-        folder = rows.data_folder(data_dir)
+    def open_data(words: list[str], columns: Columns, reading: Reading) -> "Source":
         return open_source(
-            word, default_split="train", data_dir=folder, label=label, exclude=exclude or (), announce=say
+            words,
+            default_split="train",
+            data_dir=rows.data_folder(data_dir),
+            columns=columns,
+            reading=reading,
+            missing=missing,
+            announce=say,
         )
 
-    source = open_data(data, label, exclude)
-    test_source = open_data(f"{named[0]}:test") if named and named[1] == "train" and holdout is None else None
+    columns = Columns(label, features or (), exclude or (), categorical or ())
+    source = open_data(words, columns, Reading(input_format, delimiter, input_header, image_size, skip_broken))
+    test_source = (
+        open_data([f"{named[0]}:test"], Columns(), Reading())
+        if named and named[1] == "train" and holdout is None
+        else None
+    )
     started = time.perf_counter()
     with progress.Report(quiet=quiet) as report:
         fitted = training.fit(
@@ -75,6 +94,7 @@ def train(
             holdout=holdout,
             scale=scale,
             seed=seed,
+            scratch=None if path is None else path.resolve().parent,
             trained_on=named[0] if named and named[1] == "train" else None,
             device_name=device,
             on_start=report.start,
@@ -91,6 +111,7 @@ def train(
             augment_shift=augment_shift,
             patience=patience,
         )
+    rows.say_left_out(source, quiet=quiet)
     seconds = time.perf_counter() - started
     if path is None:
         with console.results() as stream:
@@ -102,7 +123,7 @@ def train(
     for line in _summary(fitted.checkpoint, seconds):
         say(line)
     if as_json:
-        facts = {"checkpoint": str(path), "data": data}
+        facts = {"checkpoint": str(path), "data": " ".join(words)}
         console.result(json.dumps(facts | _facts(fitted.checkpoint, seconds, report.device)))
 
 
@@ -112,15 +133,16 @@ def _output_path(data: str, output: str | None, built_in: str | None) -> Path | 
         return None if output == "-" else Path(output)
     if data == "-":
         raise UsageError("rows from standard input have no name to give the checkpoint", hint="name it: -o FILE")
-    name = Path(built_in or Path(data).name.removesuffix(".gz").removesuffix(".zst") or "model")
+    stem = data.rpartition(":")[0] if ".npz:" in data.lower() else data
+    name = Path(built_in or Path(stem).name.removesuffix(".gz").removesuffix(".zst") or "model")
     return name.with_suffix(".safetensors")
 
 
-def _check_output(path: Path, data: str, *, force: bool) -> None:
+def _check_output(path: Path, data: list[str], *, force: bool) -> None:
     """Refuse, before any work is done, a place that cannot be written or a file that would be lost."""
     from aecli.checkpoint import is_checkpoint
 
-    rows.check_output(path, data)
+    rows.check_output(path, *data)
     if path.is_file() and not force and not is_checkpoint(path):
         raise AecliError(
             f"{path} is there, and is not an aecli checkpoint", hint="name another -o FILE, or replace it with --force"

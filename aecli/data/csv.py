@@ -4,157 +4,103 @@ Rows are counted from 1, below the header.
 """
 
 import csv
-import difflib
 import io
 import re
 from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from aecli.config import Schema
-from aecli.data.source import Batch, Source, check_finite
+from aecli.data.stream import Stream
+from aecli.data.table import ARROW_TYPES, TEXT, Piece, Table, is_number, timestamps
 from aecli.errors import DataError
 
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 4 << 20
 MAX_RECORD_BYTES = 64 << 20
+HOLES = frozenset(pacsv.ConvertOptions().null_values)
+BOOLEANS = frozenset(pacsv.ConvertOptions().true_values + pacsv.ConvertOptions().false_values)
 OPENING_QUOTE = re.compile(rb'(^|[,;\t\n])"')  # elsewhere a quote is a character like others
-DEFAULT_LABEL = "label"
 
 
-class CsvSource(Source):
-    """Rows of a CSV, whose columns are features, a label, kept aside, or unread."""
+class CsvTable(Table):
+    """A CSV. Where its header is not said to be there or not, the first two rows tell."""
 
-    def __init__(
-        self,
-        name: str,
-        stream: BinaryIO,
-        *,
-        delimiter: str = ",",
-        schema: Schema | None = None,
-        label: str | None = None,
-        exclude: Sequence[str] = (),
-        keep: Sequence[str] = (),
-    ) -> None:
-        """Open a stream, read its header, and settle what each column is.
-
-        With the `schema` of a model, the features are its features, by name where both have names, else by position.
-        Without, they are all columns that are neither the label, nor kept, nor named by a glob in `exclude`.
-        Raises DataError where the columns do not fit.
-        """
-        self._records = _records(name, stream)
-        self._delimiter = delimiter
-        first = next(self._records, b"")
+    def __init__(self, stream: Stream, *, delimiter: str = ",", header: bool | None = None, live: bool = False) -> None:
+        """Read the header. A `live` stream is read as its bytes come, and not in large blocks."""
+        self._stream, self._delimiter = stream, delimiter
+        self._records = _records(stream, live=live)
+        name, first = stream.name, next(self._records, b"")
         if not first.strip():
             raise DataError(f"{name}: no rows to read, it is empty")
-        while (end := _first_record_end(first)) == len(first) and (more := next(self._records, b"")):
-            first += more  # a short block held the header alone
+        end = _first_record_end(first)
         cells = _cells(first[:end], name, delimiter)
-        self._named = _is_header(cells, _cells(first[end:][: _first_record_end(first[end:])], name, delimiter))
-        self._columns = cells if self._named else [f"x{i}" for i in range(len(cells))]
-        _check_unique(self._columns, name)
-        self._first_block = first[end:] if self._named else first
-        if not self._first_block.strip():
-            raise DataError(f"{name}: no rows to read, there is a header alone")
+        while header is None and _may_be_row(cells) and end == len(first) and (more := next(self._records, b"")):
+            first += more  # a short block held one row alone
+        if header is None:
+            header = _is_header(cells, _cells(first[end:][: _first_record_end(first[end:])], name, delimiter))
+        self._first_block = first[end:] if header else first
+        if header and not self._first_block.strip() and not live:
+            self._first_block = next(self._records, b"")
+            if not self._first_block.strip():
+                raise DataError(f"{name}: no rows to read, there is a header alone")
+        super().__init__(name, cells if header else [f"x{i}" for i in range(len(cells))], named=header)
 
-        self._label = self._pick_label(name, label, schema)
-        self._training = schema is None
-        self._keep = [self._known(name, column, "--keep") for column in keep]
-        spoken_for = {self._label, *self._keep}
-        if schema is None:
-            for pattern in exclude:
-                if not any(fnmatchcase(column, pattern) for column in self._columns):
-                    self._known(name, pattern, "--exclude")
-                spoken_for.update(c for c in self._columns if fnmatchcase(c, pattern))
-        others = [column for column in self._columns if column not in spoken_for]
-        self._features = others if schema is None else self._match(name, others, schema)
-        if not self._features:
-            raise DataError(f"{name}: no column is left to train on, of {len(self._columns)}")
-        super().__init__(
-            name,
-            Schema(len(self._features), tuple(self._features) if self._named else None, label=self._label),
-        )
+    def share_read(self) -> float | None:
+        return self._stream.share_read()
 
-    def batches(self) -> Iterator[Batch]:
+    def peek(self) -> pa.Table:
+        try:
+            return self._read(self._first_block, pacsv.ConvertOptions())
+        except pa.ArrowInvalid as error:
+            self._explain(self._first_block, 0, {})
+            raise DataError(f"{self.name}: {error}") from error
+
+    def pieces(self, wanted: Sequence[tuple[str, str]]) -> Iterator[Piece]:
         rows = 0
         for block in self._blocks():
-            table, texts = self._parse(block, rows)
-            if not table.num_rows:
-                continue
-            values = table.select(self._features).combine_chunks().to_batches()[0]
-            x = values.to_tensor(null_to_nan=True).to_numpy()  # (N, D)
-            check_finite(x, self.name, self.schema, rows)
-            labels = None if self._label is None else texts[self._label].combine_chunks()
-            kept = {column: texts[column].combine_chunks() for column in self._keep}
-            yield Batch(x, labels, kept)
-            rows += len(x)
+            columns = self._parse(block, rows, wanted)
+            yield Piece(self.name, rows, columns)
+            rows += len(columns[0])
 
     def _blocks(self) -> Iterator[bytes]:
         yield self._first_block
         self._first_block = b""
         yield from self._records
 
-    def _known(self, name: str, wanted: str, flag: str) -> str:
-        if wanted in self._columns:
-            return wanted
-        near = difflib.get_close_matches(wanted, self._columns, n=1)
-        raise DataError(
-            f"{name}: {flag} {wanted!r} names no column",
-            hint=f"did you mean {near[0]!r}?" if near else f"its columns are {_listed(self._columns)}",
-        )
-
-    def _pick_label(self, name: str, label: str | None, schema: Schema | None) -> str | None:
-        if label is not None and schema is None:
-            return self._known(name, label, "--label")
-        if schema is not None and not self._named and len(self._columns) == schema.inputs:
-            return None  # every column is needed, and only a header could name a label
-        wanted = (schema and schema.label) or DEFAULT_LABEL
-        return wanted if wanted in self._columns else None
-
-    def _match(self, name: str, others: list[str], schema: Schema) -> list[str]:
-        if self._named and schema.features is not None:
-            missing = [column for column in schema.features if column not in self._columns]
-            if missing:
-                raise DataError(
-                    f"{name}: {len(missing)} of the model's {schema.inputs} columns are missing: {_listed(missing)}",
-                    hint=f"its columns are {_listed(self._columns)}",
-                )
-            return list(schema.features)
-        if len(others) != schema.inputs:
-            raise DataError(
-                f"{name}: {len(others)} columns of values, and the model takes {schema.inputs}",
-                hint=None if self._label else "a column of labels or other text must bear a name in a header",
-            )
-        return others
-
-    def _parse(self, block: bytes, first_row: int) -> tuple[pa.Table, pa.Table]:
-        """Parse the features as numbers, and the label and the kept columns as text: one table of each."""
-        numbers = dict.fromkeys(self._features, pa.float64())
-        texts = dict.fromkeys((column for column in (self._label, *self._keep) if column is not None), pa.string())
-        both = numbers.keys() & texts.keys()
-        once = numbers | {column: kind for column, kind in texts.items() if column not in both}
+    def _parse(self, block: bytes, first_row: int, wanted: Sequence[tuple[str, str]]) -> list[Any]:
+        once = {column: ARROW_TYPES.get(kind, pa.string()) for column, kind in reversed(wanted)}
+        texts = {column: pa.string() for column, kind in wanted if kind == TEXT and once[column] != pa.string()}
         try:
             table = self._read(block, pacsv.ConvertOptions(column_types=once, include_columns=list(once)))
-            if not both:
-                return table, table
-            return table, self._read(block, pacsv.ConvertOptions(column_types=texts, include_columns=list(texts)))
+            both = (
+                self._read(block, pacsv.ConvertOptions(column_types=texts, include_columns=list(texts)))
+                if texts
+                else table
+            )
+            columns = [
+                (both if kind == TEXT and column in texts else table)[column].combine_chunks()
+                for column, kind in wanted
+            ]
+            return [
+                timestamps(values) if kind in ("date", "timestamp") else values
+                for values, (_, kind) in zip(columns, wanted, strict=True)
+            ]
         except pa.ArrowInvalid as error:
-            self._explain(block, first_row)
+            self._explain(block, first_row, dict(reversed(wanted)))
             raise DataError(f"{self.name}: {error}") from error
 
     def _read(self, block: bytes, convert: pacsv.ConvertOptions, invalid_row_handler: Any = None) -> pa.Table:
         return pacsv.read_csv(
             io.BytesIO(block),
-            pacsv.ReadOptions(column_names=self._columns, use_threads=invalid_row_handler is None),
+            pacsv.ReadOptions(column_names=self.columns, use_threads=invalid_row_handler is None),
             pacsv.ParseOptions(
                 delimiter=self._delimiter, newlines_in_values=b'"' in block, invalid_row_handler=invalid_row_handler
             ),
             convert,
         )
 
-    def _explain(self, block: bytes, first_row: int) -> None:
+    def _explain(self, block: bytes, first_row: int, kinds: dict[str, str]) -> None:
         """Raise a DataError that names the row, and where there is one the column, where `block` cannot be parsed."""
         ragged: list[Any] = []
 
@@ -162,7 +108,7 @@ class CsvSource(Source):
             ragged.append(row)
             return "skip"
 
-        binary = dict.fromkeys(self._columns, pa.binary())
+        binary = dict.fromkeys(self.columns, pa.binary())
         table = self._read(block, pacsv.ConvertOptions(column_types=binary), note)
         if ragged:
             row = ragged[0]
@@ -170,9 +116,9 @@ class CsvSource(Source):
                 f"{self.name}: row {first_row + row.number} has {row.actual_columns} cells, "
                 f"and {row.expected_columns} were expected"
             )
-        for column in self._columns:
-            cells = table[column].to_pylist()
-            for i, cell in enumerate(cells):
+        for column in self.columns:
+            kind = kinds.get(column, TEXT)
+            for i, cell in enumerate(table[column].to_pylist()):
                 place = f"{self.name}: row {first_row + i + 1}, column {column!r}"
                 try:
                     text = cell.decode()
@@ -180,26 +126,17 @@ class CsvSource(Source):
                     raise DataError(
                         f"{place} is not UTF-8: {cell!r}", hint="convert the file first: iconv -f latin1 -t utf-8"
                     ) from error
-                if column in self._features and not _is_number(text) and not _is_missing(cell):
+                if kind != TEXT and text not in HOLES and not _is(kind, text):
                     raise DataError(
-                        f"{place} holds {text!r}, and a feature's cells must be numbers",
-                        hint=f"leave the column out with --exclude {column!r}, or name it as the --label"
-                        if self._training
-                        else None,
+                        f"{place} holds {text!r}, and the cells of this feature must be {kind}s",
+                        hint="correct the cell, or leave it empty and train with --missing mean or --missing drop",
                     )
 
 
-def _records(name: str, stream: BinaryIO) -> Iterator[bytes]:
+def _records(stream: Stream, *, live: bool) -> Iterator[bytes]:
     """Cut a stream into blocks of whole records: a newline inside quotes ends none."""
-    rest = b""
-    first = True
-    while True:
-        try:
-            block = stream.read(BLOCK_BYTES)
-        except OSError as error:
-            raise DataError(f"{name}: the file is damaged or cut short ({error})") from error
-        if not block:
-            break
+    name, rest, first = stream.name, b"", True
+    while block := stream.block(BLOCK_BYTES, live=live):
         if first:
             block, first = block.removeprefix(b"\xef\xbb\xbf"), False
         if len(rest) > MAX_RECORD_BYTES:
@@ -247,37 +184,28 @@ def _cells(record: bytes, name: str, delimiter: str) -> list[str]:
         raise DataError(f"{name}: an early line cannot be read ({error})") from error
 
 
+def _may_be_row(cells: list[str]) -> bool:
+    return any(is_number(cell) for cell in cells)
+
+
 def _is_header(first: list[str], second: list[str]) -> bool:
     """Tell a header from a row: no number, or 0, 1, 2 and so on, or text where the next row holds a number."""
-    if not any(_is_number(cell) for cell in first) or first == [str(i) for i in range(len(first))]:
+    if not _may_be_row(first) or first == [str(i) for i in range(len(first))]:
         return True
-    holes = pacsv.ConvertOptions().null_values
     return any(
-        _is_number(below) and not _is_number(above) and above not in holes
+        is_number(below) and not is_number(above) and above not in HOLES
         for above, below in zip(first, second, strict=False)
     )
 
 
-def _check_unique(columns: list[str], name: str) -> None:
-    seen: set[str] = set()
-    for column in columns:
-        if column in seen:
-            raise DataError(f"{name}: two columns bear the name {column!r}", hint="give each column a name of its own")
-        seen.add(column)
-
-
-def _is_number(text: str) -> bool:
+def _is(kind: str, text: str) -> bool:
+    """Tell whether a cell is written as its kind is."""
+    if kind == "number":
+        return is_number(text)
+    if kind == "boolean":
+        return text in BOOLEANS
     try:
-        float(text)
-    except ValueError:
-        return False
-    return "_" not in text
-
-
-def _is_missing(cell: bytes) -> bool:
-    return cell.decode() in pacsv.ConvertOptions().null_values
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:8])
-    return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"
+        timestamps(pa.array([text]))
+    except pa.ArrowInvalid:
+        return kind == "category"
+    return True

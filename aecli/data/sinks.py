@@ -40,6 +40,10 @@ class Sink(ABC):
     def write(self, columns: Mapping[str, Any]) -> None:
         """Write the next rows."""
 
+    def flush(self) -> None:
+        """Send on what was written."""
+        self._stream.flush()
+
     def close(self) -> None:  # noqa: B027, most formats have no end
         """Write what ends the file. The stream stays open."""
 
@@ -117,7 +121,7 @@ class JsonLines(Sink):
 
     def write(self, columns: Mapping[str, Any]) -> None:
         for row in pa.table(dict(columns)).to_pylist():
-            self._stream.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+            self._stream.write(json.dumps(row, ensure_ascii=False, separators=(",", ":"), default=str).encode() + b"\n")
 
 
 class Arrow(Sink):

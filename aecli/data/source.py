@@ -3,9 +3,11 @@
 Shape letters, here and everywhere: N rows, D input values a row, K latent values a row.
 """
 
+import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,39 +15,95 @@ import numpy as np
 from aecli.config import Schema
 from aecli.errors import DataError
 
+Array = np.ndarray[Any, Any]
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows in the source's own units: `x` (N, D), `labels` (N,) where known, `kept` columns (N,) by name."""
+    """Rows in the source's own units: `x` (N, D), `labels` (N,) where known, `kept` columns (N,) by name.
 
-    x: np.ndarray[Any, Any]
+    Columns are NumPy or Arrow arrays. The first row is number `row` of what `name` names, counting from 0.
+    """
+
+    x: Array
     labels: Any = None
     kept: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    row: int = 0
+
+    def __getitem__(self, rows: Any) -> "Batch":
+        """Give the rows that a slice, or a mask (N,), chooses."""
+        labels = None if self.labels is None else _chosen(self.labels, rows)
+        return Batch(self.x[rows], labels, {name: _chosen(column, rows) for name, column in self.kept.items()})
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """Join batches to one."""
+    if len(batches) == 1:
+        return batches[0]
+    first = batches[0]
+    labels = None if first.labels is None else _concatenated([batch.labels for batch in batches])
+    kept = {name: _concatenated([batch.kept[name] for batch in batches]) for name in first.kept}
+    return Batch(np.concatenate([batch.x for batch in batches]), labels, kept)
+
+
+def resized(batches: Iterable[Batch], rows: int) -> Iterator[Batch]:
+    """Yield the same rows in batches of exactly so many, the last of what is left."""
+    waiting: list[Batch] = []
+    count = 0
+    for batch in batches:
+        waiting.append(batch)
+        count += len(batch.x)
+        if count < rows:
+            continue
+        whole = joined(waiting)
+        for start in range(0, count - rows + 1, rows):
+            yield whole[start : start + rows]
+        waiting, count = [whole[count - count % rows :]], count % rows
+    if count:
+        yield joined(waiting)
 
 
 class Source(ABC):
-    """Rows from somewhere. `rows` is their number where that is known before they are read."""
+    """Rows from somewhere.
+
+    `rows` is their number where that is known before they are read; `dropped` counts rows that were left out for their
+    holes, `skipped` files that could not be read. The schema's categories are complete when all rows were read.
+    """
 
     def __init__(self, name: str, schema: Schema, rows: int | None = None) -> None:
         self.name = name
         self.schema = schema
         self.rows = rows
+        self.rows_read = 0
+        self.dropped = 0
+        self.skipped = 0
 
     @abstractmethod
-    def batches(self) -> Iterator[Batch]:
-        """Yield the rows in input order, in batches of whatever size the source finds natural.
+    def _batches(self) -> Iterator[Batch]:
+        """Yield the rows in input order, in batches of whatever size the source finds natural, holes as NaN."""
 
-        Raises DataError where the data breaks off, or holds what is not a finite number.
+    def batches(self) -> Iterator[Batch]:
+        """Yield the rows in input order. Holes are treated as the schema says.
+
+        Raises DataError where the data breaks off, or holds what is neither a finite number nor a hole to be treated.
         """
+        for batch in self._batches():
+            check_finite(batch.x, batch.name or self.name, self.schema, batch.row)
+            self.rows_read += len(batch.x)
+            if self.schema.missing == "drop" and batch.x.dtype.kind == "f":
+                holes = np.isnan(batch.x).any(axis=1)
+                self.dropped += int(holes.sum())
+                batch = batch[~holes] if holes.any() else batch  # noqa: PLW2901
+            yield batch
 
     def read(self) -> Batch:
         """Return all rows as one batch."""
-        batches = list(self.batches())
-        if len(batches) == 1:
-            return batches[0]
-        labels = None if batches[0].labels is None else np.concatenate([np.asarray(b.labels) for b in batches])
-        kept = {name: np.concatenate([np.asarray(b.kept[name]) for b in batches]) for name in batches[0].kept}
-        return Batch(np.concatenate([b.x for b in batches]), labels, kept)
+        return joined(list(self.batches()))
+
+    def share_read(self) -> float | None:
+        """Tell which share of the data was read so far, 0 to 1; None where its size is not known."""
+        return self.rows_read / self.rows if self.rows else None
 
 
 class ArraySource(Source):
@@ -53,46 +111,76 @@ class ArraySource(Source):
 
     batch_size = 4096
 
-    def __init__(self, name: str, array: np.ndarray[Any, Any], labels: Any = None, **schema: Any) -> None:
+    def __init__(self, name: str, array: Array, labels: Any = None, **schema: Any) -> None:
         if array.size == 0:
             raise DataError(f"{name}: no rows to read, the array's shape is {array.shape}")
         self.x = array.reshape(len(array), -1)  # (N, D)
         self.labels = labels
         super().__init__(name, Schema(self.x.shape[1], **schema), len(array))
 
-    def batches(self) -> Iterator[Batch]:
+    def _batches(self) -> Iterator[Batch]:
         for start in range(0, len(self.x), self.batch_size):
-            yield self._rows(slice(start, start + self.batch_size))
+            rows = slice(start, start + self.batch_size)
+            yield Batch(self.x[rows], None if self.labels is None else self.labels[rows], row=start)
 
-    def read(self) -> Batch:
-        return self._rows(slice(None))
-
-    def _rows(self, rows: slice) -> Batch:
-        x = self.x[rows]
-        check_finite(x, self.name, self.schema, first_row=rows.start or 0)
-        return Batch(x, None if self.labels is None else self.labels[rows])
+    def check(self) -> None:
+        """Raise DataError for a value that is neither a finite number nor a hole to be treated."""
+        check_finite(self.x, self.name, self.schema, 0)
 
 
-def check_finite(x: np.ndarray[Any, Any], name: str, schema: Schema, first_row: int) -> None:
-    """Raise a DataError that names the row and the column of the first value of `x` (N, D) that is NaN or infinite.
+class Chain(Source):
+    """Several sources of one schema, one after the other, each opened when its turn comes."""
 
-    `first_row` is how many rows of the source came before these; rows are named counting from 1.
+    def __init__(self, first: Source, others: Iterable[Source]) -> None:
+        self._all = chain([first], others)
+        super().__init__(f"{first.name} and others", first.schema)
+
+    def _batches(self) -> Iterator[Batch]:
+        for source in self._all:
+            for batch in source.batches():
+                yield dataclasses.replace(batch, name=source.name)
+            self.dropped += source.dropped
+
+
+def check_finite(x: Array, name: str, schema: Schema, first_row: int) -> None:
+    """Raise a DataError that names the row and the column of the first value of `x` (N, D) that is infinite, or NaN.
+
+    NaN passes where the schema says what becomes of holes. `first_row` is how many rows of the source came before
+    these; rows are named counting from 1.
     """
     if not np.issubdtype(x.dtype, np.floating):
         return
+    fine = np.isfinite if schema.missing is None else lambda values: ~np.isinf(values)
     step = max(1, (1 << 22) // max(1, x.shape[1]))  # bounds the temporary that isfinite makes
     for start in range(0, len(x), step):
-        finite = np.isfinite(x[start : start + step])
+        finite = fine(x[start : start + step])
         if finite.all():
             continue
         row, column = np.unravel_index(int(finite.argmin()), finite.shape)
-        found = x[start + row, column]
-        what = "is empty or NaN" if np.isnan(found) else "is infinite"
+        what = "is empty or NaN" if np.isnan(x[start + row, column]) else "is infinite, or too large"
+        features = schema.features
         raise DataError(
             f"{name}: row {first_row + start + row + 1}, column {schema.names()[column]!r} {what}, "
             "and every value must be a finite number",
-            hint="fill or drop such rows first"
-            if schema.features is None
-            else "fill such cells, drop such rows, or "
-            f"leave the column out of training with --exclude {schema.features[column]!r}",
+            hint="train with --missing mean to fill holes with their column's mean, or --missing drop to leave such "
+            "rows out" + (f"; or leave the column out: --exclude {features[column]!r}" if features else "")
+            if what.endswith("NaN")
+            else "correct or drop such rows first",
         )
+
+
+def _chosen(column: Any, rows: Any) -> Any:
+    if isinstance(rows, slice) or isinstance(column, np.ndarray):
+        return column[rows]
+    import pyarrow as pa
+
+    return column.filter(pa.array(rows))
+
+
+def _concatenated(columns: Sequence[Any]) -> Any:
+    if isinstance(columns[0], np.ndarray):
+        return np.concatenate(columns)
+    import pyarrow as pa
+
+    kind = columns[0].type
+    return pa.chunked_array([c if c.type == kind else c.cast(kind) for c in columns]).combine_chunks()

@@ -13,7 +13,7 @@ from aecli.data import open_source
 
 
 def digits(split="test"):
-    return open_source("digits", default_split=split, data_dir=Path()).read()
+    return open_source(["digits"], default_split=split, data_dir=Path()).read()
 
 
 def test_each_row_is_its_label_and_its_values_in_input_order(run, digits_model):
@@ -125,7 +125,8 @@ def test_an_output_that_fails_leaves_no_file_and_keeps_the_old(run, digits_model
     assert done.code == 1
     assert done.err == (
         "error: holed.npy: row 9001, column 'x3' is empty or NaN, and every value must be a finite number\n"
-        "hint: fill or drop such rows first\n"
+        "hint: train with --missing mean to fill holes with their column's mean"
+        ", or --missing drop to leave such rows out\n"
     )
     assert Path("codes.csv").read_text() == "old"
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["codes.csv", "holed.npy"]

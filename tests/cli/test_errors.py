@@ -65,29 +65,32 @@ CASES = {
         ["train", "text.csv"],
         {"text.csv": b"a,b,c\n1,2,3\n4,five,6\n"},
         1,
-        "error: text.csv: row 2, column 'b' holds 'five', and a feature's cells must be numbers\n"
-        "hint: leave the column out with --exclude 'b', or name it as the --label\n",
+        "error: text.csv: row 2, column 'b' holds 'five', which is no number\n"
+        "hint: leave the column out with --exclude 'b', one-hot encode it with --categorical 'b', or make it the label "
+        "with --label 'b'\n",
     ),
     "a NaN": (
         ["train", "nan.csv"],
         {"nan.csv": b"a,b,c\n1,2,3\n4,nan,6\n"},
         1,
         "error: nan.csv: row 2, column 'b' is empty or NaN, and every value must be a finite number\n"
-        "hint: fill such cells, drop such rows, or leave the column out of training with --exclude 'b'\n",
+        "hint: train with --missing mean to fill holes with their column's mean"
+        ", or --missing drop to leave such rows out; or leave the column out: --exclude 'b'\n",
     ),
     "an empty cell": (
         ["train", "hole.csv"],
         {"hole.csv": b"a,b,c\n1,2,\n4,5,6\n"},
         1,
         "error: hole.csv: row 1, column 'c' is empty or NaN, and every value must be a finite number\n"
-        "hint: fill such cells, drop such rows, or leave the column out of training with --exclude 'c'\n",
+        "hint: train with --missing mean to fill holes with their column's mean"
+        ", or --missing drop to leave such rows out; or leave the column out: --exclude 'c'\n",
     ),
     "an infinity": (
         ["train", "inf.csv"],
         {"inf.csv": b"a,b,c\n1,2,3\n4,5,1e999\n"},
         1,
-        "error: inf.csv: row 2, column 'c' is infinite, and every value must be a finite number\n"
-        "hint: fill such cells, drop such rows, or leave the column out of training with --exclude 'c'\n",
+        "error: inf.csv: row 2, column 'c' is infinite, or too large, and every value must be a finite number\n"
+        "hint: correct or drop such rows first\n",
     ),
     "a ragged row": (
         ["train", "ragged.csv"],
@@ -105,8 +108,8 @@ CASES = {
         ["train", "hex.csv"],
         {"hex.csv": b"a,b,c\n1,2,3\n1,0x10,3\n"},
         1,
-        "error: hex.csv: row 2, column 'b' holds '0x10', and a feature's cells must be numbers\n"
-        "hint: leave the column out with --exclude 'b', or name it as the --label\n",
+        "error: hex.csv: row 2, column 'b' holds '0x10', and the cells of this feature must be numbers\n"
+        "hint: correct the cell, or leave it empty and train with --missing mean or --missing drop\n",
     ),
     "a quote that never closes": (
         ["train", "quote.csv"],
@@ -163,14 +166,16 @@ CASES = {
         ["train", "notes.xlsx"],
         {"notes.xlsx": b"?"},
         1,
-        "error: notes.xlsx: the name ends in '.xlsx', which is none of the formats that are read\n"
-        "hint: they are .csv, .tsv, .npy and IDX files; pipe other tables as CSV: ... | aecli COMMAND -\n",
+        "error: notes.xlsx: the name ends in '.xlsx', which is none of the formats that are read here\n"
+        "hint: they are .csv, .tsv, .jsonl, .ndjson, .parquet, .arrow, .feather, .npy, .npz, IDX files and images; "
+        "--input-format names the one of a table with another name\n",
     ),
     "a folder": (
         ["train", "."],
         {},
         1,
-        "error: .: a folder, and data is read from files\nhint: name a file in it\n",
+        "error: .: a folder without images, none of its files has an ending that Pillow knows\n"
+        "hint: tables are read from files: name them, such as ./*.csv\n",
     ),
     "truncated gzip": (
         ["train", "cut.csv.gz"],
@@ -321,7 +326,7 @@ def test_a_value_out_of_all_proportion_is_an_error(run, iris_model):
     Path("far.csv").write_text("a,b,c,d\n1,2,3,4\n1,2,1e300,4\n".replace("a,b,c,d", "5,3,1.4,0.2"))
     done = run("embed", iris_model, "far.csv")
     assert (done.code, done.out) == (1, "")
-    assert done.err == "error: 1e+300, in column 3, is out of all proportion to the training rows\n"
+    assert done.err == "error: 1e+300, in column 'petal length (cm)', is out of all proportion to the training rows\n"
 
 
 def test_a_checkpoint_is_not_replaced_by_anything_else(run, digits_model):

@@ -115,7 +115,7 @@ def test_files_in_the_data_folder_are_read_without_torchvision_or_a_trace(packed
         )
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.setitem(__import__("sys").modules, "torchvision", None)  # its import would fail
-    source = open_source("mnist", default_split="train", data_dir=tmp_path)
+    source = open_source(["mnist"], default_split="train", data_dir=tmp_path)
     batch = source.read()
     assert batch.x.shape == (20, 784)
     assert batch.x.dtype == np.uint8
@@ -134,9 +134,9 @@ def test_emnist_stands_upright_and_qmnist_takes_the_class_from_its_labels(tmp_pa
         raw.mkdir(parents=True)
         (raw / known.files["test"][0]).write_bytes(idx(images))
         (raw / known.files["test"][1]).write_bytes(idx(labels if name == "emnist" else labels.reshape(6, 8)))
-    emnist = open_source("emnist", default_split="test", data_dir=tmp_path).read()
+    emnist = open_source(["emnist"], default_split="test", data_dir=tmp_path).read()
     assert np.array_equal(emnist.x.reshape(6, 28, 28), images.transpose(0, 2, 1))
-    qmnist = open_source("qmnist", default_split="test", data_dir=tmp_path).read()
+    qmnist = open_source(["qmnist"], default_split="test", data_dir=tmp_path).read()
     assert np.array_equal(qmnist.x.reshape(6, 28, 28), images)
     assert qmnist.labels.tolist() == [0, 8, 16, 24, 32, 40]
 
@@ -153,15 +153,15 @@ def test_the_files_looked_for_are_those_that_torchvision_unpacks(name):
 
 
 def test_the_digits_split_is_by_writers(tmp_path):
-    train = open_source("digits:train", default_split="test", data_dir=tmp_path).read()
-    test = open_source("digits", default_split="test", data_dir=tmp_path).read()
+    train = open_source(["digits:train"], default_split="test", data_dir=tmp_path).read()
+    test = open_source(["digits"], default_split="test", data_dir=tmp_path).read()
     assert (train.x.shape, test.x.shape) == ((1437, 64), (360, 64))
     assert train.x.max() == 16
     assert NAMES[0] == "digits"
 
 
 def test_real_mnist_is_read(mnist):
-    source = open_source("mnist:test", default_split="train", data_dir=mnist.parent.parent)
+    source = open_source(["mnist:test"], default_split="train", data_dir=mnist.parent.parent)
     batch = source.read()
     assert batch.x.shape == (10_000, 784)
     assert batch.labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]

@@ -8,13 +8,18 @@ import numpy as np
 import pytest
 
 from aecli.config import Schema
-from aecli.data import csv, open_source
+from aecli.data import Columns, csv, open_source
+from aecli.data.stream import Stream
+from aecli.data.table import TableSource
 from aecli.errors import DataError
 
 
 def source(text, **options):
     data = text if isinstance(text, bytes) else text.encode()
-    return csv.CsvSource("data", io.BytesIO(data), **options)
+    reading = {name: options.pop(name) for name in ("delimiter", "header", "live") if name in options}
+    others = {name: options.pop(name) for name in ("schema", "missing", "ignore_unknown") if name in options}
+    table = csv.CsvTable(Stream("data", io.BytesIO(data)), **reading)
+    return TableSource(table, Columns(**options), **others)
 
 
 def test_columns_are_features_but_for_the_label_and_the_excluded():
@@ -120,7 +125,7 @@ def test_a_stray_quote_inside_a_cell_is_text():
 
 def test_compressed_files_and_tabs_are_read(tmp_path):
     Path("data.tsv.gz").write_bytes(gzip.compress(b"a\tb\n1\t2\n3\t4\n"))
-    rows = open_source("data.tsv.gz", default_split="train", data_dir=tmp_path)
+    rows = open_source(["data.tsv.gz"], default_split="train", data_dir=tmp_path)
     assert rows.read().x.tolist() == [[1, 2], [3, 4]]
 
 

@@ -1,0 +1,125 @@
+"""Tables that know their types: Parquet, and Arrow, which is also called Feather version 2."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from aecli.data.stream import Stream
+from aecli.data.table import Piece, Table, as_kind
+from aecli.errors import DataError
+
+MAX_BATCH_ROWS = 1 << 16
+BATCH_VALUES = 1 << 20
+COPY_BYTES = 1 << 20
+FILE_MAGIC = b"ARROW1\0\0"
+
+
+class ParquetTable(Table):
+    """A Parquet file. What cannot be read from any place, such as a pipe, is copied to a temporary file first."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream, self._name = stream, stream.name
+        try:
+            self._file = pq.ParquetFile(stream.seekable() or _copied(stream), pre_buffer=False)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise DataError(f"{stream.name}: not a Parquet file, or a damaged one ({_first_line(error)})") from error
+        schema, rows = self._file.schema_arrow, self._file.metadata.num_rows
+        super().__init__(stream.name, schema.names, rows=rows)
+        if not rows or not schema.names:
+            raise DataError(f"{stream.name}: no rows to read, {rows:,} rows of {len(schema.names):,} columns")
+
+    def peek(self) -> pa.Table:
+        first = next(self._batches(None), None)
+        return self._file.schema_arrow.empty_table() if first is None else pa.Table.from_batches([first])
+
+    def pieces(self, wanted: Sequence[tuple[str, str]]) -> Iterator[Piece]:
+        return _pieces(self.name, self._batches(list({column for column, _ in wanted})), wanted)
+
+    def _batches(self, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
+        rows = max(1, min(MAX_BATCH_ROWS, BATCH_VALUES // len(columns or self.columns)))
+        try:
+            yield from self._file.iter_batches(rows, columns=columns)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{self._name}: a damaged Parquet file ({_first_line(error)})") from error
+
+
+class ArrowTable(Table):
+    """The Arrow format, as a stream or as a file, which is a stream between a magic word and an index."""
+
+    def __init__(self, stream: Stream) -> None:
+        try:
+            start = stream.block(len(FILE_MAGIC))
+            source = _Rest(b"" if start == FILE_MAGIC else start, stream)
+            self._reader = pa.ipc.open_stream(pa.PythonFile(source, "r"))
+            names = self._reader.schema.names
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise DataError(
+                f"{stream.name}: not an Arrow file, or a damaged one ({_first_line(error)})",
+                hint="Feather's version 1 is not read: write it anew as version 2" if start[:4] == b"FEA1" else None,
+            ) from error
+        super().__init__(stream.name, names)
+        self._stream = stream
+        self._first = next(self._batches(), None)
+        if self._first is None:
+            raise DataError(f"{stream.name}: no rows to read, it has columns alone")
+
+    def share_read(self) -> float | None:
+        return self._stream.share_read()
+
+    def peek(self) -> pa.Table:
+        return pa.Table.from_batches([self._first])
+
+    def pieces(self, wanted: Sequence[tuple[str, str]]) -> Iterator[Piece]:
+        def batches() -> Iterator[pa.RecordBatch]:
+            first, self._first = self._first, None
+            yield first
+            yield from self._batches()
+
+        return _pieces(self.name, batches(), wanted)
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the batches in pieces of a bounded size, each checked: its bytes come from strangers."""
+        step = max(1, min(MAX_BATCH_ROWS, BATCH_VALUES // max(1, len(self.columns))))
+        try:
+            for batch in self._reader:
+                batch.validate(full=True)
+                for start in range(0, len(batch), step):
+                    yield batch.slice(start, step)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{self.name}: the file is damaged or cut short ({_first_line(error)})") from error
+
+
+def _pieces(name: str, batches: Iterator[pa.RecordBatch], wanted: Sequence[tuple[str, str]]) -> Iterator[Piece]:
+    row = 0
+    for batch in batches:
+        columns = [as_kind(batch.column(column), kind, name, column, row) for column, kind in wanted]
+        yield Piece(name, row, columns)
+        row += len(batch)
+
+
+class _Rest:
+    """What pyarrow asks of a file to read a stream from: bytes that were read already, then the rest."""
+
+    closed = False
+
+    def __init__(self, start: bytes, stream: Stream) -> None:
+        self._start, self._stream = start, stream
+
+    def read(self, size: int) -> bytes:
+        start, self._start = self._start[:size], self._start[size:]
+        return start + self._stream.block(size - len(start)) if size > len(start) else start
+
+
+def _copied(stream: Stream) -> Any:
+    file = tempfile.TemporaryFile()  # noqa: SIM115, it is gone when nobody reads it any more
+    while block := stream.block(COPY_BYTES):
+        file.write(block)
+    file.seek(0)
+    return file
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".")

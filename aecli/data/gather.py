@@ -1,0 +1,91 @@
+"""All rows of a source for training: in memory where they fit, else in a file that is mapped to memory."""
+
+import shutil
+import tempfile
+from collections.abc import Iterable
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aecli.data.part import Part
+from aecli.data.source import ArraySource, Source
+from aecli.errors import DataError
+
+Array = np.ndarray[Any, Any]
+MEMORY_BYTES = 1 << 30  # of rows that are held in memory
+
+
+def gather(source: Source, scratch: Path | None) -> Part:
+    """Read all rows. Above MEMORY_BYTES they are a mapped file: the array's own, else an unnamed one in `scratch`.
+
+    The unnamed file is gone as soon as nobody maps it, however the program ends. Without a folder all are in memory.
+    Raises DataError where there are no rows, or the folder has too little space for them.
+    """
+    if isinstance(source, ArraySource) and source.schema.missing != "drop":
+        source.check()
+        return _mapped(source.x) if isinstance(source.x, np.memmap) else Part(source.x)
+    parts: list[Array] = []
+    batches = (batch.x for batch in source.batches())
+    for x in batches:
+        parts.append(x)
+        if scratch is not None and sum(part.nbytes for part in parts) > MEMORY_BYTES:
+            return _mapped(_spooled(source, parts, batches, scratch))
+    if not sum(map(len, parts)):
+        raise DataError(f"{source.name}: no rows to train on, {source.dropped:,} with holes were dropped")
+    return Part(joined(parts))
+
+
+def joined(parts: list[Array]) -> Array:
+    """Join arrays (N, D) to one. The list is emptied on the way, so that little more than the result is in memory."""
+    if len(parts) == 1:
+        return parts.pop()
+    parts.reverse()
+    out = np.empty((sum(map(len, parts)), parts[0].shape[1]), np.result_type(*{part.dtype for part in parts}))
+    start = 0
+    while parts:
+        part = parts.pop()
+        out[start : start + len(part)] = part
+        start += len(part)
+    return out
+
+
+def _mapped(x: Array) -> Part:
+    if x.nbytes <= MEMORY_BYTES:
+        return Part(x)
+    rows = Part(x).block_rows
+    return Part(x, np.arange(-(-len(x) // rows)))
+
+
+def _spooled(source: Source, parts: list[Array], rest: Iterable[Array], folder: Path) -> Array:
+    """Write the rows to an unnamed file in a folder, and map it."""
+    width, dtype = parts[0].shape[1], parts[0].dtype
+    written = sum(part.nbytes for part in parts)
+    share = source.share_read()
+    _check_space(source.name, folder, int(written / share) if share else written)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        rows = 0
+        for x in chain(parts, rest):
+            if x.dtype != dtype:
+                raise DataError(f"{source.name}: its values are {dtype} at first, and {x.dtype} from row {rows + 1} on")
+            try:
+                file.write(np.ascontiguousarray(x).data)
+            except OSError as error:
+                raise DataError(
+                    f"{folder}: no room for the rows of {source.name}, too many for memory ({error.strerror})",
+                    hint="free some space, or name an output on another disk: -o FILE",
+                ) from error
+            rows += len(x)
+        file.flush()
+        return np.memmap(file, dtype, "r", shape=(rows, width))
+
+
+def _check_space(name: str, folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise DataError(
+            f"{folder}: {name} has too many rows for memory, and they take {needed / 1e9:.1f} GB there; "
+            f"{free / 1e9:.1f} GB are free",
+            hint="free some space, or name an output on another disk: -o FILE",
+        )

@@ -279,11 +279,11 @@ def resolve(
     if choices["latent_dim"] is None:
         choices["latent_dim"] = min(64, max(2, round(inputs / 12)), max(1, inputs - 1))
     if choices["batch_size"] is None:
-        choices["batch_size"] = min(512, max(16, rows // 16))
+        choices["batch_size"] = min(512, max(16, rows // 16), rows)
     if choices["epochs"] is None:
         choices["epochs"] = max(2, round(87 * rows**0.3 * choices["batch_size"] / rows))
     if choices["weight_decay"] is None:
-        choices["weight_decay"] = 250 * choices["batch_size"] / (rows * choices["epochs"])
+        choices["weight_decay"] = 250 / max(25, rows * choices["epochs"] / choices["batch_size"])
     model = ModelConfig(
         inputs=inputs,
         output_activation="sigmoid" if bounded else "none",

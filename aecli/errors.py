@@ -6,6 +6,8 @@
     ├── TrainingError          a run that cannot go on
     └── UsageError             exit 2: what no data could make right
 
+    Stopped                    exit 130 or 143: somebody wanted the run to stop
+
 Everything else that is raised is a bug and propagates.
 """
 
@@ -37,3 +39,7 @@ class UsageError(AecliError):
     """A request that no data could make right."""
 
     exit_code = 2
+
+
+class Stopped(Exception):  # noqa: N818, nothing went wrong
+    """A training run was asked to stop, and did so after keeping its state."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -25,19 +26,41 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         return
     target = path.resolve()  # through a symbolic link, to the file itself
     with _refusals(path):
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:40]}.", suffix=".part", dir=target.parent)
-    temporary = Path(name)
+        descriptor, temporary = _temporary(target)
     try:
-        with _refusals(path), os.fdopen(descriptor, "wb") as stream:
+        with _refusals(path), os.fdopen(descriptor, "w+b") as stream:
             yield stream
             stream.flush()
             os.fchmod(descriptor, _mode(target))
             os.fsync(descriptor)
-        with _refusals(path):
+            if not temporary.exists():
+                _give_name(descriptor, temporary)
             temporary.replace(target)
             _sync_folder(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(target: Path) -> tuple[int, Path]:
+    """Open a file in the folder of `target`, to be written: (descriptor, name).
+
+    Where the file system can, it has no name yet, so that nothing is left of it when the program is killed.
+    """
+    if hasattr(os, "O_TMPFILE") and Path("/proc/self/fd").is_dir():
+        name = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.part")
+        with contextlib.suppress(OSError):
+            return os.open(target.parent, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600), name
+    descriptor, made = tempfile.mkstemp(prefix=f".{target.name[:40]}.", suffix=".part", dir=target.parent)
+    return descriptor, Path(made)
+
+
+def _give_name(descriptor: int, name: Path) -> None:
+    """Give an open file without a name its name. Source: open(2), O_TMPFILE."""
+    folder = os.open(name.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.link(f"/proc/self/fd/{descriptor}", name.name, dst_dir_fd=folder)  # with a dst_dir_fd it follows the link
+    finally:
+        os.close(folder)
 
 
 @contextlib.contextmanager

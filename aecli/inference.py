@@ -24,6 +24,7 @@ BATCH_VALUES = 1 << 20  # values of x in one batch: bounds the memory that wide 
 MAX_BATCH_ROWS = 1024
 MIN_BATCH_ROWS = 32  # kernels for very few rows round otherwise: fewer are padded
 AHEAD = 2  # batches that wait between reading, computing and writing
+JOIN_SECONDS = 1.0  # for a thread to end that may wait for a pipe's next bytes, which harms nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +176,8 @@ def ahead(items: Iterator[T], waiting: int) -> Iterator[T]:
         except BaseException as error:  # noqa: BLE001, it is raised where the items are taken
             put((False, error))
 
-    threading.Thread(target=work, daemon=True).start()
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
     try:
         while True:
             more, item = ready.get()
@@ -187,3 +189,4 @@ def ahead(items: Iterator[T], waiting: int) -> Iterator[T]:
                 raise item
     finally:
         stopped.set()
+        thread.join(JOIN_SECONDS)  # one that goes on inside a library as the program ends would crash it

@@ -1,8 +1,9 @@
 """The training loop. Nothing in it knows about images, files or the command line."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ class Rows:
         self.part, self.scaler, self.device = part, scaler, device
         self.inputs = scaler.inputs
         self._divisor = float(scaler.scale[0]) if part.x.dtype == np.uint8 and scaler.kind == FULL_SCALE else None
-        self._resident = self._tensor(part.x).to(device) if part.blocks is None else None
+        self._resident = self._tensor(part.x[:]).to(device) if part.blocks is None else None
 
     def __len__(self) -> int:
         return len(self.part)
@@ -127,39 +128,79 @@ class Trainer:
         self.generator = torch.Generator(rows.device).manual_seed(config.seed)
         self.losses = torch.zeros(self.steps_per_epoch, device=rows.device)
         self.history = History()
+        self.step_in_epoch = 0
         self.seconds = 0.0  # of training alone
         self._shifts = (
             shifts(image_shape, config.augment_shift).to(rows.device) if image_shape and config.augment_shift else None
         )
         self._best: dict[str, Tensor] = {}
 
-    def run(self, on_progress: Callable[[Progress], None]) -> History:
+    def run(self, on_progress: Callable[[Progress], None], after_step: Callable[[], None] = lambda: None) -> History:
         """Train to the end. `on_progress` is called several times a second and at the end of each epoch.
 
+        `after_step` is called where `state` is all that it takes to go on. What it raises ends the run.
         Raises TrainingError where the loss is no longer a finite number.
         """
         while len(self.history.loss) < self.config.epochs and not self._out_of_patience():
-            self._train_epoch(on_progress)
+            self._train_epoch(on_progress, after_step)
             self._end_epoch(on_progress)
+            after_step()
         if self._best:
             self.model.load_state_dict(self._best)
         return self.history
 
-    def _train_epoch(self, on_progress: Callable[[Progress], None]) -> None:
-        started = reported = time.perf_counter()
+    def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        """Give all that a run depends on between two steps, as arrays and as plain JSON values."""
+        tensors = {name: value.detach().cpu().numpy() for name, value in self._state().items()}
+        tensors["losses"] = self.losses[: self.step_in_epoch].cpu().numpy()
+        return tensors, {"step": self.step_in_epoch, "history": self.history.to_json(), "seconds": self.seconds}
+
+    def restore(self, tensors: Mapping[str, Array], position: Mapping[str, Any]) -> None:
+        """Go to where `state` was asked for. Raises ValueError where it was not that of such a run."""
+        self.history = History.from_json(position["history"])
+        self.step_in_epoch, self.seconds = int(position["step"]), float(position["seconds"])
+        if self.history.validation_loss:
+            self._best = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        expected = self._state() | {"losses": self.losses[: self.step_in_epoch]}
+        if tensors.keys() != expected.keys():
+            raise ValueError(f"its tensors are not those of this run: {', '.join(tensors.keys() ^ expected.keys())}")
+        with torch.no_grad():
+            for name, tensor in expected.items():
+                found = torch.from_numpy(tensors[name].copy())
+                if found.shape != tensor.shape or found.dtype != tensor.dtype:
+                    raise ValueError(f"{name} is {found.dtype} {tuple(found.shape)}")
+                tensor.copy_(found)
+        self.generator.set_state(expected["generator"])
+
+    def _state(self) -> dict[str, Tensor]:
+        """Give the tensors of `state`: the run's own, but for the generator's."""
+        return {
+            **{f"model.{name}": tensor for name, tensor in self.model.state_dict().items()},
+            **{f"best.{name}": tensor for name, tensor in self._best.items()},
+            **{f"optimizer.{i}": tensor for i, tensor in enumerate(self.optimizer.state())},
+            "generator": self.generator.get_state(),
+        }
+
+    def _train_epoch(self, on_progress: Callable[[Progress], None], after_step: Callable[[], None]) -> None:
+        reported = time.perf_counter()
+        started = reported - self.seconds
         steps_before = len(self.history.loss) * self.steps_per_epoch
-        for i, batch in enumerate(self.rows.shuffled(self.batch_size, self._epoch_seed())):
+        batches = self.rows.shuffled(self.batch_size, self._epoch_seed())
+        for i, batch in islice(enumerate(batches), self.step_in_epoch, None):
             loss = self.loss(batch)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step(optim.learning_rate(self.config, steps_before + i, self.steps))
             self.losses[i] = loss.detach()
+            self.step_in_epoch = i + 1
             now = time.perf_counter()
+            self.seconds = now - started
             if now - reported > REPORT_SECONDS and i + 1 < self.steps_per_epoch:
                 reported = now
-                mean = self._mean_loss(i + 1)  # waits for the device
-                on_progress(self._progress(i + 1, mean, self.seconds + time.perf_counter() - started))
+                on_progress(self._progress(self._mean_loss(i + 1)))  # waits for the device
+            if i + 1 < self.steps_per_epoch:
+                after_step()
         self._mean_loss(self.steps_per_epoch)
-        self.seconds += time.perf_counter() - started
+        self.seconds = time.perf_counter() - started
 
     def loss(self, unscaled: Tensor) -> Tensor:
         """Give the mean squared error of one batch of `Rows.shuffled`, a scalar, with its graph."""
@@ -189,9 +230,10 @@ class Trainer:
         for i, rows in enumerate((self.validation_rows, self.test_rows), 1):
             losses[i] += () if rows is None else (evaluate(self.model, rows),)
         self.history = History(*losses)
+        self.step_in_epoch = 0
         if self.validation_rows is not None and self._epochs_since_best() == 0:
             self._best = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-        on_progress(self._progress(0, loss, self.seconds))
+        on_progress(self._progress(loss))
 
     def _epochs_since_best(self) -> int:
         losses = self.history.validation_loss
@@ -200,18 +242,18 @@ class Trainer:
     def _out_of_patience(self) -> bool:
         return self.validation_rows is not None and self._epochs_since_best() >= self.config.patience > 0
 
-    def _progress(self, step_in_epoch: int, loss: float, seconds: float) -> Progress:
+    def _progress(self, loss: float) -> Progress:
         epochs = len(self.history.loss)
-        step = epochs * self.steps_per_epoch + step_in_epoch
+        step = epochs * self.steps_per_epoch + self.step_in_epoch
         return Progress(
-            epoch=epochs + (step_in_epoch > 0),
+            epoch=epochs + (self.step_in_epoch > 0),
             epochs=self.config.epochs,
             step=step,
             steps=self.steps,
             loss=loss,
             test_loss=self.history.test_loss[-1] if self.history.test_loss else None,
-            rows_per_second=step * self.batch_size / seconds,
-            epoch_done=step_in_epoch == 0,
+            rows_per_second=step * self.batch_size / self.seconds,
+            epoch_done=self.step_in_epoch == 0,
         )
 
     def _mean_loss(self, steps: int) -> float:

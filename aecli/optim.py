@@ -51,6 +51,10 @@ class Adam:
         self.squares = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.steps = [torch.zeros((), device=parameter.device) for parameter in self.parameters]
 
+    def state(self) -> list[Tensor]:
+        """Give the tensors that the next step depends on, besides the parameters: to be read, or copied into."""
+        return [*self.means, *self.squares, *self.steps]
+
     @torch.no_grad()
     def step(self, lr: float) -> None:
         """Take one step from the gradients, and clear them."""
@@ -95,6 +99,10 @@ class Muon:
         self.adam = Adam(vectors)
         self.stacks = list(alike.values())  # an encoder's matrix and its mirror image, (m, n) and (n, m), m <= n
         self.momenta = [torch.stack([_wide(torch.zeros_like(m)) for m in matrices]) for matrices in self.stacks]
+
+    def state(self) -> list[Tensor]:
+        """Give the tensors that the next step depends on, besides the parameters: to be read, or copied into."""
+        return [*self.momenta, *self.adam.state()]
 
     @torch.no_grad()
     def step(self, lr: float) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from aecli.config import RECIPES, ModelConfig, Results, TrainConfig, resolve
 from aecli.data.gather import gather
 from aecli.data.part import Part
 from aecli.data.source import Source
-from aecli.errors import DataError, TrainingError
+from aecli.errors import AecliError, DataError, Stopped, TrainingError, UsageError
 from aecli.model import Autoencoder, initialise
+from aecli.resume import ResumeFile, described
 from aecli.scaler import CHUNK_VALUES, FULL_SCALE, Scaler
 
 Array = np.ndarray[Any, Any]
@@ -58,6 +60,9 @@ def fit(
     device_name: str = "auto",
     on_start: Callable[[Plan], None] = lambda _: None,
     on_progress: Callable[[loop.Progress], None] = lambda _: None,
+    announce: Callable[[str], None] = lambda _: None,
+    resume: ResumeFile | None = None,
+    stopping: AbstractContextManager[Callable[[], bool]] | None = None,
     **asked: Any,
 ) -> Fitted:
     """Train an autoencoder on a source's rows; what `asked` does not say, the recipe does.
@@ -65,13 +70,15 @@ def fit(
     The held-out rows are those of `test_source`, else a random share `holdout` of the rows.
     `trained_on` names the built-in set that the rows are, for the checkpoint. Rows that are too many for memory are
     kept in an unnamed file in the folder `scratch` while it trains.
+    The run goes on from the state that `resume` holds, if it holds one, and keeps its own there. `announce` is told
+    what a user should know. While it can be stopped it is inside `stopping`, whose answer it asks for at each step.
     Raises DataError where the data does not suffice, TrainingError where the loss is no longer a finite number or the
-    device's memory is full.
+    device's memory is full, Stopped where it was asked to stop.
     """
     where = device.pick(device_name)
-    part, test_part = gather(source, scratch), None
+    part, test_part = gather(source, scratch, announce), None
     if test_source is not None:
-        test_part = gather(test_source, scratch)
+        test_part = gather(test_source, scratch, announce)
     elif holdout != 0:
         part, test_part = _cut(part, DEFAULT_HOLDOUT if holdout is None else holdout, seed, source.name)
     validation_part = None
@@ -108,7 +115,11 @@ def fit(
         initialise(model, model_config, config.init, rows.mean().cpu(), torch.Generator().manual_seed(seed))
         model.to(where)
         trainer = loop.Trainer(model, config, rows, validation_rows, test_rows, schema.image_shape)
-        history = trainer.run(on_progress)
+        parts = {"training": part, "validation": validation_part, "held-out": test_part}
+        configs = {"model": model_config.to_json(), "train": config.to_json(), "schema": schema.to_json()}
+        keeper = _Keeper(trainer, resume, described(configs, parts, where.type), announce) if resume else None
+        with stopping or nullcontext(lambda: False) as stop_wanted:
+            history = trainer.run(on_progress, (lambda: keeper.after_step(stop_wanted())) if keeper else lambda: None)
         train_mse = loop.evaluate(model, rows)
         test_mse = None if test_rows is None else loop.evaluate(model, test_rows)
     except torch.OutOfMemoryError as error:
@@ -126,6 +137,36 @@ def fit(
     versions = {"aecli": __version__, "torch": torch.__version__}
     made = Checkpoint(model_config, config, schema, scaler.kind, trained_on, results, history, versions)
     return Fitted(made, {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}, scaler)
+
+
+class _Keeper:
+    """Keeps the state of a run in a resume file, from which it begins."""
+
+    def __init__(
+        self, trainer: loop.Trainer, file: ResumeFile, run: dict[str, Any], announce: Callable[[str], None]
+    ) -> None:
+        """Raise AecliError where the file holds the state of another run, or is damaged."""
+        self._trainer, self._file, self._run, self._announce = trainer, file, run, announce
+        if file.found:
+            tensors, position = file.read(run)
+            try:
+                trainer.restore(tensors, position)
+            except (ValueError, KeyError, TypeError, RuntimeError, UsageError) as error:
+                raise file.damaged(error) from error
+
+    def after_step(self, stop_wanted: bool) -> None:
+        """Save where it is time to, and stop where that is wanted."""
+        if not (stop_wanted or self._file.is_due()):
+            return
+        try:
+            self._file.save(self._run, *self._trainer.state())
+        except AecliError as error:
+            if stop_wanted:
+                raise
+            self._file.postpone()
+            self._announce(f"the run goes on, but its state cannot be kept: {error.message}")
+        if stop_wanted:
+            raise Stopped
 
 
 def _cut(part: Part, share: float, seed: int, name: str) -> tuple[Part, Part]:

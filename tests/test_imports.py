@@ -18,7 +18,7 @@ LEVELS = [
     {"training", "inference"},
     {"loop"},
     {"metrics", "optim", "model", "device"},
-    {"checkpoint"},
+    {"checkpoint", "resume"},
     {"scaler", "architecture", "data"},
     {"files", "config"},
     {"errors"},

@@ -65,6 +65,14 @@ def test_equal_seeds_give_equal_weights_and_others_others(options):
     assert not np.array_equal(weights(1), weights(2))
 
 
+@pytest.mark.parametrize("epochs", [1, 3, None])
+def test_a_handful_of_rows_does_not_diverge(epochs):
+    for rows in (1, 2, 3, 7):
+        x = np.random.default_rng(rows).normal(size=(rows, 6))
+        results = training.fit(ArraySource("few", x), holdout=0, epochs=epochs, device_name="cpu").checkpoint.results
+        assert results.train_mse < 1.5
+
+
 def test_a_loss_that_is_no_number_stops_the_run_and_says_where():
     with pytest.raises(TrainingError, match=r"the loss became (nan|inf) at epoch \d+, step \d+"):
         training.fit(ArraySource("b", blobs()), lr=1e30, optimizer="adam", epochs=50, scale="none", device_name="cpu")

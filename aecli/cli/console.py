@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import BinaryIO, NoReturn
 
@@ -90,6 +90,24 @@ def _report_usage(error: TyperException) -> NoReturn:
     hint = f"{context.command_path} --help shows what it takes" if context else None
     report(message[:1].lower() + message[1:], hint)
     sys.exit(getattr(error, "exit_code", 2))
+
+
+class Stopping:
+    """What a run that keeps its state is inside of: the first Ctrl-C or SIGTERM asks it to stop, the second ends it."""
+
+    asked_by = 0  # the signal's number
+
+    def __enter__(self) -> Callable[[], bool]:
+        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return lambda: self.asked_by > 0
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, _frame: FrameType | None) -> None:
+        self.asked_by = number
+        self.__exit__()
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:

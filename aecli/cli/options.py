@@ -95,7 +95,18 @@ Device = Annotated[
         rich_help_panel=RUN,
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace a file that is no checkpoint.", rich_help_panel=RUN)]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Go on with the run that was stopped before its end, if there was one: the same data, the same options.",
+        rich_help_panel=RUN,
+    ),
+]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Replace a file that is no checkpoint; forget a stopped run.", rich_help_panel=RUN),
+]
 DataDir = Annotated[
     Path | None,
     typer.Option(

@@ -1,16 +1,25 @@
 """aecli train."""
 
+import contextlib
 import json
+import os
+import shlex
+import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aecli.checkpoint import dumps, is_checkpoint, save
 from aecli.cli import console, options, progress, rows
-from aecli.errors import AecliError, UsageError
+from aecli.errors import AecliError, Stopped, TrainingError, UsageError
 
 if TYPE_CHECKING:
     from aecli.checkpoint import Checkpoint
     from aecli.data import Source
+    from aecli.resume import ResumeFile
+    from aecli.training import Fitted
 
 
 def train(
@@ -43,6 +52,7 @@ def train(
     scale: options.Scale = None,
     device: options.Device = "auto",
     data_dir: options.DataDir = None,
+    resume: options.Resume = False,
     force: options.Force = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -51,7 +61,7 @@ def train(
 
     $ aecli train mnist -o mnist.safetensors
     """
-    from aecli import checkpoint, training
+    from aecli import training
     from aecli.data import Columns, Reading, open_source, split_name
 
     if as_json and output == "-":
@@ -86,40 +96,38 @@ def train(
         else None
     )
     started = time.perf_counter()
-    with progress.Report(quiet=quiet) as report:
-        fitted = training.fit(
-            source,
-            test_source,
-            recipe=recipe,
-            holdout=holdout,
-            scale=scale,
-            seed=seed,
-            scratch=None if path is None else path.resolve().parent,
-            trained_on=named[0] if named and named[1] == "train" else None,
-            device_name=device,
-            on_start=report.start,
-            on_progress=report,
-            hidden_dims=hidden_dims,
-            latent_dim=latent_dim,
-            activation=activation,
-            epochs=epochs,
-            batch_size=batch_size,
-            lr=lr,
-            optimizer=optimizer,
-            precision=precision,
-            noise=noise,
-            augment_shift=augment_shift,
-            patience=patience,
-        )
-    rows.say_left_out(source, quiet=quiet)
-    seconds = time.perf_counter() - started
-    if path is None:
-        with console.results() as stream:
-            stream.write(checkpoint.dumps(fitted.checkpoint, fitted.tensors, fitted.scaler))
-    else:
-        replaced = path.exists()
-        checkpoint.save(path, fitted.checkpoint, fitted.tensors, fitted.scaler)
-        rows.say_written(path, replaced=replaced, quiet=quiet)
+    with _keeping(path, words, resume=resume, force=force, say=say) as (kept, stopping):
+        with progress.Report(quiet=quiet) as report:
+            fitted = training.fit(
+                source,
+                test_source,
+                recipe=recipe,
+                holdout=holdout,
+                scale=scale,
+                seed=seed,
+                scratch=None if path is None else path.resolve().parent,
+                trained_on=named[0] if named and named[1] == "train" else None,
+                device_name=device,
+                on_start=report.start,
+                on_progress=report,
+                announce=say,
+                resume=kept,
+                stopping=stopping,
+                hidden_dims=hidden_dims,
+                latent_dim=latent_dim,
+                activation=activation,
+                epochs=epochs,
+                batch_size=batch_size,
+                lr=lr,
+                optimizer=optimizer,
+                precision=precision,
+                noise=noise,
+                augment_shift=augment_shift,
+                patience=patience,
+            )
+        rows.say_left_out(source, quiet=quiet)
+        seconds = time.perf_counter() - started
+        _write(path, fitted, quiet=quiet)
     for line in _summary(fitted.checkpoint, seconds):
         say(line)
     if as_json:
@@ -138,10 +146,65 @@ def _output_path(data: str, output: str | None, built_in: str | None) -> Path | 
     return name.with_suffix(".safetensors")
 
 
+@contextlib.contextmanager
+def _keeping(
+    path: Path | None, data: list[str], *, resume: bool, force: bool, say: Callable[[str], None]
+) -> "Iterator[tuple[ResumeFile | None, console.Stopping | None]]":
+    """Hold the resume file until the checkpoint is written; none for rows that are gone once read, and for no file."""
+    from aecli.resume import ResumeFile
+
+    if path is None or "-" in data or (path.exists() and not path.is_file()):
+        if resume:
+            raise UsageError("--resume reads the data again, and goes on to a file: neither can be - here")
+        yield None, None
+        return
+    with ResumeFile(path, resume=resume, force=force) as kept:
+        if resume:
+            say(f"going on with {kept.path}" if kept.found else "no run to go on with: starting afresh")
+        stopping = console.Stopping()
+        try:
+            yield kept, stopping
+        except Stopped:
+            say(f"stopped, and kept in {kept.path}\nto go on: {_command_to_go_on()}")
+            sys.exit(128 + stopping.asked_by)
+        except TrainingError:
+            kept.remove()
+            raise
+        kept.remove()
+
+
+def _command_to_go_on() -> str:
+    arguments = sys.argv[1:]
+    return shlex.join(["aecli", *arguments, *["--resume"] * ("--resume" not in arguments)])
+
+
+def _write(path: Path | None, fitted: "Fitted", *, quiet: bool) -> None:
+    """Write the checkpoint to its file or to stdout; where the file cannot be, save it elsewhere before saying so."""
+    contents = fitted.checkpoint, fitted.tensors, fitted.scaler
+    if path is None:
+        with console.results() as stream:
+            stream.write(dumps(*contents))
+        return
+    replaced = path.exists()
+    try:
+        save(path, *contents)
+    except AecliError as error:
+        raise AecliError(error.message, hint=_rescued(path, fitted)) from error
+    rows.say_written(path, replaced=replaced, quiet=quiet)
+
+
+def _rescued(path: Path, fitted: "Fitted") -> str | None:
+    """Save the checkpoint where there is room, and say where that is."""
+    for folder in (Path(tempfile.gettempdir()), Path.home()):
+        rescue = folder / f"{path.stem}-{os.getpid()}.safetensors"
+        with contextlib.suppress(AecliError):
+            save(rescue, fitted.checkpoint, fitted.tensors, fitted.scaler)
+            return f"the trained model is in {rescue}"
+    return None
+
+
 def _check_output(path: Path, data: list[str], *, force: bool) -> None:
     """Refuse, before any work is done, a place that cannot be written or a file that would be lost."""
-    from aecli.checkpoint import is_checkpoint
-
     rows.check_output(path, *data)
     if path.is_file() and not force and not is_checkpoint(path):
         raise AecliError(

@@ -1,17 +1,30 @@
-"""Arrays from files: IDX, NPY, which is mapped to memory, and NPZ. Nothing in them is ever unpickled."""
+"""Arrays from files: IDX, NPZ, and NPY, whose rows are read as they are needed. Nothing in them is ever unpickled."""
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from aecli.data.idx import is_idx, read_idx
+from aecli.data.part import FileRows
 from aecli.data.source import ArraySource
+from aecli.data.stream import OwnFile
 from aecli.errors import DataError
 
 Array = np.ndarray[Any, Any]
-DAMAGED = (OSError, ValueError, EOFError, OverflowError, SyntaxError)
+DAMAGED = (
+    OSError,
+    ValueError,
+    EOFError,
+    OverflowError,
+    SyntaxError,
+    MemoryError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def open_array(path: Path, key: str | None, missing: str | None) -> ArraySource:
@@ -38,13 +51,18 @@ def open_array(path: Path, key: str | None, missing: str | None) -> ArraySource:
     )
 
 
-def _npy(path: Path) -> Array:
+def _npy(path: Path) -> Array | FileRows:
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
-        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except DAMAGED as error:
+        with path.open("rb") as file:
+            shape, fortran_order, dtype = read[np.lib.format.read_magic(file)](file)
+            if dtype.hasobject:
+                raise DataError(f"{path}: an NPY file of Python objects, and numbers were expected")
+            if not fortran_order:
+                return FileRows(str(path), OwnFile(path), file.tell(), dtype, shape)
+        array: Array = np.load(path, allow_pickle=False)
+    except (*DAMAGED, KeyError) as error:
         raise DataError(f"{path}: not an NPY file of plain numbers, or cut short ({error})") from error
-    if not isinstance(array, np.ndarray):
-        raise DataError(f"{path}: an NPZ archive under the name of an NPY file", hint="rename it to end in .npz")
     return array
 
 
@@ -62,14 +80,6 @@ def _npz(path: Path, key: str | None) -> Array:
                     f"{path}: {asked}", hint=f"name one: {', '.join(f'{path}:{name}' for name in names[:8])}"
                 )
             array: Array = archive[key]
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        OverflowError,
-        SyntaxError,
-        zipfile.BadZipFile,
-        NotImplementedError,
-    ) as error:
+    except DAMAGED as error:
         raise DataError(f"{path}: not an NPZ archive of plain numbers, or a damaged one ({error})") from error
     return array

@@ -1,15 +1,15 @@
-"""All rows of a source for training: in memory where they fit, else in a file that is mapped to memory."""
+"""All rows of a source for training: in memory where they fit, else in a file."""
 
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from aecli.data.part import Part
+from aecli.data.part import FileRows, Part
 from aecli.data.source import ArraySource, Source
 from aecli.errors import DataError
 
@@ -17,21 +17,23 @@ Array = np.ndarray[Any, Any]
 MEMORY_BYTES = 1 << 30  # of rows that are held in memory
 
 
-def gather(source: Source, scratch: Path | None) -> Part:
-    """Read all rows. Above MEMORY_BYTES they are a mapped file: the array's own, else an unnamed one in `scratch`.
+def gather(source: Source, scratch: Path | None, announce: Callable[[str], None] = lambda _: None) -> Part:
+    """Read all rows. Above MEMORY_BYTES they are left in a file: the array's own, else an unnamed one in `scratch`.
 
-    The unnamed file is gone as soon as nobody maps it, however the program ends. Without a folder all are in memory.
+    The unnamed file is gone as soon as nobody holds it, however the program ends. Without a folder all are in memory.
+    `announce` is told of it.
     Raises DataError where there are no rows, or the folder has too little space for them.
     """
     if isinstance(source, ArraySource) and source.schema.missing != "drop":
         source.check()
-        return _mapped(source.x) if isinstance(source.x, np.memmap) else Part(source.x)
+        return Part(source.x) if isinstance(source.x, np.ndarray) else _blocks(source.x)
     parts: list[Array] = []
     batches = (batch.x for batch in source.batches())
     for x in batches:
         parts.append(x)
         if scratch is not None and sum(part.nbytes for part in parts) > MEMORY_BYTES:
-            return _mapped(_spooled(source, parts, batches, scratch))
+            announce(f"{source.name} has too many rows for memory: they are kept in an unnamed file in {scratch}")
+            return _blocks(_spooled(source, parts, batches, scratch))
     if not sum(map(len, parts)):
         raise DataError(f"{source.name}: no rows to train on, {source.dropped:,} with holes were dropped")
     return Part(joined(parts))
@@ -51,34 +53,34 @@ def joined(parts: list[Array]) -> Array:
     return out
 
 
-def _mapped(x: Array) -> Part:
+def _blocks(x: FileRows) -> Part:
     if x.nbytes <= MEMORY_BYTES:
-        return Part(x)
+        return Part(x[:])
     rows = Part(x).block_rows
     return Part(x, np.arange(-(-len(x) // rows)))
 
 
-def _spooled(source: Source, parts: list[Array], rest: Iterable[Array], folder: Path) -> Array:
-    """Write the rows to an unnamed file in a folder, and map it."""
+def _spooled(source: Source, parts: list[Array], rest: Iterable[Array], folder: Path) -> FileRows:
+    """Write the rows to an unnamed file in a folder."""
     width, dtype = parts[0].shape[1], parts[0].dtype
     written = sum(part.nbytes for part in parts)
     share = source.share_read()
     _check_space(source.name, folder, int(written / share) if share else written)
-    with tempfile.TemporaryFile(dir=folder) as file:
-        rows = 0
+    file: Any = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115, it is gone when nobody reads it any more
+    rows = 0
+    try:
         for x in chain(parts, rest):
             if x.dtype != dtype:
                 raise DataError(f"{source.name}: its values are {dtype} at first, and {x.dtype} from row {rows + 1} on")
-            try:
-                file.write(np.ascontiguousarray(x).data)
-            except OSError as error:
-                raise DataError(
-                    f"{folder}: no room for the rows of {source.name}, too many for memory ({error.strerror})",
-                    hint="free some space, or name an output on another disk: -o FILE",
-                ) from error
+            file.write(np.ascontiguousarray(x).data)
             rows += len(x)
         file.flush()
-        return np.memmap(file, dtype, "r", shape=(rows, width))
+    except OSError as error:
+        raise DataError(
+            f"{folder}: no room for the rows of {source.name}, too many for memory ({error.strerror})",
+            hint="free some space, or name an output on another disk: -o FILE",
+        ) from error
+    return FileRows(source.name, file, 0, dtype, (rows, width))
 
 
 def _check_space(name: str, folder: Path, needed: int) -> None:

@@ -25,23 +25,28 @@ def read_idx(path: Path) -> np.ndarray[Any, Any]:
 
     Raises DataError where the file is no IDX file, or holds fewer or more bytes than its header says.
     """
+    data = bytearray()  # grown in place: the file is never there twice, and the array may be written to
     try:
-        data = bytearray()  # grown in place: the file is never there twice, and the array may be written to
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            while part := stream.read(CHUNK_BYTES):
+            data += stream.read(4 + 4 * 255)
+            dtype, shape, start = _header(path, data)
+            expected = start + math.prod(shape) * dtype.itemsize
+            while len(data) <= expected and (part := stream.read(CHUNK_BYTES)):
                 data += part
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: the gzip stream is damaged or cut short ({error})") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in DTYPES:
-        raise DataError(f"{path}: not an IDX file, it begins with {bytes(data[:4])!r}")
-    dtype, start = np.dtype(DTYPES[data[2]]), 4 + 4 * data[3]
-    shape = tuple(int.from_bytes(data[i : i + 4], "big") for i in range(4, start, 4))
-    expected = start + math.prod(shape) * dtype.itemsize
-    if not shape or len(data) != expected:
-        raise DataError(
-            f"{path}: an IDX file of shape {shape} takes {expected:,} bytes, and this one has {len(data):,}"
-        )
+    if len(data) != expected:
+        found = f"{len(data):,}" if len(data) < expected else "more"
+        raise DataError(f"{path}: an IDX file of shape {shape} takes {expected:,} bytes, and this one has {found}")
     array = np.frombuffer(data, dtype, offset=start).reshape(shape)
     return array.astype(dtype.newbyteorder("="), copy=False)
+
+
+def _header(path: Path, data: bytearray) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+    """Read what the values are, their shape, and where they start."""
+    if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in DTYPES or not data[3]:
+        raise DataError(f"{path}: not an IDX file, it begins with {bytes(data[:4])!r}")
+    start = 4 + 4 * data[3]
+    return np.dtype(DTYPES[data[2]]), tuple(int.from_bytes(data[i : i + 4], "big") for i in range(4, start, 4)), start

@@ -1,23 +1,62 @@
-"""Some rows of an array: in memory, or blocks of a file that is mapped to memory."""
+"""Some rows of an array: in memory, or blocks of one that lies in a file."""
 
+import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from aecli.errors import DataError
+
 Array = np.ndarray[Any, Any]
 BLOCK_BYTES = 1 << 18
+
+
+class FileRows:
+    """An array (N, ...) in a file, row after row from the byte `start` on. A slice of it is read when it is asked for.
+
+    It is not mapped to memory: a mapped file that another program cuts short kills the process that reads it.
+    """
+
+    def __init__(self, name: str, file: BinaryIO, start: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        """Raise DataError where the file is shorter than that."""
+        self.name, self._file, self._start, self.dtype, self.shape = name, file, start, dtype, shape
+        self.ndim, self.size, self.itemsize = len(shape), math.prod(shape), dtype.itemsize
+        self.nbytes = self.size * self.itemsize
+        held = os.fstat(file.fileno()).st_size - start
+        if held < self.nbytes or min(shape, default=0) < 0:
+            raise DataError(f"{name}: cut short: {shape} values of {dtype} take {self.nbytes:,} bytes, it has {held:,}")
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> Array:
+        first, end, _ = rows.indices(len(self))
+        out: Array = np.empty((max(0, end - first), *self.shape[1:]), self.dtype)
+        unread, place = memoryview(out.reshape(-1).view(np.uint8).data), self._start + first * out[:1].nbytes
+        while unread:
+            count = os.preadv(self._file.fileno(), [unread], place)
+            if not count:
+                raise DataError(f"{self.name}: became shorter while it was read")
+            unread, place = unread[count:], place + count
+        return out
+
+    def reshape(self, rows: int, width: int) -> "FileRows":
+        """Give the same values as rows of another shape; a width of -1 is what is left."""
+        width = self.size // max(1, rows) if width < 0 else width
+        return FileRows(self.name, self._file, self._start, self.dtype, (rows, width))
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
     """All rows of the array `x` (M, D), or those of its `blocks`, each of `block_rows` rows, the last of what is left.
 
-    Blocks are for arrays that are mapped from a file: they are read one by one, and nothing else is in memory.
+    Blocks are for arrays in files: they are read one by one, and nothing else is in memory.
     """
 
-    x: Array
+    x: Array | FileRows
     blocks: Array | None = None
 
     @property
@@ -38,7 +77,8 @@ class Part:
         cut = max(1, round(share * units))
         rest, off = np.sort(order[cut:]), np.sort(order[:cut])
         if self.blocks is None:
-            return Part(self.x[rest]), Part(self.x[off])
+            x = self.x[:]
+            return Part(x[rest]), Part(x[off])
         return Part(self.x, self.blocks[rest]), Part(self.x, self.blocks[off])
 
     def gather(self, blocks: Array) -> Array:

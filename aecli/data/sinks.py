@@ -125,25 +125,41 @@ class JsonLines(Sink):
 
 
 class Arrow(Sink):
-    """Parquet, a row group a piece, or the Arrow IPC file format, which is also called Feather version 2."""
+    """Parquet, or the Arrow IPC file format, which is also called Feather version 2; in groups of rows of some size."""
+
+    GROUP_BYTES = 16 << 20
 
     def __init__(self, stream: BinaryIO, form: str) -> None:
         super().__init__(stream)
         self._form = form
         self._writer: Any = None  # made when the first piece has shown the columns' types
+        self._waiting: list[pa.Table] = []
 
     def write(self, columns: Mapping[str, Any]) -> None:
+        self._waiting.append(pa.table(dict(columns)))
+        if sum(table.nbytes for table in self._waiting) >= self.GROUP_BYTES:
+            self._write_group()
+
+    def flush(self) -> None:
+        self._write_group()
+        super().flush()
+
+    def close(self) -> None:
+        self._write_group()
+        if self._writer is not None:
+            self._writer.close()
+
+    def _write_group(self) -> None:
         import pyarrow.parquet as pq
 
-        table = pa.table(dict(columns))
+        if not self._waiting:
+            return
+        table = pa.concat_tables(self._waiting).combine_chunks()
+        self._waiting = []
         if self._writer is None:
             make = pq.ParquetWriter if self._form == "parquet" else pa.ipc.new_file
             self._writer = make(self._stream, table.schema)
         self._writer.write_table(table)
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
 
 
 class Npy(Sink):

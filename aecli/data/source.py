@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from aecli.config import Schema
+from aecli.data.part import FileRows
 from aecli.errors import DataError
 
 Array = np.ndarray[Any, Any]
+CHECK_VALUES = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +109,11 @@ class Source(ABC):
 
 
 class ArraySource(Source):
-    """Rows of one array (N, ...), in memory or memory-mapped, with labels (N,) or without."""
+    """Rows of one array (N, ...), in memory or in a file, with labels (N,) or without."""
 
     batch_size = 4096
 
-    def __init__(self, name: str, array: Array, labels: Any = None, **schema: Any) -> None:
+    def __init__(self, name: str, array: Array | FileRows, labels: Any = None, **schema: Any) -> None:
         if array.size == 0:
             raise DataError(f"{name}: no rows to read, the array's shape is {array.shape}")
         self.x = array.reshape(len(array), -1)  # (N, D)
@@ -125,7 +127,9 @@ class ArraySource(Source):
 
     def check(self) -> None:
         """Raise DataError for a value that is neither a finite number nor a hole to be treated."""
-        check_finite(self.x, self.name, self.schema, 0)
+        step = max(1, CHECK_VALUES // self.x.shape[1])
+        for start in range(0, len(self.x), step):
+            check_finite(self.x[start : start + step], self.name, self.schema, start)
 
 
 class Chain(Source):
@@ -150,17 +154,13 @@ def check_finite(x: Array, name: str, schema: Schema, first_row: int) -> None:
     """
     if not np.issubdtype(x.dtype, np.floating):
         return
-    fine = np.isfinite if schema.missing is None else lambda values: ~np.isinf(values)
-    step = max(1, (1 << 22) // max(1, x.shape[1]))  # bounds the temporary that isfinite makes
-    for start in range(0, len(x), step):
-        finite = fine(x[start : start + step])
-        if finite.all():
-            continue
+    finite = np.isfinite(x) if schema.missing is None else ~np.isinf(x)
+    if not finite.all():
         row, column = np.unravel_index(int(finite.argmin()), finite.shape)
-        what = "is empty or NaN" if np.isnan(x[start + row, column]) else "is infinite, or too large"
+        what = "is empty or NaN" if np.isnan(x[row, column]) else "is infinite, or too large"
         features = schema.features
         raise DataError(
-            f"{name}: row {first_row + start + row + 1}, column {schema.names()[column]!r} {what}, "
+            f"{name}: row {first_row + row + 1}, column {schema.names()[column]!r} {what}, "
             "and every value must be a finite number",
             hint="train with --missing mean to fill holes with their column's mean, or --missing drop to leave such "
             "rows out" + (f"; or leave the column out: --exclude {features[column]!r}" if features else "")

@@ -27,7 +27,7 @@ class Stream:
     def open(cls, path: Path) -> "Stream":
         """Open a file, which is decompressed if its name says so. Raises DataError where that cannot be done."""
         try:
-            raw: Any = _File(path)
+            raw: Any = OwnFile(path)
         except OSError as error:
             raise DataError(f"{path}: cannot be opened ({error.strerror or error})") from error
         return cls(str(path), raw, compression=COMPRESSIONS.get(path.suffix.lower()))
@@ -54,7 +54,7 @@ class Stream:
         return min(1.0, self._file.count / self.size) if self.size else None
 
 
-class _File(io.FileIO):
+class OwnFile(io.FileIO):
     """A file that is closed when nobody holds it any more."""
 
     def __del__(self) -> None:

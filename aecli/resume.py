@@ -1,0 +1,181 @@
+"""The resume file: a run in progress, kept beside its checkpoint until it is done.
+
+A safetensors file like the checkpoint, whose metadata has one key, `aecli-resume`. One run at a time holds it, by a
+lock on the file that bears the name; before the first save that file is empty.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from aecli import __version__, files
+from aecli.data.part import Part
+from aecli.errors import AecliError, CheckpointError
+
+KEY = "aecli-resume"
+LONGEST_SECONDS = 60.0  # between two saves
+SHARE = 0.02  # of the time, that saving may take
+CHUNK_VALUES = 1 << 22
+
+Array = np.ndarray[Any, Any]
+
+
+class ResumeFile:
+    """The place of a run's state, which this process holds from its making until `close` or `remove`."""
+
+    def __init__(self, checkpoint: Path, *, resume: bool, force: bool) -> None:
+        """Take hold of the resume file of a checkpoint that is to be.
+
+        Raises AecliError where another run holds it, or where a stopped run is kept in it, and neither `resume` asks to
+        go on with that nor `force` to forget it.
+        """
+        self.path = checkpoint.with_name(f"{checkpoint.name}.resume")
+        self._descriptor = self._locked()
+        self.found = os.fstat(self._descriptor).st_size > 0 and (resume or not force)
+        if self.found and not resume:
+            self.close()
+            raise AecliError(
+                f"{self.path} holds a run that was stopped before its end",
+                hint="--resume goes on with it, --force starts afresh",
+            )
+        self._due = 0.0
+
+    def read(self, run: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, Any]]:
+        """Give the state that is kept, as `save` was given it.
+
+        Raises CheckpointError where it is damaged, AecliError where it is the state of another run than `run`.
+        """
+        try:
+            with safetensors.safe_open(self.path, "np") as file:
+                kept = json.loads((file.metadata() or {})[KEY])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
+            differing = _differences(kept["run"], run)
+            position = kept["position"]
+        except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise self.damaged(error) from error
+        if differing:
+            raise AecliError(
+                f"{self.path}: the run that was stopped had other data or options: {'; '.join(differing)}",
+                hint="give those, or start afresh: --force in place of --resume",
+            )
+        return tensors, position
+
+    def damaged(self, error: Exception) -> CheckpointError:
+        """Give the error that says so."""
+        return CheckpointError(
+            f"{self.path}: a damaged resume file ({error})", hint="start afresh: --force in place of --resume"
+        )
+
+    def save(self, run: Mapping[str, Any], tensors: Mapping[str, Array], position: Mapping[str, Any]) -> None:
+        """Keep a state: durably, and in the place of the one before only when it is whole.
+
+        Raises AecliError where the system refuses.
+        """
+        started, descriptor = time.monotonic(), -1
+        metadata = {KEY: json.dumps({"run": run, "position": position}, sort_keys=True)}
+        data = safetensors.numpy.save({name: np.asarray(t, order="C") for name, t in tensors.items()}, metadata)
+        try:
+            with files.replacing(self.path) as stream:
+                stream.write(data)
+                descriptor = os.dup(stream.fileno())  # keeps the lock, which is on what takes the name
+                _lock(descriptor)
+        except AecliError:
+            if descriptor >= 0:
+                os.close(descriptor)
+            raise
+        os.close(self._descriptor)
+        self._descriptor = descriptor
+        now = time.monotonic()
+        self._due = now + min(LONGEST_SECONDS, (now - started) / SHARE)
+
+    def is_due(self) -> bool:
+        """Tell whether it is time to save."""
+        return time.monotonic() >= self._due
+
+    def postpone(self) -> None:
+        """Try again to save in a while."""
+        self._due = time.monotonic() + LONGEST_SECONDS
+
+    def close(self) -> None:
+        """Let go of the file, and remove it where nothing was saved in it."""
+        if self._descriptor >= 0:
+            if os.fstat(self._descriptor).st_size == 0:
+                self.path.unlink(missing_ok=True)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def remove(self) -> None:
+        """Remove the file, and let go of it: the run is done."""
+        self.path.unlink(missing_ok=True)
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _locked(self) -> int:
+        """Open the file that bears the name, and lock it."""
+        while True:
+            try:
+                descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            except OSError as error:
+                raise AecliError(f"{self.path}: cannot be written ({error.strerror or error})") from error
+            if not _lock(descriptor):
+                os.close(descriptor)
+                raise AecliError(f"{self.path} is held by another run, which writes the same checkpoint")
+            try:
+                if os.path.samestat(os.fstat(descriptor), self.path.stat()):
+                    return descriptor
+            except FileNotFoundError:
+                pass
+            os.close(descriptor)  # another file took the name meanwhile
+
+
+def described(configs: Mapping[str, Any], parts: Mapping[str, Part | None], device: str) -> dict[str, Any]:
+    """Describe a run by all that decides what becomes of it: its settings, its rows, and the kind of its device."""
+    rows = {name: None if part is None else _fingerprint(part) for name, part in parts.items()}
+    return json.loads(json.dumps({**configs, "rows": rows, "device": device, "aecli": __version__}))  # type: ignore[no-any-return]
+
+
+def _fingerprint(part: Part) -> list[Any]:
+    found = hashlib.sha256()
+    for x in part.chunks(CHUNK_VALUES):
+        found.update(np.ascontiguousarray(x).data)
+    return [len(part), str(part.x.dtype), found.hexdigest()]
+
+
+def _differences(kept: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
+    """List what differs between two descriptions."""
+    differing = []
+    for group, values in run.items():
+        before = kept.get(group)
+        pairs = [(group, before, values)]
+        if isinstance(values, dict) and isinstance(before, dict):
+            pairs = [(name, before.get(name), value) for name, value in values.items()]
+        for name, old, new in pairs:
+            if old != new:
+                differing.append(f"the {name} rows" if group == "rows" else f"{name} was {old}, and is {new}"[:200])
+    return differing
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock an open file; tell whether it was free. A file system without locks is one without other runs."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,95 @@
+"""MNIST as a CSV of 60,000 rows of 784 values, to a CSV of 64 values a row; and what memory that takes.
+
+AECLI_DATA_DIR=... python -m tests.bench.embed [--rounds 3]
+
+Three contenders in turn, in one process, imports left out: pyarrow alone, which reads that file and writes that result;
+`aecli embed`; and the script that one writes with pandas and scikit-learn's PCA. Then the peak of the memory that the
+program takes for that file, and for its first fiftieth, above what `import torch` takes.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the program has it
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pacsv
+from sklearn.decomposition import PCA
+
+from aecli.cli.embed import embed
+from aecli.cli.train import train
+from aecli.data.idx import read_idx
+
+RAW = Path(os.environ["AECLI_DATA_DIR"]) / "MNIST" / "raw"
+NAMES = [f"z{i}" for i in range(64)]
+
+
+def seconds(work):
+    """Time some work."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def peak_megabytes(*argv):
+    """Give the peak of the memory that a Python process takes."""
+    pid = os.posix_spawn(sys.executable, [sys.executable, *map(str, argv)], os.environ)
+    _, status, usage = os.wait4(pid, 0)
+    if status:
+        raise subprocess.CalledProcessError(os.waitstatus_to_exitcode(status), argv)
+    return usage.ru_maxrss / 1024
+
+
+def main():
+    """Run the contenders in turn, several times, and print two tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    rounds = parser.parse_args().rounds
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        train(["mnist"], "m.safetensors", epochs=1, data_dir=RAW.parent.parent, quiet=True)
+        x = read_idx(RAW / "train-images-idx3-ubyte.gz").reshape(-1, 784)
+        lines = [",".join(map(str, row)) + "\n" for row in x.tolist()]
+        Path("mnist.csv").write_text("".join(lines))
+        Path("small.csv").write_text("".join(lines[: len(lines) // 50]))
+        embed(Path("m.safetensors"), ["mnist.csv"], "codes.csv", quiet=True)
+        codes = pacsv.read_csv("codes.csv")
+        fitted = PCA(64).fit(x.astype(np.float32))
+
+        def pyarrow_alone():
+            pacsv.read_csv("mnist.csv", pacsv.ReadOptions(autogenerate_column_names=True))
+            pacsv.write_csv(codes, "arrow.csv")
+
+        def ours():
+            embed(Path("m.safetensors"), ["mnist.csv"], "codes.csv", quiet=True)
+
+        def script():
+            rows = pd.read_csv("mnist.csv", header=None)
+            pd.DataFrame(fitted.transform(rows.to_numpy(np.float32)), columns=NAMES).to_csv("pca.csv", index=False)
+
+        contenders = {"pyarrow alone": pyarrow_alone, "aecli embed": ours, "pandas and PCA": script}
+        codes = codes.cast(pa.schema([(name, pa.float32()) for name in NAMES]))
+        taken = {name: [] for name in contenders}
+        for _ in range(rounds):
+            for name, work in contenders.items():
+                taken[name].append(seconds(work))
+        floor = statistics.median(taken["pyarrow alone"])
+        for name, times in taken.items():
+            print(f"{name:16} {statistics.median(times):6.2f} s, {statistics.median(times) / floor:.2f} of pyarrow")
+        torch_alone = peak_megabytes("-c", "import torch")
+        for name in ("small.csv", "mnist.csv"):
+            peak = peak_megabytes("-m", "aecli", "embed", "m.safetensors", name, "-o", "codes.csv", "-q")
+            size = Path(name).stat().st_size / 1e6
+            print(f"{name:12} {size:6.1f} MB: {peak:.0f} MB at its peak, {peak - torch_alone:.0f} above import torch")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""A run that is stopped anywhere, and goes on, ends at the bytes of the run that never was."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import torture
+
+from aecli import checkpoint, load, training
+from aecli.data import gather
+from aecli.data.arrays import open_array
+from aecli.data.source import ArraySource
+from aecli.errors import AecliError, CheckpointError, Stopped
+from aecli.resume import ResumeFile
+
+COMMAND = ["train", "rows.npy", "-o", "m.safetensors", "-q", "--hidden-dims", "32", "--latent-dim", "4"]
+
+
+def names():
+    return sorted(path.name for path in Path().iterdir())
+
+
+def rows(count=400, seed=0):
+    return np.random.default_rng(seed).normal(size=(count, 12)).astype(np.float32)
+
+
+@contextlib.contextmanager
+def at_step(step):
+    """Stop at the so-manieth step."""
+    steps = iter(range(1, 10**9))
+    yield lambda: next(steps) == step
+
+
+def trained(step=None, *, resume=False, x=None, name="m.safetensors", **options):
+    """Train on some rows, and give the checkpoint's bytes; None where it is stopped at a step."""
+    options = {"epochs": 3, "batch_size": 50, "seed": 5, "device_name": "cpu"} | options
+    source = ArraySource("rows", rows() if x is None else x, **options.pop("schema", {}))
+    with ResumeFile(Path(name), resume=resume, force=False) as kept:
+        try:
+            fitted = training.fit(source, resume=kept, stopping=at_step(step), **options)
+        except Stopped:
+            return None
+        kept.remove()
+    return checkpoint.dumps(fitted.checkpoint, fitted.tensors, fitted.scaler)
+
+
+IMAGES = {"x": (np.abs(rows(300)).clip(0, 1) * 255).astype(np.uint8)[:, :9]}
+IMAGES["schema"] = {"image_shape": (3, 3), "full_scale": 255.0}
+
+
+@pytest.mark.parametrize("step", [1, 6, 7, 14])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"optimizer": "adam", "noise": 0.1}, {"patience": 1}, IMAGES | {"augment_shift": 1}],
+    ids=["muon", "noise", "patience", "shifts"],
+)
+def test_a_run_that_was_stopped_ends_at_the_bytes_of_one_that_was_not(options, step):
+    undisturbed = trained(**options, name="other.safetensors")
+    assert trained(step, **options) is None
+    assert Path("m.safetensors.resume").stat().st_size > 0
+    assert trained(resume=True, **options) == undisturbed
+    assert names() == []
+
+
+def test_a_run_on_rows_in_a_file_goes_on_too(monkeypatch):
+    monkeypatch.setattr(gather, "MEMORY_BYTES", 1000)
+    monkeypatch.setattr("aecli.data.part.BLOCK_BYTES", 1000)
+    monkeypatch.setattr("aecli.loop.WINDOW_BYTES", 5000)
+    np.save("rows.npy", rows())
+    options = {"x": open_array(Path("rows.npy"), None, None).x}
+    undisturbed = trained(**options, name="other.safetensors")
+    trained(9, **options)
+    assert trained(resume=True, **options) == undisturbed
+
+
+def test_another_run_is_refused_with_what_differs():
+    trained(3)
+    with pytest.raises(AecliError) as caught:
+        trained(resume=True, lr=0.5, x=rows(seed=1))
+    assert caught.value.message == (
+        "m.safetensors.resume: the run that was stopped had other data or options: "
+        "lr was 0.01, and is 0.5; the training rows; the held-out rows"
+    )
+
+
+def test_a_damaged_resume_file_is_refused():
+    trained(3)
+    whole = Path("m.safetensors.resume").read_bytes()
+    for damaged in (whole[:-5], whole[:100], b"nonsense", whole.replace(rb"\"step\": 3", rb"\"step\": 4")):
+        Path("m.safetensors.resume").write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"^m.safetensors.resume: a damaged resume file"):
+            trained(resume=True)
+
+
+def test_a_state_that_cannot_be_kept_does_not_stop_the_run(monkeypatch):
+    said = []
+    with ResumeFile(Path("m.safetensors"), resume=False, force=False) as kept:
+        monkeypatch.setattr(kept, "path", Path("nowhere/m.resume"))
+        source = ArraySource("rows", rows())
+        training.fit(source, resume=kept, epochs=1, device_name="cpu", announce=said.append)
+    assert len(said) == 1
+    assert said[0].startswith("the run goes on, but its state cannot be kept: nowhere/m.resume: cannot be written (")
+
+
+def test_a_run_without_end_is_not_begun_anew_by_mistake(run):
+    np.save("rows.npy", rows())
+    trained(3)
+    done = run(*COMMAND)
+    assert (done.code, done.err) == (
+        1,
+        "error: m.safetensors.resume holds a run that was stopped before its end\n"
+        "hint: --resume goes on with it, --force starts afresh\n",
+    )
+    assert run(*COMMAND, "--force", "--epochs", "1").code == 0
+    assert names() == ["m.safetensors", "rows.npy"]
+
+
+def test_a_second_run_is_told_of_the_first(run):
+    np.save("rows.npy", rows())
+    with ResumeFile(Path("m.safetensors"), resume=False, force=False) as first:
+        for given in ([], ["--resume"], ["--force"]):
+            done = run(*COMMAND, *given)
+            assert (done.code, done.err) == (
+                1,
+                "error: m.safetensors.resume is held by another run, which writes the same checkpoint\n",
+            )
+        first.save({}, {"x": np.zeros(3)}, {})
+        assert run(*COMMAND, "--resume").code == 1
+    assert safetensors.numpy.load_file("m.safetensors.resume").keys() == {"x"}
+
+
+def test_resume_without_a_run_to_go_on_with_starts_afresh_and_says_so(run):
+    np.save("rows.npy", rows())
+    command = [word for word in COMMAND if word != "-q"]
+    done = run(*command, "--epochs", "1", "--resume")
+    assert (done.code, done.err.splitlines()[0]) == (0, "no run to go on with: starting afresh")
+    done = run("train", "-", "-o", "m.safetensors", "--resume", stdin=b"1,2,3\n" * 30)
+    assert (done.code, done.err) == (
+        2,
+        "error: --resume reads the data again, and goes on to a file: neither can be - here\n",
+    )
+
+
+def test_a_checkpoint_that_cannot_be_written_is_saved_elsewhere(run, monkeypatch, tmp_path):
+    np.save("rows.npy", rows())
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "gone").mkdir()
+    save = training.fit
+
+    def fit(*args, **options):
+        fitted = save(*args, **options)
+        (tmp_path / "gone" / "m.safetensors.resume").unlink()
+        (tmp_path / "gone").rmdir()
+        return fitted
+
+    monkeypatch.setattr(training, "fit", fit)
+    done = run("train", "rows.npy", "-o", "gone/m.safetensors", "-q", "--epochs", "1")
+    rescue = tmp_path / f"m-{os.getpid()}.safetensors"
+    assert (done.code, done.err) == (
+        1,
+        "error: gone/m.safetensors: cannot be written (No such file or directory)\n"
+        f"hint: the trained model is in {rescue}\n",
+    )
+    assert load(rescue).embed(rows(3)).shape == (3, 2)
+
+
+def begun(*argv):
+    """Begin a run as a process of its own, and wait until it has kept a state."""
+    program = subprocess.Popen([sys.executable, "-m", "aecli", *argv], stderr=subprocess.PIPE)
+    resume = Path("m.safetensors.resume")
+    while not (resume.exists() and resume.stat().st_size) and program.poll() is None:
+        time.sleep(0.01)
+    return program
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_the_run_after_its_step_and_says_how_to_go_on(process, number, code):
+    np.save("rows.npy", rows(4000))
+    command = ["train", "rows.npy", "-o", "m.safetensors", "--epochs", "40", "--batch-size", "16"]
+    program = begun(*command)
+    program.send_signal(number)
+    err = program.communicate()[1].decode()
+    assert program.returncode == code, err
+    assert err.endswith(f"stopped, and kept in m.safetensors.resume\nto go on: aecli {' '.join(command)} --resume\n")
+    assert not Path("m.safetensors").exists()
+    done = process(*command, "--resume")
+    assert done.code == 0, done.err
+    assert done.err.splitlines()[0] == "going on with m.safetensors.resume"
+    assert names() == ["m.safetensors", "rows.npy"]
+
+
+def test_a_run_that_is_killed_at_random_moments_ends_at_the_same_bytes(process):
+    np.save("rows.npy", rows(4000))
+    command = [*COMMAND, "--epochs", "12", "--batch-size", "16"]
+    assert process(*command).code == 0
+    undisturbed = Path("m.safetensors").read_bytes()
+    Path("m.safetensors").unlink()
+    torture.killed_and_resumed(command, kills=3)
+    assert Path("m.safetensors").read_bytes() == undisturbed
+    assert names() == ["m.safetensors", "rows.npy"]

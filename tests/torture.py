@@ -1,0 +1,284 @@
+"""Breaking things at length: runs killed at random moments, and files that are not what they say.
+
+python -m tests.torture kills [--count 100] [--seed 0]
+python -m tests.torture mutants [--count 3500] [--seed 0] [--formats csv npy ...]     (a count for each format)
+
+A mutant is a real file with random damage. The program has to end with success or with a clear error, within 10 seconds
+and 2 GB more memory, and to leave no file but its output. Mutants run in a process that is watched, because one that
+breaks a library may take the process with it.
+"""
+
+import argparse
+import contextlib
+import gzip
+import io
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+SECONDS = 10
+BYTES = 2 << 30
+EXTREMES = [0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 62, (1 << 64) - 1]
+TEXTS = [
+    b"1e999",
+    b"-1",
+    b"99999999999999999999",
+    b"NaN",
+    b'"',
+    b",",
+    b"\n",
+    b"\0",
+    b"{",
+    b"]",
+    b"null",
+    b"\xff",
+    b"\r",
+]
+PROGRAM = [sys.executable, "-m", "aecli"]
+
+
+def killed_and_resumed(command, kills, seed=0):
+    """Kill a training run at random moments, and let it go on each time, to its end. Gives how often it was killed.
+
+    Whatever bears the checkpoint's name on the way has to be a whole checkpoint.
+    """
+    from aecli import load
+
+    moments, count = random.Random(seed), 0
+    longest = 4.0
+    while True:
+        program = subprocess.Popen([*PROGRAM, *command, "--resume"], stderr=subprocess.PIPE)
+        if count < kills:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                program.wait(moments.uniform(0.5, longest))
+            program.kill()
+        err = program.communicate()[1].decode()
+        if Path("m.safetensors").exists():
+            load("m.safetensors")
+        if program.returncode == 0:
+            return count
+        assert program.returncode == -signal.SIGKILL, err
+        count += 1
+
+
+def kills(count, seed):
+    """Kill runs so many times in all, each to be resumed, and compare every end with the undisturbed one's."""
+    np.save("rows.npy", np.random.default_rng(0).normal(size=(4000, 12)).astype(np.float32))
+    command = ["train", "rows.npy", "-o", "m.safetensors", "-q", "--epochs", "60", "--batch-size", "16"]
+    command += ["--hidden-dims", "32", "--latent-dim", "4", "--noise", "0.1", "--patience", "50"]
+    subprocess.run([*PROGRAM, *command], check=True)
+    undisturbed = Path("m.safetensors").read_bytes()
+    survived = ends = 0
+    while survived < count:
+        survived += killed_and_resumed(command, min(20, count - survived), seed + survived)
+        ends += 1
+        assert Path("m.safetensors").read_bytes() == undisturbed
+        left = sorted(path.name for path in Path().iterdir())
+        assert left == ["m.safetensors", "rows.npy"], left
+        print(f"{survived} kills survived, {ends} runs ended at the bytes of the undisturbed one", flush=True)
+
+
+def originals():
+    """Write one real file of each format, and the models that read them: format -> (model, file)."""
+    import pyarrow as pa
+    import pyarrow.csv as pacsv
+    import pyarrow.parquet
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 4)).round(4)
+    names = [f"c{i}" for i in range(4)]
+    table = pa.table([*x.T, ["red", "green", "blue"] * 20, ["2024-01-05", "2024-02-06"] * 30], [*names, "kind", "day"])
+    pacsv.write_csv(table, "original.csv")
+    pa.parquet.write_table(table, "original.parquet")
+    with pa.ipc.new_file("original.arrow", table.schema) as writer:
+        writer.write_table(table)
+    rows = table.to_pylist()
+    Path("original.jsonl").write_text("".join(f"{row}\n".replace("'", '"') for row in rows))
+    Path("original.csv.gz").write_bytes(gzip.compress(Path("original.csv").read_bytes()))
+    pixels = rng.integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    np.save("original.npy", pixels)
+    np.savez_compressed("original.npz", pixels)
+    Path("original.idx").write_bytes(bytes([0, 0, 8, 3, 0, 0, 0, 60, 0, 0, 0, 8, 0, 0, 0, 8]) + pixels.tobytes())
+    Image.fromarray(pixels[0]).save("original.png")
+    Image.fromarray(pixels[0]).save("original.jpg")
+    for command in (
+        ["original.csv", "--categorical", "kind", "-o", "table.safetensors", "--missing", "mean", "--epochs", "1"],
+        ["original.npy", "-o", "images.safetensors", "--epochs", "1"],
+    ):
+        subprocess.run([*PROGRAM, "train", *command, "-q"], check=True)
+    shutil.copy("table.safetensors", "original.safetensors")
+    images = dict.fromkeys(("npy", "npz", "idx", "png", "jpg"), "images.safetensors")
+    return (
+        dict.fromkeys(("csv", "csv.gz", "jsonl", "parquet", "arrow"), "table.safetensors")
+        | images
+        | {"safetensors": None}
+    )
+
+
+FORMATS = ("csv", "csv.gz", "jsonl", "parquet", "arrow", "npy", "npz", "idx", "png", "jpg", "safetensors")
+
+
+def mutated(data, rng, form):
+    """Damage some bytes in one to four ways."""
+    out = bytearray(data)
+    for _ in range(rng.randint(1, 4)):
+        place, other = (rng.randrange(max(1, len(out))) for _ in range(2))
+        size = rng.choice([1, 2, 4, 8])
+        extreme = rng.choice(EXTREMES) & ((1 << 8 * size) - 1)
+        length, new = rng.choice(
+            [
+                (1, bytes([rng.randrange(256)])),
+                (1, bytes(byte ^ (1 << rng.randrange(8)) for byte in out[place : place + 1])),
+                (rng.choice([1, 2, 8, 100]), b""),
+                (len(out), b""),
+                (0, bytes(out[place : place + rng.choice([1, 8, 100])])),
+                (16, bytes(out[other : other + 16])),
+                (size, extreme.to_bytes(size, rng.choice(["little", "big"]))),
+                (rng.choice([0, size]), rng.choice(TEXTS)),
+            ]
+        )
+        out[place : place + length] = new
+    return bytes(_sealed(out) if form == "png" and rng.random() < 0.7 else out)
+
+
+def _sealed(png):
+    """Mend a PNG's checksums, so that the damage lies deeper."""
+    place = 8
+    while place + 12 <= len(png):
+        length = int.from_bytes(png[place : place + 4], "big")
+        end = place + 8 + length
+        if end + 4 > len(png):
+            break
+        png[end : end + 4] = zlib.crc32(png[place + 4 : end]).to_bytes(4, "big")
+        place = end + 4
+    return png
+
+
+def attempt(form, model, data):
+    """Run the program on one mutant. Gives its exit code; raises AssertionError where it does not end as it should."""
+    from aecli import cli
+    from aecli.data import open_source
+    from aecli.errors import AecliError
+
+    mutant = Path(f"mutant.{form}")
+    mutant.write_bytes(data)
+    before = set(Path().iterdir())
+    command = ["embed", model or mutant, "original.csv" if model is None else mutant, "-o", "out.csv", "-q"]
+    sys.argv = ["aecli", *map(str, command)]
+    err = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    code = None
+    cli.console.stderr.cache_clear()
+    with contextlib.redirect_stderr(err):
+        try:
+            cli.main()
+        except SystemExit as stopped:
+            code = stopped.code or 0
+    err.flush()
+    said = err.buffer.getvalue().decode()
+    assert code in (0, 1), f"exit {code}: {said}"
+    assert (code == 0) == (said == ""), said
+    assert code == 0 or said.startswith("error: "), said
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", said), repr(said)
+    if code == 0:
+        Path("out.csv").unlink()
+    if model is not None:  # read as training reads it, too
+        with contextlib.suppress(AecliError):
+            open_source([str(mutant)], default_split="train", data_dir=Path(), missing="mean").read()
+    mutant.unlink()
+    left = set(Path().iterdir()) - before
+    assert not left, left
+    return code
+
+
+def worker(form, model, seed, start, count):
+    """Try mutants start, start + 1, ... and print each one's number before, and its exit code after."""
+    import torch
+
+    import aecli.inference  # noqa: F401, loaded before memory is counted
+
+    torch.set_num_threads(1)
+    original = Path(f"original.{form}").read_bytes()
+    attempt(form, model, original)
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (taken + BYTES, taken + BYTES))
+    for number in range(start, count):
+        print(number, flush=True)
+        signal.alarm(SECONDS)
+        code = attempt(form, model, mutated(original, random.Random(f"{seed} {form} {number}"), form))
+        signal.alarm(0)
+        print("ended", code, flush=True)
+
+
+def tried(form, model, count, seed):
+    """Try so many mutants of a format in watched processes: how many ended well, how many in an error; and failures."""
+    codes, failures, start = [0, 0], [], 0
+    while start < count:
+        command = [sys.executable, __file__, "worker", form, model or "-", str(seed), str(start), str(count)]
+        with tempfile.TemporaryFile("w+") as err:
+            program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err, text=True)
+            number = start
+            for line in program.stdout:
+                if line.startswith("ended"):
+                    codes[int(line.split()[1])] += 1
+                else:
+                    number = int(line)
+            if program.wait() == 0:
+                break
+            err.seek(0)
+            failures.append((number, program.returncode, err.read()[-2000:]))
+            start = number + 1
+    return codes, failures
+
+
+def mutants(formats, count, seed):
+    """Try mutants of each format, and tell how they ended. Gives whether all ended as they should."""
+    models, broken = originals(), 0
+    for form in formats:
+        started = time.monotonic()
+        codes, failures = tried(form, models[form], count, seed)
+        for number, code, said in failures:
+            print(f"--- {form}, mutant {number}, seed {seed}: exit {code}\n{said}")
+        broken += len(failures)
+        seconds = time.monotonic() - started
+        print(
+            f"{form:12} {sum(codes):6} mutants: {codes[0]} read, {codes[1]} refused, {len(failures)} failures, "
+            f"{seconds:.0f} s",
+            flush=True,
+        )
+    return broken == 0
+
+
+def main():
+    """Run what the command line names, in a folder of its own."""
+    if sys.argv[1:2] == ["worker"]:
+        form, model, *numbers = sys.argv[2:]
+        worker(form, None if model == "-" else model, *map(int, numbers))
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["kills", "mutants"])
+    parser.add_argument("--count", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        if asked.what == "kills":
+            kills(asked.count or 100, asked.seed)
+        elif not mutants(asked.formats, asked.count or 2000, asked.seed):
+            sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -183,7 +183,7 @@ def begun(*argv):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_the_run_after_its_step_and_says_how_to_go_on(process, number, code):
     np.save("rows.npy", rows(4000))
-    command = ["train", "rows.npy", "-o", "m.safetensors", "--epochs", "40", "--batch-size", "16"]
+    command = ["train", "rows.npy", "-o", "m.safetensors", "--epochs", "4", "--batch-size", "16"]
     program = begun(*command)
     program.send_signal(number)
     err = program.communicate()[1].decode()

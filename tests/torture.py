@@ -227,14 +227,14 @@ def tried(form, model, count, seed):
     while start < count:
         command = [sys.executable, __file__, "worker", form, model or "-", str(seed), str(start), str(count)]
         with tempfile.TemporaryFile("w+") as err:
-            program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err, text=True)
             number = start
-            for line in program.stdout:
-                if line.startswith("ended"):
-                    codes[int(line.split()[1])] += 1
-                else:
-                    number = int(line)
-            if program.wait() == 0:
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err, text=True) as program:
+                for line in program.stdout:
+                    if line.startswith("ended"):
+                        codes[int(line.split()[1])] += 1
+                    else:
+                        number = int(line)
+            if program.returncode == 0:
                 break
             err.seek(0)
             failures.append((number, program.returncode, err.read()[-2000:]))

@@ -1,5 +1,6 @@
 """Arrays from files: IDX, NPZ, and NPY, whose rows are read as they are needed. Nothing in them is ever unpickled."""
 
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -20,6 +21,7 @@ DAMAGED = (
     EOFError,
     OverflowError,
     SyntaxError,
+    tokenize.TokenError,  # what NumPy lets through of a header that is no Python literal
     MemoryError,
     NotImplementedError,
     zipfile.BadZipFile,

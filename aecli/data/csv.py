@@ -93,7 +93,9 @@ class CsvTable(Table):
     def _read(self, block: bytes, convert: pacsv.ConvertOptions, invalid_row_handler: Any = None) -> pa.Table:
         return pacsv.read_csv(
             io.BytesIO(block),
-            pacsv.ReadOptions(column_names=self.columns, use_threads=invalid_row_handler is None),
+            pacsv.ReadOptions(
+                column_names=self.columns, use_threads=invalid_row_handler is None, block_size=len(block) + 1
+            ),
             pacsv.ParseOptions(
                 delimiter=self._delimiter, newlines_in_values=b'"' in block, invalid_row_handler=invalid_row_handler
             ),
@@ -108,8 +110,8 @@ class CsvTable(Table):
             ragged.append(row)
             return "skip"
 
-        binary = dict.fromkeys(self.columns, pa.binary())
-        table = self._read(block, pacsv.ConvertOptions(column_types=binary), note)
+        readable = block.decode("latin-1").encode()  # `note` is not called for a row that is not UTF-8
+        table = self._read(readable, pacsv.ConvertOptions(column_types=dict.fromkeys(self.columns, pa.string())), note)
         if ragged:
             row = ragged[0]
             raise DataError(
@@ -118,7 +120,8 @@ class CsvTable(Table):
             )
         for column in self.columns:
             kind = kinds.get(column, TEXT)
-            for i, cell in enumerate(table[column].to_pylist()):
+            for i, shown in enumerate(table[column].to_pylist()):
+                cell = shown.encode("latin-1")
                 place = f"{self.name}: row {first_row + i + 1}, column {column!r}"
                 try:
                     text = cell.decode()

@@ -58,8 +58,9 @@ class JsonLinesTable(Table):
     ) -> pa.Table:
         options = pajson.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore" if schema else "infer")
         try:
+            block.decode()  # pyarrow would let by what is not UTF-8
             return pajson.read_json(io.BytesIO(block), pajson.ReadOptions(block_size=len(block) + 1), options)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError) as error:
             self._explain(block, first_row, kinds or {})
             raise DataError(f"{self._stream.name}: {error}") from error
 
@@ -69,9 +70,14 @@ class JsonLinesTable(Table):
         for i, line in enumerate(lines, first_row + 1):
             place = f"{self._stream.name}: row {i}"
             try:
-                row = json.loads(line)
+                row = json.loads(line.decode())
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{place} is not UTF-8: {shortened(line)}",
+                    hint="convert the file first: iconv -f latin1 -t utf-8",
+                ) from error
             except (ValueError, RecursionError) as error:
-                raise DataError(f"{place} is not JSON: {shortened(line.decode(errors='replace'))}") from error
+                raise DataError(f"{place} is not JSON: {shortened(line.decode())}") from error
             if not isinstance(row, dict):
                 raise DataError(f"{place} is {shortened(row)}, and an object was expected")
             for column, kind in kinds.items():

@@ -52,17 +52,17 @@ def joined(batches: Sequence[Batch]) -> Batch:
 def resized(batches: Iterable[Batch], rows: int) -> Iterator[Batch]:
     """Yield the same rows in batches of exactly so many, the last of what is left."""
     waiting: list[Batch] = []
-    count = 0
+    missing = rows
     for batch in batches:
-        waiting.append(batch)
-        count += len(batch.x)
-        if count < rows:
-            continue
-        whole = joined(waiting)
-        for start in range(0, count - rows + 1, rows):
-            yield whole[start : start + rows]
-        waiting, count = [whole[count - count % rows :]], count % rows
-    if count:
+        start = 0
+        while len(batch.x) - start >= missing:
+            yield joined([*waiting, batch[start : start + missing]])
+            start += missing
+            waiting, missing = [], rows
+        if start < len(batch.x):
+            waiting.append(batch[start:])
+            missing -= len(batch.x) - start
+    if waiting:
         yield joined(waiting)
 
 

@@ -9,6 +9,7 @@ program takes for that file, and for its first fiftieth, above what `import torc
 
 import argparse
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -39,13 +40,11 @@ def seconds(work):
     return time.perf_counter() - started
 
 
-def peak_megabytes(*argv):
-    """Give the peak of the memory that a Python process takes."""
-    pid = os.posix_spawn(sys.executable, [sys.executable, *map(str, argv)], os.environ)
-    _, status, usage = os.wait4(pid, 0)
-    if status:
-        raise subprocess.CalledProcessError(os.waitstatus_to_exitcode(status), argv)
-    return usage.ru_maxrss / 1024
+def peak_megabytes(code, *argv):
+    """Give the peak of the memory that a Python process takes for some code."""
+    code = f"try:\n {code}\nfinally:\n print(open('/proc/self/status').read())"
+    done = subprocess.run([sys.executable, "-c", code, *map(str, argv)], check=True, capture_output=True, text=True)
+    return int(re.search(r"VmHWM:\s+(\d+) kB", done.stdout)[1]) / 1024
 
 
 def main():
@@ -84,9 +83,11 @@ def main():
         floor = statistics.median(taken["pyarrow alone"])
         for name, times in taken.items():
             print(f"{name:16} {statistics.median(times):6.2f} s, {statistics.median(times) / floor:.2f} of pyarrow")
-        torch_alone = peak_megabytes("-c", "import torch")
+        torch_alone = peak_megabytes("import torch")
         for name in ("small.csv", "mnist.csv"):
-            peak = peak_megabytes("-m", "aecli", "embed", "m.safetensors", name, "-o", "codes.csv", "-q")
+            peak = peak_megabytes(
+                "from aecli import cli; cli.main()", "embed", "m.safetensors", name, "-o", "codes.csv", "-q"
+            )
             size = Path(name).stat().st_size / 1e6
             print(f"{name:12} {size:6.1f} MB: {peak:.0f} MB at its peak, {peak - torch_alone:.0f} above import torch")
 

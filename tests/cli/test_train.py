@@ -1,10 +1,8 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -128,21 +126,6 @@ def test_flags_shape_the_model(run):
     assert (made.model.latent_dim, made.model.activation) == (3, "relu")
     assert (made.train.optimizer, made.train.lr, made.train.batch_size, made.train.epochs) == ("adam", 0.01, 64, 2)
     assert safetensors.numpy.load_file("digits.safetensors")["encoder.4.weight"].shape == (3, 16)
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
-def test_a_signal_ends_the_run_with_its_code_and_no_file(number, code):
-    command = [sys.executable, "-m", "aecli", "train", "--epochs", "100000"]
-    running = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    while "epoch" not in (line := running.stderr.readline()):
-        assert line, "ended before its first epoch"
-    time.sleep(0.2)
-    running.send_signal(number)
-    out, err = running.communicate(timeout=30)
-    assert running.returncode == code
-    assert out == ""
-    assert "Traceback" not in err
-    assert list(Path.cwd().iterdir()) == []
 
 
 def test_the_environment_stands_for_flags_and_a_flag_wins(process):

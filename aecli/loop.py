@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from aecli import optim
+from aecli.backprop import Backprop
 from aecli.config import History, TrainConfig
 from aecli.data.part import BLOCK_BYTES, Part
 from aecli.errors import TrainingError
@@ -125,6 +126,7 @@ class Trainer:
         self.steps_per_epoch = len(rows) // self.batch_size  # the rest of a permutation: the next one mixes it in
         self.steps = config.epochs * self.steps_per_epoch
         self.optimizer = optim.build(model.parameters(), config)
+        self._backprop = Backprop(model, self.batch_size, bf16=config.precision == "bf16")
         self.generator = torch.Generator(rows.device).manual_seed(config.seed)
         self.losses = torch.zeros(self.steps_per_epoch, device=rows.device)
         self.history = History()
@@ -187,10 +189,8 @@ class Trainer:
         steps_before = len(self.history.loss) * self.steps_per_epoch
         batches = self.rows.shuffled(self.batch_size, self._epoch_seed())
         for i, batch in islice(enumerate(batches), self.step_in_epoch, None):
-            loss = self.loss(batch)
-            loss.backward()  # type: ignore[no-untyped-call]
+            self.losses[i] = self.differentiate(batch)
             self.optimizer.step(optim.learning_rate(self.config, steps_before + i, self.steps))
-            self.losses[i] = loss.detach()
             self.step_in_epoch = i + 1
             now = time.perf_counter()
             self.seconds = now - started
@@ -202,16 +202,14 @@ class Trainer:
         self._mean_loss(self.steps_per_epoch)
         self.seconds = time.perf_counter() - started
 
-    def loss(self, unscaled: Tensor) -> Tensor:
-        """Give the mean squared error of one batch of `Rows.shuffled`, a scalar, with its graph."""
+    def differentiate(self, unscaled: Tensor) -> Tensor:
+        """Give the mean squared error of one batch of `Rows.shuffled`, a scalar; its gradients go to the parameters."""
         batch = self.rows.scaled(unscaled, self._shift())  # (B, E)
         seen = batch
         if self.config.noise:
             noise = torch.randn(batch.shape, generator=self.generator, device=batch.device)
             seen = batch + self.config.noise * noise
-        with torch.autocast(batch.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            recon = self.model(seen)  # (B, E)
-        return functional.mse_loss(recon.float(), batch)
+        return self._backprop(seen, batch)
 
     def _shift(self) -> Tensor | None:
         if self._shifts is None:

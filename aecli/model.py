@@ -25,6 +25,7 @@ class Autoencoder(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.config = config
         self.encoder = _sequential(architecture.encoder(config))
         self.decoder = _sequential(architecture.decoder(config))
 

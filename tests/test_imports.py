@@ -17,13 +17,14 @@ LEVELS = [
     {"figures"},
     {"training", "inference"},
     {"loop"},
+    {"backprop"},
     {"metrics", "optim", "model", "device"},
     {"checkpoint", "resume"},
     {"scaler", "architecture", "data"},
     {"files", "config"},
     {"errors"},
 ]
-TORCH_MAY = {"training", "inference", "loop", "optim", "model", "device"}
+TORCH_MAY = {"training", "inference", "loop", "backprop", "optim", "model", "device"}
 HEAVY = {
     "torch",
     "torch._dynamo",

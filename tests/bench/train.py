@@ -158,7 +158,7 @@ def step_parts():
     for precision in ["fp32", "bf16"] if BF16 else ["fp32"]:
         model = Autoencoder(model_config)
         trainer = loop.Trainer(model, replace(config, precision=precision), rows)
-        trainer.loss(pixels).backward()
+        trainer.differentiate(pixels)
         gradients = [parameter.grad.clone() for parameter in model.parameters()]
 
         def optimizer_step(model=model, trainer=trainer, gradients=gradients):
@@ -167,7 +167,7 @@ def step_parts():
             trainer.optimizer.step(1e-6)
 
         def passes(trainer=trainer):
-            trainer.loss(pixels).backward()
+            trainer.differentiate(pixels)
 
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         timed = (products(model_config, config.batch_size, dtype), passes, optimizer_step)

@@ -1,0 +1,58 @@
+import pytest
+import torch
+from torch.nn import functional
+
+from aecli.backprop import Backprop
+from aecli.config import ACTIVATIONS, ModelConfig
+from aecli.model import Autoencoder
+
+SHAPES = {
+    "no hidden layer": (5, (), 2),
+    "one": (7, (4,), 3),
+    "several": (12, (9, 6), 2),
+    "wider than its input": (3, (8,), 2),
+}
+
+
+def losses_and_gradients(config, rows=16, *, bf16=False):
+    """Give loss and gradients of one batch, by hand and from autograd in fp32; each after a batch of other rows."""
+    torch.manual_seed(0)
+    model = Autoencoder(config)
+    other, x, target = torch.rand(3, rows, config.inputs)
+    by_hand = Backprop(model, rows, bf16=bf16)
+    by_hand(other, other)
+    loss = by_hand(x, target)
+    gradients = [parameter.grad.clone() for parameter in model.parameters()]
+    model.zero_grad()
+    expected = functional.mse_loss(model(x), target)
+    expected.backward()
+    return (loss, gradients), (expected.detach(), [parameter.grad for parameter in model.parameters()])
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_gradients_by_hand_are_autograds(activation, shape):
+    inputs, hidden_dims, latent_dim = shape
+    for latent, output in (("none", "sigmoid"), (activation, activation)):
+        config = ModelConfig(inputs, hidden_dims, latent_dim, activation, latent, output)
+        (loss, gradients), (expected, autograds) = losses_and_gradients(config)
+        torch.testing.assert_close(loss, expected)
+        torch.testing.assert_close(gradients, autograds, atol=1e-6, rtol=1e-4)
+
+
+def test_gradients_in_bf16_are_near_those_in_fp32():
+    config = ModelConfig(64, (32, 16), 8, output_activation="sigmoid")
+    (loss, gradients), (expected, exact) = losses_and_gradients(config, rows=256, bf16=True)
+    torch.testing.assert_close(loss, expected, rtol=0.01, atol=0)
+    for gradient, other in zip(gradients, exact, strict=True):
+        assert gradient.dtype == torch.float32
+        assert torch.linalg.vector_norm(gradient - other) < 0.03 * torch.linalg.vector_norm(other)
+
+
+def test_large_values_give_finite_gradients():
+    config = ModelConfig(4, (6,), 2)
+    model = Autoencoder(config)
+    x = torch.full((8, 4), 1e6)
+    loss = Backprop(model, 8)(x, x)
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())

@@ -4,13 +4,15 @@ Its metadata has one key, `aecli`: sorted JSON, because several keys would be wr
 The header is read with the standard library alone.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from aecli import architecture, files
 from aecli.config import History, ModelConfig, Results, Schema, TrainConfig
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 SCALERS = ("full-scale", "standard", "minmax", "none")
-DTYPE_BYTES = {"F32": 4, "F64": 8}
+DTYPES = {"F32": "<f4", "F64": "<f8"}
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,13 @@ def read(path: Path) -> Checkpoint:
 
     Raises CheckpointError where the file is missing, no checkpoint, damaged, or of a newer format.
     """
-    header, data_start = _header(path)
+    with _opened(path) as file:
+        return _read(path, file)[0]
+
+
+def _read(path: Path, file: BinaryIO) -> tuple[Checkpoint, dict[str, Any], int]:
+    """Read and check the header of an open file: what it says, where the tensors lie, and from which byte on."""
+    header, data_start = _header(path, file)
     try:
         metadata = json.loads(header.pop("__metadata__", {})["aecli"])
     except (KeyError, TypeError, ValueError) as error:
@@ -115,8 +123,8 @@ def read(path: Path) -> Checkpoint:
         checkpoint = Checkpoint.from_json(metadata)
     except (ValueError, UsageError) as error:
         raise CheckpointError(f"{path}: a damaged checkpoint: {error}") from error
-    _check_tensors(path, header, data_start, checkpoint)
-    return checkpoint
+    _check_tensors(path, header, data_start, os.fstat(file.fileno()).st_size, checkpoint)
+    return checkpoint, header, data_start
 
 
 def load(path: Path) -> "tuple[Checkpoint, dict[str, np.ndarray[Any, Any]], Scaler]":
@@ -125,12 +133,18 @@ def load(path: Path) -> "tuple[Checkpoint, dict[str, np.ndarray[Any, Any]], Scal
     Raises CheckpointError as `read` does, and where a weight is not a finite number.
     """
     import numpy as np
-    import safetensors.numpy
 
     from aecli.scaler import Scaler
 
-    checkpoint = read(path)
-    tensors = safetensors.numpy.load_file(path)
+    tensors = {}
+    with _opened(path) as file:  # once: another file may take its name at any moment
+        checkpoint, header, data_start = _read(path, file)
+        for name, entry in header.items():
+            file.seek(data_start + entry["data_offsets"][0])
+            tensor = np.fromfile(file, DTYPES[entry["dtype"]], math.prod(entry["shape"]))
+            if tensor.size != math.prod(entry["shape"]):
+                raise CheckpointError(f"{path}: became shorter while it was read")
+            tensors[name] = tensor.reshape(entry["shape"])
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
             raise CheckpointError(f"{path}: a damaged checkpoint: {name} holds NaN or infinity")
@@ -142,23 +156,31 @@ def load(path: Path) -> "tuple[Checkpoint, dict[str, np.ndarray[Any, Any]], Scal
 def is_checkpoint(path: Path) -> bool:
     """Tell whether the file is a safetensors file with aecli's metadata, of whatever format version."""
     try:
-        return "aecli" in (_header(path)[0].get("__metadata__") or {})
+        with _opened(path) as file:
+            return "aecli" in (_header(path, file)[0].get("__metadata__") or {})
     except CheckpointError:
         return False
 
 
-def _header(path: Path) -> tuple[dict[str, Any], int]:
-    """Read a safetensors header, its length as 8 bytes, little-endian, then JSON; and give where the data starts."""
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to read. Raises CheckpointError where that cannot be done."""
     try:
-        with path.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            if not 2 <= length <= min(MAX_HEADER_BYTES, path.stat().st_size - 8):
-                raise CheckpointError(f"{path}: not a safetensors file", hint="aecli train writes one")
-            header = json.loads(stream.read(length))
+        with path.open("rb") as file:
+            yield file
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file", hint="aecli train writes one") from error
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _header(path: Path, file: BinaryIO) -> tuple[dict[str, Any], int]:
+    """Read a safetensors header, its length as 8 bytes, little-endian, then JSON; and give where the data starts."""
+    length = int.from_bytes(file.read(8), "little")
+    if not 2 <= length <= min(MAX_HEADER_BYTES, os.fstat(file.fileno()).st_size - 8):
+        raise CheckpointError(f"{path}: not a safetensors file", hint="aecli train writes one")
+    try:
+        header = json.loads(file.read(length))
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a safetensors file", hint="aecli train writes one") from error
     if not isinstance(header, dict):
@@ -166,7 +188,7 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
     return header, 8 + length
 
 
-def _check_tensors(path: Path, header: Mapping[str, Any], data_start: int, checkpoint: Checkpoint) -> None:
+def _check_tensors(path: Path, header: Mapping[str, Any], data_start: int, size: int, checkpoint: Checkpoint) -> None:
     """Check every tensor's name, type, shape and place in the file before anything is allocated."""
     inputs = checkpoint.model.inputs
     expected: dict[str, tuple[str, tuple[tuple[int, ...], ...]]] = {
@@ -186,16 +208,14 @@ def _check_tensors(path: Path, header: Mapping[str, Any], data_start: int, check
                 f"{path}: a damaged checkpoint: tensor {name} is {entry.get('dtype')} {shape}, "
                 f"and {dtype} {shapes[0]} was expected"
             )
-        places.append((entry.get("data_offsets"), math.prod(shape) * DTYPE_BYTES[dtype], name))
+        places.append((entry.get("data_offsets"), math.prod(shape) * int(DTYPES[dtype][-1]), name))
     end = 0
-    for offsets, size, name in sorted(places, key=_offset):
-        if offsets != [end, end + size]:
+    for offsets, taken, name in sorted(places, key=_offset):
+        if offsets != [end, end + taken]:
             raise CheckpointError(f"{path}: a damaged checkpoint: tensor {name} is not at its place in the file")
-        end += size
-    if path.stat().st_size != data_start + end:
-        raise CheckpointError(
-            f"{path}: a damaged checkpoint: {data_start + end:,} bytes expected, {path.stat().st_size:,} found"
-        )
+        end += taken
+    if size != data_start + end:
+        raise CheckpointError(f"{path}: a damaged checkpoint: {data_start + end:,} bytes expected, {size:,} found")
 
 
 def _offset(place: tuple[Any, int, str]) -> int:

@@ -2,6 +2,8 @@
 
 import json
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,38 @@ def test_a_save_that_fails_leaves_the_old_file_and_no_other(digits_model, monkey
     with pytest.raises(Exception, match=r"model.safetensors: cannot be written .No space left on device"):
         checkpoint.save(Path("model.safetensors"), *checkpoint.load(digits_model))
     assert {path.name: path.read_bytes() for path in Path.cwd().iterdir()} == {"model.safetensors": b"the old one"}
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from aecli import checkpoint
+contents = checkpoint.load(Path(sys.argv[1]))
+print(flush=True)
+for _ in range(60):
+    checkpoint.save(Path("shared.safetensors"), *contents)
+"""
+
+
+def test_two_writers_of_one_checkpoint_and_a_reader_see_whole_files_alone(digits_model, run):
+    assert run("train", "--hidden-dims", "8", "--epochs", "1", "-o", "other.safetensors").code == 0
+    originals = [Path("other.safetensors"), digits_model]
+    shared = Path("shared.safetensors")
+    shared.write_bytes(digits_model.read_bytes())
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE) for path in originals
+    ]
+    for writer in writers:
+        writer.stdout.read(1)
+    seen = set()
+    while any(writer.poll() is None for writer in writers):
+        loaded = checkpoint.load(shared)
+        seen.add(checkpoint.dumps(*loaded))
+    for writer in writers:
+        writer.stdout.close()
+        assert writer.returncode == 0
+    assert seen == {path.read_bytes() for path in originals}
+    assert sorted(path.name for path in Path().iterdir()) == ["other.safetensors", "shared.safetensors"]
 
 
 def test_a_new_checkpoint_has_the_permissions_of_any_new_file(digits_model):

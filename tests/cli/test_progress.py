@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -12,8 +13,11 @@ import termios
 import pytest
 
 
-def on_a_terminal(*argv, columns=80):
-    """Run a command whose stderr alone is a terminal: the screen's bytes, stdout and the exit code."""
+def on_a_terminal(*argv, columns=80, then=()):
+    """Run a command whose stderr alone is a terminal: the screen's bytes, stdout and the exit code.
+
+    At each of its first answers the terminal takes the next width of `then`.
+    """
     screen, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
@@ -24,10 +28,13 @@ def on_a_terminal(*argv, columns=80):
         env=env | {"TERM": "xterm-256color"},
     )
     os.close(terminal)
-    shown = b""
+    shown, widths = b"", iter(then)
     while True:
         try:
             shown += os.read(screen, 65536)
+            if b"rows/s" in shown and (width := next(widths, None)):
+                fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+                running.send_signal(signal.SIGWINCH)
         except OSError:  # the other side is closed
             break
     out, _ = running.communicate(timeout=60)
@@ -62,3 +69,10 @@ def test_terminals_of_other_widths_do_not_break_the_bar(columns):
     assert code == 0
     assert "wrote digits.safetensors" in screen
     assert all(len(line) <= columns for line in lines_of(screen) if "rows/s" in line)
+
+
+def test_a_terminal_that_is_resized_while_the_bar_runs_breaks_nothing():
+    screen, _, code = on_a_terminal("train", "--epochs", "60", then=[40, 200, 20, 1, 80] * 3)
+    assert code == 0
+    assert "Traceback" not in screen
+    assert re.sub(r"\s", "", screen).endswith("wrotedigits.safetensors") or "wrote digits.safetensors" in screen

@@ -5,9 +5,12 @@ On the CPU, NumPy computes; torch is imported for other devices alone.
 
 import contextlib
 import math
+import os
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,11 +27,13 @@ if TYPE_CHECKING:
     from aecli.network import Network
 
 Array = np.ndarray[Any, Any]
+S = TypeVar("S")
 T = TypeVar("T")
 BATCH_VALUES = 1 << 20  # values of x in one batch: bounds the memory that wide rows take
 MAX_BATCH_ROWS = 1024
 MAX_BLOCK_ROWS = 256  # what layers of usual widths give for so many rows fits a core's cache
 MIN_BLOCK_ROWS = 32
+MAX_WORKERS = 8  # threads that compute: each holds a batch and all that it is scaled and multiplied to
 AHEAD = 2  # batches that wait between reading, computing and writing
 JOIN_SECONDS = 1.0  # for a thread to end that may wait for a pipe's next bytes, which harms nobody
 
@@ -63,6 +68,7 @@ class Model:
         """
         self.path = Path(path)
         self.checkpoint, tensors, self.scaler = checkpoint.load(self.path)
+        self._workers = min(MAX_WORKERS, os.cpu_count() or 1)
         self._net = self._network(device_name, tensors)
         rows = max(MIN_BLOCK_ROWS, BATCH_VALUES // self.checkpoint.model.inputs)
         self._batch_rows, self._block_rows = min(MAX_BATCH_ROWS, rows), min(MAX_BLOCK_ROWS, rows)
@@ -75,6 +81,7 @@ class Model:
 
             found = device.pick(device_name)
             if found.type != "cpu":
+                self._workers = 1
                 return OnDevice(self.checkpoint.model, tensors, found)
         from aecli.network import Network
 
@@ -135,7 +142,7 @@ class Model:
         if live:
             return (compute(batch, live=True) for batch in source.batches() if len(batch.x))
         batches = ahead(resized(source.batches(), self._batch_rows), AHEAD)
-        return ahead(map(compute, batches), AHEAD)
+        return ahead(spread(compute, batches, self._workers), AHEAD)
 
     def _rows(self, rows: Any) -> Batch:
         x = np.asarray(rows)
@@ -173,6 +180,18 @@ class Model:
         """Append rows of zeros to a block that is short, as the last bits depend on how many rows are multiplied."""
         missing = (MIN_BLOCK_ROWS if live else self._block_rows) - len(x)
         return np.concatenate([x, np.zeros((missing, x.shape[1]), np.float32)]) if missing > 0 else x
+
+
+def spread(function: Callable[[S], T], items: Iterator[S], workers: int) -> Iterator[T]:
+    """Yield `function` of each item, in their order, computed by so many threads."""
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[T]] = deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) == workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def ahead(items: Iterator[T], waiting: int) -> Iterator[T]:

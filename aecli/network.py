@@ -12,7 +12,7 @@ from aecli import architecture
 from aecli.config import ModelConfig
 
 Array = np.ndarray[Any, Any]
-ROOT = np.float32(np.sqrt(2 / np.pi))
+ROOT, CUBIC = np.float32(np.sqrt(2 / np.pi)), np.float32(0.044715)
 
 
 class Network:
@@ -42,12 +42,12 @@ class Network:
 
 
 def _gelu(x: Array) -> Array:
-    """0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))). Source: Hendrycks and Gimpel 2016, section 2."""  # noqa: D402
+    """Source: Hendrycks and Gimpel 2016, section 2, with the tanh."""
     y = x * x
-    y *= ROOT * np.float32(0.044715)
+    y *= ROOT * CUBIC
     y += ROOT
     y *= x
-    np.tanh(y, out=y)
+    np.tanh(y, out=y)  # tanh(sqrt(2 / pi) (x + 0.044715 x^3))
     y += 1
     y *= x
     y *= np.float32(0.5)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aecli.checkpoint import is_checkpoint
 from aecli.cli import console
 from aecli.errors import AecliError, UsageError
 
@@ -91,6 +90,8 @@ def check_output(output: Path, *inputs: str) -> None:
 
 def keep_checkpoint(output: Path) -> None:
     """Raise AecliError where something else would take a checkpoint's place."""
+    from aecli.checkpoint import is_checkpoint
+
     if output.is_file() and is_checkpoint(output):
         raise AecliError(f"{output} is a checkpoint, and would be lost", hint="name another --output")
 

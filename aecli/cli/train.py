@@ -5,7 +5,6 @@ import json
 import os
 import shlex
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -195,6 +194,8 @@ def _write(path: Path | None, fitted: "Fitted", *, quiet: bool) -> None:
 
 def _rescued(path: Path, fitted: "Fitted") -> str | None:
     """Save the checkpoint where there is room, and say where that is."""
+    import tempfile
+
     for folder in (Path(tempfile.gettempdir()), Path.home()):
         rescue = folder / f"{path.stem}-{os.getpid()}.safetensors"
         with contextlib.suppress(AecliError):

@@ -129,7 +129,7 @@ class Model:
     def encoded(self, source: Source, *, live: bool = False) -> Iterator[Encoded]:
         """Yield the rows of a source with their latent rows, in input order.
 
-        All are computed in batches of one size, so that a row's result is the same to the last bit in whatever pieces
+        All are computed in blocks of one size, so that a row's result is the same to the last bit in whatever pieces
         the source was read; reading and computing go on while the caller is busy. A `live` source is answered at once.
         """
         return self._streamed(source, self._encode, live=live)
@@ -177,7 +177,10 @@ class Model:
         return (x[start : start + self._block_rows] for start in range(0, max(1, len(x)), self._block_rows))
 
     def _padded(self, x: Array, *, live: bool = False) -> Array:
-        """Append rows of zeros to a block that is short, as the last bits depend on how many rows are multiplied."""
+        """Append rows of zeros to a block that is short.
+
+        A product's last bits depend on how many rows are multiplied, and on a row's place among them.
+        """
         missing = (MIN_BLOCK_ROWS if live else self._block_rows) - len(x)
         return np.concatenate([x, np.zeros((missing, x.shape[1]), np.float32)]) if missing > 0 else x
 

@@ -16,10 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from sklearn.datasets import load_digits
-
-from aecli.data.idx import read_idx
-
+ROOT = Path(__file__).parents[2]
 RAW = Path(os.environ.get("AECLI_DATA_DIR", "")) / "MNIST" / "raw"
 PYTHON = [sys.executable]
 AECLI = [*PYTHON, "-m", "aecli"]
@@ -49,11 +46,22 @@ def write_csv(path, rows, header=()):
     Path(path).write_text("".join(lines))
 
 
-def commands():
-    """Write the data and the models, and give what is to be measured: name -> (command, environment)."""
+def prepare():
+    """Write the data, and train the models."""
+    from sklearn.datasets import load_digits
+
+    from aecli.data.idx import read_idx
+
     digits = load_digits(as_frame=True).frame.astype(int)
     write_csv("digits.csv", digits.to_numpy().tolist(), [*digits.columns[:-1], "label"])
     subprocess.run([*AECLI, "train", "digits.csv", "-q"], check=True)
+    if RAW.is_dir():
+        write_csv("mnist.csv", read_idx(RAW / "train-images-idx3-ubyte.gz").reshape(-1, 784).tolist())
+        subprocess.run([*AECLI, "train", "mnist", "--epochs", "1", "-q"], check=True)
+
+
+def commands():
+    """Give what is to be measured: name -> (command, environment)."""
     asked = {
         "python -c pass": ([*PYTHON, "-c", "pass"], {}),
         "import typer, rich": ([*PYTHON, "-c", "import typer, rich"], {}),
@@ -69,8 +77,6 @@ def commands():
         asked[f"{command}, digits, torch"] = ([*TORCH, command, *digits_words], {})
     asked["plot, digits"] = ([*AECLI, "plot", "digits.safetensors", "digits.csv", "-o", "p.png", "-q"], {})
     if RAW.is_dir():
-        subprocess.run([*AECLI, "train", "mnist", "--epochs", "1", "-q"], check=True)
-        write_csv("mnist.csv", read_idx(RAW / "train-images-idx3-ubyte.gz").reshape(-1, 784).tolist())
         words = ["embed", "mnist.safetensors", "mnist.csv", "-o", "out.csv", "-q"]
         asked["embed, MNIST"] = ([*AECLI, *words], {})
         asked["embed, MNIST, torch"] = ([*TORCH, *words], {})
@@ -84,6 +90,9 @@ def main():
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
+        os.environ["PYTHONPATH"] = f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
+        # In a process of its own: one that is started counts the memory of the one that starts it as its own.
+        subprocess.run([*PYTHON, "-c", "from tests.bench import start; start.prepare()"], check=True)
         asked = commands()
         found = {name: [] for name in asked}
         for _ in range(rounds):

@@ -5,7 +5,6 @@ On the CPU, NumPy computes; torch is imported for other devices alone.
 
 import contextlib
 import math
-import os
 import queue
 import threading
 from collections import deque
@@ -33,7 +32,6 @@ BATCH_VALUES = 1 << 20  # values of x in one batch: bounds the memory that wide 
 MAX_BATCH_ROWS = 1024
 MAX_BLOCK_ROWS = 256  # what layers of usual widths give for so many rows fits a core's cache
 MIN_BLOCK_ROWS = 32
-MAX_WORKERS = 8  # threads that compute: each holds a batch and all that it is scaled and multiplied to
 AHEAD = 2  # batches that wait between reading, computing and writing
 JOIN_SECONDS = 1.0  # for a thread to end that may wait for a pipe's next bytes, which harms nobody
 
@@ -68,7 +66,6 @@ class Model:
         """
         self.path = Path(path)
         self.checkpoint, tensors, self.scaler = checkpoint.load(self.path)
-        self._workers = min(MAX_WORKERS, os.cpu_count() or 1)
         self._net = self._network(device_name, tensors)
         rows = max(MIN_BLOCK_ROWS, BATCH_VALUES // self.checkpoint.model.inputs)
         self._batch_rows, self._block_rows = min(MAX_BATCH_ROWS, rows), min(MAX_BLOCK_ROWS, rows)
@@ -81,7 +78,6 @@ class Model:
 
             found = device.pick(device_name)
             if found.type != "cpu":
-                self._workers = 1
                 return OnDevice(self.checkpoint.model, tensors, found)
         from aecli.network import Network
 
@@ -142,7 +138,7 @@ class Model:
         if live:
             return (compute(batch, live=True) for batch in source.batches() if len(batch.x))
         batches = ahead(resized(source.batches(), self._batch_rows), AHEAD)
-        return ahead(spread(compute, batches, self._workers), AHEAD)
+        return ahead(spread(compute, batches, self._net.workers), AHEAD)
 
     def _rows(self, rows: Any) -> Batch:
         x = np.asarray(rows)

@@ -49,6 +49,8 @@ class Autoencoder(nn.Module):
 class OnDevice:
     """A trained autoencoder on a device, arrays in and out: what `network.Network` is in NumPy."""
 
+    workers = 1
+
     def __init__(self, config: ModelConfig, tensors: Mapping[str, Array], device: torch.device) -> None:
         """Take the weights from a state dict of float32 arrays."""
         self._device = device

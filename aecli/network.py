@@ -3,6 +3,7 @@
 Shape letters: N rows, D input values a row, K latent values a row.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,12 @@ ROOT, CUBIC = np.float32(np.sqrt(2 / np.pi)), np.float32(0.044715)
 
 
 class Network:
-    """A fully connected encoder and its mirrored decoder: what `model.Autoencoder` computes, within 1e-5 of it."""
+    """A fully connected encoder and its mirrored decoder: what `model.Autoencoder` computes, within 1e-5 of it.
+
+    `workers` is how many threads may usefully compute at once.
+    """
+
+    workers = min(8, os.cpu_count() or 1)  # each holds a batch, and all that it is scaled and multiplied to
 
     def __init__(self, config: ModelConfig, tensors: Mapping[str, Array]) -> None:
         """Take the weights from a state dict of float32 arrays."""

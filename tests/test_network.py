@@ -90,3 +90,17 @@ def test_a_model_may_be_used_from_several_threads_at_once(digits_model):
     with ThreadPoolExecutor(4) as pool:
         for z, found in zip(expected * 4, pool.map(model.embed, rows * 4), strict=True):
             assert np.array_equal(found, z)
+
+
+def test_other_devices_take_torch_and_auto_takes_it_where_there_is_a_gpu(digits_model, monkeypatch):
+    x = np.random.default_rng(0).integers(0, 17, (300, 64))
+    on_cpu = aecli.load(digits_model)
+    monkeypatch.setattr("aecli.device.pick", lambda name: torch.device("cpu" if name == "auto" else "meta"))
+    assert isinstance(aecli.load(digits_model, device="auto")._net, Network)
+    model = aecli.load(digits_model, device="cuda")
+    assert isinstance(model._net, OnDevice)
+    tensors = on_cpu._net._tensors
+    model._net = OnDevice(model.checkpoint.model, tensors, torch.device("cpu"))
+    assert model.embed(x) == pytest.approx(on_cpu.embed(x), rel=1e-5, abs=1e-5)
+    assert model.reconstruct(x) == pytest.approx(on_cpu.reconstruct(x), rel=1e-5, abs=1e-4)
+    assert model.errors(x) == pytest.approx(on_cpu.errors(x), rel=1e-4)

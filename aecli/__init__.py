@@ -4,7 +4,7 @@
     z = model.embed(rows)            # (N, D) -> (N, K)
     recon = model.reconstruct(rows)  # (N, D) -> (N, D)
 
-Importing the package loads nothing heavy; `load` imports torch.
+Importing the package loads nothing heavy; `load` imports NumPy, and torch for another device than the CPU.
 """
 
 from pathlib import Path

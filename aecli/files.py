@@ -2,9 +2,7 @@
 
 import contextlib
 import os
-import secrets
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -47,9 +45,11 @@ def _temporary(target: Path) -> tuple[int, Path]:
     Where the file system can, it has no name yet, so that nothing is left of it when the program is killed.
     """
     if hasattr(os, "O_TMPFILE") and Path("/proc/self/fd").is_dir():
-        name = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.part")
+        name = target.with_name(f".{target.name[:40]}.{os.urandom(4).hex()}.part")
         with contextlib.suppress(OSError):
             return os.open(target.parent, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600), name
+    import tempfile
+
     descriptor, made = tempfile.mkstemp(prefix=f".{target.name[:40]}.", suffix=".part", dir=target.parent)
     return descriptor, Path(made)
 

@@ -1,28 +1,37 @@
-"""A trained model at work: arrays in and out, or a source streamed through it batch by batch."""
+"""A trained model at work: arrays in and out, or a source streamed through it batch by batch.
+
+On the CPU, NumPy computes; torch is imported for other devices alone.
+"""
 
 import contextlib
 import math
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
 
-from aecli import checkpoint, device
+from aecli import checkpoint
 from aecli.config import Schema
 from aecli.data.source import Batch, Source, check_finite, resized
 from aecli.errors import DataError
-from aecli.model import Autoencoder
+
+if TYPE_CHECKING:
+    from aecli.model import OnDevice
+    from aecli.network import Network
 
 Array = np.ndarray[Any, Any]
+S = TypeVar("S")
 T = TypeVar("T")
 BATCH_VALUES = 1 << 20  # values of x in one batch: bounds the memory that wide rows take
 MAX_BATCH_ROWS = 1024
-MIN_BATCH_ROWS = 32  # kernels for very few rows round otherwise: fewer are padded
+MAX_BLOCK_ROWS = 256  # what layers of usual widths give for so many rows fits a core's cache
+MIN_BLOCK_ROWS = 32
 AHEAD = 2  # batches that wait between reading, computing and writing
 JOIN_SECONDS = 1.0  # for a thread to end that may wait for a pipe's next bytes, which harms nobody
 
@@ -57,12 +66,22 @@ class Model:
         """
         self.path = Path(path)
         self.checkpoint, tensors, self.scaler = checkpoint.load(self.path)
-        self._device = device.pick(device_name)
-        self._net = Autoencoder(self.checkpoint.model)
-        self._net.load_state_dict({name: torch.tensor(tensor) for name, tensor in tensors.items()})
-        self._net.to(self._device).eval()
-        inputs = self.checkpoint.model.inputs
-        self._batch_rows = min(MAX_BATCH_ROWS, max(MIN_BATCH_ROWS, BATCH_VALUES // inputs))
+        self._net = self._network(device_name, tensors)
+        rows = max(MIN_BLOCK_ROWS, BATCH_VALUES // self.checkpoint.model.inputs)
+        self._batch_rows, self._block_rows = min(MAX_BATCH_ROWS, rows), min(MAX_BLOCK_ROWS, rows)
+
+    def _network(self, device_name: str, tensors: dict[str, Array]) -> "Network | OnDevice":
+        """Give what computes: NumPy on the CPU, PyTorch elsewhere."""
+        if device_name != "cpu":
+            from aecli import device
+            from aecli.model import OnDevice
+
+            found = device.pick(device_name)
+            if found.type != "cpu":
+                return OnDevice(self.checkpoint.model, tensors, found)
+        from aecli.network import Network
+
+        return Network(self.checkpoint.model, tensors)
 
     @property
     def schema(self) -> Schema:
@@ -100,13 +119,13 @@ class Model:
             raise DataError(
                 f"latent rows of shape {latent.shape}, and (N, {self.checkpoint.model.latent_dim}) expected"
             )
-        with torch.inference_mode():
-            return self.scaler.inverse(self._net.decode(torch.tensor(latent, device=self._device)).cpu().numpy())
+        recon = [self._net.decode(self._padded(block))[: len(block)] for block in self._blocks(latent)]
+        return self.scaler.inverse(np.concatenate(recon))
 
     def encoded(self, source: Source, *, live: bool = False) -> Iterator[Encoded]:
         """Yield the rows of a source with their latent rows, in input order.
 
-        All are computed in batches of one size, so that a row's result is the same to the last bit in whatever pieces
+        All are computed in blocks of one size, so that a row's result is the same to the last bit in whatever pieces
         the source was read; reading and computing go on while the caller is busy. A `live` source is answered at once.
         """
         return self._streamed(source, self._encode, live=live)
@@ -115,11 +134,11 @@ class Model:
         """Yield the rows of a source with their latent rows, their rebuilt rows and their errors, as `encoded` does."""
         return self._streamed(source, self._rebuild, live=live)
 
-    def _streamed(self, source: Source, compute: Callable[[Batch, int], T], *, live: bool) -> Iterator[T]:
+    def _streamed(self, source: Source, compute: Callable[..., T], *, live: bool) -> Iterator[T]:
         if live:
-            return (compute(batch, MIN_BATCH_ROWS) for batch in source.batches() if len(batch.x))
+            return (compute(batch, live=True) for batch in source.batches() if len(batch.x))
         batches = ahead(resized(source.batches(), self._batch_rows), AHEAD)
-        return ahead((compute(batch, self._batch_rows) for batch in batches), AHEAD)
+        return ahead(spread(compute, batches, self._net.workers), AHEAD)
 
     def _rows(self, rows: Any) -> Batch:
         x = np.asarray(rows)
@@ -129,30 +148,49 @@ class Model:
         check_finite(x, "rows", self.schema, 0)
         return Batch(x)
 
-    def _encode(self, batch: Batch, pad_to: int = MIN_BATCH_ROWS) -> Encoded:
-        with torch.inference_mode():
-            z = [self._net.encode(x)[:rows].cpu().numpy() for rows, x in self._scaled(batch.x, pad_to)]
-        return Encoded(batch, np.concatenate(z))
-
-    def _rebuild(self, batch: Batch, pad_to: int = MIN_BATCH_ROWS) -> Rebuilt:
+    def _encode(self, batch: Batch, *, live: bool = False) -> Encoded:
         parts = []
-        with torch.inference_mode():
-            for rows, x in self._scaled(batch.x, pad_to):
-                z = self._net.encode(x)  # (N, K)
-                recon = self._net.decode(z)  # (N, E)
-                squares = (recon - x).square()  # (N, E)
-                parts.append(tuple(values[:rows].cpu().numpy() for values in (z, recon, squares.mean(dim=1), squares)))
-        z_rows, recon_rows, mse, squares_rows = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return Rebuilt(batch, z_rows, self.scaler.inverse(recon_rows), mse, squares_rows)
+        for raw in self._blocks(batch.x):
+            x = self._padded(self.scaler.transform(raw), live=live)  # (N, E)
+            parts.append(self._net.encode(x)[: len(raw)])  # (N, K)
+        return Encoded(batch, np.concatenate(parts))
 
-    def _scaled(self, x: Array, pad_to: int) -> Iterator[tuple[int, torch.Tensor]]:
-        """Cut rows (N, D) to batches in the model's units, on its device, each with how many of its rows count."""
-        for start in range(0, max(1, len(x)), self._batch_rows):  # no rows are one batch, of none
-            raw = x[start : start + self._batch_rows]
-            scaled = self.scaler.transform(raw)
-            if len(raw) < pad_to:
-                scaled = np.concatenate([scaled, np.zeros((pad_to - len(raw), scaled.shape[1]), np.float32)])
-            yield len(raw), torch.from_numpy(scaled).to(self._device)
+    def _rebuild(self, batch: Batch, *, live: bool = False) -> Rebuilt:
+        parts = []
+        for raw in self._blocks(batch.x):
+            x = self._padded(self.scaler.transform(raw), live=live)  # (N, E)
+            z = self._net.encode(x)  # (N, K)
+            recon = self._net.decode(z)  # (N, E)
+            with np.errstate(all="ignore"):  # a model out of all proportion gives infinity or NaN, without a word
+                squares = np.square(recon - x)  # (N, E)
+                mse = squares.mean(axis=1)  # (N,)
+                parts.append(tuple(values[: len(raw)] for values in (z, self.scaler.inverse(recon), mse, squares)))
+        z, recon, mse, squares = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return Rebuilt(batch, z, recon, mse, squares)
+
+    def _blocks(self, x: Array) -> Iterator[Array]:
+        """Cut rows to what is computed together; no rows are one block, of none."""
+        return (x[start : start + self._block_rows] for start in range(0, max(1, len(x)), self._block_rows))
+
+    def _padded(self, x: Array, *, live: bool = False) -> Array:
+        """Append rows of zeros to a block that is short.
+
+        A product's last bits depend on how many rows are multiplied, and on a row's place among them.
+        """
+        missing = (MIN_BLOCK_ROWS if live else self._block_rows) - len(x)
+        return np.concatenate([x, np.zeros((missing, x.shape[1]), np.float32)]) if missing > 0 else x
+
+
+def spread(function: Callable[[S], T], items: Iterator[S], workers: int) -> Iterator[T]:
+    """Yield `function` of each item, in their order, computed by so many threads."""
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[T]] = deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) == workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def ahead(items: Iterator[T], waiting: int) -> Iterator[T]:

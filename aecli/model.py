@@ -3,14 +3,17 @@
 Shape letters: N rows, D input values a row, K latent values a row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from aecli import architecture
 from aecli.config import ModelConfig
 
+Array = np.ndarray[Any, Any]
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "silu": nn.SiLU,
@@ -42,6 +45,31 @@ class Autoencoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Rebuild x from its latent rows."""
         return self.decode(self.encode(x))  # (N, D) -> (N, K) -> (N, D)
+
+
+class OnDevice:
+    """A trained autoencoder on a device, arrays in and out: what `network.Network` is in NumPy."""
+
+    workers = 1
+
+    def __init__(self, config: ModelConfig, tensors: Mapping[str, Array], device: torch.device) -> None:
+        """Take the weights from a state dict of float32 arrays."""
+        self._device = device
+        self._model = Autoencoder(config)
+        self._model.load_state_dict({name: torch.tensor(tensor) for name, tensor in tensors.items()})
+        self._model.to(device).eval()
+
+    @torch.inference_mode()
+    def encode(self, x: Array) -> Array:
+        """Give the latent rows of float32 rows."""
+        z: Array = self._model.encode(torch.tensor(x, device=self._device)).cpu().numpy()
+        return z
+
+    @torch.inference_mode()
+    def decode(self, z: Array) -> Array:
+        """Give the rows that float32 latent rows stand for."""
+        recon: Array = self._model.decode(torch.tensor(z, device=self._device)).cpu().numpy()
+        return recon
 
 
 def _sequential(layers: Sequence[architecture.Layer]) -> nn.Sequential:

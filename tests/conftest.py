@@ -5,12 +5,15 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+# As the program has them, before anything imports torch or NumPy.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 
 from aecli import cli
 
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the program has it, before any test imports torch
 MNIST_FOLDER = Path(os.environ.get("AECLI_DATA_DIR", "")) / "MNIST" / "raw"
 
 
@@ -32,7 +35,7 @@ def _empty_folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(capfd, monkeypatch):
-    """Run a command line in this process, which has torch loaded already."""
+    """Run a command line in this process, which has loaded already what it imports."""
 
     def run(*argv, stdin=b""):
         monkeypatch.setattr(sys, "argv", ["aecli", *map(str, argv)])

@@ -1,6 +1,7 @@
 """What imports what: down only, and nothing heavy on the way to --help."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,13 +19,13 @@ LEVELS = [
     {"training", "inference"},
     {"loop"},
     {"backprop"},
-    {"metrics", "optim", "model", "device"},
+    {"metrics", "optim", "model", "network", "device"},
     {"checkpoint", "resume"},
     {"scaler", "architecture", "data"},
     {"files", "config"},
     {"errors"},
 ]
-TORCH_MAY = {"training", "inference", "loop", "backprop", "optim", "model", "device"}
+TORCH_MAY = {"training", "loop", "backprop", "optim", "model", "device"}
 HEAVY = {
     "torch",
     "torch._dynamo",
@@ -36,6 +37,7 @@ HEAVY = {
     "scipy",
     "PIL",
     "safetensors",
+    "pandas",
 }
 
 
@@ -84,7 +86,7 @@ def test_matplotlib_is_imported_by_figures_alone():
     assert found == {"figures"}
 
 
-def heavy_modules_after(argv):
+def heavy_modules_after(argv, **env):
     """Run a command line in a process of its own: what heavy it has imported, as one line."""
     code = f"""
 import sys
@@ -96,13 +98,29 @@ except SystemExit:
     pass
 print(*sorted({HEAVY!r} & set(sys.modules)), sep=",")
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True, env=os.environ | env
+    )
     return done.stdout.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
     "argv",
-    [["--help"], ["--version"], ["train", "--help"], ["embed", "-h"], ["trian"], ["train", "--epohcs", "3"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["train", "--help"],
+        ["embed", "-h"],
+        ["trian"],
+        ["train", "--epohcs", "3"],
+        ["train", "--epochs", "none"],
+        ["train", "--device", "gpu"],
+        ["train", "--json", "-o", "-"],
+        ["train", "-"],
+        ["plot", "m.safetensors", "--json", "-o", "-"],
+        ["embed"],
+        ["info"],
+    ],
     ids=" ".join,
 )
 def test_help_and_usage_errors_load_nothing_heavy(argv):
@@ -111,6 +129,30 @@ def test_help_and_usage_errors_load_nothing_heavy(argv):
 
 def test_info_loads_nothing_heavy(digits_model):
     assert heavy_modules_after(["info", str(digits_model)]) == ""
+    assert heavy_modules_after(["info", str(digits_model), "--json"]) == ""
+
+
+@pytest.mark.parametrize("command", ["embed", "reconstruct"])
+def test_data_that_is_missing_loads_nothing_heavy(command, iris_model):
+    assert heavy_modules_after([command, str(iris_model)]) == ""
+    assert heavy_modules_after([command, "no.safetensors"]) == ""
+
+
+@pytest.mark.parametrize("line", ["aecli ", "aecli tr", "aecli train --la", "aecli train --recipe cl", "aecli embed "])
+def test_a_tab_press_loads_nothing_heavy(line):
+    asked = {"_AECLI_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    assert heavy_modules_after([], **asked) == ""
+
+
+@pytest.mark.parametrize("command", ["embed", "reconstruct"])
+def test_rows_are_embedded_and_rebuilt_without_torch(command, iris_model, iris_csv):
+    argv = [command, str(iris_model), str(iris_csv), "-o", "out.csv", "--error"]
+    assert set(heavy_modules_after(argv).split(",")) == {"numpy", "pyarrow", "safetensors"}
+
+
+def test_the_digits_are_read_without_scikit_learn(digits_model):
+    argv = ["embed", str(digits_model), "digits", "-o", "out.csv"]
+    assert set(heavy_modules_after(argv).split(",")) == {"numpy", "pyarrow", "safetensors"}
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adam"])

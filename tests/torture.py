@@ -204,11 +204,8 @@ def attempt(form, model, data):
 
 def worker(form, model, seed, start, count):
     """Try mutants start, start + 1, ... and print each one's number before, and its exit code after."""
-    import torch
-
     import aecli.inference  # noqa: F401, loaded before memory is counted
 
-    torch.set_num_threads(1)
     original = Path(f"original.{form}").read_bytes()
     attempt(form, model, original)
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")

@@ -8,20 +8,23 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import BinaryIO, NoReturn
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
-from rich.console import Console
-from rich.text import Text
 from typer.exceptions import TyperException
 
 from aecli.errors import AecliError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")  # all but tab and newline
 
 
 @functools.cache
-def stderr() -> Console:
-    """Give the one console."""
+def stderr() -> "Console":
+    """Give the one console. Rich loads when there is something to say: a TAB press and a quiet command say nothing."""
+    from rich.console import Console
+
     return Console(stderr=True, highlight=False)
 
 
@@ -33,11 +36,15 @@ def printable(text: str) -> str:
 def say(message: str, *, style: str = "", quiet: bool = False) -> None:
     """Print one line, unless quiet. A line is wrapped by the terminal alone, and never read as markup."""
     if not quiet:
+        from rich.text import Text
+
         stderr().print(Text(printable(message), style=style), soft_wrap=True)
 
 
 def report(message: str, hint: str | None) -> None:
     """Print an error and the way out of it."""
+    from rich.text import Text
+
     stderr().print(Text.assemble(("error: ", "bold red"), printable(message)), soft_wrap=True)
     if hint:
         stderr().print(Text.assemble(("hint: ", "bold"), printable(hint)), soft_wrap=True)

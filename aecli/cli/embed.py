@@ -28,6 +28,7 @@ def embed(
 
     Kept columns and the label come first, then z0, z1, ...; one row for each input row, in input order.
     """
+    rows.check_data(model, data)
     from aecli.inference import Model, Rebuilt
 
     loaded = Model(model, device_name=device)

@@ -5,12 +5,11 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Column
-
 from aecli.cli import console
 
 if TYPE_CHECKING:
+    import rich.progress
+
     from aecli import loop, training
     from aecli.data import Source
     from aecli.inference import Encoded
@@ -24,8 +23,11 @@ class Report:
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self.device = ""
-        self._bar: Progress | None = None
+        self._bar: rich.progress.Progress | None = None
         if not quiet and console.stderr().is_terminal:
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.table import Column
+
             self._bar = Progress(
                 TextColumn("epoch {task.fields[epoch]}"),
                 BarColumn(bar_width=None, table_column=Column(ratio=1)),
@@ -81,6 +83,8 @@ def shown(outputs: Iterator[Out], source: "Source", output: str | None, *, quiet
     if quiet or to_terminal or not console.stderr().is_terminal:
         yield from outputs
         return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.fields[rows]} rows"), BarColumn(bar_width=None), TextColumn("{task.fields[share]}"))
     with Progress(*columns, TimeRemainingColumn(compact=True), console=console.stderr(), expand=True) as bar:
         task = bar.add_task("rows", total=None, rows="0", share="")

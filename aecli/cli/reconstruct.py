@@ -36,11 +36,12 @@ def reconstruct(
 
     An output that ends in / is a folder, for the images of an image model.
     """
+    if top_features is not None and not error:
+        raise UsageError("--top-features tells what the error comes from, and there is none", hint="add --error")
+    rows.check_data(model, data)
     from aecli.inference import Model
 
     loaded = Model(model, device_name=device)
-    if top_features is not None and not error:
-        raise UsageError("--top-features tells what the error comes from, and there is none", hint="add --error")
     source = rows.open_rows(
         model,
         data,

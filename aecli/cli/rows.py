@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aecli.checkpoint import is_checkpoint
 from aecli.cli import console
 from aecli.errors import AecliError, UsageError
 
@@ -45,13 +44,8 @@ def open_rows(
     """
     from aecli.data import Columns, Reading, open_source
 
+    check_data(model, data)
     trained_on = checkpoint.data
-    if not data and trained_on is None:
-        command = sys.argv[1] if len(sys.argv) > 1 else "embed"
-        raise UsageError(
-            f"DATA is missing, and {model} was trained on a file, so there is no built-in set to take",
-            hint=f"aecli {command} {model} {'-' if _bytes_wait() else 'DATA'}",
-        )
     if not data:
         console.say(f"reading {trained_on}:test", quiet=quiet)
     return open_source(
@@ -64,6 +58,18 @@ def open_rows(
         ignore_unknown=ignore_unknown,
         announce=lambda message: console.say(message, quiet=quiet),
     )
+
+
+def check_data(model: Path, data: Sequence[str] | None) -> None:
+    """Raise UsageError where there is no DATA and the model was trained on something else than a built-in set."""
+    from aecli import checkpoint
+
+    if not data and checkpoint.read(model).data is None:
+        command = sys.argv[1] if len(sys.argv) > 1 else "embed"
+        raise UsageError(
+            f"DATA is missing, and {model} was trained on a file, so there is no built-in set to take",
+            hint=f"aecli {command} {model} {'-' if _bytes_wait() else 'DATA'}",
+        )
 
 
 def say_left_out(source: "Source", *, quiet: bool) -> None:
@@ -91,6 +97,8 @@ def check_output(output: Path, *inputs: str) -> None:
 
 def keep_checkpoint(output: Path) -> None:
     """Raise AecliError where something else would take a checkpoint's place."""
+    from aecli.checkpoint import is_checkpoint
+
     if output.is_file() and is_checkpoint(output):
         raise AecliError(f"{output} is a checkpoint, and would be lost", hint="name another --output")
 

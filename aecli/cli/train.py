@@ -5,7 +5,6 @@ import json
 import os
 import shlex
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,14 +60,16 @@ def train(
 
     $ aecli train mnist -o mnist.safetensors
     """
-    from aecli import training
-    from aecli.data import Columns, Reading, open_source, split_name
-
     if as_json and output == "-":
         raise UsageError(
             "--json and -o - both want stdout", hint="write the checkpoint to a file: -o model.safetensors"
         )
     words = data or ["digits"]
+    if words[0] == "-" and output is None:
+        raise UsageError("rows from standard input have no name to give the checkpoint", hint="name it: -o FILE")
+    from aecli import training
+    from aecli.data import Columns, Reading, open_source, split_name
+
     named = split_name(words[0], "train")
     path = _output_path(words[0], output, named[0] if named else None)
     if path is not None:
@@ -139,8 +140,6 @@ def _output_path(data: str, output: str | None, built_in: str | None) -> Path | 
     """Give the checkpoint's path, None for stdout."""
     if output is not None:
         return None if output == "-" else Path(output)
-    if data == "-":
-        raise UsageError("rows from standard input have no name to give the checkpoint", hint="name it: -o FILE")
     stem = data.rpartition(":")[0] if ".npz:" in data.lower() else data
     name = Path(built_in or Path(stem).name.removesuffix(".gz").removesuffix(".zst") or "model")
     return name.with_suffix(".safetensors")
@@ -195,6 +194,8 @@ def _write(path: Path | None, fitted: "Fitted", *, quiet: bool) -> None:
 
 def _rescued(path: Path, fitted: "Fitted") -> str | None:
     """Save the checkpoint where there is room, and say where that is."""
+    import tempfile
+
     for folder in (Path(tempfile.gettempdir()), Path.home()):
         rescue = folder / f"{path.stem}-{os.getpid()}.safetensors"
         with contextlib.suppress(AecliError):

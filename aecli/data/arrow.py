@@ -1,6 +1,5 @@
 """Tables that know their types: Parquet, and Arrow, which is also called Feather version 2."""
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -114,6 +113,8 @@ class _Rest:
 
 
 def _copied(stream: Stream) -> Any:
+    import tempfile
+
     file = tempfile.TemporaryFile()  # noqa: SIM115, it is gone when nobody reads it any more
     while block := stream.block(COPY_BYTES):
         file.write(block)

@@ -70,7 +70,7 @@ class Part:
         short = -len(self.x) % self.block_rows * int((self.blocks + 1 == -(-len(self.x) // self.block_rows)).sum())
         return len(self.blocks) * self.block_rows - short
 
-    def cut(self, share: float, rng: np.random.Generator) -> "tuple[Part, Part]":
+    def cut(self, share: float, rng: "np.random.Generator") -> "tuple[Part, Part]":
         """Cut a random share off, at least one row or block: the rest, and what was cut off, both in their order."""
         units = len(self.x) if self.blocks is None else len(self.blocks)
         order = rng.permutation(units)

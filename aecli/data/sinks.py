@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import shutil
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,7 +9,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from aecli import files
@@ -101,26 +98,53 @@ class Delimited(Sink):
         if self._header:
             self._stream.write((self._delimiter.join(self._quoted(name) for name in columns) + "\n").encode())
             self._header = False
-        table = pa.table(dict(columns))
+        table = to_table(columns)
         style = "needed" if self._has_special(table) else "none"  # pyarrow's "needed" would quote every text
         options = pacsv.WriteOptions(include_header=False, delimiter=self._delimiter, quoting_style=style)
         pacsv.write_csv(table, self._stream, options)
 
     def _has_special(self, table: pa.Table) -> bool:
-        special = f'["\r\n{self._delimiter}]'
-        texts = [column for column in table.columns if pa.types.is_string(column.type)]
-        return any(pc.any(pc.match_substring_regex(column, special)).as_py() for column in texts)
+        special = f'"\r\n{self._delimiter}'.encode()
+        chunks = [chunk for column in table.columns for chunk in column.chunks]
+        return any(byte in text for text in map(_text_of, chunks) for byte in special)
 
     def _quoted(self, name: str) -> str:
         special = any(c in name for c in (self._delimiter, '"', "\n", "\r"))
         return '"' + name.replace('"', '""') + '"' if special else name
 
 
+def to_table(columns: Mapping[str, Any]) -> pa.Table:
+    """Make an Arrow table of named columns (N,), which are Arrow arrays or NumPy's.
+
+    Numbers are taken over by their bytes: to convert a NumPy array, pyarrow imports pandas first, where there is one.
+    """
+    return pa.table({name: _to_arrow(column) for name, column in columns.items()})
+
+
+def _to_arrow(column: Any) -> Any:
+    if not isinstance(column, np.ndarray) or column.dtype.kind not in "iuf" or not column.dtype.isnative:
+        return column
+    return pa.Array.from_buffers(
+        pa.from_numpy_dtype(column.dtype), len(column), [None, pa.py_buffer(np.ascontiguousarray(column))]
+    )
+
+
+def _text_of(column: Any) -> bytes:
+    """Give all the text of an Arrow array one after another; none, where it holds something else."""
+    wide = pa.types.is_large_string(column.type)
+    if not len(column) or not (wide or pa.types.is_string(column.type)):
+        return b""
+    _, offsets, text = column.buffers()
+    places = np.frombuffer(offsets, np.int64 if wide else np.int32)
+    start, end = places[column.offset], places[column.offset + len(column)]
+    return bytes(memoryview(text)[start:end]) if text is not None else b""
+
+
 class JsonLines(Sink):
     """One JSON object a line."""
 
     def write(self, columns: Mapping[str, Any]) -> None:
-        for row in pa.table(dict(columns)).to_pylist():
+        for row in to_table(columns).to_pylist():
             self._stream.write(json.dumps(row, ensure_ascii=False, separators=(",", ":"), default=str).encode() + b"\n")
 
 
@@ -136,7 +160,7 @@ class Arrow(Sink):
         self._waiting: list[pa.Table] = []
 
     def write(self, columns: Mapping[str, Any]) -> None:
-        self._waiting.append(pa.table(dict(columns)))
+        self._waiting.append(to_table(columns))
         if sum(table.nbytes for table in self._waiting) >= self.GROUP_BYTES:
             self._write_group()
 
@@ -193,6 +217,9 @@ def to_images(folder: Path) -> Iterator["ImageFolder"]:
 
     Raises DataError where the folder already holds something.
     """
+    import shutil
+    import tempfile
+
     target = folder.resolve()
     if not target.parent.is_dir():
         raise DataError(f"{folder}: there is no folder {folder.parent}", hint=f"mkdir -p {folder.parent}")

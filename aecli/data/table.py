@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from aecli.config import Schema
 from aecli.data.reading import Columns
@@ -348,6 +347,8 @@ def _numbers(values: Any, kind: str) -> Array:
 
 def _without_blanks(texts: Any) -> Any:
     """Make holes of empty texts."""
+    import pyarrow.compute as pc
+
     return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
 
 

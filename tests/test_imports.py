@@ -21,7 +21,7 @@ LEVELS = [
     {"checkpoint", "resume"},
     {"scaler", "architecture", "data"},
     {"files", "config"},
-    {"errors"},
+    {"errors", "formats"},
 ]
 TORCH_MAY = {"training", "inference", "loop", "optim", "model", "device"}
 HEAVY = {

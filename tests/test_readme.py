@@ -77,8 +77,8 @@ def test_every_command_and_format_is_named():
     from typer.main import get_command
 
     from aecli.cli import app
-    from aecli.data.builtin import NAMES
     from aecli.data.sinks import FORMATS
+    from aecli.formats import NAMES
 
     for command in get_command(app).commands:
         assert f"aecli {command}" in TEXT

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from aecli import __version__
-from aecli.cli import console
+from aecli.cli import completion, console
 from aecli.cli.embed import embed
 from aecli.cli.info import info
 from aecli.cli.plot import plot
@@ -20,6 +20,9 @@ class Program(TyperGroup):
     """The command group, around which errors become words and exit codes."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        if completion.VARIABLE in os.environ:
+            completion.answer(self, os.environ[completion.VARIABLE])
+            return
         with console.errors_reported():
             sys.exit(super().main(*args, **{**kwargs, "standalone_mode": False}))
 
@@ -32,7 +35,7 @@ app = typer.Typer(
     cls=Program,
     name="aecli",
     no_args_is_help=True,
-    add_completion=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     pretty_exceptions_show_locals=False,
     rich_markup_mode="rich",

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from aecli.cli import completion
 from aecli.config import RECIPES, resolve
 
 MODEL, TRAINING, TABLE, READING, RUN = "Model", "Training", "Tables", "Reading", "Running"
@@ -59,11 +60,17 @@ def _widths(dims: tuple[int, ...]) -> str:
     return ",".join(map(str, dims))
 
 
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint that train wrote.", show_default=False)]
+Model = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL", help="A checkpoint that train wrote.", show_default=False, autocompletion=completion.models
+    ),
+]
 Data = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[DATA]...",
+        autocompletion=completion.data,
         help="A built-in set (digits, mnist, ...; name:train or name:test), files of one kind, a folder of images, or "
         "- for standard input.",
         show_default=False,
@@ -74,6 +81,7 @@ TrainData = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[DATA]...",
+        autocompletion=completion.data,
         help="A built-in set, with or without :train or :test; files of one kind; a folder of images; - for standard "
         "input.",
         show_default="digits",
@@ -81,7 +89,15 @@ TrainData = Annotated[
 ]
 
 Output = Annotated[
-    str | None, typer.Option("--output", "-o", metavar="PATH", help="Where to write. - is stdout.", show_default=False)
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="PATH",
+        help="Where to write. - is stdout.",
+        show_default=False,
+        autocompletion=completion.files,
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.", rich_help_panel=RUN)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.", rich_help_panel=RUN)]
@@ -90,6 +106,7 @@ Device = Annotated[
     typer.Option(
         parser=parse_device,
         metavar="DEVICE",
+        autocompletion=completion.devices,
         envvar="AECLI_DEVICE",
         help="auto, cpu, cuda, cuda:N or mps.",
         rich_help_panel=RUN,
@@ -112,6 +129,7 @@ DataDir = Annotated[
     typer.Option(
         envvar="AECLI_DATA_DIR",
         metavar="FOLDER",
+        autocompletion=completion.folders,
         help="Where built-in sets lie, or are downloaded to.",
         show_default="the user's cache folder",
         rich_help_panel=RUN,
@@ -253,6 +271,7 @@ Label = Annotated[
     str | None,
     typer.Option(
         metavar="COLUMN",
+        autocompletion=completion.columns,
         help="The column of labels: no feature, but carried along.",
         show_default="label",
         rich_help_panel=TABLE,
@@ -260,12 +279,18 @@ Label = Annotated[
 ]
 Exclude = Annotated[
     list[str] | None,
-    typer.Option(metavar="COLUMN", help="A column, or a glob, to leave out. Repeatable.", rich_help_panel=TABLE),
+    typer.Option(
+        metavar="COLUMN",
+        help="A column, or a glob, to leave out. Repeatable.",
+        rich_help_panel=TABLE,
+        autocompletion=completion.columns,
+    ),
 ]
 Features = Annotated[
     list[str] | None,
     typer.Option(
         metavar="COLUMN",
+        autocompletion=completion.columns,
         help="A column, or a glob such as 'sensor_*', to learn; all others are left out. Repeatable.",
         show_default="every column but the label and the kept",
         rich_help_panel=TABLE,
@@ -275,6 +300,7 @@ Categorical = Annotated[
     list[str] | None,
     typer.Option(
         metavar="COLUMN",
+        autocompletion=completion.columns,
         help="A column, or a glob, of categories, to encode one-hot. Repeatable.",
         rich_help_panel=TABLE,
     ),
@@ -359,7 +385,12 @@ Scale = Annotated[
 ]
 Keep = Annotated[
     list[str] | None,
-    typer.Option(metavar="COLUMN", help="A column to carry along to the output. Repeatable.", rich_help_panel=TABLE),
+    typer.Option(
+        metavar="COLUMN",
+        help="A column to carry along to the output. Repeatable.",
+        rich_help_panel=TABLE,
+        autocompletion=completion.columns,
+    ),
 ]
 CarryLabel = Annotated[bool, typer.Option("--label/--no-label", help="Carry the label along, where it is known.")]
 Header = Annotated[bool, typer.Option("--header/--no-header", help="Begin with the columns' names.")]

@@ -4,9 +4,6 @@ The scripts in completions/ put the line, up to the cursor and as it was typed, 
 and read lines of a word, a tab and what the word means.
 """
 
-import csv
-import gzip
-import json
 import os
 import re
 import shlex
@@ -179,6 +176,9 @@ def devices() -> list[tuple[str, str]]:
 
 def columns(ctx: typer.Context) -> list[str]:
     """Give the columns of the first table on the line that is text; its first line alone is read."""
+    import gzip
+    import json
+
     for word in ctx.params.get("data", []):
         path = Path(word).expanduser()
         form = table_form(path.name)
@@ -188,16 +188,24 @@ def columns(ctx: typer.Context) -> list[str]:
             with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
                 line = stream.readline(MAX_LINE_BYTES).decode("utf-8-sig")
             names = list(json.loads(line)) if form == "jsonl" else _header(line, ctx.params, form)
-        except (OSError, EOFError, ValueError, csv.Error):
+        except (OSError, EOFError, ValueError):
             continue
         return [name for name in names if name.isprintable()]
     return []
 
 
 def _header(line: str, given: dict[str, list[str]], form: str) -> list[str]:
-    """Give a CSV's columns by its first line. One that holds a number is a row, and the columns are x0, x1, ..."""
+    """Give a CSV's columns by its first line. One that holds a number is a row, and the columns are x0, x1, ...
+
+    Raises ValueError where it is no line of a CSV.
+    """
+    import csv
+
     delimiter = given.get("delimiter", ["\t" if form == "tsv" else ","])[-1].replace("\\t", "\t")
-    cells = next(csv.reader([line], delimiter=delimiter), [])
+    try:
+        cells = next(csv.reader([line], delimiter=delimiter), [])
+    except (csv.Error, TypeError) as error:
+        raise ValueError from error
     said = given.get("input_header", [""])[-1]
     is_row = said == "--no-input-header" if said else any(_is_number(cell) for cell in cells)
     return [f"x{i}" for i in range(len(cells))] if is_row else cells

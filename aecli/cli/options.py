@@ -69,7 +69,7 @@ Model = Annotated[
 Data = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[DATA]...",
+        metavar="DATA",
         autocompletion=completion.data,
         help="A built-in set (digits, mnist, ...; name:train or name:test), files of one kind, a folder of images, or "
         "- for standard input.",
@@ -80,7 +80,7 @@ Data = Annotated[
 TrainData = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[DATA]...",
+        metavar="DATA",
         autocompletion=completion.data,
         help="A built-in set, with or without :train or :test; files of one kind; a folder of images; - for standard "
         "input.",
@@ -207,12 +207,18 @@ LearningRate = Annotated[
 ]
 OptimizerName = Annotated[
     Literal["muon", "adam"] | None,
-    typer.Option(help="What takes the steps.", show_default=MODERN.optimizer, rich_help_panel=TRAINING),
+    typer.Option(
+        metavar="NAME",
+        help="What takes the steps: muon or adam.",
+        show_default=MODERN.optimizer,
+        rich_help_panel=TRAINING,
+    ),
 ]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16"] | None,
     typer.Option(
-        help="What training multiplies in; auto takes bf16 where the hardware does. Weights stay fp32.",
+        metavar="NAME",
+        help="What training multiplies in: fp32, bf16, or auto: bf16 where the hardware does. Weights stay fp32.",
         show_default=MODERN.precision,
         rich_help_panel=TRAINING,
     ),
@@ -251,9 +257,7 @@ Patience = Annotated[
 ]
 Seed = Annotated[
     int,
-    typer.Option(
-        min=0, max=2**63 - 1, metavar="N", help="Equal seeds give equal checkpoints.", rich_help_panel=TRAINING
-    ),
+    typer.Option(min=0, metavar="N", help="Equal seeds give equal checkpoints.", rich_help_panel=TRAINING),
 ]
 Holdout = Annotated[
     float | None,
@@ -308,7 +312,8 @@ Categorical = Annotated[
 Missing = Annotated[
     Literal["mean", "drop"] | None,
     typer.Option(
-        help="What becomes of an empty or NaN cell: its column's mean over the training rows, or its row is dropped. "
+        metavar="HOW",
+        help="What becomes of an empty or NaN cell: mean, its column's over the training rows, or drop, its row is. "
         "The checkpoint remembers.",
         show_default="an error",
         rich_help_panel=TABLE,
@@ -317,14 +322,18 @@ Missing = Annotated[
 Unknown = Annotated[
     Literal["error", "ignore"],
     typer.Option(
-        help="What becomes of a category that the model does not know; ignore takes it as none of them.",
+        metavar="HOW",
+        help="What becomes of a category that the model does not know: error, or ignore, to take it as none of them.",
         rich_help_panel=READING,
     ),
 ]
 InputFormat = Annotated[
     Literal["csv", "tsv", "jsonl", "parquet", "arrow"] | None,
     typer.Option(
-        help="The format of a table.", show_default="by the name's ending; csv from -", rich_help_panel=READING
+        metavar="FORMAT",
+        help="The format of a table: csv, tsv, jsonl, parquet or arrow.",
+        show_default="by the name's ending; csv from -",
+        rich_help_panel=READING,
     ),
 ]
 InputHeader = Annotated[
@@ -340,7 +349,7 @@ Delimiter = Annotated[
     Any,
     typer.Option(
         parser=parse_delimiter,
-        metavar="CHARACTER",
+        metavar="CHAR",
         help="What stands between the cells of a CSV, such as ';' or '\\t'.",
         show_default=", or a tab for .tsv",
         rich_help_panel=READING,
@@ -350,8 +359,8 @@ ImageSize = Annotated[
     Any,
     typer.Option(
         parser=parse_size,
-        metavar="WIDTHxHEIGHT",
-        help="Bring all images to this size. The checkpoint remembers.",
+        metavar="SIZE",
+        help="Bring all images to this size, such as 28 or 64x48. The checkpoint remembers.",
         show_default="the first image's, and all must have it",
         rich_help_panel=READING,
     ),
@@ -378,7 +387,8 @@ TopFeatures = Annotated[
 Scale = Annotated[
     Literal["standard", "minmax", "none"] | None,
     typer.Option(
-        help="How columns are scaled. Pixels are divided by their full scale.",
+        metavar="HOW",
+        help="How columns are scaled: standard, minmax or none. Pixels are divided by their full scale.",
         show_default=MODERN.scale,
         rich_help_panel=TABLE,
     ),
@@ -399,5 +409,10 @@ Error = Annotated[
 ]
 Format = Annotated[
     Literal["csv", "tsv", "jsonl", "parquet", "arrow", "npy"] | None,
-    typer.Option("--format", help="The output's format.", show_default="by the output's ending, else csv"),
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help="The output's format: csv, tsv, jsonl, parquet, arrow or npy.",
+        show_default="by the output's ending, else csv",
+    ),
 ]

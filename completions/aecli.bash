@@ -13,7 +13,7 @@ _aecli() {
     while IFS=$'\t' read -r answer _; do
         answer=${answer#"$typed"}
         [[ $answer != *[!a-zA-Z0-9:=_-]* ]] || compopt -o filenames # that is, quote what needs quotes
-        COMPREPLY+=("$answer")
+        COMPREPLY+=("${answer%/}") # bash itself marks what is a folder
     done < <(_AECLI_COMPLETE=$line "$1" 2> /dev/null)
 }
 complete -F _aecli aecli

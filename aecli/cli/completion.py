@@ -30,7 +30,7 @@ def answer(program: Any, line: str) -> None:
 
 def answers(program: Any, line: str) -> Iterator[tuple[str, str]]:
     """Yield the words that may stand at the end of `line`, each with its meaning."""
-    *before, last = _split(line)[1:]
+    *before, last = _split(line)[1:] or [""]
     context = typer.Context(program, info_name="aecli", **program.context_settings)
     place = next((i for i, word in enumerate(before) if not word.startswith("-")), None)
     if place is None:

@@ -11,7 +11,6 @@ from typer.core import TyperCommand
 REWORDED = (  # what Typer says, and what is said here
     (r"^Value error, ", ""),
     (r"^Input should be ([^,]*).*", r"it must be \1"),
-    (r"' is not one of '(.*)'$", lambda found: f"' is none of {found[1]}".replace("', '", ", ")),
     (r"^Got unexpected extra arguments?(?:\(s\))? \((.*)\)$", r"nothing more was expected, and there is: \1"),
 )
 
@@ -45,17 +44,16 @@ def print_help(context: Any) -> None:
 
 def explanation(error: Any) -> tuple[str, str | None]:
     """Give what was wrong with the words of the command line, and the way out: the word that was meant, or --help."""
-    context, possibilities = getattr(error, "ctx", None), getattr(error, "possibilities", None)
-    said = str(error.message).rstrip(".")
-    said, _, near = said.partition(". Did you mean ")
-    meant = near.rstrip("?").replace("'", "").partition(",")[0] or (possibilities[0] if possibilities else None)
+    context = getattr(error, "ctx", None)
+    said, _, near = str(error.message).rstrip(".?").partition(". Did you mean ")
+    meant = near.replace("'", "").split(", ") if near else getattr(error, "possibilities", None)
     for pattern, reworded in REWORDED:
         said = re.sub(pattern, reworded, said)
-    if found := re.search(r"'(.*)' is none of (.*)$", said):
-        close = difflib.get_close_matches(found[1], found[2].split(", "), n=1)
-        meant = close[0] if close else None
-    error.message = said
-    error.possibilities = None
+    if choice := re.fullmatch(r"'(.*)' is not one of '(.*)'", said, re.DOTALL):
+        choices = choice[2].split("', '")
+        said = f"'{choice[1]}' is none of {', '.join(choices)}"
+        meant = difflib.get_close_matches(choice[1], choices, n=1)
+    error.message, error.possibilities = said, None
     message = error.format_message().rstrip(".")
     help_of = f"{context.command_path} --help shows what it takes" if context else None
-    return message[:1].lower() + message[1:], f"did you mean {meant}?" if meant else help_of
+    return message[:1].lower() + message[1:], f"did you mean {meant[0]}?" if meant else help_of

@@ -29,11 +29,6 @@ WRONG = {
         "did you mean csv?",
     ),
     "a kind": (["plot", "m.safetensors", "--kind=histroy"], None, "did you mean history?"),
-    "a device": (
-        ["train", "--device", "cudda"],
-        "invalid value for '--device' (env var: 'AECLI_DEVICE'): 'cudda' is none of auto, cpu, cuda, cuda:N, mps",
-        "did you mean cuda?",
-    ),
     "a text for a number": (
         ["train", "--epochs", "many"],
         "invalid value for '--epochs': it must be a valid integer",

@@ -1,99 +1,240 @@
-"""Completion, asked for as the scripts in completions/ ask, and once in a real bash."""
+"""Completion: what the program answers, and what a TAB makes of it in the real shells."""
 
+import fcntl
 import os
+import pty
 import re
+import select
 import shutil
+import struct
 import subprocess
 import sys
+import termios
+import time
 from pathlib import Path
 
 import pytest
 import typer.main
 
-from aecli.cli import app
+from aecli.cli import app, completion
+from aecli.data.images import endings
 
 SCRIPTS = Path(__file__).parents[1] / "completions"
-COMMANDS = typer.main.get_command(app).commands
-ASK = {  # how each script passes the line typed so far
-    "aecli.bash": lambda line: {
-        "_AECLI_COMPLETE": "complete_bash",
-        "COMP_WORDS": line,
-        "COMP_CWORD": str(line.count(" ")),
-    },
-    "_aecli": lambda line: {
-        "_AECLI_COMPLETE": "complete_fish",
-        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
-        "_TYPER_COMPLETE_ARGS": line,
-    },
-    "aecli.fish": lambda line: {
-        "_AECLI_COMPLETE": "complete_fish",
-        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
-        "_TYPER_COMPLETE_ARGS": line,
-    },
-    "aecli.ps1": lambda line: {
-        "_AECLI_COMPLETE": "complete_powershell",
-        "_TYPER_COMPLETE_ARGS": line,
-        "_TYPER_COMPLETE_WORD_TO_COMPLETE": line.split(" ")[-1],
-    },
+PROGRAM = typer.main.get_command(app)
+HEADER = "sepal length (cm),sepal width (cm),kind\n"
+NAMES = ["digits", "mnist", "fashion-mnist", "kmnist", "qmnist", "emnist"]
+
+
+@pytest.fixture(autouse=True)
+def _files():
+    """A folder with what one has lying around."""
+    for folder in ("shards", "two words", ".hidden"):
+        Path(folder).mkdir()
+    rows = HEADER + "5,3,setosa\n"
+    for name in ("my data.csv", "a:b.csv", "it's.csv", "pay$.csv", "x=y.csv", "shards/part-1.csv", "two words/c:d.csv"):
+        Path(name).write_text(rows)
+    Path("rows.tsv").write_text("a\tb c\n1\t2\n")
+    Path("log.jsonl").write_text('{"time": 1, "level": 2}\n{"time": 3, "level": 4}\n')
+    Path("plain.csv").write_text("1.5,2,3\n4,5,6\n")
+    for name in ("model.safetensors", "-m.safetensors", "notes.txt", "line\nbreak.csv", "t10k-images-idx3-ubyte.gz"):
+        Path(name).touch()
+
+
+def words(line):
+    return [word for word, _ in completion.answers(PROGRAM, line)]
+
+
+FOLDERS = ["shards/", "two words/"]
+TABLES = ["a:b.csv", "it's.csv", "log.jsonl", "my data.csv", "pay$.csv", "plain.csv", "rows.tsv"]
+READ = sorted([*FOLDERS, *TABLES, "t10k-images-idx3-ubyte.gz", "x=y.csv"])
+ANSWERS = {
+    "aecli ": ["train", "reconstruct", "embed", "plot", "info"],
+    "aecli --": ["--version", "--help"],
+    "aecli embed ": ["./-m.safetensors", "model.safetensors", *FOLDERS],
+    "aecli embed -- -": ["-m.safetensors"],
+    "aecli embed .": [".hidden/"],
+    "aecli train ": [*NAMES, *READ],
+    "aecli train mnist": ["mnist", "mnist:train", "mnist:test"],
+    "aecli embed model.safetensors fashion-mnist:t": ["fashion-mnist:train", "fashion-mnist:test"],
+    "aecli train digits m": [],  # a built-in set is read alone
+    "aecli train plain.csv m": ["my data.csv"],
+    "aecli train shards/": ["shards/part-1.csv"],
+    "aecli train nowhere/": [],
+    "aecli train 'my": ["my data.csv"],
+    'aecli train "my': ["my data.csv"],
+    "aecli train my\\ d": ["my data.csv"],
+    "aecli train my\\ data.csv --label ": ["sepal length (cm)", "sepal width (cm)", "kind"],
+    "aecli train --label=k 'my data.csv' --exclude 'sepal w": ["sepal width (cm)"],
+    "aecli train a:b.csv --label=k": ["--label=kind"],
+    "aecli train rows.tsv --categorical ": ["a", "b c"],
+    "aecli train plain.csv --features ": ["x0", "x1", "x2"],
+    "aecli train plain.csv --input-header --features ": ["1.5", "2", "3"],
+    "aecli train my\\ data.csv --delimiter ';' --label ": [HEADER.strip()],
+    "aecli embed model.safetensors log.jsonl --keep ": ["time", "level"],
+    "aecli reconstruct --keep k": [],  # no table is named yet
+    "aecli embed model.safetensors nowhere.csv --keep ": [],
+    "aecli train --recipe cl": ["classic", "classic-2d"],
+    "aecli train --activation s": ["silu", "sigmoid"],
+    "aecli embed model.safetensors --format p": ["parquet"],
+    "aecli plot model.safetensors --kind h": ["history"],
+    "aecli train --device c": ["cpu", "cuda"],
+    "aecli train --data-dir ": FOLDERS,
+    "aecli train -qo no": ["notes.txt"],
+    "aecli train --epochs ": [],
+    "aecli train --epochs 5 --epo": [],  # it was given
+    "aecli train --exclude kind --excl": ["--exclude"],  # it may be given again
+    "aecli info model.safetensors ": ["--json", "--help"],  # no argument is left to be given
+    "aecli trian ": [],
 }
 
 
-def complete(script, line):
-    asked = ASK[script](line)
-    text = (SCRIPTS / script).read_text()
-    assert all(name in text for name in asked), f"{script} does not ask with {', '.join(asked)}"
-    assert asked["_AECLI_COMPLETE"] in text
-    code = "import sys; sys.argv = ['aecli']; from aecli.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | asked, capture_output=True, check=False, text=True
-    )
-    return {re.split(r"\t|:::", line)[0] for line in done.stdout.splitlines()}
+@pytest.mark.parametrize(("line", "expected"), ANSWERS.items(), ids=ANSWERS)
+def test_a_line_is_answered(line, expected):
+    assert words(line) == expected
 
 
-@pytest.mark.parametrize("script", ASK)
-def test_every_command_is_completed(script):
-    assert complete(script, "aecli ") >= set(COMMANDS)
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("script", ASK)
-def test_every_option_of_a_command_is_completed(script, command):
-    options = {name for option in COMMANDS[command].params for name in option.opts if name.startswith("--")}
+@pytest.mark.parametrize("command", PROGRAM.commands)
+def test_every_option_of_a_command_is_answered(command):
+    options = {name for each in PROGRAM.commands[command].params for name in each.opts if name.startswith("--")}
     assert options
-    assert complete(script, f"aecli {command} --") >= options
+    assert set(words(f"aecli {command} --")) == options | {
+        name for each in PROGRAM.commands[command].params for name in each.secondary_opts
+    } | {"--help"}
+
+
+def test_a_home_folder_is_looked_into_and_stays_a_tilde(monkeypatch):
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    assert words("aecli train ~/sha") == ["~/shards/"]
+    assert words("aecli train ~/shards/part-1.csv --label k") == ["kind"]
+
+
+def test_one_line_of_a_table_is_read_and_no_more():
+    os.mkfifo("pipe.csv")  # opening it would wait for ever
+    assert words("aecli train pipe.csv --label ") == []
+    Path("cut.csv.gz").write_bytes(b"\x1f\x8b")
+    assert words("aecli train cut.csv.gz --label ") == []
+    Path("bad.csv").write_bytes(b"a,b\n\xff\xff")
+    assert words("aecli train bad.csv --label ") == ["a", "b"]
+
+
+def test_the_images_that_are_offered_can_be_read():
+    assert set(completion.IMAGES) <= endings()
+
+
+def test_a_tab_loads_nothing_heavy():
+    code = """
+import sys
+from aecli.cli import main
+try:
+    main()
+finally:
+    print(*sorted({"torch", "numpy", "pyarrow", "matplotlib", "sklearn", "pydantic", "markdown_it"} & set(sys.modules)))
+"""
+    env = os.environ | {completion.VARIABLE: "aecli train my\\ data.csv --label k"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True, text=True)
+    assert done.stdout == "kind\t\n\n"
 
 
 def test_there_is_a_script_for_each_shell_and_no_other_file():
-    assert {path.name for path in SCRIPTS.iterdir()} == set(ASK)
+    assert {path.name for path in SCRIPTS.iterdir()} == {"aecli.bash", "_aecli", "aecli.fish", "aecli.ps1"}
+    assert all(completion.VARIABLE in path.read_text() for path in SCRIPTS.iterdir())
 
 
 @pytest.fixture
-def bash(tmp_path):
-    """Type a line and TAB in a real bash, through its own completion function: the answers, sorted."""
-    if shutil.which("bash") is None:
-        pytest.skip("there is no bash")
-    program = tmp_path / "bin" / "aecli"
+def environment(tmp_path_factory):
+    """An environment in which a shell finds `aecli`, and nothing of the user's."""
+    home = tmp_path_factory.mktemp("home")
+    program = home / "bin" / "aecli"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m aecli "$@"\n')
     program.chmod(0o755)
-
-    def tab(*words):
-        script = f"""
-source {SCRIPTS / "aecli.bash"}
-complete -p aecli > /dev/null
-COMP_WORDS=({" ".join(f"'{word}'" for word in words)})
-COMP_CWORD={len(words) - 1}
-_aecli aecli
-printf '%s\\n' "${{COMPREPLY[@]}}"
-"""
-        env = os.environ | {"PATH": f"{program.parent}:{os.environ['PATH']}"}
-        done = subprocess.run(["bash", "-eu", "-c", script], env=env, capture_output=True, check=True, text=True)
-        return sorted(done.stdout.split())
-
-    return tab
+    path = f"{program.parent}:{os.environ['PATH']}"
+    return os.environ | {"PATH": path, "HOME": str(home), "TERM": "dumb", "HISTFILE": "/dev/null", "PS1": "$ "}
 
 
-def test_bash_completes_a_command_an_option_and_a_choice(bash):
-    assert bash("aecli", "re") == ["reconstruct"]
-    assert bash("aecli", "train", "--la") == ["--label", "--latent-dim"]
-    assert bash("aecli", "train", "--recipe", "cl") == ["classic", "classic-2d"]
+# What is typed before TAB is pressed (^), and the arguments that the shell then has.
+TYPED = {
+    "aecli rec^": ["aecli", "reconstruct"],
+    "aecli train digi^ --lab^ x": ["aecli", "train", "digits", "--label", "x"],
+    "aecli train mnist:te^": ["aecli", "train", "mnist:test"],
+    "aecli train my^": ["aecli", "train", "my data.csv"],
+    'aecli train "my^': ["aecli", "train", "my data.csv"],
+    "aecli train my^--label k^": ["aecli", "train", "my data.csv", "--label", "kind"],
+    "aecli train my^--label=sepal\\ l^": ["aecli", "train", "my data.csv", "--label=sepal length (cm)"],
+    "aecli train a^": ["aecli", "train", "a:b.csv"],
+    "aecli train a:^": ["aecli", "train", "a:b.csv"],
+    "aecli train tw^c^": ["aecli", "train", "two words/c:d.csv"],
+    "aecli train it^pay^x=^": ["aecli", "train", "it's.csv", "pay$.csv", "x=y.csv"],
+    "aecli embed mod^sha^pa^--kee^k^": [
+        "aecli", "embed", "model.safetensors", "shards/part-1.csv", "--keep", "kind",
+    ],
+    "aecli embed -- -^": ["aecli", "embed", "--", "-m.safetensors"],
+    "aecli embed mod^ < my^": ["aecli", "embed", "model.safetensors"],
+}  # fmt: skip
+SHELLS = {
+    "bash": (
+        ["bash", "--norc", "--noprofile", "-i"],
+        "bind 'set enable-bracketed-paste off'; source {}/aecli.bash",
+    ),
+    "zsh": (
+        ["zsh", "-f", "-i"],
+        "fpath=({} $fpath); autoload -Uz compinit; compinit -D -u",
+    ),
+}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_tab_completes_in_a_real_shell(shell, environment):
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell}")
+    command, setup = SHELLS[shell]
+    screen, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
+    process = subprocess.Popen(
+        command, stdin=terminal, stdout=terminal, stderr=terminal, env=environment, start_new_session=True
+    )
+    os.close(terminal)
+
+    def typed(text, until):
+        """Type and give what the screen showed until it showed `until`."""
+        os.write(screen, text.encode())
+        shown, end = "", time.monotonic() + 30
+        while until not in shown and time.monotonic() < end and select.select([screen], [], [], 30)[0]:
+            shown += os.read(screen, 65536).decode()
+        return shown
+
+    try:
+        typed(f"{setup.format(SCRIPTS)}\nargs() {{ printf '[%s]' \"$@\" D'O'NE; echo; }}\nargs\n", "[DONE]")
+        for line, expected in TYPED.items():
+            shown = typed(line.replace("^", "\t") + "\x01args \n", "[DONE]")  # ^A goes to the line's beginning
+            printed = next(each for each in shown.splitlines() if each.endswith("[DONE]"))
+            assert re.findall(r"\[(.*?)\]", printed) == [*expected, "DONE"], line
+    finally:
+        process.kill()
+        process.wait()
+        os.close(screen)
+
+
+def test_tab_completes_in_a_real_fish(environment):
+    if shutil.which("fish") is None:
+        pytest.skip("there is no fish")
+    lines = {
+        "aecli inf": ["info\tShow what a checkpoint holds."],
+        "aecli train mnist:": ["mnist:test\ta built-in set", "mnist:train\ta built-in set"],
+        "aecli train my": ["my\\ data.csv"],
+        'aecli train "my': ['"my data.csv"'],
+        "aecli train my\\ data.csv --label=sepal\\ l": ["--label=sepal\\ length\\ \\(cm\\)"],
+        "aecli train a:": ["a:b.csv"],
+        "A=1 aecli train two\\ words/": ["two\\ words/c:d.csv"],
+        "aecli train it": ["it\\'s.csv"],
+        "aecli embed -- -": ["-m.safetensors"],
+        "aecli embed model.safetensors < my": ["my\\ data.csv"],
+        "aecli train --epochs ": [],
+    }  # fmt: skip
+    script = "source $argv[1]/aecli.fish\nfor line in $argv[2..]\n    complete --escape -C $line\n    echo DONE\nend\n"
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", script, str(SCRIPTS), *lines],
+        env=environment, capture_output=True, check=True, text=True,
+    )  # fmt: skip
+    answers = [answer.splitlines() for answer in done.stdout.split("DONE\n")[:-1]]
+    assert dict(zip(lines, answers, strict=True)) == lines

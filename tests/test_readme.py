@@ -1,7 +1,9 @@
 """The README keeps its word: its shell lines run, in their order, in a real shell."""
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,22 +18,32 @@ TEXT = README.read_text()
 
 
 @pytest.fixture(scope="module")
-def toured(tmp_path_factory):
-    """Run the tour's shell lines one by one, with `set -eu`, in a folder of their own: (folder, line -> output)."""
+def toured(tmp_path_factory, digits_run):
+    """Run the shell lines one by one, with `set -eu`, in a folder of their own: (folder, line -> output).
+
+    The first line was run already: it is what `digits_run` ran. Where there is no jq, its line has no output.
+    """
     folder = tmp_path_factory.mktemp("tour")
     program = folder / "bin" / "aecli"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m aecli "$@"\n')
     program.chmod(0o755)
     env = os.environ | {"PATH": f"{program.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    outputs = {}
-    for block in re.findall(r"^```sh\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE):
-        for line in block.splitlines():
-            done = subprocess.run(
-                ["bash", "-c", f"set -eu\n{line}"], cwd=folder, env=env, capture_output=True, check=False, text=True
-            )
-            assert done.returncode == 0, f"{line}\n{done.stderr}"
-            outputs[line] = done.stdout
+    blocks = re.findall(r"^```sh\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
+    first, *lines = [line for block in blocks for line in block.splitlines()]
+    assert first.startswith("aecli train  ")
+    done, its_folder = digits_run
+    assert done.code == 0, done.err
+    shutil.copy(its_folder / "digits.safetensors", folder)
+    outputs = {first: done.out}
+    for line in lines:
+        if line.startswith("jq") and shutil.which("jq") is None:
+            continue
+        done = subprocess.run(
+            ["bash", "-c", f"set -eu\n{line}"], cwd=folder, env=env, capture_output=True, check=False, text=True
+        )
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+        outputs[line] = done.stdout
     return folder, outputs
 
 
@@ -41,14 +53,14 @@ def output_of(outputs, start):
 
 def test_every_line_of_the_tour_runs(toured):
     folder, outputs = toured
-    assert len(outputs) >= 10
+    assert len(outputs) >= 20
     for name in (
         "digits.safetensors",
-        "codes.csv",
         "digits-latent.png",
+        "digits-reconstruction.png",
         "loss.svg",
         "rebuilt/000000.png",
-        "codes.parquet",
+        "wine-7.safetensors",
     ):
         assert (folder / name).exists(), name
 
@@ -60,8 +72,48 @@ def test_the_tour_shows_what_it_says(toured):
     assert errors == sorted(errors, reverse=True)
     assert len(errors) == 5
     assert output_of(outputs, "aecli embed wine").splitlines()[0] == "target,z0,z1,z2"
-    assert output_of(outputs, "aecli embed digits.safetensors digits --error").strip().endswith("rows are odd")
-    assert '"seed": 7' in output_of(outputs, "aecli train wine.csv --label target --seed 7")
+
+
+def test_the_scripts_do_what_they_say(toured):
+    folder, outputs = toured
+    rows = (folder / "joined.csv").read_text().splitlines()
+    assert rows[0].startswith("id,alcohol,")
+    assert rows[0].endswith(",target,z0,z1,z2,mse")
+    assert [row.split(",")[0] for row in rows[1:]] == [f"w{i:03}" for i in range(1, 179)]
+    odd = [line.split() for line in output_of(outputs, "awk -F, 'NR > 1 { print $NF").splitlines()]
+    mse = {row.split(",")[0]: float(row.split(",")[-1]) for row in rows[1:]}
+    assert [name for _, name in odd] == sorted(mse, key=mse.get, reverse=True)[:5]
+    codes = (folder / "codes.csv").read_text().splitlines()  # of the parts, in order, under one header
+    assert codes[0] == "target,z0,z1,z2"
+    assert [code.split(",")[1:] for code in codes[1:]] == [row.split(",")[-4:-1] for row in rows[1:]]
+    assert json.loads((folder / "run.json").read_text())["seed"] == 7
+
+
+def test_jq_reads_what_json_prints(toured):
+    if shutil.which("jq") is None:
+        pytest.skip("there is no jq")
+    assert output_of(toured[1], "jq").startswith("wine-7.safetensors: 0.")
+
+
+def test_the_keys_of_each_json_object_are_those_in_the_table(toured, run):
+    table = TEXT[TEXT.index("| the keys of its object |") :].partition("\n\n")[0]
+    keys = {
+        name: re.findall(r"`(\w+)`", listed)
+        for name, listed in re.findall(r"^\| (?:its )?`(\w+)(?: --json)?` \| (.*) \|$", table, re.MULTILINE)
+    }
+    folder, _ = toured
+    made = json.loads((folder / "run.json").read_text())
+    info = json.loads(run("info", folder / "wine-7.safetensors", "--json").out)
+    assert keys["train"] == list(made)
+    assert keys["info"] == list(info)
+    for part in ("model", "results", "history"):
+        assert keys[part] == list(info[part])
+    assert (info["train"]["epochs"], len(info["history"]["loss"])) == (made["epochs"], 5)
+    assert {name: made[name] for name in ("train_mse", "test_mse", "pca_mse", "rows")}.items() <= info[
+        "results"
+    ].items()
+    drawn = run("plot", folder / "wine-7.safetensors", "--kind", "history", "-q", "--json")
+    assert keys["plot"] == list(json.loads(drawn.out))
 
 
 def test_the_python_lines_run(toured):
@@ -77,8 +129,8 @@ def test_every_command_and_format_is_named():
     from typer.main import get_command
 
     from aecli.cli import app
-    from aecli.data.builtin import NAMES
     from aecli.data.sinks import FORMATS
+    from aecli.formats import NAMES
 
     for command in get_command(app).commands:
         assert f"aecli {command}" in TEXT

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from aecli import __version__
-from aecli.cli import console
+from aecli.cli import completion, console, usage
 from aecli.cli.embed import embed
 from aecli.cli.info import info
 from aecli.cli.plot import plot
@@ -16,12 +16,21 @@ from aecli.cli.reconstruct import reconstruct
 from aecli.cli.train import train
 
 
-class Program(TyperGroup):
+class Program(usage.Explained, TyperGroup):
     """The command group, around which errors become words and exit codes."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        if completion.VARIABLE in os.environ:
+            completion.answer(self, os.environ[completion.VARIABLE])
+            return
         with console.errors_reported():
             sys.exit(super().main(*args, **{**kwargs, "standalone_mode": False}))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        if not args:
+            usage.print_help(ctx)
+            sys.exit(2)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         with console.errors_reported():  # inside Typer, which would swallow a closed pipe and Ctrl-C
@@ -31,15 +40,14 @@ class Program(TyperGroup):
 app = typer.Typer(
     cls=Program,
     name="aecli",
-    no_args_is_help=True,
-    add_completion=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     pretty_exceptions_show_locals=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (train, reconstruct, embed, plot, info):
-    app.command()(command)
+    app.command(cls=usage.Command)(command)
 
 
 def _print_version(wanted: bool) -> None:

@@ -28,6 +28,11 @@ def stderr() -> "Console":
     return Console(stderr=True, highlight=False)
 
 
+def bars() -> bool:
+    """Tell whether stderr can show a bar: a terminal that moves its cursor, whatever FORCE_COLOR says."""
+    return sys.stderr is not None and sys.stderr.isatty() and not stderr().is_dumb_terminal
+
+
 def printable(text: str) -> str:
     """Show control characters by their codes, so that text from a file cannot drive the terminal."""
     return CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
@@ -92,10 +97,9 @@ def errors_reported() -> Iterator[None]:
 
 def _report_usage(error: TyperException) -> NoReturn:
     """Report what Typer found wrong with the words of the command line."""
-    context = getattr(error, "ctx", None)
-    message = error.format_message().rstrip(".") if hasattr(error, "format_message") else str(error)
-    hint = f"{context.command_path} --help shows what it takes" if context else None
-    report(message[:1].lower() + message[1:], hint)
+    from aecli.cli import usage
+
+    report(*usage.explanation(error))
     sys.exit(getattr(error, "exit_code", 2))
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from aecli.cli import completion
 from aecli.config import RECIPES, resolve
 
 MODEL, TRAINING, TABLE, READING, RUN = "Model", "Training", "Tables", "Reading", "Running"
@@ -59,11 +60,17 @@ def _widths(dims: tuple[int, ...]) -> str:
     return ",".join(map(str, dims))
 
 
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint that train wrote.", show_default=False)]
+Model = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL", help="A checkpoint that train wrote.", show_default=False, autocompletion=completion.models
+    ),
+]
 Data = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[DATA]...",
+        metavar="DATA",
+        autocompletion=completion.data,
         help="A built-in set (digits, mnist, ...; name:train or name:test), files of one kind, a folder of images, or "
         "- for standard input.",
         show_default=False,
@@ -73,7 +80,8 @@ Data = Annotated[
 TrainData = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[DATA]...",
+        metavar="DATA",
+        autocompletion=completion.data,
         help="A built-in set, with or without :train or :test; files of one kind; a folder of images; - for standard "
         "input.",
         show_default="digits",
@@ -81,7 +89,15 @@ TrainData = Annotated[
 ]
 
 Output = Annotated[
-    str | None, typer.Option("--output", "-o", metavar="PATH", help="Where to write. - is stdout.", show_default=False)
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="PATH",
+        help="Where to write. - is stdout.",
+        show_default=False,
+        autocompletion=completion.files,
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.", rich_help_panel=RUN)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.", rich_help_panel=RUN)]
@@ -90,6 +106,7 @@ Device = Annotated[
     typer.Option(
         parser=parse_device,
         metavar="DEVICE",
+        autocompletion=completion.devices,
         envvar="AECLI_DEVICE",
         help="auto, cpu, cuda, cuda:N or mps.",
         rich_help_panel=RUN,
@@ -112,6 +129,7 @@ DataDir = Annotated[
     typer.Option(
         envvar="AECLI_DATA_DIR",
         metavar="FOLDER",
+        autocompletion=completion.folders,
         help="Where built-in sets lie, or are downloaded to.",
         show_default="the user's cache folder",
         rich_help_panel=RUN,
@@ -189,12 +207,18 @@ LearningRate = Annotated[
 ]
 OptimizerName = Annotated[
     Literal["muon", "adam"] | None,
-    typer.Option(help="What takes the steps.", show_default=MODERN.optimizer, rich_help_panel=TRAINING),
+    typer.Option(
+        metavar="NAME",
+        help="What takes the steps: muon or adam.",
+        show_default=MODERN.optimizer,
+        rich_help_panel=TRAINING,
+    ),
 ]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16"] | None,
     typer.Option(
-        help="What training multiplies in; auto takes bf16 where the hardware does. Weights stay fp32.",
+        metavar="NAME",
+        help="What training multiplies in: fp32, bf16, or auto: bf16 where the hardware does. Weights stay fp32.",
         show_default=MODERN.precision,
         rich_help_panel=TRAINING,
     ),
@@ -233,9 +257,7 @@ Patience = Annotated[
 ]
 Seed = Annotated[
     int,
-    typer.Option(
-        min=0, max=2**63 - 1, metavar="N", help="Equal seeds give equal checkpoints.", rich_help_panel=TRAINING
-    ),
+    typer.Option(min=0, metavar="N", help="Equal seeds give equal checkpoints.", rich_help_panel=TRAINING),
 ]
 Holdout = Annotated[
     float | None,
@@ -253,6 +275,7 @@ Label = Annotated[
     str | None,
     typer.Option(
         metavar="COLUMN",
+        autocompletion=completion.columns,
         help="The column of labels: no feature, but carried along.",
         show_default="label",
         rich_help_panel=TABLE,
@@ -260,12 +283,18 @@ Label = Annotated[
 ]
 Exclude = Annotated[
     list[str] | None,
-    typer.Option(metavar="COLUMN", help="A column, or a glob, to leave out. Repeatable.", rich_help_panel=TABLE),
+    typer.Option(
+        metavar="COLUMN",
+        help="A column, or a glob, to leave out. Repeatable.",
+        rich_help_panel=TABLE,
+        autocompletion=completion.columns,
+    ),
 ]
 Features = Annotated[
     list[str] | None,
     typer.Option(
         metavar="COLUMN",
+        autocompletion=completion.columns,
         help="A column, or a glob such as 'sensor_*', to learn; all others are left out. Repeatable.",
         show_default="every column but the label and the kept",
         rich_help_panel=TABLE,
@@ -275,6 +304,7 @@ Categorical = Annotated[
     list[str] | None,
     typer.Option(
         metavar="COLUMN",
+        autocompletion=completion.columns,
         help="A column, or a glob, of categories, to encode one-hot. Repeatable.",
         rich_help_panel=TABLE,
     ),
@@ -282,7 +312,8 @@ Categorical = Annotated[
 Missing = Annotated[
     Literal["mean", "drop"] | None,
     typer.Option(
-        help="What becomes of an empty or NaN cell: its column's mean over the training rows, or its row is dropped. "
+        metavar="HOW",
+        help="What becomes of an empty or NaN cell: mean, its column's over the training rows, or drop, its row is. "
         "The checkpoint remembers.",
         show_default="an error",
         rich_help_panel=TABLE,
@@ -291,14 +322,18 @@ Missing = Annotated[
 Unknown = Annotated[
     Literal["error", "ignore"],
     typer.Option(
-        help="What becomes of a category that the model does not know; ignore takes it as none of them.",
+        metavar="HOW",
+        help="What becomes of a category that the model does not know: error, or ignore, to take it as none of them.",
         rich_help_panel=READING,
     ),
 ]
 InputFormat = Annotated[
     Literal["csv", "tsv", "jsonl", "parquet", "arrow"] | None,
     typer.Option(
-        help="The format of a table.", show_default="by the name's ending; csv from -", rich_help_panel=READING
+        metavar="FORMAT",
+        help="The format of a table: csv, tsv, jsonl, parquet or arrow.",
+        show_default="by the name's ending; csv from -",
+        rich_help_panel=READING,
     ),
 ]
 InputHeader = Annotated[
@@ -314,7 +349,7 @@ Delimiter = Annotated[
     Any,
     typer.Option(
         parser=parse_delimiter,
-        metavar="CHARACTER",
+        metavar="CHAR",
         help="What stands between the cells of a CSV, such as ';' or '\\t'.",
         show_default=", or a tab for .tsv",
         rich_help_panel=READING,
@@ -324,8 +359,8 @@ ImageSize = Annotated[
     Any,
     typer.Option(
         parser=parse_size,
-        metavar="WIDTHxHEIGHT",
-        help="Bring all images to this size. The checkpoint remembers.",
+        metavar="SIZE",
+        help="Bring all images to this size, such as 28 or 64x48. The checkpoint remembers.",
         show_default="the first image's, and all must have it",
         rich_help_panel=READING,
     ),
@@ -352,14 +387,20 @@ TopFeatures = Annotated[
 Scale = Annotated[
     Literal["standard", "minmax", "none"] | None,
     typer.Option(
-        help="How columns are scaled. Pixels are divided by their full scale.",
+        metavar="HOW",
+        help="How columns are scaled: standard, minmax or none. Pixels are divided by their full scale.",
         show_default=MODERN.scale,
         rich_help_panel=TABLE,
     ),
 ]
 Keep = Annotated[
     list[str] | None,
-    typer.Option(metavar="COLUMN", help="A column to carry along to the output. Repeatable.", rich_help_panel=TABLE),
+    typer.Option(
+        metavar="COLUMN",
+        help="A column to carry along to the output. Repeatable.",
+        rich_help_panel=TABLE,
+        autocompletion=completion.columns,
+    ),
 ]
 CarryLabel = Annotated[bool, typer.Option("--label/--no-label", help="Carry the label along, where it is known.")]
 Header = Annotated[bool, typer.Option("--header/--no-header", help="Begin with the columns' names.")]
@@ -368,5 +409,10 @@ Error = Annotated[
 ]
 Format = Annotated[
     Literal["csv", "tsv", "jsonl", "parquet", "arrow", "npy"] | None,
-    typer.Option("--format", help="The output's format.", show_default="by the output's ending, else csv"),
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help="The output's format: csv, tsv, jsonl, parquet, arrow or npy.",
+        show_default="by the output's ending, else csv",
+    ),
 ]

@@ -24,7 +24,7 @@ class Report:
         self._quiet = quiet
         self.device = ""
         self._bar: rich.progress.Progress | None = None
-        if not quiet and console.stderr().is_terminal:
+        if not quiet and console.bars():
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
             from rich.table import Column
 
@@ -77,10 +77,10 @@ class Report:
 def shown(outputs: Iterator[Out], source: "Source", output: str | None, *, quiet: bool) -> Iterator[Out]:
     """Pass on what is computed of a source, with a bar of how much of it was read.
 
-    There is none where stderr is no terminal, or where the results go to that terminal themselves.
+    There is none where stderr can show none, or where the results go to that terminal themselves.
     """
     to_terminal = output in (None, "-") and sys.stdout is not None and sys.stdout.isatty()
-    if quiet or to_terminal or not console.stderr().is_terminal:
+    if quiet or to_terminal or not console.bars():
         yield from outputs
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn

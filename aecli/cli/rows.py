@@ -2,6 +2,7 @@
 
 import os
 import select
+import shlex
 import stat
 import sys
 from collections.abc import Sequence
@@ -66,9 +67,10 @@ def check_data(model: Path, data: Sequence[str] | None) -> None:
 
     if not data and checkpoint.read(model).data is None:
         command = sys.argv[1] if len(sys.argv) > 1 else "embed"
+        ends = ["--"] * str(model).startswith("-")
         raise UsageError(
             f"DATA is missing, and {model} was trained on a file, so there is no built-in set to take",
-            hint=f"aecli {command} {model} {'-' if _bytes_wait() else 'DATA'}",
+            hint=shlex.join(["aecli", command, *ends, str(model), "-" if _bytes_wait() else "DATA"]),
         )
 
 
@@ -85,7 +87,9 @@ def check_output(output: Path, *inputs: str) -> None:
     if output.is_dir():
         raise AecliError(f"{output}: a folder, and a file was expected")
     if not output.parent.is_dir():
-        raise AecliError(f"{output}: there is no folder {output.parent}", hint=f"mkdir -p {output.parent}")
+        raise AecliError(
+            f"{output}: there is no folder {output.parent}", hint=shlex.join(["mkdir", "-p", str(output.parent)])
+        )
     if (output.is_file() or not output.exists()) and not os.access(output.parent, os.W_OK):
         raise AecliError(f"{output}: the folder {output.parent} may not be written")
     for path in inputs:

@@ -11,23 +11,13 @@ from aecli.config import Schema
 from aecli.data.reading import Columns, Reading
 from aecli.data.source import ArraySource, Batch, Chain, Source
 from aecli.errors import DataError, UsageError
+from aecli.formats import ARRAYS, NAMES, SPLITS, TABLES, table_form
 
 if TYPE_CHECKING:
     from aecli.data.table import Table
 
 __all__ = ["ArraySource", "Batch", "Columns", "Reading", "Source", "open_source", "split_name"]
 
-TABLES = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-    ".feather": "arrow",
-}
-FORMATS = tuple(dict.fromkeys(TABLES.values()))
-ARRAYS = (".npy", ".npz")
 NO_COLUMNS, AS_NAMED = Columns(), Reading()
 
 
@@ -40,8 +30,6 @@ def split_name(data: str, default_split: str) -> tuple[str, str] | None:
 
     Raises DataError for what looks like a name and is none, UsageError for a split that no set has.
     """
-    from aecli.data.builtin import NAMES, SPLITS
-
     name, colon, split = data.partition(":")
     if name in NAMES:
         if colon and split not in SPLITS:
@@ -125,8 +113,7 @@ def _npz_key(word: str) -> tuple[str, str | None]:
 
 def _table_form(path: Path) -> str | None:
     """Give the format that a file's name says: None where it is no table."""
-    ending = Path(path.name.removesuffix(".gz").removesuffix(".zst")).suffix
-    return None if path.is_dir() else TABLES.get(ending.lower())
+    return None if path.is_dir() else table_form(path.name)
 
 
 def _is_array(word: str) -> bool:

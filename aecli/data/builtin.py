@@ -17,8 +17,8 @@ import numpy as np
 from aecli.data.idx import read_idx
 from aecli.data.source import ArraySource
 from aecli.errors import DataError
+from aecli.formats import SPLITS
 
-SPLITS = ("train", "test")
 DIGITS_TRAIN_ROWS = 1437  # scikit-learn's own order: the writers of the last 360 images are others
 
 
@@ -62,7 +62,6 @@ TORCHVISION = {
         transposed=True,
     ),
 }
-NAMES = ("digits", *TORCHVISION)
 
 
 def open_builtin(name: str, split: str, data_dir: Path, announce: Callable[[str], None]) -> ArraySource:

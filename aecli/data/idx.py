@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from aecli.errors import DataError
+from aecli.formats import IDX
 
 CHUNK_BYTES = 1 << 20
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -17,7 +18,7 @@ DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E:
 
 def is_idx(path: Path) -> bool:
     """Tell whether the file's name is one that IDX files bear, such as `t10k-images-idx3-ubyte.gz`."""
-    return re.search(r"(-idx\d-[a-z]+|\.idx)(\.gz)?$", path.name) is not None
+    return re.search(IDX, path.name) is not None
 
 
 def read_idx(path: Path) -> np.ndarray[Any, Any]:

@@ -24,7 +24,8 @@ class Columns:
 class Reading:
     """How data is read. None leaves it to the file's name, or to its first bytes.
 
-    `form` is a key of `data.FORMATS`. `header` tells whether a CSV has one. `image_size` is (width, height) in pixels.
+    `form` is a value of `formats.TABLES`. `header` tells whether a CSV has one. `image_size` is (width, height) in
+    pixels.
     `skip_broken` goes on where an image cannot be read. A `live` stream is read as its bytes come.
     """
 

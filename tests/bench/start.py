@@ -28,7 +28,7 @@ inference.Model._network = lambda self, _, tensors: OnDevice(self.checkpoint.mod
 cli.main()
 """
 TORCH = [*PYTHON, "-c", IN_TORCH]
-TAB = {"_AECLI_COMPLETE": "complete_bash", "COMP_WORDS": "aecli train --la", "COMP_CWORD": "2"}
+TAB = {"_AECLI_COMPLETE": "aecli train --la"}
 
 
 def measured(command, env):

@@ -242,7 +242,7 @@ CASES = {
         ["train", "--seed", "-1"],
         {},
         2,
-        "error: invalid value for '--seed': Input should be greater than or equal to 0\n"
+        "error: invalid value for '--seed': it must be greater than or equal to 0\n"
         "hint: aecli train --help shows what it takes\n",
     ),
     "a device of no kind": (
@@ -263,13 +263,13 @@ CASES = {
         ["trian"],
         {},
         2,
-        "error: no such command 'trian'. Did you mean 'train'?\nhint: aecli --help shows what it takes\n",
+        "error: no such command 'trian'\nhint: did you mean train?\n",
     ),
     "an unknown option": (
         ["train", "--epohcs", "3"],
         {},
         2,
-        "error: no such option: --epohcs (Possible options: --epochs)\nhint: aecli train --help shows what it takes\n",
+        "error: no such option: --epohcs\nhint: did you mean --epochs?\n",
     ),
 }
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from aecli.data import open_source
-from aecli.data.builtin import NAMES, TORCHVISION
+from aecli.data.builtin import TORCHVISION
+from aecli.formats import NAMES
 
 PATCH = """
 import os
@@ -157,7 +158,7 @@ def test_the_digits_split_is_by_writers(tmp_path):
     test = open_source(["digits"], default_split="test", data_dir=tmp_path).read()
     assert (train.x.shape, test.x.shape) == ((1437, 64), (360, 64))
     assert train.x.max() == 16
-    assert NAMES[0] == "digits"
+    assert ("digits", *TORCHVISION) == NAMES
 
 
 def test_real_mnist_is_read(mnist):

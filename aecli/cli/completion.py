@@ -1,0 +1,219 @@
+"""What a TAB press is answered: the words that may stand at the end of a line. Nothing heavy is loaded for it.
+
+The scripts in completions/ put the line, up to the cursor and as it was typed, into `_AECLI_COMPLETE`, run the program,
+and read lines of a word, a tab and what the word means.
+"""
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from aecli.formats import ARRAYS, IDX, NAMES, SPLITS, table_form
+
+VARIABLE = "_AECLI_COMPLETE"
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+MAX_LINE_BYTES = 1 << 20
+END = "\0"  # no line holds it: it shows where the last word ends, inside quotes too
+
+
+def answer(program: Any, line: str) -> None:
+    """Print the words that may stand at the end of `line`, which begins with the program's name."""
+    for word, meaning in answers(program, line):
+        sys.stdout.buffer.write(os.fsencode(f"{word}\t{' '.join(meaning.split())}\n"))
+
+
+def answers(program: Any, line: str) -> Iterator[tuple[str, str]]:
+    """Yield the words that may stand at the end of `line`, each with its meaning."""
+    *before, last = _split(line)[1:] or [""]
+    context = typer.Context(program, info_name="aecli", **program.context_settings)
+    place = next((i for i, word in enumerate(before) if not word.startswith("-")), None)
+    if place is None:
+        names = [name for name in program.list_commands(context) if name.startswith(last)]
+        yield from ((name, program.get_command(context, name).get_short_help_str(200)) for name in names)
+        yield from _options(program.get_params(context), last, {}) if last.startswith("-") else ()
+        return
+    command = program.get_command(context, before[place])
+    if command is None:
+        return
+    context = typer.Context(command, info_name=command.name, parent=context)
+    parameters = command.get_params(context)
+    given, waiting, options_end = _given(parameters, before[place + 1 :])
+    context.params = given
+    prefix = ""
+    if waiting is None and last.startswith("-") and not options_end:
+        name, equals, value = last.partition("=")
+        waiting = _takes_value(parameters, name) if equals else None
+        if waiting is None:
+            yield from _options(parameters, last, given)
+            return
+        prefix, last = f"{name}=", value
+    parameter = waiting or _next_argument(parameters, given)
+    if parameter is not None:
+        for item in parameter.shell_complete(context, last):
+            yield prefix + item.value, item.help or ""
+    elif not last:
+        yield from _options(parameters, "--", given)
+
+
+def _split(line: str) -> list[str]:
+    """Split a line into words as the shell does. The last one, which may be empty, is still being typed."""
+    lexer = shlex.shlex(line + END, posix=True)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    words: list[str] = []
+    try:
+        words.extend(lexer)
+    except ValueError:  # a quote is open
+        words.append(lexer.token)
+    return [word.removesuffix(END) for word in words]
+
+
+def _given(parameters: list[Any], words: list[str]) -> tuple[dict[str, list[str]], Any, bool]:
+    """Read whole words: what each parameter was given, the option that waits for its value, whether `--` was there."""
+    given: dict[str, list[str]] = {}
+    waiting = None
+    for i, word in enumerate(words):
+        if waiting is not None:
+            given.setdefault(waiting.name, []).append(word)
+            waiting = None
+        elif word == "--":
+            for rest in words[i + 1 :]:
+                given.setdefault(_next_argument(parameters, given).name, []).append(rest)
+            return given, None, True
+        elif word.startswith("-") and word != "-":
+            name, equals, value = word.partition("=")
+            if not word.startswith("--"):  # -qo: of short options in one word, only the last may wait for a value
+                name = f"-{word[-1]}"
+            option = _named(parameters, name)
+            if option is not None and not option.is_flag and not equals:
+                waiting = option
+            elif option is not None:
+                given.setdefault(option.name, []).append(value or name)
+        elif (argument := _next_argument(parameters, given)) is not None:
+            given.setdefault(argument.name, []).append(word)
+    return given, waiting, False
+
+
+def _named(parameters: list[Any], name: str) -> Any:
+    return next((each for each in parameters if name in (*each.opts, *each.secondary_opts)), None)
+
+
+def _takes_value(parameters: list[Any], name: str) -> Any:
+    option = _named(parameters, name)
+    return None if option is None or option.is_flag else option
+
+
+def _next_argument(parameters: list[Any], given: dict[str, list[str]]) -> Any:
+    """Give the argument that the next word is for, None where there is none left."""
+    arguments = (each for each in parameters if each.param_type_name == "argument")
+    return next((each for each in arguments if each.nargs == -1 or each.name not in given), None)
+
+
+def _options(parameters: list[Any], start: str, given: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
+    """Yield the options that begin so and may still be given."""
+    for each in parameters:
+        if each.param_type_name == "option" and not each.hidden and (each.multiple or each.name not in given):
+            names = (*each.opts, *each.secondary_opts)
+            yield from ((name, each.help or "") for name in names if name.startswith(start))
+
+
+def _paths(start: str, wanted: Callable[[str], bool]) -> list[str]:
+    """List the folders, and the files with a `wanted` name, whose paths begin so. Hidden ones want a dot."""
+    folder, slash, name = start.rpartition("/")
+    try:
+        entries = list(os.scandir(Path(folder + slash).expanduser()))
+    except (OSError, RuntimeError):  # no such folder, no such user
+        return []
+    found = []
+    for entry in entries:
+        hidden = entry.name.startswith(".") and not name
+        if entry.name.startswith(name) and not hidden and entry.name.isprintable():
+            is_folder = entry.is_dir()
+            if is_folder or wanted(entry.name):
+                here = "./" if not start and entry.name.startswith("-") else ""  # lest it be taken for an option
+                found.append(f"{here}{folder}{slash}{entry.name}{'/' * is_folder}")
+    return sorted(found)
+
+
+def models(incomplete: str) -> list[str]:
+    """Give checkpoints."""
+    return _paths(incomplete, lambda name: name.endswith(".safetensors"))
+
+
+def data(ctx: typer.Context, incomplete: str) -> list[tuple[str, str] | str]:
+    """Give built-in sets, their splits once one is named, and files and folders that can be read."""
+    before = ctx.params.get("data", [])
+    if any(word.partition(":")[0] in NAMES for word in before):
+        return []
+    known = [name for name in NAMES if not before]
+    known += [f"{name}:{split}" for name in known if incomplete.startswith(name) for split in SPLITS]
+    return [*((name, "a built-in set") for name in known), *_paths(incomplete, _is_read)]
+
+
+def _is_read(name: str) -> bool:
+    return table_form(name) is not None or name.lower().endswith((*ARRAYS, *IMAGES)) or re.search(IDX, name) is not None
+
+
+def files(incomplete: str) -> list[str]:
+    """Give any file."""
+    return _paths(incomplete, lambda _: True)
+
+
+def folders(incomplete: str) -> list[str]:
+    """Give folders."""
+    return _paths(incomplete, lambda _: False)
+
+
+def devices() -> list[tuple[str, str]]:
+    """Give the kinds of devices. Which there are, PyTorch alone knows, and it is not asked."""
+    return [("auto", "CUDA where there is one"), ("cpu", ""), ("cuda", "the first one"), ("mps", "Apple's")]
+
+
+def columns(ctx: typer.Context) -> list[str]:
+    """Give the columns of the first table on the line that is text; its first line alone is read."""
+    import gzip
+    import json
+
+    for word in ctx.params.get("data", []):
+        path = Path(word).expanduser()
+        form = table_form(path.name)
+        if form not in ("csv", "tsv", "jsonl") or path.suffix == ".zst" or not path.is_file():
+            continue
+        try:
+            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+                line = stream.readline(MAX_LINE_BYTES).decode("utf-8-sig")
+            names = list(json.loads(line)) if form == "jsonl" else _header(line, ctx.params, form)
+        except (OSError, EOFError, ValueError):
+            continue
+        return [name for name in names if name.isprintable()]
+    return []
+
+
+def _header(line: str, given: dict[str, list[str]], form: str) -> list[str]:
+    """Give a CSV's columns by its first line. One that holds a number is a row, and the columns are x0, x1, ...
+
+    Raises ValueError where it is no line of a CSV.
+    """
+    import csv
+
+    delimiter = given.get("delimiter", ["\t" if form == "tsv" else ","])[-1].replace("\\t", "\t")
+    try:
+        cells = next(csv.reader([line], delimiter=delimiter), [])
+    except (csv.Error, TypeError) as error:
+        raise ValueError from error
+    said = given.get("input_header", [""])[-1]
+    is_row = said == "--no-input-header" if said else any(_is_number(cell) for cell in cells)
+    return [f"x{i}" for i in range(len(cells))] if is_row else cells
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,59 @@
+"""How the command line is explained: help, and what was wrong with the words that were typed."""
+
+import contextlib
+import difflib
+import re
+import sys
+from typing import Any
+
+from typer.core import TyperCommand
+
+REWORDED = (  # what Typer says, and what is said here
+    (r"^Value error, ", ""),
+    (r"^Input should be ([^,]*).*", r"it must be \1"),
+    (r"^Got unexpected extra arguments?(?:\(s\))? \((.*)\)$", r"nothing more was expected, and there is: \1"),
+)
+
+
+class Explained:
+    """A command whose help leaves out what says nothing: the types of flags and of arguments."""
+
+    def get_params(self, ctx: Any) -> Any:
+        parameters = super().get_params(ctx)  # type: ignore[misc]
+        for each in parameters:
+            if each.param_type_name == "argument":
+                vars(each)["display_type_rich"] = lambda ctx: ""  # noqa: ARG005
+            elif each.is_flag:
+                each.metavar = ""
+        return parameters
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        pieces: list[str] = super().collect_usage_pieces(ctx)  # type: ignore[misc]
+        return [piece.strip("{}") for piece in pieces]
+
+
+class Command(Explained, TyperCommand):
+    """One command."""
+
+
+def print_help(context: Any) -> None:
+    """Print a command's help on stderr: nobody asked for it."""
+    with contextlib.redirect_stdout(sys.stderr):
+        context.get_help()
+
+
+def explanation(error: Any) -> tuple[str, str | None]:
+    """Give what was wrong with the words of the command line, and the way out: the word that was meant, or --help."""
+    context = getattr(error, "ctx", None)
+    said, _, near = str(error.message).rstrip(".?").partition(". Did you mean ")
+    meant = near.replace("'", "").split(", ") if near else getattr(error, "possibilities", None)
+    for pattern, reworded in REWORDED:
+        said = re.sub(pattern, reworded, said)
+    if choice := re.fullmatch(r"'(.*)' is not one of '(.*)'", said, re.DOTALL):
+        choices = choice[2].split("', '")
+        said = f"'{choice[1]}' is none of {', '.join(choices)}"
+        meant = difflib.get_close_matches(choice[1], choices, n=1)
+    error.message, error.possibilities = said, None
+    message = error.format_message().rstrip(".")
+    help_of = f"{context.command_path} --help shows what it takes" if context else None
+    return message[:1].lower() + message[1:], f"did you mean {meant[0]}?" if meant else help_of

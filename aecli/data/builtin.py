@@ -4,6 +4,8 @@ A set whose IDX files lie in the data folder is read from there directly. torchv
 """
 
 import contextlib
+import gzip
+import importlib.util
 import os
 import tempfile
 from collections.abc import Callable
@@ -72,12 +74,10 @@ def open_builtin(name: str, split: str, data_dir: Path, announce: Callable[[str]
     """
     title = f"{name}:{split}"
     if name == "digits":
-        from sklearn.datasets import load_digits
-
-        images, targets = load_digits(return_X_y=True)
+        table = _digits()
         rows = slice(DIGITS_TRAIN_ROWS) if split == "train" else slice(DIGITS_TRAIN_ROWS, None)
-        pixels = images[rows].astype(np.uint8)  # 0..16, all whole
-        return ArraySource(title, pixels, targets[rows], image_shape=(8, 8), full_scale=16.0, label="label")
+        pixels, targets = table[rows, :64].astype(np.uint8), table[rows, 64]  # 0..16, all whole
+        return ArraySource(title, pixels, targets, image_shape=(8, 8), full_scale=16.0, label="label")
     known = TORCHVISION[name]
     folder = data_dir / known.cls / "raw"
     wanted = known.files[split]
@@ -93,6 +93,23 @@ def open_builtin(name: str, split: str, data_dir: Path, announce: Callable[[str]
         images = np.ascontiguousarray(images.transpose(0, 2, 1))
     targets = targets.reshape(len(targets), -1)[:, 0]  # QMNIST's labels have eight columns, the class first
     return ArraySource(title, images, targets, image_shape=images.shape[1:], full_scale=255.0, label="label")
+
+
+def _digits() -> np.ndarray[Any, Any]:
+    """Read scikit-learn's digits: 64 pixels and the label a row, (1797, 65).
+
+    From the file itself, where it lies in the package: importing scikit-learn takes longer than drawing a picture.
+    """
+    package = importlib.util.find_spec("sklearn")
+    for folder in (package.submodule_search_locations or ()) if package else ():
+        path = Path(folder) / "datasets" / "data" / "digits.csv.gz"
+        if path.is_file():
+            with gzip.open(path, "rt") as lines:
+                return np.loadtxt(lines, np.int64, delimiter=",")
+    from sklearn.datasets import load_digits
+
+    images, targets = load_digits(return_X_y=True)
+    return np.column_stack([images, targets]).astype(np.int64)
 
 
 def _find(folder: Path, file: str) -> Path | None:

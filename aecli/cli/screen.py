@@ -36,12 +36,14 @@ class Screen:
         """Print the cells. Lines without anything at the end are left out."""
         while cells and not any(cell.text.strip() or cell.ground for cell in cells[-1]):
             cells.pop()
+        segments = []
+        for line in cells:
+            drawn = len(line)
+            while drawn and not (line[drawn - 1].text.strip() or line[drawn - 1].ground):
+                drawn -= 1
+            segments += [*self._segments(line[:drawn]), Segment.line()]
         with self._console.capture() as captured:
-            for line in cells:
-                drawn = len(line)
-                while drawn and not (line[drawn - 1].text.strip() or line[drawn - 1].ground):
-                    drawn -= 1
-                self._console.print(Segments(self._segments(line[:drawn])), end="\n", soft_wrap=True)
+            self._console.print(Segments(segments), end="", soft_wrap=True)
         console.result(captured.get().rstrip("\n"))
 
     def _segments(self, line: "list[Cell]") -> list[Segment]:

@@ -1,6 +1,7 @@
 """What a column of labels is to a picture: some classes, or numbers."""
 
 import math
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +40,7 @@ class Classes:
 
 
 def classes(labels: Array | None) -> Classes | None:
-    """Sort labels (N,) into classes, numbers by size and texts by their letters.
+    """Sort labels (N,) into classes, numbers by size and texts by their letters, numbers in them by size.
 
     Of more than 20 texts, the 19 that most rows have are classes, and the others one. More than 20 numbers are no
     classes: None, as for no labels.
@@ -50,7 +51,7 @@ def classes(labels: Array | None) -> Classes | None:
     counts = Counter(values)
     missing = NONE in counts
     different = [value for value in counts if value is not NONE]
-    numeric = all(isinstance(value, int | float) for value in different)
+    numeric = all(_reads_as_number(value) for value in different)
     if len(counts) <= MAX_CLASSES:
         chosen, others = different, []
     elif numeric or labels.dtype.kind in "mM":
@@ -58,7 +59,7 @@ def classes(labels: Array | None) -> Classes | None:
     else:
         common = sorted(different, key=lambda value: (-counts[value], str(value)))
         chosen, others = common[: MAX_CLASSES - 1 - missing], common[MAX_CLASSES - 1 - missing :]
-    chosen.sort(key=_by_size if numeric or all(_reads_as_number(value) for value in chosen) else str)
+    chosen.sort(key=_by_size if numeric else _by_letters)
     names = [_name(value) for value in chosen] + [NONE] * missing
     number = {value: i for i, value in enumerate([*chosen, *[NONE] * missing])}
     number |= dict.fromkeys(others, len(names))
@@ -68,11 +69,11 @@ def classes(labels: Array | None) -> Classes | None:
 
 
 def numbers(labels: Array | None) -> Array | None:
-    """Give labels as numbers (N,) float64, where they are; NaN where there is none."""
-    if labels is None or labels.dtype.kind not in "iufbO":
+    """Give labels as numbers (N,) float64, where they are numbers or read as such; NaN where there is none."""
+    if labels is None or labels.dtype.kind in "mM":
         return None
     try:
-        return np.array([math.nan if value is None else value for value in labels.tolist()], np.float64)
+        return np.array([math.nan if value is None else float(value) for value in labels.tolist()], np.float64)
     except (TypeError, ValueError):
         return None
 
@@ -94,3 +95,8 @@ def _reads_as_number(value: object) -> bool:
 
 def _by_size(value: Any) -> tuple[float, str]:
     return float(value), str(value)
+
+
+def _by_letters(value: Any) -> list[tuple[str, int]]:
+    parts = re.split(r"(\d{1,18})", str(value))
+    return [(part, 0) if i % 2 == 0 else ("", int(part)) for i, part in enumerate(parts)]

@@ -27,7 +27,7 @@ def manifold(
     """
     height, width = shape[:2]
     if look.window:
-        grid = mosaic.fit(shape, 48, look, margin=MARGIN, lines=None, notes=2)
+        grid = mosaic.fit(shape, 48, look, margin=MARGIN, lines=None, notes=2, legible=mosaic.LEGIBLE - 3)
         down, across = grid.lines, grid.columns
     else:
         grid, down, across = None, ON_PAPER, ON_PAPER

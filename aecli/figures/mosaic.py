@@ -31,7 +31,14 @@ def gap(height: int, width: int) -> int:
 
 
 def fit(
-    shape: tuple[int, ...], wanted: int, look: style.Look, *, margin: int, lines: int | None, notes: int = 1
+    shape: tuple[int, ...],
+    wanted: int,
+    look: style.Look,
+    *,
+    margin: int,
+    lines: int | None,
+    notes: int = 1,
+    legible: int = LEGIBLE,
 ) -> Grid:
     """Find the largest scale at which a terminal holds `wanted` images of `shape` (H, W, ...).
 
@@ -45,7 +52,7 @@ def fit(
     lines_down = look.window[1] - notes - (2 if look.title else 0)
     best = Grid(1, 1, 1, 1 / max(1, math.ceil(width / max(1, dots_across))))
     for scale in SCALES:
-        if scale * min(height, width) < min(LEGIBLE, height, width):
+        if scale * min(height, width) < min(legible, height, width):
             break
         columns = int((dots_across + between * scale) // ((width + between) * scale))
         rows = lines or max(1, int((2 * (lines_down - 1)) // ((height + between) * scale)))

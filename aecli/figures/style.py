@@ -140,11 +140,10 @@ def width_of(look: Look) -> float:
 
 
 def quiet(axes: Axes, look: Look) -> Axes:
-    """Take away the frame's upper and right side; in a terminal, let the others lie on dots of their own."""
+    """Take away the frame's upper and right side; in a terminal, where a line is as wide as a dot, all of it."""
     axes.spines[["top", "right"]].set_visible(False)
     if look.window:
-        for spine in (axes.spines["left"], axes.spines["bottom"]):
-            spine.set_position(("outward", CELL / 2))
+        axes.spines[:].set_visible(False)
     return axes
 
 
@@ -198,7 +197,8 @@ def legend(made: Figure, entries: Sequence[Entry], look: Look, *, above: bool = 
     words |= {"handletextpad": 0.4, "handlelength": 2.0} if above else {"handletextpad": 0.3, "handlelength": 1.0}
     handles = [Line2D([], [], **({"linestyle": "", "color": e.colour} | e.line)) for e in entries]
     if look.window:
-        names = [f"{BULLET} {name}" for name in names]
+        named = zip(names, entries, strict=True)
+        names = [name if entry.colour == look.colours.ink else f"{BULLET} {name}" for name, entry in named]
         handles = [Line2D([], [], linestyle="") for _ in entries]
         words = {"handletextpad": 0, "handlelength": 0, "labelspacing": 0.2, "columnspacing": 1.0, "borderpad": 0}
         words["labelcolor"] = [entry.colour for entry in entries]

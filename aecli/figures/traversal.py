@@ -37,7 +37,7 @@ def images(
     most, steps, grid = MAX_VALUES, STEPS, None
     if look.window:
         wanted = 5 * min(z.shape[1], 4)
-        grid = mosaic.fit(shape, wanted, look, margin=margin + 12, lines=None, notes=2)
+        grid = mosaic.fit(shape, wanted, look, margin=margin + 12, lines=None, notes=2, legible=mosaic.LEGIBLE - 3)
         most, steps = min(MAX_VALUES, grid.lines), min(STEPS, grid.columns)
     chosen = largest(z, most)
     codes, ends = sweep(z, chosen, steps)

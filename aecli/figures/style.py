@@ -200,7 +200,7 @@ def legend(made: Figure, entries: Sequence[Entry], look: Look, *, above: bool = 
         named = zip(names, entries, strict=True)
         names = [name if entry.colour == look.colours.ink else f"{BULLET} {name}" for name, entry in named]
         handles = [Line2D([], [], linestyle="") for _ in entries]
-        words = {"handletextpad": 0, "handlelength": 0, "labelspacing": 0.2, "columnspacing": 1.0, "borderpad": 0}
+        words = {"handletextpad": 0, "handlelength": 0, "labelspacing": 0.15, "columnspacing": 1.0, "borderpad": 0}
         words["labelcolor"] = [entry.colour for entry in entries]
     words["loc"] = "outside upper left" if above else "outside right upper"
     made.legend(handles, names, frameon=False, ncols=columns, borderaxespad=0.2, **words)

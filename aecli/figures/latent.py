@@ -24,7 +24,9 @@ def latent(z: Array, labels: Array | None, look: style.Look) -> Figure:
     colour of the rows that fall on it, the stronger the more they are.
     """
     points, names = project(z)
-    figure = style.figure(look, height=3.5)
+    found, values = classes(labels), numbers(labels)
+    lines = len(found.names) if found else 0
+    figure = style.figure(look, height=max(3.5, style.SMALL * (style.LINE * lines + 2) / 72))
     axes = style.quiet(figure.add_subplot(), look)
     style.name_axes(axes, *names, look)
     axes.update_datalim(points)
@@ -34,7 +36,6 @@ def latent(z: Array, labels: Array | None, look: style.Look) -> Figure:
         axes.set_yticks([])
     if z.shape[1] > 2:
         axes.set_aspect("equal", adjustable="datalim")  # components share a unit, latent values do not
-    found, values = classes(labels), numbers(labels)
     if found is not None:
         style.legend(figure, found.entries(look), look)
     elif values is not None:

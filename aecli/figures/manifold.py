@@ -36,7 +36,7 @@ def manifold(
     places = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
     images = decode(places.astype(np.float32)).reshape(down, across, *shape)
     figure = style.figure(look, height=(style.WIDTH - 0.7) * height / width + 0.55)
-    title = 2 if look.title else 0
+    title = len(style.title_lines(look))
     axes = (
         mosaic.axes_at(figure, look, images.shape, grid, margin=MARGIN, top=title + 1) if grid else figure.add_subplot()
     )

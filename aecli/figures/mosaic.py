@@ -49,7 +49,7 @@ def fit(
     height, width = shape[:2]
     between = gap(height, width)
     dots_across = look.window[0] - margin
-    lines_down = look.window[1] - notes - (2 if look.title else 0)
+    lines_down = look.window[1] - notes - len(style.title_lines(look))
     best = Grid(1, 1, 1, 1 / max(1, math.ceil(width / max(1, dots_across))))
     for scale in SCALES:
         if scale * min(height, width) < min(legible, height, width):
@@ -137,3 +137,4 @@ def trim(figure: Figure, look: style.Look) -> None:
             wide = axes.get_position(original=True).width * figure.get_figwidth()
             taken += wide * float(axes.get_aspect()) * (low - high) / (right - left)
         figure.set_figheight(figure.get_figheight() + taken - room)
+        style.leave_room(figure, look)

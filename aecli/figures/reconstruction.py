@@ -29,7 +29,7 @@ def images(x: Array, recon: Array, mse: Array, white: tuple[float, float], look:
     cell = (style.width_of(look) / 72 - 0.75) / in_a_row
     figure = style.figure(look, height=bands * (2 * cell * (height + between) / (width + between) + 0.2) + 0.3)
     pairs = np.stack([x, recon])  # (2, N, H, W, ...)
-    top = 2 if look.title else 0
+    top = len(style.title_lines(look))
     for band in range(bands):
         mine = slice(band * in_a_row, (band + 1) * in_a_row)
         shown = pairs[:, mine]
@@ -87,7 +87,8 @@ def columns(rebuilt: Array, names: Sequence[str], look: style.Look) -> Figure:
     limit = int(0.45 * style.width_of(look) / (look.small * style.CHARACTER))
     axes.set_yticks(places, [style.shorten(names[i], limit, look) for i in shown])
     note = f"; {constant:,} constant columns left out" if constant else ""
-    axes.set_xlabel(f"share of variance rebuilt{note}", loc="left")
+    per_line = int(0.5 * style.width_of(look) / (style.FONT * style.CHARACTER))
+    axes.set_xlabel(style.wrapped(f"share of variance rebuilt{note}", per_line), loc="left")
     axes.set_xlim(0, 1)
     axes.set_xticks([0, 0.5, 1], ["0", "50%", "100%"])
     axes.tick_params(axis="y", length=0)

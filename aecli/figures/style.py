@@ -37,8 +37,10 @@ WIDTH = 4.8  # inches: its text of 10 points has 7 when the picture is as wide a
 FONT = 10.0
 SMALL = 9.0
 CHARACTER = 0.62  # the mean width of a character, in its font's size
+LINE = 1.48  # the height of a legend's line, in its font's size
 CELL = 8  # dots that a terminal's column is drawn with; a line has twice as many
 MONO = CELL / 0.60205  # the font size at which DejaVu Sans Mono is so wide
+TOO_SMALL, MORE_ROOM = "the picture is too small for its text", "give it more room: --size 4.8x3.5"
 BULLET = "●"  # what a legend's line begins with in a terminal
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 
@@ -129,9 +131,26 @@ def figure(look: Look, height: float) -> Figure:
     else:
         made = Figure(look.size or (WIDTH, height), layout="constrained", facecolor=theme.ground)
     if look.title:
-        per_line = int(width_of(look) / (size * CHARACTER))
-        made.suptitle(wrapped(look.title, per_line), x=0.01, ha="left")
+        made.text(0.01, 0.995, "\n".join(title_lines(look)), va="top", fontsize=size)
+        leave_room(made, look)
     return made
+
+
+def title_lines(look: Look) -> list[str]:
+    """Give the title's lines."""
+    per_line = int(width_of(look) / ((MONO if look.window else FONT) * CHARACTER))
+    return wrapped(look.title or "", per_line).splitlines()
+
+
+def leave_room(made: Figure, look: Look) -> None:
+    """Keep all else below the title, whatever height the figure has by now."""
+    engine = made.get_layout_engine()
+    if look.title and isinstance(engine, ConstrainedLayoutEngine):
+        engine.set(rect=(0, 0, 1, 1 - _title_share(made, look)))
+
+
+def _title_share(made: Figure, look: Look) -> float:
+    return len(title_lines(look)) * (2 * CELL if look.window else 1.35 * FONT) / (made.get_figheight() * 72)
 
 
 def width_of(look: Look) -> float:
@@ -189,7 +208,8 @@ def legend(made: Figure, entries: Sequence[Entry], look: Look, *, above: bool = 
         columns = max(1, min(fitting, len(entries)))
         limit = int(width / (size * CHARACTER)) - 8
     else:
-        lines = max(1, int((height - 2 * size) / (size * 1.2)))
+        height *= 1 - (_title_share(made, look) if look.title else 0)
+        lines = max(1, int((height - size) / (size * LINE)))
         columns = math.ceil(len(entries) / lines)
         limit = max(4, int(0.4 * width / columns / (size * CHARACTER)) - 3)
     names = [shorten(entry.name, limit, look) for entry in entries]
@@ -202,8 +222,19 @@ def legend(made: Figure, entries: Sequence[Entry], look: Look, *, above: bool = 
         handles = [Line2D([], [], linestyle="") for _ in entries]
         words = {"handletextpad": 0, "handlelength": 0, "labelspacing": 0.15, "columnspacing": 1.0, "borderpad": 0}
         words["labelcolor"] = [entry.colour for entry in entries]
-    words["loc"] = "outside upper left" if above else "outside right upper"
-    made.legend(handles, names, frameon=False, ncols=columns, borderaxespad=0.2, **words)
+    share = _title_share(made, look) if look.title else 0.0
+    words |= {"loc": "upper left" if above else "upper right", "bbox_to_anchor": (0, 0, 1, 1 - share)}
+    drawn = made.legend(handles, names, frameon=False, ncols=columns, borderaxespad=0.2, **words)
+    with checked():
+        box = drawn.get_window_extent()
+    pad = CELL / 2 if look.window else 6 * made.dpi / 72
+    right = 1.0 if above else 1 - (box.width + pad) / made.bbox.width
+    top = 1 - share - ((box.height + (0 if look.window else pad)) / made.bbox.height if above else 0)
+    engine = made.get_layout_engine()
+    if min(right, top) < 0.2:
+        raise AecliError(TOO_SMALL, hint=MORE_ROOM)
+    if isinstance(engine, ConstrainedLayoutEngine):
+        engine.set(rect=(0, 0, right, top))
 
 
 def settle(made: Figure, look: Look) -> None:
@@ -238,7 +269,7 @@ def checked() -> Iterator[set[str]]:
     for warning in found:
         text = str(warning.message)
         if "axes sizes collapsed" in text:
-            raise AecliError("the picture is too small for its text", hint="give it more room: --size 4.8x3.5")
+            raise AecliError(TOO_SMALL, hint=MORE_ROOM)
         if missing := re.match(r"Glyph (\d+)", text):
             lacking.add(chr(int(missing[1])))
         else:

@@ -44,7 +44,7 @@ def images(
     made = decode(codes.reshape(-1, z.shape[1])).reshape(len(chosen), steps, *shape)
     cell = (style.width_of(look) / 72 - 1.4) / steps
     figure = style.figure(look, height=len(chosen) * cell * height / width + 0.45)
-    top = 2 if look.title else 0
+    top = len(style.title_lines(look))
     axes = mosaic.axes_at(figure, look, made.shape, grid, margin=margin, top=top) if grid else figure.add_subplot()
     mosaic.draw(axes, made, white)
     axes.set_yticks(mosaic.centres(len(chosen), height, between), [f"z{i}" for i in chosen])

@@ -117,8 +117,11 @@ def axes_at(figure: Figure, look: style.Look, images: tuple[int, ...], grid: Gri
     lines, columns, height, width = images[:4]
     between = gap(height, width)
     wide = (columns * (width + between) - between) * grid.scale / look.window[0]
-    tall = (lines * (height + between) - between) * grid.scale / look.window[1] / 2
-    return figure.add_axes((margin / look.window[0], 1 - top / look.window[1] - tall, wide, tall))
+    dots = (lines * (height + between) - between) * grid.scale
+    tall = dots / look.window[1] / 2
+    axes = figure.add_axes((margin / look.window[0], 1 - top / look.window[1] - tall, wide, tall))
+    axes.xaxis.set_tick_params(pad=2 + (math.ceil(dots / 2) * 2 - dots) * style.CELL)  # text begins with a whole line
+    return axes
 
 
 def trim(figure: Figure, look: style.Look) -> None:

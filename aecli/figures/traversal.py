@@ -1,5 +1,6 @@
 """What a decoder makes of each latent value as it goes through its range."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -58,7 +59,9 @@ def images(
             ha="left",
             fontsize=look.small,
         )
-    axes.set_xlabel(_said(len(chosen), z.shape[1], look), loc="left", fontsize=look.small)
+    made_lines = (len(chosen) * (height + between) - between) * grid.scale / 2 if grid else 0
+    below = 2 + (math.ceil(made_lines) - made_lines) * 2 * style.CELL if grid else None
+    axes.set_xlabel(_said(len(chosen), z.shape[1], look), loc="left", fontsize=look.small, labelpad=below)
     mosaic.trim(figure, look)
     return figure
 

@@ -112,7 +112,7 @@ def test_a_picture_fits_the_window(run, digits_model, monkeypatch, kind, window)
     assert (done.code, done.err) == (0, "")
     assert "\x1b" not in done.out  # no terminal
     lines = done.out.splitlines()
-    assert window[1] / 2 < len(lines) < window[1]
+    assert window[1] / 4 < len(lines) < window[1]
     assert window[0] * 0.6 < max(map(len, lines)) <= window[0]
     assert list(Path.cwd().glob("*.png")) == []
 

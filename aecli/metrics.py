@@ -1,10 +1,13 @@
 """What judges a model: PCA, the linear autoencoder with the least error."""
 
+from typing import Any
+
 import numpy as np
 
 from aecli.data.part import Part
 from aecli.scaler import Scaler
 
+Array = np.ndarray[Any, Any]
 PCA_MAX_INPUTS = 4096
 CHUNK_VALUES = 1 << 20
 
@@ -32,3 +35,38 @@ def pca_mse(part: Part, test_part: Part, scaler: Scaler, components: int) -> flo
         centred = scaler.transform(chunk) - mean
         error += float(np.square(centred - centred @ basis @ basis.T).sum())
     return error / (len(test_part) * inputs)
+
+
+class Moments:
+    """The means and the variances of columns, gathered batch by batch. Source: Chan, Golub and LeVeque 1979."""
+
+    def __init__(self, columns: int) -> None:
+        self.rows = 0
+        self.mean = np.zeros(columns)
+        self._squares = np.zeros(columns)
+
+    @property
+    def variance(self) -> Array:
+        """The variance of each column, of as many degrees of freedom as rows."""
+        return self._squares / max(1, self.rows)
+
+    def add(self, x: Array) -> None:
+        """Take in rows (N, columns)."""
+        rows = self.rows + len(x)
+        mean = x.mean(axis=0, dtype=np.float64)
+        away = mean - self.mean
+        self._squares += np.square(x - mean).sum(axis=0) + np.square(away) * (self.rows * len(x) / rows)
+        self.mean += away * (len(x) / rows)
+        self.rows = rows
+
+
+def variance_rebuilt(squares: Array, moments: Moments, widths: tuple[int, ...]) -> Array:
+    """Give which share of each feature's variance is rebuilt, (D,): 1 minus its error over its variance.
+
+    `squares` (E,) is the mean squared error of each of the model's inputs, `moments` are theirs; a feature takes as
+    many of them as `widths` says. NaN for a feature that is constant.
+    """
+    starts = np.cumsum((0, *widths[:-1]))
+    variance, error = np.add.reduceat(moments.variance, starts), np.add.reduceat(squares, starts)
+    constant = variance <= 1e-12 * np.add.reduceat(np.square(moments.mean), starts)
+    return np.where(constant, np.nan, 1 - error / np.where(constant, 1, variance))

@@ -141,7 +141,8 @@ def test_data_that_is_missing_loads_nothing_heavy(command, iris_model):
 @pytest.mark.parametrize(
     "line", ["aecli ", "aecli train --la", "aecli train --recipe cl", "aecli embed ", "aecli train iris.csv --label "]
 )
-def test_a_tab_press_loads_nothing_heavy(line, iris_csv):
+@pytest.mark.usefixtures("iris_csv")
+def test_a_tab_press_loads_nothing_heavy(line):
     assert heavy_modules_after([], _AECLI_COMPLETE=line) == ""
 
 

@@ -24,3 +24,21 @@ def test_pca_is_the_pca_of_scikit_learn(kind, components):
 def test_pca_is_left_out_above_4096_inputs():
     x = np.zeros((3, 4097))
     assert metrics.pca_mse(Part(x), Part(x), Scaler.fit("none", Part(x), Schema(4097)), 2) is None
+
+
+def test_moments_of_batches_are_those_of_all_rows():
+    x = np.random.default_rng(0).normal(1e4, 1, (1000, 3))
+    moments = metrics.Moments(3)
+    for part in np.split(x, [1, 300, 301]):
+        moments.add(part)
+    assert moments.mean == pytest.approx(x.mean(axis=0), rel=1e-12)
+    assert moments.variance == pytest.approx(x.var(axis=0), rel=1e-9)
+
+
+def test_the_share_of_variance_rebuilt_is_of_each_feature_with_all_its_inputs():
+    x = np.array([[0.0, 1, 0, 5], [2, 0, 1, 5]])
+    moments = metrics.Moments(4)
+    moments.add(x)
+    rebuilt = metrics.variance_rebuilt(np.array([0.25, 0.0, 0.5, 0.0]), moments, (1, 2, 1))
+    assert rebuilt[:2].tolist() == [0.75, 0.0]
+    assert np.isnan(rebuilt[2])

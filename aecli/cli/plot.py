@@ -1,26 +1,69 @@
 """aecli plot."""
 
 import json
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from aecli import checkpoint
-from aecli.cli import console, options, rows
+from aecli.cli import console, drawing, options, rows
 from aecli.errors import UsageError
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+PICTURE = "Picture"
 
-    from aecli.data import Source
-    from aecli.inference import Model
+
+def parse_inches(text: str) -> tuple[float, float]:
+    """Read "4.8x3.5" as (4.8, 3.5): width and height in inches."""
+    if isinstance(text, tuple):
+        return text
+    found = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)[x×](\d{1,3}(?:\.\d+)?)", text)
+    width, height = (float(found[1]), float(found[2])) if found else (0.0, 0.0)
+    if not (1 <= width <= 60 and 1 <= height <= 60):
+        raise typer.BadParameter(f"{text!r} is no size such as 4.8x3.5, each from 1 to 60 inches")
+    return width, height
+
 
 Kind = Annotated[
-    Literal["latent", "reconstruction", "history"],
-    typer.Option(help="Latent rows as a scatter; originals above their reconstructions; loss by epoch."),
+    Literal["latent", "reconstruction", "errors", "history", "manifold", "traversal"],
+    typer.Option(
+        metavar="KIND",
+        help="latent: the latent rows as a scatter. reconstruction: images above what is rebuilt of them, or the "
+        "columns of a table, best to worst. errors: a histogram for each label. history: loss by epoch. manifold: what "
+        "is decoded of the plane of two latent values. traversal: what is decoded as each value goes through its "
+        "range.",
+    ),
 ]
-Examples = Annotated[int, typer.Option(min=1, max=50, help="How many rows a reconstruction shows.")]
+Examples = Annotated[int, typer.Option(min=1, max=50, metavar="N", help="How many images a reconstruction shows.")]
+Show = Annotated[
+    bool,
+    typer.Option(
+        "--show",
+        help="Draw in the terminal, to the window's size; a file is written beside it where -o names one.",
+        rich_help_panel=PICTURE,
+    ),
+]
+Title = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="Words above it.", show_default=False, rich_help_panel=PICTURE)
+]
+Size = Annotated[
+    Any,
+    typer.Option(
+        parser=parse_inches,
+        metavar="WIDTHxHEIGHT",
+        help="Inches.",
+        show_default="4.8 wide, as high as the kind takes",
+        rich_help_panel=PICTURE,
+    ),
+]
+Dpi = Annotated[
+    int, typer.Option(min=30, max=1200, metavar="N", help="Dots an inch, of a PNG.", rich_help_panel=PICTURE)
+]
+Theme = Annotated[
+    Literal["light", "dark"] | None,
+    typer.Option(help="Its ground.", show_default="light; with --show, the terminal's", rich_help_panel=PICTURE),
+]
 
 
 def plot(
@@ -29,73 +72,70 @@ def plot(
     kind: Kind = "latent",
     output: options.Output = None,
     examples: Examples = 10,
+    show: Show = False,
+    title: Title = None,
+    size: Size = None,
+    dpi: Dpi = 240,
+    theme: Theme = None,
     device: options.Device = "cpu",
     data_dir: options.DataDir = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Draw a picture of a model: a PNG, SVG or PDF file.
+    """Draw a picture of a model: a PNG, SVG or PDF file, or in the terminal.
 
     $ aecli plot digits.safetensors --kind reconstruction -o digits.png
 
-    Without -o, the file is named after the model and the kind, here.
+    $ aecli plot digits.safetensors --show
+
+    Without -o and --show, the file is named after the model and the kind, here.
     """
     from aecli import figures
 
-    if as_json and output == "-":
-        raise UsageError("--json and -o - both want stdout", hint="write the picture to a file: -o picture.png")
-    path = None if output == "-" else Path(output or f"{model.stem}-{kind}.png")
+    wanted = ["--show"] * show + ["--json"] * as_json + ["-o -"] * (output == "-")
+    if len(wanted) > 1:
+        raise UsageError(f"{' and '.join(wanted)} both want stdout", hint="write the picture to a file: -o picture.png")
+    path = None if output == "-" or (show and output is None) else Path(output or f"{model.stem}-{kind}.png")
     form = "png" if path is None else figures.format_of(path)
     if path is not None:
         rows.check_output(path, str(model), *(data or ()))
         rows.keep_checkpoint(path)
-    shown = 0
     if kind == "history":
-        figure = _history(model)
+        picture = drawing.history(checkpoint.read(model))
     else:
         from aecli.inference import Model
 
         loaded = Model(model, device_name=device)
         source = rows.open_rows(model, data, loaded.checkpoint, data_dir=data_dir, quiet=quiet)
-        figure, shown = _latent(loaded, source) if kind == "latent" else _reconstruction(loaded, source, examples)
-    if path is None:
-        with console.results() as stream:
-            figures.save(figure, stream, form)
-        return
-    replaced = path.exists()
-    figures.save_file(figure, path, form)
-    rows.say_written(path, replaced=replaced, quiet=quiet)
+        picture = drawing.KINDS[kind](loaded, source, examples)
+        rows.say_left_out(source, quiet=quiet)
+    from aecli.figures.style import Look
+
+    if path is not None or output == "-":
+        figure = picture.draw(Look(theme or "light", size, title))
+        if path is None:
+            with console.results() as stream:
+                lacking = figures.save(figure, stream, form, dpi)
+        else:
+            replaced = path.exists()
+            lacking = figures.save_file(figure, path, form, dpi)
+            rows.say_written(path, replaced=replaced, quiet=quiet)
+        if lacking:
+            console.say(f"the font lacks {' '.join(lacking)}: boxes stand for them; an SVG holds the text", quiet=quiet)
     if as_json:
-        console.result(json.dumps({"figure": str(path), "kind": kind, "rows": shown}))
+        console.result(json.dumps({"figure": str(path), "kind": kind, "rows": picture.rows}))
+    if show:
+        _show(picture, theme, title, quiet=quiet)
 
 
-def _history(model: Path) -> "Figure":
-    from aecli.figures.history import history
+def _show(picture: drawing.Picture, theme: str | None, title: str | None, *, quiet: bool) -> None:
+    from aecli.cli import screen
+    from aecli.figures import terminal
+    from aecli.figures.style import Look
 
-    found = checkpoint.read(model)
-    return history(found.history, found.results.pca_mse)
-
-
-def _latent(loaded: "Model", source: "Source") -> "tuple[Figure, int]":
-    import numpy as np
-
-    from aecli.figures.latent import latent
-
-    outputs = list(loaded.encoded(source))
-    z = np.concatenate([out.z for out in outputs])
-    known = outputs[0].batch.labels is not None
-    labels = np.concatenate([np.asarray(out.batch.labels) for out in outputs]) if known else None
-    return latent(z, labels), len(z)
-
-
-def _reconstruction(loaded: "Model", source: "Source", examples: int) -> "tuple[Figure, int]":
-    from aecli.figures import reconstruction
-
-    batch = source.read()
-    shape, full_scale = loaded.schema.image_shape, loaded.schema.full_scale
-    if shape is None or full_scale is None:
-        return reconstruction.columns(batch.x, loaded.reconstruct(batch.x), source.schema.names()), len(batch.x)
-    chosen = reconstruction.pick(batch.labels, len(batch.x), examples)
-    x = batch.x[chosen]
-    recon, mse = loaded.reconstruct(x), loaded.errors(x)
-    return reconstruction.images(x.reshape(-1, *shape), recon.reshape(-1, *shape), mse, full_scale), len(x)
+    shown_on = screen.Screen()
+    look = Look(theme or screen.theme(), title=title, window=shown_on.window)
+    if picture.fitting and picture.fitting(look) < picture.rows:
+        said = f"the window has room for {picture.fitting(look)} of {picture.rows} images"
+        console.say(said, quiet=quiet)
+    shown_on.show(terminal.draw(picture.draw(look), look, colour=shown_on.has_colour))

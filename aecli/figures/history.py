@@ -1,5 +1,7 @@
 """Loss by epoch."""
 
+from typing import Any
+
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -7,19 +9,37 @@ from aecli.config import History
 from aecli.figures import style
 
 
-def history(losses: History, pca_mse: float | None) -> Figure:
-    """Draw training and held-out loss by epoch on a log scale, and PCA's error as a line."""
-    figure = style.figure(height=3.6)
-    axes = style.quiet(figure.add_subplot())
-    for values, name, colour in (
-        (losses.loss, "training", style.PALETTE[0]),
-        (losses.test_loss, "held-out", style.PALETTE[6]),
-    ):
+def history(losses: History, pca_mse: float | None, look: style.Look) -> Figure:
+    """Draw training, validation and held-out loss by epoch on a log scale, and PCA's error as a line."""
+    figure = style.figure(look, height=3.0)
+    axes = style.quiet(figure.add_subplot(), look)
+    curves = {"training": losses.loss, "validation": losses.validation_loss, "held-out": losses.test_loss}
+    entries: list[style.Entry] = []
+    seen: list[float] = []
+    for name, number in (("training", 0), ("validation", 1), ("held-out", 2)):
+        values = curves[name]
         if values:
-            axes.plot(range(1, len(values) + 1), values, label=name, color=colour, marker="o", markersize=2.5)
+            drawn: Any = {
+                "linestyle": "-",
+                "marker": "o" if len(values) <= 40 and not look.window else "",
+                "markersize": 3,
+            }
+            drawn |= {"marker": "o", "markersize": style.CELL} if len(values) == 1 else {}
+            axes.plot(range(1, len(values) + 1), values, color=look.colour(number), clip_on=False, **drawn)
+            entries.append(style.Entry(name, look.colour(number), drawn))
+            seen += values
     if pca_mse is not None:
-        axes.axhline(pca_mse, label="PCA, held-out", color=style.QUIET, linestyle="--", linewidth=1)
-    axes.set(xlabel="epoch", ylabel="mean squared error", yscale="log")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(frameon=False)
+        axes.axhline(pca_mse, color=look.colours.quiet, linestyle="--")
+        entries.append(style.Entry("PCA, held-out", look.colours.quiet, {"linestyle": "--"}))
+        seen.append(pca_mse)
+    if not seen:
+        seen = [0.0]
+    style.name_axes(axes, "epoch", "mean squared error", look)
+    if min(seen) > 0:
+        style.log_axis(axes, "y", min(seen) / 1.15, max(seen) * 1.15)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=[1, 2, 5, 10]))
+    epochs = max(len(values) for values in curves.values())
+    axes.set_xlim(*((1, epochs) if epochs > 1 else (0, 2)))
+    if entries:
+        style.legend(figure, entries, look, above=True)
     return figure

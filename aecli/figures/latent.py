@@ -1,48 +1,50 @@
-"""The latent rows as a scatter, coloured by label."""
+"""The latent rows as a scatter, coloured by label; where they are many, as the density of one."""
 
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from matplotlib.image import AxesImage
 
 from aecli.figures import style
+from aecli.figures.labels import Classes, classes, numbers
 
 Array = np.ndarray[Any, Any]
-MAX_CLASSES = 20
-MARKERS = ("o", "^")  # the palette's second round wears the second
+MAX_POINTS = 50_000  # above, points lie on points: their density is drawn
+MAX_VECTOR_POINTS = 5000  # above, an SVG or a PDF holds them as one image
 
 
-def latent(z: Array, labels: Array | None) -> Figure:
+def latent(z: Array, labels: Array | None, look: style.Look) -> Figure:
     """Scatter latent rows `z` (N, K), projected by PCA where K > 2, coloured by `labels` (N,).
 
-    Up to 20 different labels get a legend; more, where they are numbers, a colour bar; others stay one colour.
+    Up to 20 classes have a legend, more numbers a colour bar. Above 50,000 rows, and in a terminal, each dot has the
+    colour of the rows that fall on it, the stronger the more they are.
     """
     points, names = project(z)
-    figure = style.figure(height=4.6)
-    axes = style.quiet(figure.add_subplot())
-    axes.set_xlabel(names[0])
-    axes.set_ylabel(names[1])
+    found, values = classes(labels), numbers(labels)
+    lines = len(found.names) if found else 0
+    figure = style.figure(look, height=max(3.5, style.SMALL * (style.LINE * lines + 2) / 72))
+    axes = style.quiet(figure.add_subplot(), look)
+    style.name_axes(axes, *names, look)
+    axes.update_datalim(points)
+    axes.margins(0.03)
+    axes.autoscale_view()
+    if z.shape[1] == 1:
+        axes.set_yticks([])
     if z.shape[1] > 2:
         axes.set_aspect("equal", adjustable="datalim")  # components share a unit, latent values do not
-    order = np.random.default_rng(0).permutation(len(points))  # so that no class is painted over the others
-    points, labels = points[order], None if labels is None else labels[order]
-    look: dict[str, Any] = {
-        "s": float(np.clip(12_000 / len(points), 2.5, 22)),
-        "linewidths": 0,
-        "alpha": 0.75,
-        "rasterized": True,
-    }
-    classes = [] if labels is None else _sorted(labels)
-    numbers = _as_numbers(labels) if labels is not None else None
-    if labels is not None and len(classes) <= MAX_CLASSES:
-        _by_class(axes, points, labels, classes, look)
-    elif numbers is not None:
-        drawn = axes.scatter(points[:, 0], points[:, 1], c=numbers, cmap="viridis", **look)
-        figure.colorbar(drawn, ax=axes, label="label").outline.set_visible(False)
+    if found is not None:
+        style.legend(figure, found.entries(look), look)
+    elif values is not None:
+        _colour_bar(figure, axes, values, look)
+    colours = _colours(found, values, len(points), look)  # (N, 3)
+    if len(points) > MAX_POINTS or look.window:
+        _density(figure, axes, points, colours, look)
     else:
-        axes.scatter(points[:, 0], points[:, 1], color=style.PALETTE[0], **look)
+        _scatter(axes, points, colours, found)
     return figure
 
 
@@ -52,7 +54,7 @@ def project(z: Array) -> tuple[Array, tuple[str, str]]:
     One latent value is set against a random height; more than two are projected on their first principal components.
     """
     if z.shape[1] == 1:
-        return np.column_stack([z, np.random.default_rng(0).uniform(size=len(z))]), ("z0", "(no meaning: spread)")
+        return np.column_stack([z, np.random.default_rng(0).uniform(size=len(z))]), ("z0", "(at random)")
     if z.shape[1] == 2:
         return z, ("z0", "z1")
     centred = z - z.mean(axis=0)
@@ -60,41 +62,84 @@ def project(z: Array) -> tuple[Array, tuple[str, str]]:
     shares = variances[::-1] / max(float(variances.sum()), 1e-30)
     axes = vectors[:, ::-1][:, :2]
     axes = axes * np.where(axes[np.abs(axes).argmax(axis=0), [0, 1]] < 0, -1, 1)  # a sign is arbitrary: pick one
-    names = [f"principal component {i + 1} ({share:.0%} of variance)" for i, share in enumerate(shares[:2])]
+    names = [f"PC {i + 1} ({share:.0%} of variance)" for i, share in enumerate(shares[:2])]
     return centred @ axes, (names[0], names[1])
 
 
-def _by_class(axes: Axes, points: Array, labels: Array, classes: list[Any], look: dict[str, Any]) -> None:
-    handles = []
-    number = {name: i for i, name in enumerate(classes)}
-    numbers = np.array([number[label] for label in labels.tolist()])
-    colours = np.array(style.PALETTE)[numbers % len(style.PALETTE)]
-    for turn, marker in enumerate(MARKERS[: -(-len(classes) // len(style.PALETTE))]):
-        mine = numbers // len(style.PALETTE) == turn
-        axes.scatter(points[mine, 0], points[mine, 1], c=colours[mine], marker=marker, **look)
-    for i, name in enumerate(classes):
-        shape: dict[str, Any] = {
-            "marker": MARKERS[i // len(style.PALETTE)],
-            "color": style.PALETTE[i % len(style.PALETTE)],
-        }
-        text = str(name).replace("$", r"\$")
-        handles.append(Line2D([], [], linestyle="", markersize=6, label=text, **shape))
-    axes.figure.legend(
-        handles=handles, loc="outside right center", frameon=False, handletextpad=0.2, ncols=1, borderpad=0
-    )
+def _colours(found: Classes | None, values: Array | None, rows: int, look: style.Look) -> Array:
+    """Give each row's colour, (N, 3)."""
+    if found is not None:
+        return np.array([to_rgb(colour) for colour in found.colours(look)])[found.of]
+    if values is None:
+        return np.tile(to_rgb(look.colour(0)), (rows, 1))
+    coloured = ScalarMappable(_norm(values), "viridis").to_rgba(values)[:, :3]
+    return np.where(np.isfinite(values)[:, None], coloured, to_rgb(look.colours.quiet))
 
 
-def _sorted(labels: Array) -> list[Any]:
-    """List the different labels, as numbers where they all are."""
-    different = list(dict.fromkeys(labels.tolist()))
-    try:
-        return sorted(different, key=float)
-    except (TypeError, ValueError):
-        return sorted(different, key=str)
+def _norm(values: Array) -> Normalize:
+    finite = values[np.isfinite(values)]
+    return Normalize(float(finite.min()), float(finite.max()))
 
 
-def _as_numbers(labels: Array) -> Array | None:
-    try:
-        return labels.astype(np.float64)
-    except (TypeError, ValueError):
-        return None
+def _colour_bar(figure: Figure, axes: Axes, values: Array, look: style.Look) -> None:
+    bar = figure.colorbar(ScalarMappable(_norm(values), "viridis"), ax=axes, aspect=30 if look.window else 25)
+    bar.outline.set_visible(False)
+    bar.ax.set_title("label", loc="left", fontsize=look.small)
+
+
+def _scatter(axes: Axes, points: Array, colours: Array, found: Classes | None) -> None:
+    order = np.random.default_rng(0).permutation(len(points))  # so that no class is painted over the others
+    turn = np.zeros(len(points), int) if found is None else found.of // len(style.PALETTE)
+    size = float(np.clip(9000 / len(points), 1.8, 18))
+    for i, marker in enumerate(style.MARKERS[: turn.max() + 1]):
+        mine = order[turn[order] == i]
+        axes.scatter(
+            points[mine, 0],
+            points[mine, 1],
+            c=colours[mine],
+            marker=marker,
+            s=size,
+            linewidths=0,
+            alpha=0.75,
+            rasterized=len(points) > MAX_VECTOR_POINTS,
+        )
+
+
+def _density(figure: Figure, axes: Axes, points: Array, colours: Array, look: style.Look) -> None:
+    style.settle(figure, look)
+    axes.apply_aspect()
+    box = axes.get_window_extent()
+    dot = style.CELL if look.window else figure.dpi / 72  # one point on paper, half a cell in a terminal
+    width, height = max(1, round(box.width / dot)), max(1, round(box.height / dot))
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    columns = ((points[:, 0] - left) / (right - left) * width).astype(int).clip(0, width - 1)
+    lines = ((points[:, 1] - low) / (high - low) * height).astype(int).clip(0, height - 1)
+    weakest = 0.7 if look.window else 0.35
+    picture = shade(lines * width + columns, colours, width * height, weakest).reshape(height, width, 4)
+    image = AxesImage(axes, interpolation="nearest", origin="lower", extent=(left, right, low, high))
+    image.set_data(picture)
+    image.set_clip_path(axes.patch)
+    axes.add_image(image)
+
+
+def shade(place: Array, colours: Array, places: int, weakest: float) -> Array:
+    """Give the colour of each place, (places, 4), for rows that fall on `place` (N,) with `colours` (N, 3).
+
+    The colours that fall on one place are mixed by the squares of their counts, so that the commonest stands out. How
+    opaque a place is grows with the logarithm of its rows, from `weakest` for a single one.
+    """
+    different, which = np.unique(colours, axis=0, return_inverse=True)
+    counts = np.bincount(place, minlength=places).astype(np.float64)
+    pairs, together = np.unique(place * len(different) + which.ravel(), return_counts=True)
+    weights = together.astype(np.float64) ** 2
+    total = np.bincount(pairs // len(different), weights, minlength=places)
+    picture = np.zeros((places, 4))
+    for channel in range(3):
+        mixed = np.bincount(
+            pairs // len(different), weights * different[pairs % len(different), channel], minlength=places
+        )
+        picture[:, channel] = mixed / np.maximum(total, 1)
+    full = max(float(np.quantile(counts[counts > 0], 0.99)), 2.0)
+    strength = weakest + (1 - weakest) * np.minimum(np.log(np.maximum(counts, 1)) / np.log(full), 1)
+    picture[:, 3] = np.where(counts > 0, strength, 0)
+    return picture

@@ -1,71 +1,95 @@
 """Originals above their reconstructions."""
 
-from itertools import islice
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from aecli.figures import style
+from aecli.figures import mosaic, style
 
 Array = np.ndarray[Any, Any]
-MAX_COLUMNS = 24
+MAX_COLUMNS = 20
+IN_A_ROW = 10
+MARGIN = 9  # columns of a terminal for "original"
 
 
-def pick(labels: Array | None, rows: int, examples: int) -> Array:
-    """Choose which rows to show: the first of each label, in the labels' order, then whatever comes first."""
-    chosen: list[int] = []
-    if labels is not None:
-        _, firsts = np.unique(labels, return_index=True)
-        chosen = firsts[:examples].tolist()
-    firsts_of_labels = frozenset(chosen)
-    others = (i for i in range(rows) if i not in firsts_of_labels)
-    chosen += islice(others, examples - len(chosen))
-    return np.array(chosen)
+def images(x: Array, recon: Array, mse: Array, white: tuple[float, float], look: style.Look) -> Figure:
+    """Draw images `x` above `recon`, both (N, H, W) or (N, H, W, C), with their errors `mse` (N,) below.
 
-
-def images(x: Array, recon: Array, mse: Array, full_scale: float) -> Figure:
-    """Draw images `x` above `recon`, both (N, H, W) or (N, H, W, C), white at `full_scale`; `mse` (N,) stands below."""
+    `white` is what is drawn black, and what is drawn white. Ten stand in a row; in a terminal as many as there is room
+    for, see `fitting`.
+    """
     count, height, width = x.shape[:3]
-    cell = style.WIDTH / (count + 0.9)
-    figure = style.figure(height=cell * 2.04 * height / width + 0.28)
-    grid = figure.subplots(2, count, squeeze=False, gridspec_kw={"wspace": 0.03, "hspace": 0.03})
-    for row, (kind, pictures) in enumerate((("original", x), ("rebuilt", recon))):
-        for axes, picture in zip(grid[row], pictures, strict=True):
-            shown = np.clip(picture.astype(np.float64) / full_scale, 0, 1)
-            shown = shown[..., 0] if shown.shape[2:] == (1,) else shown
-            axes.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set_visible(False)
-        grid[row, 0].set_ylabel(kind, fontsize=min(10, cell * 15))
-    for i, (axes, error) in enumerate(zip(grid[1], mse, strict=True)):
-        text = f"MSE {error:.2g}" if i == 0 else f"{error:.2g}"
-        axes.set_xlabel(text, fontsize=min(8, cell * 13), color=style.QUIET, labelpad=3)
+    between = mosaic.gap(height, width)
+    grid = _grid(x.shape[1:], count, look) if look.window else None
+    in_a_row = min(count, grid.columns if grid else IN_A_ROW)
+    bands = math.ceil(count / in_a_row)
+    cell = (style.width_of(look) / 72 - 0.75) / in_a_row
+    figure = style.figure(look, height=bands * (2 * cell * (height + between) / (width + between) + 0.2) + 0.3)
+    pairs = np.stack([x, recon])  # (2, N, H, W, ...)
+    top = len(style.title_lines(look))
+    for band in range(bands):
+        mine = slice(band * in_a_row, (band + 1) * in_a_row)
+        shown = pairs[:, mine]
+        if grid:
+            axes = mosaic.axes_at(figure, look, shown.shape, grid, margin=MARGIN, top=top)
+            top += math.ceil(2 * (height + between) * grid.scale / 2) + 1
+        else:
+            axes = figure.add_subplot(bands, 1, band + 1)
+            axes.set_anchor("W")
+        mosaic.draw(axes, shown, white)
+        if not grid:  # a last band of fewer images has room for as many as the others
+            axes.set_xlim(0, in_a_row)
+        axes.set_yticks(mosaic.centres(2, height, between), ["original", "rebuilt"])
+        axes.set_xticks(mosaic.centres(shown.shape[1], width, between), [style.number(error, 2) for error in mse[mine]])
+        room = cell * 72 / max(len(style.number(error, 2)) + 1 for error in mse)
+        axes.tick_params(axis="x", labelsize=style.MONO if grid else min(style.SMALL, room / style.CHARACTER))
+        if band == bands - 1:
+            axes.set_xlabel("mean squared error of each", loc="left", fontsize=look.small)
+    mosaic.trim(figure, look)
     return figure
 
 
-def columns(x: Array, recon: Array, names: tuple[str, ...]) -> Figure:
-    """Draw how much of each column's variance is rebuilt: tables `x` and `recon` (N, D), best to worst.
+def fitting(shape: tuple[int, ...], count: int, look: style.Look) -> int:
+    """Tell how many of `count` images of `shape` a figure of this look has room for."""
+    if look.window is None:
+        return count
+    grid = _grid(shape, count, look)
+    return min(count, grid.bands * grid.columns)
 
-    Above 24 columns the middle is left out.
+
+def _grid(shape: tuple[int, ...], count: int, look: style.Look) -> mosaic.Grid:
+    return mosaic.fit(shape, count, look, margin=MARGIN, lines=2)
+
+
+def columns(rebuilt: Array, names: Sequence[str], look: style.Look) -> Figure:
+    """Draw how much of each column's variance is rebuilt, `rebuilt` (D,), from the best column to the worst.
+
+    1 is perfect, 0 no better than the column's mean, NaN a column that is constant, which is left out. Of more than 20
+    columns the middle is left out.
     """
-    variance = np.maximum(x.var(axis=0, dtype=np.float64), 1e-30)
-    rebuilt = 1 - np.square(x - recon).mean(axis=0, dtype=np.float64) / variance  # (D,), 1 is perfect
-    order = np.argsort(-rebuilt)
-    half = MAX_COLUMNS // 2
-    shown = order if len(order) <= MAX_COLUMNS else np.concatenate([order[:half], order[-half:]])
-    left_out = len(order) - len(shown)
-    figure = style.figure(height=0.9 + 0.22 * len(shown))
-    axes = style.quiet(figure.add_subplot())
-    places = -np.arange(len(shown)) - (np.arange(len(shown)) >= half) * (left_out > 0)
-    axes.barh(places, np.clip(rebuilt[shown], 0, 1), color=style.PALETTE[0], height=0.72)
+    constant = int(np.isnan(rebuilt).sum())
+    order = np.argsort(-rebuilt, kind="stable")[: len(rebuilt) - constant]
+    most = MAX_COLUMNS if look.window is None else max(3, min(MAX_COLUMNS, look.window[1] - 5))
+    half = most // 2
+    left_out = len(order) - most if len(order) > most else 0
+    shown = np.concatenate([order[:half], order[half - most :]]) if left_out else order
+    figure = style.figure(look, height=0.75 + 0.2 * (len(shown) + bool(left_out)))
+    axes = style.quiet(figure.add_subplot(), look)
+    places = -np.arange(len(shown)) - (np.arange(len(shown)) >= half) * bool(left_out)
+    axes.barh(places, np.clip(rebuilt[shown], 0, 1), color=look.colour(0), height=1 if look.window else 0.72)
     for place, share in zip(places, rebuilt[shown], strict=True):
-        axes.text(1.01, place, f"{share:.0%}", va="center", fontsize=9)
+        axes.text(1.02, place, f"{share:.0%}", va="center", fontsize=look.small)
     if left_out:
-        axes.text(0.01, -half, f"... {left_out} columns between ...", va="center", fontsize=9, color=style.QUIET)
-    axes.set_yticks(places, [names[i].replace("$", r"\$")[:40] for i in shown])
-    axes.set(xlim=(0, 1.08), xlabel="share of the column's variance that is rebuilt")
-    axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-    axes.set_xticks(np.linspace(0, 1, 6))
+        axes.text(0.01, -half, f"{left_out:,} columns between", va="center", fontsize=look.small, style="italic")
+    limit = int(0.45 * style.width_of(look) / (look.small * style.CHARACTER))
+    axes.set_yticks(places, [style.shorten(names[i], limit, look) for i in shown])
+    note = f"; {constant:,} constant columns left out" if constant else ""
+    per_line = int(0.5 * style.width_of(look) / (style.FONT * style.CHARACTER))
+    axes.set_xlabel(style.wrapped(f"share of variance rebuilt{note}", per_line), loc="left")
+    axes.set_xlim(0, 1)
+    axes.set_xticks([0, 0.5, 1], ["0", "50%", "100%"])
     axes.tick_params(axis="y", length=0)
     return figure

@@ -1,10 +1,23 @@
-"""What all figures share: a palette, and quiet axes."""
+"""What all figures share: how one is to look, the palettes, quiet axes, legends, and text that fits."""
 
-from typing import Any
+import contextlib
+import math
+import re
+import unicodedata
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from aecli.errors import AecliError
 
 # Ten colours that stay apart under colour-vision deficiency. Source: Petroff 2021, arXiv:2107.02270.
 PALETTE = (
@@ -19,31 +32,285 @@ PALETTE = (
     "#717581",
     "#92dadd",
 )
-INK = "#222222"
-QUIET = "#767676"
-WIDTH = 6.4  # inches: a text column and a half
+MARKERS = ("o", "^")  # the palette's second round wears the second
+WIDTH = 4.8  # inches: its text of 10 points has 7 when the picture is as wide as a column of a paper, 3.4
+FONT = 10.0
+SMALL = 9.0
+CHARACTER = 0.62  # the mean width of a character, in its font's size
+LINE = 1.48  # the height of a legend's line, in its font's size
+CELL = 8  # dots that a terminal's column is drawn with; a line has twice as many
+MONO = CELL / 0.60205  # the font size at which DejaVu Sans Mono is so wide
+TOO_SMALL, MORE_ROOM = "the picture is too small for its text", "give it more room: --size 4.8x3.5"
+BULLET = "●"  # what a legend's line begins with in a terminal
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 
-SETTINGS: Any = {
-    "font.size": 10,
-    "svg.hashsalt": "aecli",
-    "axes.edgecolor": QUIET,
-    "axes.labelcolor": INK,
-    "axes.linewidth": 0.8,
-    "text.color": INK,
-    "xtick.color": QUIET,
-    "ytick.color": QUIET,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
+
+class Theme(NamedTuple):
+    """Colours: of the ground, of text, of what should not draw the eye, and of a palette's second round."""
+
+    ground: str
+    ink: str
+    quiet: str
+    second: str
+
+
+THEMES = {
+    "light": Theme("#ffffff", "#222222", "#6b6b6b", "#000000"),
+    "dark": Theme("#14171c", "#e8e8e8", "#9c9c9c", "#ffffff"),
 }
 
 
-def figure(height: float, width: float = WIDTH) -> Figure:
-    """Make an empty figure, sizes in inches."""
-    mpl.rcParams.update(SETTINGS)
-    return Figure(figsize=(width, height), layout="constrained")
+@dataclass(frozen=True)
+class Look:
+    """How a figure is to look: a theme, a size in inches, a title; or for a `window` of so many columns and lines."""
+
+    theme: str = "light"
+    size: tuple[float, float] | None = None
+    title: str | None = None
+    window: tuple[int, int] | None = None
+
+    @property
+    def colours(self) -> Theme:
+        """The theme's colours."""
+        return THEMES[self.theme]
+
+    @property
+    def small(self) -> float:
+        """The size of a note's text, in points. A terminal has one size."""
+        return MONO if self.window else SMALL
+
+    def colour(self, number: int) -> str:
+        """Give the colour of class `number`: ten, then the same ten, darker on a light ground and lighter on a dark."""
+        colour = PALETTE[number % len(PALETTE)]
+        strength = (0.25 if self.theme == "dark" else 0.0) + (0.38 if number >= len(PALETTE) else 0.0)
+        return _mixed(colour, self.colours.second, strength)
+
+    def diverging(self) -> LinearSegmentedColormap:
+        """Give a map of colours from blue through the ground to orange."""
+        return LinearSegmentedColormap.from_list("diverging", ["#3f90da", self.colours.ground, "#f08a00"])
 
 
-def quiet(axes: Axes) -> Axes:
-    """Take away the frame's upper and right side."""
+def figure(look: Look, height: float) -> Figure:
+    """Make an empty figure. `height` in inches, where a figure is 4.8 wide, is what its kind takes unless told."""
+    theme = look.colours
+    terminal = look.window is not None
+    size = MONO if terminal else FONT
+    settings: Any = (
+        {
+            "font.family": "DejaVu Sans Mono" if terminal else "DejaVu Sans",
+            "font.size": size,
+            "axes.labelsize": size,
+            "axes.titlesize": size,
+            "xtick.labelsize": look.small,
+            "ytick.labelsize": look.small,
+            "legend.fontsize": look.small,
+            "figure.titlesize": size,
+            "axes.edgecolor": theme.quiet,
+            "axes.facecolor": "none",
+            "axes.labelcolor": theme.ink,
+            "axes.linewidth": CELL if terminal else 0.8,
+            "axes.labelpad": 2.0 if terminal else 4.0,
+            "axes.titlepad": 2.0 if terminal else 6.0,
+            "lines.linewidth": 0.8 * CELL if terminal else 1.5,
+            "text.color": theme.ink,
+            "text.parse_math": False,  # a label that holds $ is no formula
+            "svg.fonttype": "none",  # text stays text
+            "pdf.fonttype": 42,
+            "svg.hashsalt": "aecli",
+        }
+        | {f"{axis}tick.color": theme.quiet for axis in "xy"}
+        | {f"{axis}tick.labelcolor": theme.ink for axis in "xy"}
+        | {f"{axis}tick.major.size": 0.0 if terminal else 3.0 for axis in "xy"}
+        | {f"{axis}tick.major.pad": 2.0 if axis == "x" and terminal else CELL if terminal else 3.0 for axis in "xy"}
+    )
+    mpl.rcParams.update(settings)
+    if look.window is not None:
+        columns, lines = look.window
+        layout = ConstrainedLayoutEngine(w_pad=CELL / 144, h_pad=0.01, wspace=0, hspace=0)
+        made = Figure((columns * CELL / 72, lines * 2 * CELL / 72), dpi=72, layout=layout, facecolor="none")
+    else:
+        made = Figure(look.size or (WIDTH, height), layout="constrained", facecolor=theme.ground)
+    if look.title:
+        made.text(0.01, 0.995, "\n".join(title_lines(look)), va="top", fontsize=size)
+        leave_room(made, look)
+    return made
+
+
+def title_lines(look: Look) -> list[str]:
+    """Give the title's lines."""
+    per_line = int(width_of(look) / ((MONO if look.window else FONT) * CHARACTER))
+    return wrapped(look.title or "", per_line).splitlines()
+
+
+def leave_room(made: Figure, look: Look) -> None:
+    """Keep all else below the title, whatever height the figure has by now."""
+    engine = made.get_layout_engine()
+    if look.title and isinstance(engine, ConstrainedLayoutEngine):
+        engine.set(rect=(0, 0, 1, 1 - _title_share(made, look)))
+
+
+def _title_share(made: Figure, look: Look) -> float:
+    return len(title_lines(look)) * (2 * CELL if look.window else 1.35 * FONT) / (made.get_figheight() * 72)
+
+
+def width_of(look: Look) -> float:
+    """Give a figure's width in points, which are dots in a terminal."""
+    return look.window[0] * CELL if look.window else (look.size or (WIDTH, 0))[0] * 72
+
+
+def quiet(axes: Axes, look: Look) -> Axes:
+    """Take away the frame's upper and right side; in a terminal, where a line is as wide as a dot, all of it."""
     axes.spines[["top", "right"]].set_visible(False)
+    if look.window:
+        axes.spines[:].set_visible(False)
     return axes
+
+
+def name_axes(axes: Axes, x: str, y: str, look: Look) -> None:
+    """Name the axes. A terminal cannot turn text: there, the vertical axis has its name above it."""
+    axes.set_xlabel(x)
+    if look.window:
+        axes.set_title(y, loc="left", fontsize=MONO)
+    else:
+        axes.set_ylabel(y)
+
+
+def log_axis(axes: Axes, which: str, low: float, high: float) -> None:
+    """Make an axis ("x" or "y") logarithmic from `low` to `high`, with 3 to 7 ticks as plain numbers where it can."""
+    ticks: list[float] = []
+    for locator in (LogLocator(numticks=7), LogLocator(subs=(1, 3), numticks=7), LogLocator(subs=(1, 2, 5))):
+        ticks = [tick for tick in locator.tick_values(low, high) if low <= tick <= high]
+        if len(ticks) >= 3:
+            break
+    else:
+        ticks = [tick for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high]
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axes.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+
+
+class Entry(NamedTuple):
+    """A line of a legend: a name, a colour, and Line2D's words for what is drawn beside it."""
+
+    name: str
+    colour: str
+    line: dict[str, Any]
+
+
+def legend(made: Figure, entries: Sequence[Entry], look: Look, *, above: bool = False) -> None:
+    """Put a legend beside the axes, or above them, in as many columns as it takes; long names lose their middle."""
+    size, width, height = look.small, width_of(look), made.get_figheight() * 72
+    longest = max(width_in_characters(entry.name) for entry in entries)
+    if above:
+        fitting = int((width / (size * CHARACTER) - 2) // (longest + 5.5))
+        columns = max(1, min(fitting, len(entries)))
+        limit = int(width / (size * CHARACTER)) - 8
+    else:
+        height *= 1 - (_title_share(made, look) if look.title else 0)
+        lines = max(1, int((height - size) / (size * LINE)))
+        columns = math.ceil(len(entries) / lines)
+        limit = max(4, int(0.4 * width / columns / (size * CHARACTER)) - 3)
+    names = [shorten(entry.name, limit, look) for entry in entries]
+    words: dict[str, Any] = {"labelspacing": 0.35, "columnspacing": 1.2, "borderpad": 0}
+    words |= {"handletextpad": 0.4, "handlelength": 2.0} if above else {"handletextpad": 0.3, "handlelength": 1.0}
+    handles = [Line2D([], [], **({"linestyle": "", "color": e.colour} | e.line)) for e in entries]
+    if look.window:
+        named = zip(names, entries, strict=True)
+        names = [name if entry.colour == look.colours.ink else f"{BULLET} {name}" for name, entry in named]
+        handles = [Line2D([], [], linestyle="") for _ in entries]
+        words = {"handletextpad": 0, "handlelength": 0, "labelspacing": 0.15, "columnspacing": 1.0, "borderpad": 0}
+        words["labelcolor"] = [entry.colour for entry in entries]
+    share = _title_share(made, look) if look.title else 0.0
+    words |= {"loc": "upper left" if above else "upper right", "bbox_to_anchor": (0, 0, 1, 1 - share)}
+    drawn = made.legend(handles, names, frameon=False, ncols=columns, borderaxespad=0.2, **words)
+    with checked():
+        box = drawn.get_window_extent()
+    pad = CELL / 2 if look.window else 6 * made.dpi / 72
+    right = 1.0 if above else 1 - (box.width + pad) / made.bbox.width
+    top = 1 - share - ((box.height + (0 if look.window else pad)) / made.bbox.height if above else 0)
+    engine = made.get_layout_engine()
+    if min(right, top) < 0.2:
+        raise AecliError(TOO_SMALL, hint=MORE_ROOM)
+    if isinstance(engine, ConstrainedLayoutEngine):
+        engine.set(rect=(0, 0, right, top))
+
+
+def settle(made: Figure, look: Look) -> None:
+    """Fix where everything stands. In a terminal, axes begin and end with a column and a line."""
+    engine = made.get_layout_engine()
+    if not isinstance(engine, ConstrainedLayoutEngine):
+        return
+    with checked():
+        engine.execute(made)
+    made.set_layout_engine("none")
+    if look.window is None:
+        return
+    width, height = made.bbox.width, made.bbox.height
+    for axes in made.axes:
+        axes.apply_aspect()
+        box = axes.get_position()
+        left, right = (round(edge * width / CELL) * CELL / width for edge in (box.x0, box.x1))
+        low, high = (round(edge * height / CELL / 2) * CELL * 2 / height for edge in (box.y0, box.y1))
+        axes.set_position((left, low, max(right - left, CELL / width), max(high - low, 2 * CELL / height)))
+
+
+@contextlib.contextmanager
+def checked() -> Iterator[set[str]]:
+    """Give a set that gathers the characters which the font lacks, while text is measured or drawn.
+
+    Raises AecliError where a figure is too small for its text.
+    """
+    lacking: set[str] = set()
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        yield lacking
+    for warning in found:
+        text = str(warning.message)
+        if "axes sizes collapsed" in text:
+            raise AecliError(TOO_SMALL, hint=MORE_ROOM)
+        if missing := re.match(r"Glyph (\d+)", text):
+            lacking.add(chr(int(missing[1])))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Write a number with so many digits: 0.0019, −12, 3e−5."""
+    text = re.sub(r"e([+-])0*", lambda found: f"e{found[1].strip('+')}", f"{value:.{digits}g}")
+    return text.replace("-", "−")
+
+
+def width_in_characters(text: str) -> int:
+    """Tell how many characters' room a text takes: ideographs and the like take two."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def shorten(text: object, limit: int, look: Look) -> str:
+    """Write a text on one line of at most `limit` characters, its middle left out where it is longer.
+
+    For a terminal, a character that takes two columns there is followed by a space without a break, to be taken out.
+    """
+    plain = CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", str(text))
+    if width_in_characters(plain) > limit:
+        head, tail = plain[: (limit + 1) // 2], plain[len(plain) - (limit - 1) // 2 + 1 :]
+        while width_in_characters(head) + width_in_characters(tail) >= limit and (head or tail):
+            head, tail = (head[:-1], tail) if len(head) > len(tail) else (head, tail[1:])
+        plain = f"{head}…{tail}"
+    if look.window:
+        plain = "".join(c + "\xa0" * (width_in_characters(c) - 1) for c in plain)
+    return plain
+
+
+def wrapped(text: str, per_line: int) -> str:
+    """Break a text between words into lines of at most so many characters."""
+    import textwrap
+
+    lines = [line for part in text.splitlines() for line in textwrap.wrap(CONTROL.sub(" ", part), max(8, per_line))]
+    return "\n".join(lines)
+
+
+def _mixed(colour: str, other: str, share: float) -> str:
+    red, green, blue = (round(255 * (a + (b - a) * share)) for a, b in zip(to_rgb(colour), to_rgb(other), strict=True))
+    return f"#{red:02x}{green:02x}{blue:02x}"

@@ -74,7 +74,7 @@ def memory(gigabytes):
             if begun is None and "training" in Path("said").read_text():
                 begun = time.monotonic()
             if begun is not None and time.monotonic() - begun > SECONDS:
-                program.send_signal(signal.SIGINT)
+                program.send_signal(signal.SIGTERM)  # a shell that put this to the background may have SIGINT ignored
                 begun = float("inf")
             time.sleep(0.05)
     print(f"{Path('large.npy').stat().st_size / 1e9:.1f} GB of rows: {peak / 1024:.0f} MB of anonymous memory at most")

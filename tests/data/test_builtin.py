@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import http.server
+import importlib.util
 import os
 import threading
 from pathlib import Path
@@ -159,6 +160,21 @@ def test_the_digits_split_is_by_writers(tmp_path):
     assert (train.x.shape, test.x.shape) == ((1437, 64), (360, 64))
     assert train.x.max() == 16
     assert ("digits", *TORCHVISION) == NAMES
+
+
+@pytest.mark.parametrize("spec", [importlib.util.find_spec, lambda _: None], ids=["from the file", "by scikit-learn"])
+def test_the_digits_are_those_that_scikit_learn_loads(tmp_path, monkeypatch, spec):
+    from sklearn.datasets import load_digits
+
+    images, targets = load_digits(return_X_y=True)
+    monkeypatch.setattr("aecli.data.builtin.importlib.util.find_spec", spec)
+    parts = [
+        open_source([f"digits:{split}"], default_split="test", data_dir=tmp_path).read() for split in ("train", "test")
+    ]
+    assert np.array_equal(np.concatenate([part.x for part in parts]), images)
+    assert np.array_equal(np.concatenate([part.labels for part in parts]), targets)
+    assert {part.x.dtype for part in parts} == {np.dtype(np.uint8)}
+    assert {part.labels.dtype for part in parts} == {targets.dtype}
 
 
 def test_real_mnist_is_read(mnist):

@@ -1,0 +1,102 @@
+"""What a column of labels is to a picture: some classes, or numbers."""
+
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from aecli.figures.style import MARKERS, PALETTE, Entry, Look
+
+Array = np.ndarray[Any, Any]
+MAX_CLASSES = 20
+NONE = "(no label)"
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Up to 20 classes: their names, and the class of each row, `of` (N,). Where `rest`, the last is all the others."""
+
+    names: list[str]
+    of: Array
+    rest: bool
+
+    def colours(self, look: Look) -> list[str]:
+        """Give each class its colour; those without a label, and the rest, are quiet."""
+        last = len(self.names) - 1
+        return [
+            look.colours.quiet if name == NONE or (self.rest and i == last) else look.colour(i)
+            for i, name in enumerate(self.names)
+        ]
+
+    def entries(self, look: Look) -> list[Entry]:
+        """Give the lines of a legend."""
+        return [
+            Entry(name, colour, {"marker": MARKERS[i // len(PALETTE)], "markersize": 5.5, "markeredgewidth": 0})
+            for i, (name, colour) in enumerate(zip(self.names, self.colours(look), strict=True))
+        ]
+
+
+def classes(labels: Array | None) -> Classes | None:
+    """Sort labels (N,) into classes, numbers by size and texts by their letters, numbers in them by size.
+
+    Of more than 20 texts, the 19 that most rows have are classes, and the others one. More than 20 numbers are no
+    classes: None, as for no labels.
+    """
+    if labels is None:
+        return None
+    values = [NONE if _is_missing(value) else value for value in labels.tolist()]
+    counts = Counter(values)
+    missing = NONE in counts
+    different = [value for value in counts if value is not NONE]
+    numeric = all(_reads_as_number(value) for value in different)
+    if len(counts) <= MAX_CLASSES:
+        chosen, others = different, []
+    elif numeric or labels.dtype.kind in "mM":
+        return None
+    else:
+        common = sorted(different, key=lambda value: (-counts[value], str(value)))
+        chosen, others = common[: MAX_CLASSES - 1 - missing], common[MAX_CLASSES - 1 - missing :]
+    chosen.sort(key=_by_size if numeric else _by_letters)
+    names = [_name(value) for value in chosen] + [NONE] * missing
+    number = {value: i for i, value in enumerate([*chosen, *[NONE] * missing])}
+    number |= dict.fromkeys(others, len(names))
+    if others:
+        names.append(f"{len(others):,} others")
+    return Classes(names, np.array([number[value] for value in values], np.intp), bool(others))
+
+
+def numbers(labels: Array | None) -> Array | None:
+    """Give labels as numbers (N,) float64, where they are numbers or read as such; NaN where there is none."""
+    if labels is None or labels.dtype.kind in "mM":
+        return None
+    try:
+        return np.array([math.nan if value is None else float(value) for value in labels.tolist()], np.float64)
+    except (TypeError, ValueError):
+        return None
+
+
+def _name(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value) or '""'
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _reads_as_number(value: object) -> bool:
+    try:
+        return math.isfinite(float(value))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+
+
+def _by_size(value: Any) -> tuple[float, str]:
+    return float(value), str(value)
+
+
+def _by_letters(value: Any) -> list[tuple[str, int]]:
+    parts = re.split(r"(\d{1,18})", str(value))
+    return [(part, 0) if i % 2 == 0 else ("", int(part)) for i, part in enumerate(parts)]

@@ -1,0 +1,51 @@
+"""What a decoder of two latent values makes of each place on the plane."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from aecli.figures import mosaic, style
+
+Array = np.ndarray[Any, Any]
+ON_PAPER = 16
+EDGES = (0.02, 0.98)
+MARGIN = 6  # columns of a terminal for the second value's ticks
+
+
+def manifold(
+    z: Array,
+    decode: Callable[[Array], Array],
+    shape: tuple[int, ...],
+    white: tuple[float, float],
+    look: style.Look,
+) -> Figure:
+    """Draw the images of `shape` (H, W, ...) that `decode` makes, (N, D), of a grid over latent rows `z` (N, 2).
+
+    The grid's lines are evenly spaced quantiles of each value, from 2% to 98%: close where the codes are close.
+    """
+    height, width = shape[:2]
+    if look.window:
+        grid = mosaic.fit(shape, 48, look, margin=MARGIN, lines=None, notes=2, legible=mosaic.LEGIBLE - 3)
+        down, across = grid.lines, grid.columns
+    else:
+        grid, down, across = None, ON_PAPER, ON_PAPER
+    xs = np.quantile(z[:, 0], np.linspace(*EDGES, across))
+    ys = np.quantile(z[:, 1], np.linspace(*EDGES, down))[::-1]  # upwards
+    places = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
+    images = decode(places.astype(np.float32)).reshape(down, across, *shape)
+    figure = style.figure(look, height=(style.WIDTH - 0.7) * height / width + 0.55)
+    title = len(style.title_lines(look))
+    axes = (
+        mosaic.axes_at(figure, look, images.shape, grid, margin=MARGIN, top=title + 1) if grid else figure.add_subplot()
+    )
+    mosaic.draw(axes, images, white)
+    between = mosaic.gap(height, width)
+    few = 4 if look.window else 6
+    for values, count, pixels, ticks in ((xs, across, width, axes.set_xticks), (ys, down, height, axes.set_yticks)):
+        named = np.unique(np.linspace(0, count - 1, min(count, few)).round().astype(int))
+        ticks(mosaic.centres(count, pixels, between)[named], [style.number(values[i], 2) for i in named])
+    style.name_axes(axes, "z0, at its quantiles from 2% to 98%", "z1" if look.window else "z1, likewise", look)
+    mosaic.trim(figure, look)
+    return figure

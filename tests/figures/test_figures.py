@@ -1,0 +1,193 @@
+"""Every kind of figure, on awkward data: nothing overlaps, nothing is cut off, text is text."""
+
+import io
+from itertools import combinations
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+
+from aecli import figures
+from aecli.config import History
+from aecli.figures import reconstruction, terminal, traversal
+from aecli.figures.errors import errors
+from aecli.figures.history import history
+from aecli.figures.labels import classes
+from aecli.figures.latent import latent, shade
+from aecli.figures.manifold import manifold
+from aecli.figures.style import Look
+
+RNG = np.random.default_rng(0)
+LABELS = {
+    "ten": [str(i) for i in range(10)],
+    "twenty": [f"kind {i}" for i in range(20)],
+    "thirty": [f"kind {i}" for i in range(30)],
+    "numbers": [str(i / 7) for i in range(30)],
+    "long": [f"a name that goes on for very much longer than anyone would like, {i}" for i in range(4)],
+    "odd": ["$x$", "a$b", "<b>&amp;", "naïve", "\x00\n\x1b[31m", "", "_^{}\\"],
+    "holes": [1.0, 2.0, float("nan")],
+}
+
+
+def labels_of(name, rows):
+    return np.array(LABELS[name], dtype=None)[np.arange(rows) % len(LABELS[name])]
+
+
+def decode(z):
+    return np.repeat(np.tanh(z[:, :1]), 64, axis=1)
+
+
+IMAGES = RNG.random((10, 8, 8))
+LONG_NAMES = [f"a column with a name of considerable length, in units of {i}" for i in range(30)]
+DRAWN = {
+    **{
+        f"latent of {name} labels": lambda look, name=name: latent(
+            np.random.default_rng(1).normal(size=(300, 2)), labels_of(name, 300), look
+        )
+        for name in LABELS
+    },
+    **{
+        f"errors of {name} labels": lambda look, name=name: errors(
+            np.random.default_rng(1).lognormal(size=300), labels_of(name, 300), look
+        )
+        for name in LABELS
+    },
+    "latent without labels": lambda look: latent(RNG.normal(size=(200, 9)), None, look),
+    "latent of one value": lambda look: latent(RNG.normal(size=(200, 1)), None, look),
+    "latent of three rows": lambda look: latent(RNG.normal(size=(3, 4)), labels_of("ten", 3), look),
+    "latent of 70,000 rows": lambda look: latent(RNG.normal(size=(70_000, 2)), labels_of("ten", 70_000), look),
+    "latent of equal rows": lambda look: latent(np.ones((5, 3)), None, look),
+    "errors without labels": lambda look: errors(RNG.lognormal(size=500), None, look),
+    "errors of one row": lambda look: errors(np.array([0.1]), None, look),
+    "errors of zero": lambda look: errors(np.array([0.0, 0.0, 0.1]), None, look),
+    "history": lambda look: history(History((0.5, 0.1, 0.02), (0.6, 0.2, 0.1), (0.6, 0.3, 0.09)), 0.2, look),
+    "history of one epoch": lambda look: history(History((0.5,)), None, look),
+    "history of little change": lambda look: history(History((0.05, 0.0499), (), (0.0501, 0.0498)), None, look),
+    "images": lambda look: reconstruction.images(IMAGES, IMAGES, np.full(10, 0.00012), (0, 1), look),
+    "one image in colour": lambda look: reconstruction.images(
+        RNG.random((1, 30, 20, 3)), RNG.random((1, 30, 20, 3)), np.array([0.5]), (0, 1), look
+    ),
+    "25 images": lambda look: reconstruction.images(
+        np.tile(IMAGES, (3, 1, 1))[:25], np.tile(IMAGES, (3, 1, 1))[:25], np.linspace(1e-5, 3, 25), (0, 1), look
+    ),
+    "columns": lambda look: reconstruction.columns(np.append(np.linspace(-3, 1, 29), np.nan), LONG_NAMES, look),
+    "manifold": lambda look: manifold(RNG.normal(size=(90, 2)) * 100, decode, (8, 8), (-1, 1), look),
+    "traversal of images": lambda look: traversal.images(RNG.normal(size=(90, 64)), decode, (8, 8), (-1, 1), look),
+    "traversal of a table": lambda look: traversal.columns(
+        RNG.normal(size=(90, 5)), lambda z: decode(z)[:, :30], LONG_NAMES, look
+    ),
+}
+LOOKS = {
+    "light": Look(),
+    "titled": Look(
+        "dark", (6, 5), "A title that is rather too long for a single line of a picture this wide, so it goes on"
+    ),
+}
+
+
+@pytest.fixture
+def texts(monkeypatch):
+    """Gather what text a figure draws."""
+    drawn = {}
+    draw = Text.draw
+
+    def recorded(self, renderer, *args, **kwargs):
+        if self.get_visible() and self.get_text().strip():
+            drawn[id(self)] = self
+        draw(self, renderer, *args, **kwargs)
+
+    monkeypatch.setattr(Text, "draw", recorded)
+    return drawn
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("kind", DRAWN)
+def test_no_text_overlaps_another_or_is_cut_off(texts, kind, look):
+    figure = DRAWN[kind](LOOKS[look])
+    figures.save(figure, io.BytesIO(), "png", dpi=100)
+    texts.clear()
+    figure.set_dpi(100)
+    FigureCanvasAgg(figure).draw()
+    boxes = [(text.get_text(), text.get_window_extent()) for text in texts.values()]
+    assert boxes
+    width, height = figure.bbox.width, figure.bbox.height
+    for text, box in boxes:
+        assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1, (text, box)  # noqa: PT018
+    for (text, box), (other, beside) in combinations(boxes, 2):
+        across = min(box.x1, beside.x1) - max(box.x0, beside.x0)
+        down = min(box.y1, beside.y1) - max(box.y0, beside.y0)
+        assert across <= 1 or down <= 1.5, (text, other)
+    for legend in figure.legends:
+        for axes in figure.axes:
+            assert not legend.get_window_extent().padded(-1).overlaps(axes.get_window_extent().padded(-1))
+
+
+@pytest.mark.parametrize("kind", DRAWN)
+@pytest.mark.parametrize(("window", "colour"), [((40, 12), False), ((80, 22), True)], ids=["no colour", "colour"])
+def test_a_terminal_gets_as_many_cells_as_it_has(kind, window, colour):
+    if kind in {"images", "one image in colour", "25 images"}:
+        return  # how many fit is asked before: see `fitting`
+    look = Look("dark", window=window)
+    cells = terminal.draw(DRAWN[kind](look), look, colour=colour)
+    assert len(cells) == window[1]
+    assert {len(line) for line in cells} == {window[0]}
+    assert any(cell.text.strip() for line in cells for cell in line)
+
+
+def test_a_terminal_has_each_pixel_of_an_image_as_a_dot():
+    look = Look("dark", window=(80, 22))
+    assert reconstruction.fitting((8, 8), 10, look) == 10
+    cells = terminal.draw(reconstruction.images(IMAGES, IMAGES, np.full(10, 0.5), (0, 1), look), look, colour=True)
+    first = np.array([[cell.colour[0] for cell in line[9:17]] for line in cells[:4]])
+    assert np.abs(first - (IMAGES[0, ::2] * 255).round()).max() <= 1
+    assert "".join(cell.text for cell in cells[2][:9]).strip() in {"original", ""}
+
+
+@pytest.mark.parametrize("form", ["png", "svg", "pdf"])
+def test_70000_rows_take_little_and_equal_figures_give_equal_bytes(form):
+    z, labels = np.random.default_rng(1).normal(size=(70_000, 2)), labels_of("ten", 70_000)
+    files = [io.BytesIO() for _ in range(2)]
+    for file in files:
+        figures.save(latent(z, labels, Look()), file, form)
+    assert files[0].getvalue() == files[1].getvalue()
+    assert len(files[0].getvalue()) < 1_000_000
+
+
+def test_text_of_an_svg_is_text_escaped():
+    file = io.BytesIO()
+    figures.save(latent(RNG.normal(size=(70, 2)), labels_of("odd", 70), Look()), file, "svg")
+    text = file.getvalue().decode()
+    for shown in ("$x$", "&lt;b&gt;&amp;amp;", "naïve", "\\x00\\x0a\\x1b[31m"):
+        assert f">{shown}</text>" in text
+
+
+def test_labels_are_sorted_into_at_most_20_classes():
+    found = classes(labels_of("thirty", 300))
+    assert len(found.names) == 20
+    assert found.names[:2] == ["kind 0", "kind 1"]
+    assert found.names[-1] == "11 others"
+    assert (found.of == 19).sum() == 110
+    assert classes(np.array(["10", "9", "10"])).names == ["9", "10"]
+    assert classes(np.arange(21)) is None
+    assert classes(np.array([1.0, np.nan])).names == ["1", "(no label)"]
+
+
+def test_a_place_has_the_colour_of_the_rows_that_fall_on_it():
+    red, blue = (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)
+    place = np.array([0, 0, 0, 0, 2])
+    shaded = shade(place, np.array([red, red, red, blue, blue]), 3, weakest=0.5)
+    assert shaded[0, 0] == pytest.approx(0.9)
+    assert shaded[1, 3] == 0
+    assert shaded[2].tolist() == [0, 0, 1, 0.5]
+    assert shaded[0, 3] > shaded[2, 3]
+
+
+def test_a_sweep_changes_one_value_at_a_time():
+    z = np.random.default_rng(0).normal(size=(500, 3)) * [1, 5, 3]
+    assert traversal.largest(z, 2).tolist() == [1, 2]
+    codes, ends = traversal.sweep(z, np.array([1, 2]), 7)
+    assert codes.shape == (2, 7, 3)
+    assert np.ptp(codes[0], axis=0)[[0, 2]].tolist() == [0, 0]
+    assert codes[0, [0, -1], 1] == pytest.approx(np.quantile(z[:, 1], [0.01, 0.99]), rel=1e-5)
+    assert ends[0] == pytest.approx(np.quantile(z[:, 1], [0.01, 0.99]))

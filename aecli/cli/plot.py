@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from aecli.inference import Model
 
 Kind = Annotated[
-    Literal["latent", "reconstruction", "history"],
-    typer.Option(help="Latent rows as a scatter; originals above their reconstructions; loss by epoch."),
+    Literal["latent", "reconstruction", "history", "map"],
+    typer.Option(
+        help="Latent rows as a scatter; originals above their reconstructions; loss by epoch; a page to walk through."
+    ),
 ]
 Examples = Annotated[int, typer.Option(min=1, max=50, help="How many rows a reconstruction shows.")]
 
@@ -34,7 +36,7 @@ def plot(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Draw a picture of a model: a PNG, SVG or PDF file.
+    """Draw a picture of a model: a PNG, SVG or PDF file, or the latent space as an HTML page.
 
     $ aecli plot digits.safetensors --kind reconstruction -o digits.png
 
@@ -44,12 +46,13 @@ def plot(
 
     if as_json and output == "-":
         raise UsageError("--json and -o - both want stdout", hint="write the picture to a file: -o picture.png")
-    path = None if output == "-" else Path(output or f"{model.stem}-{kind}.png")
-    form = "png" if path is None else figures.format_of(path)
+    path = None if output == "-" else Path(output or f"{model.stem}-{kind}.{'html' if kind == 'map' else 'png'}")
+    form = "png" if path is None else figures.format_of(path, kind)
     if path is not None:
         rows.check_output(path, str(model), *(data or ()))
         rows.keep_checkpoint(path)
     shown = 0
+    figure: Figure | bytes
     if kind == "history":
         figure = _history(model)
     else:
@@ -57,7 +60,10 @@ def plot(
 
         loaded = Model(model, device_name=device)
         source = rows.open_rows(model, data, loaded.checkpoint, data_dir=data_dir, quiet=quiet)
-        figure, shown = _latent(loaded, source) if kind == "latent" else _reconstruction(loaded, source, examples)
+        if kind == "map":
+            figure, shown = _map(loaded, source, quiet=quiet)
+        else:
+            figure, shown = _latent(loaded, source) if kind == "latent" else _reconstruction(loaded, source, examples)
     if path is None:
         with console.results() as stream:
             figures.save(figure, stream, form)
@@ -86,6 +92,15 @@ def _latent(loaded: "Model", source: "Source") -> "tuple[Figure, int]":
     known = outputs[0].batch.labels is not None
     labels = np.concatenate([np.asarray(out.batch.labels) for out in outputs]) if known else None
     return latent(z, labels), len(z)
+
+
+def _map(loaded: "Model", source: "Source", *, quiet: bool) -> tuple[bytes, int]:
+    from aecli.figures import map as latent_map
+
+    page = latent_map.page(loaded, source)
+    for note in page.notes:
+        console.say(note, quiet=quiet)
+    return page.html, page.rows
 
 
 def _reconstruction(loaded: "Model", source: "Source", examples: int) -> "tuple[Figure, int]":

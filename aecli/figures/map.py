@@ -30,7 +30,7 @@ MAX_WEIGHTS = 25_000_000
 MAX_COMPONENTS = 32
 MAX_CLASSES = 64  # of more different numbers as labels, ranges are made
 RANGES = 8
-SCRIPTS = ("model.js", "scatter.js", "panel.js", "main.js")
+SCRIPTS = ("model.js", "backdrop.js", "scatter.js", "panel.js", "walk.js", "hands.js", "main.js")
 
 
 @dataclass(frozen=True, slots=True)

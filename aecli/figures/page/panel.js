@@ -94,6 +94,8 @@ function showHere(y) {
 let rowShown = -2;
 function showRow(row, close) {
   $("probe").classList.toggle("far", !close);
+  $("row").textContent = row < 0 ? "" : `${close ? "" : "nearest: "}${describe(row)}`;
+  $("row").title = $("row").textContent;
   if (row === rowShown) return;
   rowShown = row;
   if (facts.image) {
@@ -104,8 +106,6 @@ function showRow(row, close) {
     write("original", row < 0 ? null : originalValues(row));
     write("rebuilt", row < 0 ? null : raw(decode(code(row))));
   }
-  $("row").textContent = row < 0 ? "" : describe(row);
-  $("row").title = row < 0 ? "" : describe(row);
 }
 
 // Say which row it is, its label, its error: "row 12 · species setosa · mse 0.0034".
@@ -145,6 +145,7 @@ function makeLegend(changed) {
   if (!labelNumbers) return;
   $("legend-section").hidden = false;
   $("legend-title").textContent = facts.label === "label" ? "Labels" : facts.label;
+  $("legend").classList.toggle("short", classes.every((name) => name.length <= 8));
   const list = () => {
     const matches = [...classes.keys()].filter(found());
     const look = looks();

@@ -82,20 +82,21 @@ function stamp(shape, radius, width) {
 let picture = null; // kept between frames, as big as the canvas and a margin around it
 const radius = () => Math.min(5.5, Math.min(4.5, Math.max(1.2, 200 / Math.sqrt(N))) * Math.max(1, view.kx / view.fitted) ** 0.35);
 
-// Draw all shown points, `paints` (classes) of [colour as 0xBBGGRR, shape], on `ground`.
-function drawPoints(paints, ground) {
+// Draw all shown points, on what the plane decodes to where that is wanted. Gives whether that is still incomplete.
+function drawPoints() {
   const size = radius() * view.ratio;
   const edge = Math.ceil(size * 1.25);
   const width = points.width + 2 * edge;
   const height = points.height + 2 * edge;
   if (picture?.width !== width || picture.height !== height) picture = new ImageData(width, height);
   const pixels = new Uint32Array(picture.data.buffer);
-  pixels.fill(0xff000000 | ground);
+  pixels.fill(blend(ground, ground, 0));
   const stamps = Object.fromEntries(SHAPES.map((shape) => [shape, stamp(shape, size, width)]));
   const byClass = paints.map(([colour, shape]) => ({ colour, stamp: stamps[shape] }));
   const { x, y, shown, selected, order } = cloud;
   const [kx, ky] = [view.kx * view.ratio, view.ky * view.ratio];
   const [left, top] = [points.width / 2 - view.x * kx + edge, points.height / 2 + view.y * ky + edge];
+  const missing = lattice.on && drawBackdrop(pixels, width, height, left, top);
   const strong = N > 20000 ? 150 : 205;
   for (let n = 0; n < N; n++) {
     const row = order[n];
@@ -117,6 +118,7 @@ function drawPoints(paints, ground) {
     }
   }
   pen.putImageData(picture, -edge, -edge);
+  return missing;
 }
 
 // Write ticks and the axes' names along the lower and the left side.

@@ -91,7 +91,9 @@ function nextRow(step) {
   let row = state.row;
   for (let tries = 0; tries < N; tries++) {
     row = (row + step + N) % N;
-    if (cloud.shown[row]) return probeRow(row);
+    if (!cloud.shown[row]) continue;
+    probeRow(row);
+    return pin(row);
   }
 }
 

@@ -117,7 +117,7 @@ function start() {
   new ResizeObserver(resize).observe(map);
   resize();
   probeRow(0);
-  pin(-1);
+  clearTimeout(waiting); // nobody asked yet
 }
 
 start();

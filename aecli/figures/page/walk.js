@@ -50,21 +50,18 @@ function newMeaning(changed = true) {
 }
 
 function sayMeaning() {
-  const [across, up] = state.plane;
   const parts = [];
-  if (K === 1) parts.push("Across is the one latent value; the height has no meaning, it spreads the rows out.");
-  else if (K === 2) parts.push("A place on the map is a pair of latent values, and nothing else is left to choose.");
-  else {
-    const how = $("others").value;
-    const others = across.component && up.component ? "what the other components say" : "the other values";
+  if (K === 1) parts.push("Across is the one latent value. The height has no meaning: it spreads the rows out.");
+  if (K === 2) parts.push("A place on the map is a pair of latent values: nothing else is left to choose.");
+  if (K > 2) {
     const whose = {
-      around: `taken from the ${AROUND} rows around, the nearer the more: at a row it is that row`,
-      mean: "held at the mean of all rows",
-      row: state.pinned >= 0 ? `held at those of row ${rowNumbers[state.pinned] + 1}` : "held at the mean until a row is selected",
-    }[how];
-    parts.push(`The map shows two of ${K} directions; to decode a place, ${others} ${others.endsWith("say") ? "is" : "are"} ${whose}.`);
+      around: `are taken from the ${AROUND} rows around a place, the nearer the more: at a row they are its own`,
+      mean: "are held at the mean of all rows",
+      row: state.pinned < 0 ? "are held at the mean until a row is selected" : `are held at row ${rowNumbers[state.pinned] + 1}'s`,
+    }[$("others").value];
+    parts.push(`The map shows 2 of ${K} directions. The others ${whose}.`);
   }
-  if (across.component || up.component) parts.push("Components are turned back into latent values.");
+  if (state.plane.some((axis) => axis.component)) parts.push("Components are turned back into latent values.");
   $("meaning").textContent = parts.join(" ");
 }
 
@@ -212,7 +209,6 @@ function probeRow(row) {
   }
   probe(px, py);
   state.row = row; // of several at one place, this
-  pin(row);
 }
 
 // ---- the morph ----

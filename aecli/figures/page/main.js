@@ -62,8 +62,8 @@ function start() {
   let error = 0;
   for (const value of mse) error += value / N;
   $("title").textContent = facts.model;
-  $("summary").textContent =
-    `${facts.data} · ${text(N)} rows · ${text(inputs)} inputs in ${text(K)} ${K === 1 ? "value" : "values"} · mean mse ${short(error)}`;
+  const size = `${text(inputs)} inputs in ${text(K)} ${K === 1 ? "value" : "values"}`;
+  $("summary").textContent = `${facts.data} · ${text(N)} rows · ${size} · mean mse ${short(error)}`;
   $("notes").textContent = facts.notes.map((note) => `${note[0].toUpperCase()}${note.slice(1)}.`).join(" ");
   $("selected").textContent = describeSelection();
   makeProbe();

@@ -103,14 +103,18 @@ const axes = [];
 for (let p = 0; p < components.length / K && K > 1; p++) {
   const direction = components.subarray(p * K, p * K + K);
   const share = Math.round(facts.shares[p] * 1000) / 10;
-  axes.push({ id: `pc${p + 1}`, name: `PC ${p + 1} (${share}% of variance)`, direction, offset: dot(mean, direction), component: true });
+  const name = `PC ${p + 1} (${share}% of variance)`;
+  axes.push({ id: `pc${p + 1}`, name, direction, offset: dot(mean, direction), component: true });
 }
 for (let k = 0; k < K; k++) {
   const direction = new Float32Array(K);
   direction[k] = 1;
   axes.push({ id: `z${k}`, name: `z${k}`, direction, offset: 0, component: false });
 }
-if (K === 1) axes.push({ id: "spread", name: "(no meaning: spread)", direction: new Float32Array(1), offset: 0, component: false });
+if (K === 1) {
+  const direction = new Float32Array(1);
+  axes.push({ id: "spread", name: "(no meaning: spread)", direction, offset: 0, component: false });
+}
 
 function dot(a, b) {
   let sum = 0;

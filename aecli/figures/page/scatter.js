@@ -80,7 +80,12 @@ function stamp(shape, radius, width) {
 }
 
 let picture = null; // kept between frames, as big as the canvas and a margin around it
-const radius = () => Math.min(5.5, Math.min(4.5, Math.max(1.2, 200 / Math.sqrt(N))) * Math.max(1, view.kx / view.fitted) ** 0.35);
+
+// Give how large a point is drawn: smaller the more there are, larger as one comes near.
+function radius() {
+  const alone = Math.min(4.5, Math.max(1.2, 200 / Math.sqrt(N)));
+  return Math.min(5.5, alone * Math.max(1, view.kx / view.fitted) ** 0.35);
+}
 
 // Draw all shown points, on what the plane decodes to where that is wanted. Gives whether that is still incomplete.
 function drawPoints() {

@@ -57,7 +57,7 @@ function sayMeaning() {
     const whose = {
       around: `are taken from the ${AROUND} rows around a place, the nearer the more: at a row they are its own`,
       mean: "are held at the mean of all rows",
-      row: state.pinned < 0 ? "are held at the mean until a row is selected" : `are held at row ${rowNumbers[state.pinned] + 1}'s`,
+      row: `are held at ${state.pinned < 0 ? "the mean until a row is selected" : `row ${rowNumbers[state.pinned] + 1}'s`}`,
     }[$("others").value];
     parts.push(`The map shows 2 of ${K} directions. The others ${whose}.`);
   }

@@ -4,7 +4,7 @@
 const lattice = { on: false, tiles: new Map(), pitch: 0, kx: 0, ky: 0 };
 const TILE = 46; // CSS pixels, about
 const SLICE = 6; // milliseconds a frame that decoding may take
-const INK = 0.5; // how dark the darkest stroke is, 0 to 1
+const INK = 0.34; // how dark the darkest stroke is, 0 to 1
 
 function forgetBackdrop() {
   lattice.tiles.clear();

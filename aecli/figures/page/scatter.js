@@ -126,36 +126,36 @@ function drawPoints() {
   return missing;
 }
 
-// Write ticks and the axes' names along the lower and the left side.
-function drawAxes([across, up], ink) {
+// Write ticks and the axes' names along the lower and the left side, each with a rim of the map's own colour.
+function drawAxes([across, up]) {
   pen.save();
   pen.scale(view.ratio, view.ratio);
-  pen.font = "11px system-ui, sans-serif";
-  pen.fillStyle = pen.strokeStyle = ink;
-  pen.textAlign = "center";
+  pen.fillStyle = colours.quiet;
+  pen.strokeStyle = colours.ground;
+  pen.lineWidth = 5;
+  pen.lineJoin = "round";
+  const write = (text, px, py, align, font = "11px system-ui, sans-serif") => {
+    Object.assign(pen, { textAlign: align, font });
+    pen.strokeText(text, px, py);
+    pen.fillText(text, px, py);
+  };
   const [left, top] = toPlane(0, 0);
   const [right, bottom] = toPlane(view.width, view.height);
   for (const x of ticks(left, right, view.width / 110)) {
     const [px] = toScreen(x, 0);
     if (px < 60 || px > view.width - 40) continue;
     pen.fillRect(Math.round(px), view.height - 5, 1, 5);
-    pen.fillText(short(x), px, view.height - 9);
+    write(short(x), px, view.height - 9, "center");
   }
-  pen.textAlign = "left";
+  write(`${across.name} →`, view.width - 12, view.height - 27, "right", "600 12px system-ui, sans-serif");
   if (up.id !== "spread") {
     for (const y of ticks(bottom, top, view.height / 90)) {
       const [, py] = toScreen(0, y);
       if (py < 84 || py > view.height - 44) continue;
       pen.fillRect(0, Math.round(py), 5, 1);
-      pen.fillText(short(y), 9, py + 4);
+      write(short(y), 9, py + 4, "left");
     }
-  }
-  pen.font = "600 12px system-ui, sans-serif";
-  pen.textAlign = "right";
-  pen.fillText(`${across.name} →`, view.width - 12, view.height - 27);
-  if (up.id !== "spread") {
-    pen.textAlign = "left";
-    pen.fillText(`↑ ${up.name}`, 12, 66);
+    write(`↑ ${up.name}`, 12, 66, "left", "600 12px system-ui, sans-serif");
   }
   pen.restore();
 }

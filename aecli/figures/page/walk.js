@@ -81,7 +81,7 @@ function draw() {
   stale = stalePoints = false;
   if (all) {
     if (drawPoints()) redraw(true);
-    drawAxes(state.plane, colours.quiet);
+    drawAxes(state.plane);
   }
   showProbe();
   drawOverlay();
@@ -227,6 +227,7 @@ const FRAMES = 9;
 const frames = [];
 
 function morph(from, to, along) {
+  if (!state.morph) $("morph").classList.toggle("high", toScreen(...from.at)[1] > view.height / 2); // out of the way
   state.morph = { from, to };
   $("morph").hidden = false;
   if (facts.image && !frames.length) {

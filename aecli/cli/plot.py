@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from aecli import checkpoint
+from aecli import checkpoint, files
 from aecli.cli import console, options, rows
 from aecli.errors import UsageError
 
@@ -36,7 +36,7 @@ def plot(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Draw a picture of a model: a PNG, SVG or PDF file, or the latent space as an HTML page.
+    """Draw a picture of a model: a PNG, SVG or PDF file, or its latent space as an HTML page.
 
     $ aecli plot digits.safetensors --kind reconstruction -o digits.png
 
@@ -46,13 +46,17 @@ def plot(
 
     if as_json and output == "-":
         raise UsageError("--json and -o - both want stdout", hint="write the picture to a file: -o picture.png")
-    path = None if output == "-" else Path(output or f"{model.stem}-{kind}.{'html' if kind == 'map' else 'png'}")
-    form = "png" if path is None else figures.format_of(path, kind)
+    if kind == "map":
+        _map(model, data, output, device=device, data_dir=data_dir, as_json=as_json, quiet=quiet)
+        return
+    if output is not None and output.lower().endswith(".html"):
+        raise UsageError(f"{output}: a page is what --kind map writes, and {kind} is a picture", hint="--kind map")
+    path = None if output == "-" else Path(output or f"{model.stem}-{kind}.png")
+    form = "png" if path is None else figures.format_of(path)
     if path is not None:
         rows.check_output(path, str(model), *(data or ()))
         rows.keep_checkpoint(path)
     shown = 0
-    figure: Figure | bytes
     if kind == "history":
         figure = _history(model)
     else:
@@ -60,10 +64,7 @@ def plot(
 
         loaded = Model(model, device_name=device)
         source = rows.open_rows(model, data, loaded.checkpoint, data_dir=data_dir, quiet=quiet)
-        if kind == "map":
-            figure, shown = _map(loaded, source, quiet=quiet)
-        else:
-            figure, shown = _latent(loaded, source) if kind == "latent" else _reconstruction(loaded, source, examples)
+        figure, shown = _latent(loaded, source) if kind == "latent" else _reconstruction(loaded, source, examples)
     if path is None:
         with console.results() as stream:
             figures.save(figure, stream, form)
@@ -73,6 +74,45 @@ def plot(
     rows.say_written(path, replaced=replaced, quiet=quiet)
     if as_json:
         console.result(json.dumps({"figure": str(path), "kind": kind, "rows": shown}))
+
+
+def _map(
+    model: Path,
+    data: list[str] | None,
+    output: str | None,
+    *,
+    device: str,
+    data_dir: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    path = None if output == "-" else Path(output or f"{model.stem}-map.html")
+    if path is not None:
+        if path.suffix.lower() != ".html":
+            raise UsageError(
+                f"{path}: a map is a page, whose name ends in .html", hint=f"-o {path.with_suffix('.html')}"
+            )
+        rows.check_output(path, str(model), *(data or ()))
+        rows.keep_checkpoint(path)
+    from aecli.figures.map import page
+    from aecli.inference import Model
+
+    loaded = Model(model, device_name=device)
+    source = rows.open_rows(model, data, loaded.checkpoint, data_dir=data_dir, quiet=quiet)
+    made = page(loaded, source)
+    rows.say_left_out(source, quiet=quiet)
+    for note in made.notes:
+        console.say(note, quiet=quiet)
+    if path is None:
+        with console.results() as stream:
+            stream.write(made.html)
+        return
+    replaced = path.exists()
+    with files.replacing(path) as stream:
+        stream.write(made.html)
+    rows.say_written(path, replaced=replaced, quiet=quiet)
+    if as_json:
+        console.result(json.dumps({"figure": str(path), "kind": "map", "rows": made.rows}))
 
 
 def _history(model: Path) -> "Figure":
@@ -92,15 +132,6 @@ def _latent(loaded: "Model", source: "Source") -> "tuple[Figure, int]":
     known = outputs[0].batch.labels is not None
     labels = np.concatenate([np.asarray(out.batch.labels) for out in outputs]) if known else None
     return latent(z, labels), len(z)
-
-
-def _map(loaded: "Model", source: "Source", *, quiet: bool) -> tuple[bytes, int]:
-    from aecli.figures import map as latent_map
-
-    page = latent_map.page(loaded, source)
-    for note in page.notes:
-        console.say(note, quiet=quiet)
-    return page.html, page.rows
 
 
 def _reconstruction(loaded: "Model", source: "Source", examples: int) -> "tuple[Figure, int]":

@@ -15,38 +15,25 @@ ENDINGS = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
 DPI = 200
 
 
-def save(figure: "Figure | bytes", stream: BinaryIO, form: str) -> None:
-    """Write a figure as png, svg or pdf, or a page as it is. Equal figures give equal bytes."""
-    if isinstance(figure, bytes):
-        stream.write(figure)
-        return
+def save(figure: "Figure", stream: BinaryIO, form: str) -> None:
+    """Write a figure as png, svg or pdf. Equal figures give equal bytes."""
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
     buffer = io.BytesIO()  # savefig seeks, and a pipe cannot
     figure.savefig(buffer, format=form, dpi=DPI, metadata=undated)
     stream.write(buffer.getvalue())
 
 
-def save_file(figure: "Figure | bytes", path: Path, form: str) -> None:
+def save_file(figure: "Figure", path: Path, form: str) -> None:
     """Write a figure to a file, which appears under its name only when it is whole."""
     with files.replacing(path) as stream:
         save(figure, stream, form)
 
 
-def format_of(path: Path, kind: str) -> str:
-    """Give the format that the ending of a figure's name says: html for a map, and for nothing else.
+def format_of(path: Path) -> str:
+    """Give the format that the ending of a figure's name says.
 
-    Raises UsageError for an ending of no known format, or of none that the kind is drawn in.
+    Raises UsageError for an ending of no known format.
     """
-    page = path.suffix.lower() == ".html"
-    if kind == "map" and not page:
-        raise UsageError(f"{path}: a map is a page, and its name ends in .html", hint=f"-o {path.with_suffix('.html')}")
-    if page and kind != "map":
-        raise UsageError(
-            f"{path}: a page is what --kind map makes, and {kind} is drawn as {', '.join(ENDINGS)}",
-            hint=f"--kind map, or -o {path.with_suffix('.png')}",
-        )
-    if page:
-        return "html"
     if path.suffix.lower() not in ENDINGS:
         raise UsageError(
             f"{path}: the name ends in {path.suffix or 'nothing'!r}, which is none of the formats that are drawn",

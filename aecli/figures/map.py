@@ -241,7 +241,7 @@ def _sprite(images: Array, across: int) -> bytes:
     sheet = grid.reshape(down, across, height, width, channels).swapaxes(1, 2)
     sheet = sheet.reshape(down * height, across * width, channels)
     stream = io.BytesIO()
-    Image.fromarray(sheet[..., 0] if channels == 1 else sheet).save(stream, "png", compress_level=9)
+    Image.fromarray(sheet[..., 0] if channels == 1 else sheet).save(stream, "png")
     return stream.getvalue()
 
 

@@ -31,6 +31,8 @@ function shuffled(n) {
   return order;
 }
 
+const [SIDE, ABOVE, BELOW] = [44, 64, 48]; // CSS pixels that are left free around the points
+
 // Bring all shown rows into view: components share a unit, latent values do not.
 function fit(equal) {
   let [left, right, low, high] = [Infinity, -Infinity, Infinity, -Infinity];
@@ -42,14 +44,13 @@ function fit(equal) {
     high = Math.max(high, cloud.y[i]);
   }
   if (left > right) return;
-  view.x = (left + right) / 2;
-  view.y = (low + high) / 2;
-  view.kx = (view.width - 2 * MARGIN) / (right - left || 1);
-  view.ky = (view.height - 2 * MARGIN) / (high - low || 1);
+  view.kx = (view.width - 2 * SIDE) / (right - left || 1);
+  view.ky = (view.height - ABOVE - BELOW) / (high - low || 1);
   if (equal) view.kx = view.ky = Math.min(view.kx, view.ky);
+  view.x = (left + right) / 2;
+  view.y = (low + high) / 2 + (ABOVE - BELOW) / 2 / view.ky;
   view.fitted = view.kx;
 }
-const MARGIN = 44;
 
 function zoom(factor, px = view.width / 2, py = view.height / 2) {
   const free = Math.min(Math.max((view.kx * factor) / view.fitted, 0.2), 2000) / (view.kx / view.fitted);

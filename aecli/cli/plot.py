@@ -3,13 +3,17 @@
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from aecli import checkpoint
+from aecli import checkpoint, files
 from aecli.cli import console, drawing, options, rows
 from aecli.errors import UsageError
+
+if TYPE_CHECKING:
+    from aecli.data import Source
+    from aecli.inference import Model
 
 PICTURE = "Picture"
 
@@ -26,13 +30,13 @@ def parse_inches(text: str) -> tuple[float, float]:
 
 
 Kind = Annotated[
-    Literal["latent", "reconstruction", "errors", "history", "manifold", "traversal"],
+    Literal["latent", "reconstruction", "errors", "history", "manifold", "traversal", "map"],
     typer.Option(
         metavar="KIND",
         help="latent: the latent rows as a scatter. reconstruction: images above what is rebuilt of them, or the "
         "columns of a table, best to worst. errors: a histogram for each label. history: loss by epoch. manifold: what "
         "is decoded of the plane of two latent values. traversal: what is decoded as each value goes through its "
-        "range.",
+        "range. map: an HTML page to walk through, in which the decoder runs.",
     ),
 ]
 Examples = Annotated[int, typer.Option(min=1, max=50, metavar="N", help="How many images a reconstruction shows.")]
@@ -82,7 +86,7 @@ def plot(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Draw a picture of a model: a PNG, SVG or PDF file, or in the terminal.
+    """Draw a picture of a model: a PNG, SVG or PDF file, in the terminal, or its latent space as an HTML page.
 
     $ aecli plot digits.safetensors --kind reconstruction -o digits.png
 
@@ -90,42 +94,95 @@ def plot(
 
     Without -o and --show, the file is named after the model and the kind, here.
     """
-    from aecli import figures
-
-    wanted = ["--show"] * show + ["--json"] * as_json + ["-o -"] * (output == "-")
-    if len(wanted) > 1:
-        raise UsageError(f"{' and '.join(wanted)} both want stdout", hint="write the picture to a file: -o picture.png")
-    path = None if output == "-" or (show and output is None) else Path(output or f"{model.stem}-{kind}.png")
-    form = "png" if path is None else figures.format_of(path)
-    if path is not None:
-        rows.check_output(path, str(model), *(data or ()))
-        rows.keep_checkpoint(path)
+    path = _path(model, data, kind, output, show=show, as_json=as_json)
     if kind == "history":
         picture = drawing.history(checkpoint.read(model))
     else:
+        rows.check_data(model, data)
         from aecli.inference import Model
 
         loaded = Model(model, device_name=device)
         source = rows.open_rows(model, data, loaded.checkpoint, data_dir=data_dir, quiet=quiet)
-        picture = drawing.KINDS[kind](loaded, source, examples)
+        if kind == "map":
+            drawn_rows = _write_page(loaded, source, path, quiet=quiet)
+        else:
+            picture = drawing.KINDS[kind](loaded, source, examples)
         rows.say_left_out(source, quiet=quiet)
+    if kind != "map":
+        drawn_rows = picture.rows
+        if path is not None or output == "-":
+            _write(picture, path, theme, size, title, dpi, quiet=quiet)
+        if show:
+            _show(picture, theme, title, quiet=quiet)
+    if as_json:
+        console.result(json.dumps({"figure": str(path), "kind": kind, "rows": drawn_rows}))
+
+
+def _path(
+    model: Path, data: list[str] | None, kind: str, output: str | None, *, show: bool, as_json: bool
+) -> Path | None:
+    """Give the file to write, None for none or stdout. Refuse what makes no sense, or cannot be written."""
+    wanted = ["--show"] * show + ["--json"] * as_json + ["-o -"] * (output == "-")
+    if len(wanted) > 1:
+        raise UsageError(f"{' and '.join(wanted)} both want stdout", hint="write the picture to a file: -o picture.png")
+    if kind == "map" and show:
+        raise UsageError("a map is a page, and --show draws in the terminal", hint="leave --show out")
+    if output == "-" or (show and output is None):
+        return None
+    path = Path(output or f"{model.stem}-{kind}.{'html' if kind == 'map' else 'png'}")
+    page = path.suffix.lower() == ".html"
+    if kind == "map" and not page:
+        raise UsageError(f"{path}: a map is a page, whose name ends in .html", hint=f"-o {path.with_suffix('.html')}")
+    if page and kind != "map":
+        raise UsageError(f"{path}: a page is what --kind map writes, and {kind} is a picture", hint="--kind map")
+    if not page:
+        from aecli import figures
+
+        figures.format_of(path)
+    rows.check_output(path, str(model), *(data or ()))
+    rows.keep_checkpoint(path)
+    return path
+
+
+def _write(
+    picture: drawing.Picture,
+    path: Path | None,
+    theme: str | None,
+    size: tuple[float, float] | None,
+    title: str | None,
+    dpi: int,
+    *,
+    quiet: bool,
+) -> None:
+    """Write a picture to a file, or as PNG to stdout."""
+    from aecli import figures
     from aecli.figures.style import Look
 
-    if path is not None or output == "-":
-        figure = picture.draw(Look(theme or "light", size, title))
-        if path is None:
-            with console.results() as stream:
-                lacking = figures.save(figure, stream, form, dpi)
-        else:
-            replaced = path.exists()
-            lacking = figures.save_file(figure, path, form, dpi)
-            rows.say_written(path, replaced=replaced, quiet=quiet)
-        if lacking:
-            console.say(f"the font lacks {' '.join(lacking)}: boxes stand for them; an SVG holds the text", quiet=quiet)
-    if as_json:
-        console.result(json.dumps({"figure": str(path), "kind": kind, "rows": picture.rows}))
-    if show:
-        _show(picture, theme, title, quiet=quiet)
+    figure = picture.draw(Look(theme or "light", size, title))
+    if path is None:
+        with console.results() as stream:
+            lacking = figures.save(figure, stream, "png", dpi)
+    else:
+        replaced = path.exists()
+        lacking = figures.save_file(figure, path, figures.format_of(path), dpi)
+        rows.say_written(path, replaced=replaced, quiet=quiet)
+    if lacking:
+        console.say(f"the font lacks {' '.join(lacking)}: boxes stand for them; an SVG holds the text", quiet=quiet)
+
+
+def _write_page(loaded: "Model", source: "Source", path: Path | None, *, quiet: bool) -> int:
+    """Write a map to a file or to stdout. Gives how many rows are on it."""
+    from aecli.figures.map import page
+
+    made = page(loaded, source)
+    for note in made.notes:
+        console.say(note, quiet=quiet)
+    replaced = path is not None and path.exists()
+    with console.results() if path is None else files.replacing(path) as stream:
+        stream.write(made.html)
+    if path is not None:
+        rows.say_written(path, replaced=replaced, quiet=quiet)
+    return made.rows
 
 
 def _show(picture: drawing.Picture, theme: str | None, title: str | None, *, quiet: bool) -> None:

@@ -7,13 +7,13 @@ import pytest
 pytestmark = pytest.mark.usefixtures("mnist")
 
 
-def test_the_default_is_far_below_pca_on_the_test_images_in_little_over_half_its_epochs(run):
-    done = run("train", "mnist", "--epochs", "12", "--json", "--device", "cpu", "-q")
+def test_the_default_is_far_below_pca_on_the_test_images_in_a_quarter_of_its_epochs(run):
+    done = run("train", "mnist", "--epochs", "5", "--json", "--device", "cpu", "-q")
     assert done.code == 0, done.err
     facts = json.loads(done.out)
     assert (facts["rows"], facts["inputs"], facts["latent_dim"], facts["parameters"]) == (60_000, 784, 64, 484_944)
     assert facts["pca_mse"] == pytest.approx(0.00905, abs=0.00001)
-    assert facts["test_mse"] <= 0.0022
+    assert facts["test_mse"] <= 0.0028
 
 
 def test_the_tutorial_learns_as_slowly_as_under_tensorflow(run):

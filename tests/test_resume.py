@@ -183,7 +183,7 @@ def begun(*argv):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_the_run_after_its_step_and_says_how_to_go_on(process, number, code):
     np.save("rows.npy", rows(4000))
-    command = ["train", "rows.npy", "-o", "m.safetensors", "--epochs", "4", "--batch-size", "16"]
+    command = [*(word for word in COMMAND if word != "-q"), "--epochs", "6", "--batch-size", "16"]
     program = begun(*command)
     program.send_signal(number)
     err = program.communicate()[1].decode()
@@ -198,10 +198,10 @@ def test_a_signal_stops_the_run_after_its_step_and_says_how_to_go_on(process, nu
 
 def test_a_run_that_is_killed_at_random_moments_ends_at_the_same_bytes(process):
     np.save("rows.npy", rows(4000))
-    command = [*COMMAND, "--epochs", "12", "--batch-size", "16"]
+    command = [*COMMAND, "--epochs", "8", "--batch-size", "16"]
     assert process(*command).code == 0
     undisturbed = Path("m.safetensors").read_bytes()
     Path("m.safetensors").unlink()
-    torture.killed_and_resumed(command, kills=3)
+    torture.killed_and_resumed(command, kills=2)
     assert Path("m.safetensors").read_bytes() == undisturbed
     assert names() == ["m.safetensors", "rows.npy"]

@@ -1,6 +1,7 @@
 """Arrays from files: IDX, NPZ, and NPY, whose rows are read as they are needed. Nothing in them is ever unpickled."""
 
 import tokenize
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -56,7 +57,7 @@ def open_array(path: Path, key: str | None, missing: str | None) -> ArraySource:
 def _npy(path: Path) -> Array | FileRows:
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, warnings.catch_warnings(action="ignore"):  # NumPy's, of files made by Python 2
             shape, fortran_order, dtype = read[np.lib.format.read_magic(file)](file)
             if dtype.hasobject:
                 raise DataError(f"{path}: an NPY file of Python objects, and numbers were expected")

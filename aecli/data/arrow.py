@@ -40,7 +40,9 @@ class ParquetTable(Table):
     def _batches(self, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
         rows = max(1, min(MAX_BATCH_ROWS, BATCH_VALUES // len(columns or self.columns)))
         try:
-            yield from self._file.iter_batches(rows, columns=columns)
+            for batch in self._file.iter_batches(rows, columns=columns):
+                batch.validate(full=True)
+                yield batch
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{self._name}: a damaged Parquet file ({_first_line(error)})") from error
 

@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 
 from aecli.errors import DataError
 
+MAX_READ_BYTES = 16 << 20
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
 
@@ -39,7 +40,7 @@ class Stream:
         """
         try:
             if self._decompressed is not None:
-                data: bytes = self._decompressed.read(size)
+                data: bytes = self._decompressed.read_buffer(size).to_pybytes()  # `read` loses memory where it fails
                 return data
             return self._file.some(size) if live else self._file.read(size)
         except OSError as error:
@@ -83,7 +84,7 @@ class _Counted:
     def some(self, size: int) -> bytes:
         """Read those bytes that are there, up to so many; none are the end."""
         read: Any = getattr(self.raw, "read1", self.raw.read)
-        data: bytes = read(size) or b""
+        data: bytes = read(min(size, MAX_READ_BYTES)) or b""  # takes memory for all that it is asked for
         self.count += len(data)
         return data
 

@@ -339,7 +339,7 @@ def from_numbers(numbers: Array, kind: str, categories: Sequence[str]) -> Any:
 def _numbers(values: Any, kind: str) -> Array:
     if kind in ("date", "timestamp"):
         ticks = timestamps(values).cast(pa.int64())
-        return np.asarray(ticks.cast(pa.float64()).to_numpy(zero_copy_only=False)) / 1e6
+        return np.asarray(ticks.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)) / 1e6
     if kind == "boolean":
         values = values.cast(pa.uint8()).cast(pa.float64())
     return np.asarray(values.to_numpy(zero_copy_only=False))

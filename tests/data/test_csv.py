@@ -137,3 +137,9 @@ def test_a_hundred_thousand_columns_are_read():
 
 def test_large_whole_numbers_keep_their_digits():
     assert source("t,b\n1700000000123,2\n1700000000124,3\n").read().x[:, 0].tolist() == [1700000000123, 1700000000124]
+
+
+def test_dates_of_other_centuries_are_numbers_too():
+    Path("days.csv").write_text("a,day\n1,2424-02-06\n2,0024-01-05\n")
+    x = open_source(["days.csv"], default_split="train", data_dir=Path()).read().x
+    assert x[:, 1].tolist() == [14329958400.0, -61409491200.0]

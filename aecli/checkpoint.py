@@ -109,7 +109,7 @@ def _read(path: Path, file: BinaryIO) -> tuple[Checkpoint, dict[str, Any], int]:
     header, data_start = _header(path, file)
     try:
         metadata = json.loads(header.pop("__metadata__", {})["aecli"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: a safetensors file, but no aecli checkpoint: its metadata has no readable key 'aecli'"
         ) from error
@@ -157,7 +157,8 @@ def is_checkpoint(path: Path) -> bool:
     """Tell whether the file is a safetensors file with aecli's metadata, of whatever format version."""
     try:
         with _opened(path) as file:
-            return "aecli" in (_header(path, file)[0].get("__metadata__") or {})
+            metadata = _header(path, file)[0].get("__metadata__")
+            return isinstance(metadata, dict) and "aecli" in metadata
     except CheckpointError:
         return False
 
@@ -203,7 +204,7 @@ def _check_tensors(path: Path, header: Mapping[str, Any], data_start: int, size:
     for name, (dtype, shapes) in expected.items():
         entry = header[name] if isinstance(header[name], dict) else {}
         shape = tuple(entry["shape"]) if isinstance(entry.get("shape"), list) else None
-        if entry.get("dtype") != dtype or shape is None or shape not in shapes:
+        if entry.get("dtype") != dtype or shape not in shapes or any(type(size) is not int for size in shape):
             raise CheckpointError(
                 f"{path}: a damaged checkpoint: tensor {name} is {entry.get('dtype')} {shape}, "
                 f"and {dtype} {shapes[0]} was expected"
@@ -211,7 +212,7 @@ def _check_tensors(path: Path, header: Mapping[str, Any], data_start: int, size:
         places.append((entry.get("data_offsets"), math.prod(shape) * int(DTYPES[dtype][-1]), name))
     end = 0
     for offsets, taken, name in sorted(places, key=_offset):
-        if offsets != [end, end + taken]:
+        if offsets != [end, end + taken] or any(type(offset) is not int for offset in offsets):
             raise CheckpointError(f"{path}: a damaged checkpoint: tensor {name} is not at its place in the file")
         end += taken
     if size != data_start + end:

@@ -8,7 +8,7 @@ import math
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,9 +181,9 @@ class Model:
         return np.concatenate([x, np.zeros((missing, x.shape[1]), np.float32)]) if missing > 0 else x
 
 
-def spread(function: Callable[[S], T], items: Iterator[S], workers: int) -> Iterator[T]:
+def spread(function: Callable[[S], T], items: Generator[S, None, None], workers: int) -> Iterator[T]:
     """Yield `function` of each item, in their order, computed by so many threads."""
-    with ThreadPoolExecutor(workers) as pool:
+    with contextlib.closing(items), ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[T]] = deque()
         for item in items:
             waiting.append(pool.submit(function, item))
@@ -193,7 +193,7 @@ def spread(function: Callable[[S], T], items: Iterator[S], workers: int) -> Iter
             yield waiting.popleft().result()
 
 
-def ahead(items: Iterator[T], waiting: int) -> Iterator[T]:
+def ahead(items: Iterator[T], waiting: int) -> Generator[T, None, None]:
     """Yield the items, which a thread prepares while the caller is busy: up to so many wait for it."""
     ready: queue.Queue[tuple[bool, Any]] = queue.Queue(waiting)
     stopped = threading.Event()

@@ -83,7 +83,7 @@ def _given(parameters: list[Any], words: list[str]) -> tuple[dict[str, list[str]
             waiting = None
         elif word == "--":
             for rest in words[i + 1 :]:
-                given.setdefault(_next_argument(parameters, given).name, []).append(rest)
+                _give(parameters, given, rest)
             return given, None, True
         elif word.startswith("-") and word != "-":
             name, equals, value = word.partition("=")
@@ -94,9 +94,15 @@ def _given(parameters: list[Any], words: list[str]) -> tuple[dict[str, list[str]
                 waiting = option
             elif option is not None:
                 given.setdefault(option.name, []).append(value or name)
-        elif (argument := _next_argument(parameters, given)) is not None:
-            given.setdefault(argument.name, []).append(word)
+        else:
+            _give(parameters, given, word)
     return given, waiting, False
+
+
+def _give(parameters: list[Any], given: dict[str, list[str]], word: str) -> None:
+    """Give a word to the argument that it is for, if one is left."""
+    if (argument := _next_argument(parameters, given)) is not None:
+        given.setdefault(argument.name, []).append(word)
 
 
 def _named(parameters: list[Any], name: str) -> Any:
@@ -133,7 +139,10 @@ def _paths(start: str, wanted: Callable[[str], bool]) -> list[str]:
     for entry in entries:
         hidden = entry.name.startswith(".") and not name
         if entry.name.startswith(name) and not hidden and entry.name.isprintable():
-            is_folder = entry.is_dir()
+            try:
+                is_folder = entry.is_dir()
+            except OSError:  # a link to itself
+                is_folder = False
             if is_folder or wanted(entry.name):
                 here = "./" if not start and entry.name.startswith("-") else ""  # lest it be taken for an option
                 found.append(f"{here}{folder}{slash}{entry.name}{'/' * is_folder}")
@@ -178,19 +187,20 @@ def columns(ctx: typer.Context) -> list[str]:
     """Give the columns of the first table on the line that is text; its first line alone is read."""
     import gzip
     import json
+    import zlib
 
     for word in ctx.params.get("data", []):
-        path = Path(word).expanduser()
-        form = table_form(path.name)
-        if form not in ("csv", "tsv", "jsonl") or path.suffix == ".zst" or not path.is_file():
-            continue
         try:
+            path = Path(word).expanduser()
+            form = table_form(path.name)
+            if form not in ("csv", "tsv", "jsonl") or path.suffix == ".zst" or not path.is_file():
+                continue
             with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
                 line = stream.readline(MAX_LINE_BYTES).decode("utf-8-sig")
-            names = list(json.loads(line)) if form == "jsonl" else _header(line, ctx.params, form)
-        except (OSError, EOFError, ValueError):
+            names = json.loads(line) if form == "jsonl" else _header(line, ctx.params, form)
+        except (OSError, EOFError, ValueError, RuntimeError, zlib.error):  # of JSON nested too deeply, too
             continue
-        return [name for name in names if name.isprintable()]
+        return [name for name in names if name.isprintable()] if isinstance(names, dict | list) else []
     return []
 
 

@@ -38,7 +38,7 @@ def latent(loaded: "Model", source: "Source", _examples: int) -> Picture:
     """Draw all latent rows."""
     from aecli.figures.latent import latent
 
-    z, labels = _gathered(loaded.encoded(source), lambda out: out.z)
+    z, labels = _gathered(source, loaded.encoded(source), lambda out: out.z)
     return Picture(lambda look: latent(z, labels, look), len(z))
 
 
@@ -46,7 +46,7 @@ def errors(loaded: "Model", source: "Source", _examples: int) -> Picture:
     """Draw how all rows' errors are distributed."""
     from aecli.figures.errors import errors
 
-    mse, labels = _gathered(loaded.rebuilt(source), lambda out: out.mse)
+    mse, labels = _gathered(source, loaded.rebuilt(source), lambda out: out.mse)
     return Picture(lambda look: errors(mse, labels, look), len(mse))
 
 
@@ -63,6 +63,8 @@ def reconstruction(loaded: "Model", source: "Source", examples: int) -> Picture:
         for out in loaded.rebuilt(source):
             moments.add(loaded.scaler.transform(out.batch.x))
             squares += out.squares.sum(axis=0, dtype=np.float64)
+        if not moments.rows:
+            raise DataError(f"{source.name}: no rows to draw")
         rebuilt = metrics.variance_rebuilt(squares / moments.rows, moments, loaded.schema.widths)
         return Picture(lambda look: reconstruction.columns(rebuilt, loaded.schema.names(), look), moments.rows)
     x = _examples_of(source, examples)
@@ -89,7 +91,7 @@ def manifold(loaded: "Model", source: "Source", _examples: int) -> Picture:
         raise UsageError(f"a manifold lies on a plane, and {loaded.path} has {values} latent values", hint=another)
     if shape is None:
         raise UsageError(f"a manifold is of images, and {loaded.path} rebuilds tables", hint=another)
-    z, _ = _gathered(loaded.encoded(source), lambda out: out.z)
+    z, _ = _gathered(source, loaded.encoded(source), lambda out: out.z)
     white = _white(loaded, loaded.decode(z[:100]))
     return Picture(lambda look: manifold(z, loaded.decode, shape, white, look), len(z))
 
@@ -109,7 +111,7 @@ def traversal(loaded: "Model", source: "Source", _examples: int) -> Picture:
             moments.add(loaded.scaler.transform(out.batch.x))
         return out.z
 
-    z, _ = _gathered(loaded.encoded(source), latent_rows)
+    z, _ = _gathered(source, loaded.encoded(source), latent_rows)
     if shape is not None:
         white = _white(loaded, loaded.decode(z[:100]))
         return Picture(lambda look: traversal.images(z, loaded.decode, shape, white, look), len(z))
@@ -130,7 +132,7 @@ KINDS = {
 }
 
 
-def _gathered(outputs: Any, values: Any) -> "tuple[Array, Array | None]":
+def _gathered(source: "Source", outputs: Any, values: Any) -> "tuple[Array, Array | None]":
     """Gather an array (N, ...) of what is computed of each batch, and the labels (N,), where they are known."""
     import numpy as np
 
@@ -140,7 +142,12 @@ def _gathered(outputs: Any, values: Any) -> "tuple[Array, Array | None]":
         parts.append(values(out))
         if out.batch.labels is not None:
             labels.append(np.asarray(out.batch.labels))
-    return np.concatenate(parts), np.concatenate(labels) if labels else None
+    if not parts:
+        raise DataError(f"{source.name}: no rows to draw")
+    gathered = np.concatenate(parts)
+    if not np.isfinite(gathered).all():
+        raise DataError(f"{source.name}: what the model gives is too large to be drawn")
+    return gathered, np.concatenate(labels) if labels else None
 
 
 def _examples_of(source: "Source", examples: int) -> "Array":

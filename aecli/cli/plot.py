@@ -132,7 +132,7 @@ def _path(
     path = Path(output or f"{model.stem}-{kind}.{'html' if kind == 'map' else 'png'}")
     page = path.suffix.lower() == ".html"
     if kind == "map" and not page:
-        raise UsageError(f"{path}: a map is a page, whose name ends in .html", hint=f"-o {path.with_suffix('.html')}")
+        raise UsageError(f"{path}: a map is a page, whose name ends in .html", hint=f"-o {path.stem or 'map'}.html")
     if page and kind != "map":
         raise UsageError(f"{path}: a page is what --kind map writes, and {kind} is a picture", hint="--kind map")
     if not page:

@@ -266,7 +266,7 @@ def _assembled(facts: Mapping[str, Any], blocks: Mapping[str, Array | bytes]) ->
     for piece in rest:
         name, _, after = piece.partition("}}")
         parts += [holes[name], after]
-    return "".join(parts).encode()
+    return "".join(parts).encode(errors="replace")
 
 
 def _block(name: str, block: Array | bytes) -> str:

@@ -133,6 +133,10 @@ def widen(header, data):
 DAMAGE = {
     "a tensor of another name": (rename, "tensor encoder.0.weight is missing"),
     "a tensor of another shape": (widen, r"encoder.0.weight is F32 \(64, 256\), and F32 \(256, 64\) was expected"),
+    "a shape of fractions": (
+        lambda h, d: (h | {"encoder.0.bias": h["encoder.0.bias"] | {"shape": [256.0]}}, d),
+        r"encoder.0.bias is F32 \(256.0,\)",
+    ),
     "a tensor without a shape": (lambda h, d: (h | {"encoder.0.bias": 3}, d), "tensor encoder.0.bias is None None"),
     "a tensor at another place": (
         lambda h, d: (h | {"encoder.0.bias": h["encoder.0.bias"] | {"data_offsets": [0, 4]}}, d),

@@ -65,8 +65,8 @@ class Model:
         Raises CheckpointError where the file is none, AecliError where there is no such device.
         """
         self.path = Path(path)
-        self.checkpoint, tensors, self.scaler = checkpoint.load(self.path)
-        self._net = self._network(device_name, tensors)
+        self.checkpoint, self.tensors, self.scaler = checkpoint.load(self.path)
+        self._net = self._network(device_name, self.tensors)
         rows = max(MIN_BLOCK_ROWS, BATCH_VALUES // self.checkpoint.model.inputs)
         self._batch_rows, self._block_rows = min(MAX_BATCH_ROWS, rows), min(MAX_BLOCK_ROWS, rows)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from aecli import architecture, checkpoint
+from aecli import architecture
 from aecli.config import Schema
 from aecli.data.source import Source
 from aecli.errors import AecliError, DataError
@@ -55,7 +55,7 @@ def page(model: Model, source: Source) -> Page:
             f"{model.path}: its decoder has {count:,} weights, and a page takes up to {MAX_WEIGHTS:,}",
             hint="--kind latent draws the codes alone",
         )
-    _, tensors, scaler = checkpoint.load(model.path)
+    tensors, scaler = model.tensors, model.scaler
     points, originals, rows = _sampled(model, source)
     mean, components, shares = _principal(points["z"])
     notes = []

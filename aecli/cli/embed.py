@@ -33,7 +33,6 @@ def embed(
 
     loaded = Model(model, device_name=device)
     source = rows.open_rows(
-        model,
         data,
         loaded.checkpoint,
         data_dir=data_dir,

@@ -102,7 +102,7 @@ def plot(
         from aecli.inference import Model
 
         loaded = Model(model, device_name=device)
-        source = rows.open_rows(model, data, loaded.checkpoint, data_dir=data_dir, quiet=quiet)
+        source = rows.open_rows(data, loaded.checkpoint, data_dir=data_dir, quiet=quiet)
         if kind == "map":
             drawn_rows = _write_page(loaded, source, path, quiet=quiet)
         else:

@@ -43,7 +43,6 @@ def reconstruct(
 
     loaded = Model(model, device_name=device)
     source = rows.open_rows(
-        model,
         data,
         loaded.checkpoint,
         data_dir=data_dir,

@@ -27,7 +27,6 @@ def data_folder(asked: Path | None) -> Path:
 
 
 def open_rows(
-    model: Path,
     data: Sequence[str] | None,
     checkpoint: "Checkpoint",
     *,
@@ -39,13 +38,10 @@ def open_rows(
 ) -> "Source":
     """Open DATA for a model; without DATA, the test split of the built-in set that the model was trained on.
 
-    `reading` are the fields of `data.Reading`.
-
-    Raises UsageError where there is no DATA and the model was trained on something else.
+    `reading` are the fields of `data.Reading`. `check_data` has to come before.
     """
     from aecli.data import Columns, Reading, open_source
 
-    check_data(model, data)
     trained_on = checkpoint.data
     if not data:
         console.say(f"reading {trained_on}:test", quiet=quiet)

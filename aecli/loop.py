@@ -82,11 +82,13 @@ class Rows:
             yield from torch.split(rows[:whole].to(self.device), batch_size) if whole else ()
             rest = rows[whole:]
 
-    def scaled(self, batch: Tensor, columns: Tensor | None = None) -> Tensor:
-        """Give a batch in the model's units, each value from where `columns` (E,) say."""
+    def scaled(self, batch: Tensor, columns: Tensor | None = None, *, out: Tensor | None = None) -> Tensor:
+        """Give a batch in the model's units, each value from where `columns` (E,) say; in `out`, where it is scaled."""
         if columns is not None:
             batch = batch.index_select(1, columns)
-        return batch.float().div_(self._divisor) if self._divisor else batch
+        if self._divisor is None:
+            return batch
+        return (batch.float() if out is None else out.copy_(batch)).div_(self._divisor)
 
     def _windows(self, rng: np.random.Generator) -> Iterator[Tensor]:
         blocks = self.part.blocks
@@ -126,6 +128,7 @@ class Trainer:
         self.steps_per_epoch = len(rows) // self.batch_size  # the rest of a permutation: the next one mixes it in
         self.steps = config.epochs * self.steps_per_epoch
         self.optimizer = optim.build(model.parameters(), config)
+        self._batch = torch.empty(self.batch_size, rows.inputs, device=rows.device)
         self._backprop = Backprop(model, self.batch_size, bf16=config.precision == "bf16")
         self.generator = torch.Generator(rows.device).manual_seed(config.seed)
         self.losses = torch.zeros(self.steps_per_epoch, device=rows.device)
@@ -204,7 +207,7 @@ class Trainer:
 
     def differentiate(self, unscaled: Tensor) -> Tensor:
         """Give the mean squared error of one batch of `Rows.shuffled`, a scalar; its gradients go to the parameters."""
-        batch = self.rows.scaled(unscaled, self._shift())  # (B, E)
+        batch = self.rows.scaled(unscaled, self._shift(), out=self._batch)  # (B, E)
         seen = batch
         if self.config.noise:
             noise = torch.randn(batch.shape, generator=self.generator, device=batch.device)

@@ -159,11 +159,8 @@ def step_parts():
         model = Autoencoder(model_config)
         trainer = loop.Trainer(model, replace(config, precision=precision), rows)
         trainer.differentiate(pixels)
-        gradients = [parameter.grad.clone() for parameter in model.parameters()]
 
-        def optimizer_step(model=model, trainer=trainer, gradients=gradients):
-            for parameter, gradient in zip(model.parameters(), gradients, strict=True):
-                parameter.grad = gradient
+        def optimizer_step(trainer=trainer):
             trainer.optimizer.step(1e-6)
 
         def passes(trainer=trainer):

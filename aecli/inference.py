@@ -3,13 +3,8 @@
 On the CPU, NumPy computes; torch is imported for other devices alone.
 """
 
-import contextlib
 import math
-import queue
-import threading
-from collections import deque
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,20 +15,19 @@ from aecli import checkpoint
 from aecli.config import Schema
 from aecli.data.source import Batch, Source, check_finite, resized
 from aecli.errors import DataError
+from aecli.pipeline import ahead, spread
 
 if TYPE_CHECKING:
     from aecli.model import OnDevice
     from aecli.network import Network
 
 Array = np.ndarray[Any, Any]
-S = TypeVar("S")
 T = TypeVar("T")
 BATCH_VALUES = 1 << 20  # values of x in one batch: bounds the memory that wide rows take
 MAX_BATCH_ROWS = 1024
 MAX_BLOCK_ROWS = 256  # what layers of usual widths give for so many rows fits a core's cache
 MIN_BLOCK_ROWS = 32
 AHEAD = 2  # batches that wait between reading, computing and writing
-JOIN_SECONDS = 1.0  # for a thread to end that may wait for a pipe's next bytes, which harms nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,52 +173,3 @@ class Model:
         """
         missing = (MIN_BLOCK_ROWS if live else self._block_rows) - len(x)
         return np.concatenate([x, np.zeros((missing, x.shape[1]), np.float32)]) if missing > 0 else x
-
-
-def spread(function: Callable[[S], T], items: Generator[S, None, None], workers: int) -> Iterator[T]:
-    """Yield `function` of each item, in their order, computed by so many threads."""
-    with contextlib.closing(items), ThreadPoolExecutor(workers) as pool:
-        waiting: deque[Future[T]] = deque()
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) == workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-def ahead(items: Iterator[T], waiting: int) -> Generator[T, None, None]:
-    """Yield the items, which a thread prepares while the caller is busy: up to so many wait for it."""
-    ready: queue.Queue[tuple[bool, Any]] = queue.Queue(waiting)
-    stopped = threading.Event()
-
-    def put(entry: tuple[bool, Any]) -> None:
-        while not stopped.is_set():
-            with contextlib.suppress(queue.Full):
-                ready.put(entry, timeout=0.1)
-                return
-
-    def work() -> None:
-        try:
-            for item in items:
-                put((True, item))
-                if stopped.is_set():
-                    return
-            put((False, None))
-        except BaseException as error:  # noqa: BLE001, it is raised where the items are taken
-            put((False, error))
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while True:
-            more, item = ready.get()
-            if more:
-                yield item
-            elif item is None:
-                return
-            else:
-                raise item
-    finally:
-        stopped.set()
-        thread.join(JOIN_SECONDS)  # one that goes on inside a library as the program ends would crash it

@@ -95,7 +95,8 @@ class Scaler:
         for start in range(0, len(x), step):
             out = scaled[start : start + step]
             with np.errstate(over="ignore"):
-                shifted = np.subtract(self.encode(x[start : start + step]), self.shift, dtype=np.float64)
+                rows = self.encode(x[start : start + step])
+                shifted = np.subtract(rows, self.shift, dtype=np.float64) if self.shift.any() else rows
                 np.divide(shifted, self.scale, out=out, casting="same_kind")
             if max(out.max(initial=0), -out.min(initial=0)) > LARGEST:
                 row, column = np.unravel_index(int(np.abs(out).argmax()), out.shape)

@@ -23,7 +23,7 @@ LEVELS = [
     {"checkpoint", "resume"},
     {"scaler", "architecture", "data"},
     {"files", "config"},
-    {"errors", "formats"},
+    {"errors", "formats", "pipeline"},
 ]
 TORCH_MAY = {"training", "loop", "backprop", "optim", "model", "device"}
 HEAVY = {

@@ -5,8 +5,9 @@ Rows are counted from 1, below the header.
 
 import csv
 import io
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -15,9 +16,11 @@ import pyarrow.csv as pacsv
 from aecli.data.stream import Stream
 from aecli.data.table import ARROW_TYPES, TEXT, Piece, Table, is_number, timestamps
 from aecli.errors import DataError
+from aecli.pipeline import spread
 
 BLOCK_BYTES = 4 << 20
 MAX_RECORD_BYTES = 64 << 20
+WORKERS = min(4, os.cpu_count() or 1)  # pyarrow's own threads take twice the time of all processors together
 HOLES = frozenset(pacsv.ConvertOptions().null_values)
 BOOLEANS = frozenset(pacsv.ConvertOptions().true_values + pacsv.ConvertOptions().false_values)
 OPENING_QUOTE = re.compile(rb'(^|[,;\t\n])"')  # elsewhere a quote is a character like others
@@ -28,7 +31,7 @@ class CsvTable(Table):
 
     def __init__(self, stream: Stream, *, delimiter: str = ",", header: bool | None = None, live: bool = False) -> None:
         """Read the header. A `live` stream is read as its bytes come, and not in large blocks."""
-        self._stream, self._delimiter = stream, delimiter
+        self._stream, self._delimiter, self._live = stream, delimiter, live
         self._records = _records(stream, live=live)
         name, first = stream.name, next(self._records, b"")
         if not first.strip():
@@ -57,45 +60,46 @@ class CsvTable(Table):
             raise DataError(f"{self.name}: {error}") from error
 
     def pieces(self, wanted: Sequence[tuple[str, str]]) -> Iterator[Piece]:
+        def parse(block: bytes) -> tuple[bytes, list[Any] | pa.ArrowInvalid]:
+            try:
+                return block, self._parse(block, wanted)
+            except pa.ArrowInvalid as error:
+                return block, error
+
         rows = 0
-        for block in self._blocks():
-            columns = self._parse(block, rows, wanted)
+        for block, columns in map(parse, self._blocks()) if self._live else spread(parse, self._blocks(), WORKERS):
+            if isinstance(columns, pa.ArrowInvalid):
+                self._explain(block, rows, dict(reversed(wanted)))
+                raise DataError(f"{self.name}: {columns}") from columns
             yield Piece(self.name, rows, columns)
             rows += len(columns[0])
 
-    def _blocks(self) -> Iterator[bytes]:
+    def _blocks(self) -> Generator[bytes]:
         yield self._first_block
         self._first_block = b""
         yield from self._records
 
-    def _parse(self, block: bytes, first_row: int, wanted: Sequence[tuple[str, str]]) -> list[Any]:
+    def _parse(self, block: bytes, wanted: Sequence[tuple[str, str]]) -> list[Any]:
+        """Give the wanted columns of a block. Raises pa.ArrowInvalid where a row or a cell is not as it should be."""
         once = {column: ARROW_TYPES.get(kind, pa.string()) for column, kind in reversed(wanted)}
         texts = {column: pa.string() for column, kind in wanted if kind == TEXT and once[column] != pa.string()}
-        try:
-            table = self._read(block, pacsv.ConvertOptions(column_types=once, include_columns=list(once)))
-            both = (
-                self._read(block, pacsv.ConvertOptions(column_types=texts, include_columns=list(texts)))
-                if texts
-                else table
-            )
-            columns = [
-                (both if kind == TEXT and column in texts else table)[column].combine_chunks()
-                for column, kind in wanted
-            ]
-            return [
-                timestamps(values) if kind in ("date", "timestamp") else values
-                for values, (_, kind) in zip(columns, wanted, strict=True)
-            ]
-        except pa.ArrowInvalid as error:
-            self._explain(block, first_row, dict(reversed(wanted)))
-            raise DataError(f"{self.name}: {error}") from error
+        rows = self._rows(block, once)
+        both = self._rows(block, texts) if texts else rows
+        columns = [(both if kind == TEXT and column in texts else rows)[column] for column, kind in wanted]
+        return [
+            timestamps(values) if kind in ("date", "timestamp") else values
+            for values, (_, kind) in zip(columns, wanted, strict=True)
+        ]
+
+    def _rows(self, block: bytes, types: dict[str, pa.DataType]) -> pa.RecordBatch:
+        table = self._read(block, pacsv.ConvertOptions(column_types=types, include_columns=list(types)))
+        batches = table.to_batches()  # one at most, as the block is read in one go
+        return batches[0] if batches else pa.RecordBatch.from_pylist([], table.schema)
 
     def _read(self, block: bytes, convert: pacsv.ConvertOptions, invalid_row_handler: Any = None) -> pa.Table:
         return pacsv.read_csv(
-            io.BytesIO(block),
-            pacsv.ReadOptions(
-                column_names=self.columns, use_threads=invalid_row_handler is None, block_size=len(block) + 1
-            ),
+            pa.BufferReader(block),
+            pacsv.ReadOptions(column_names=self.columns, use_threads=False, block_size=len(block) + 1),
             pacsv.ParseOptions(
                 delimiter=self._delimiter, newlines_in_values=b'"' in block, invalid_row_handler=invalid_row_handler
             ),

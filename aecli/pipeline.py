@@ -1,0 +1,62 @@
+"""Work on a stream of items by several threads at once, in the items' order."""
+
+import contextlib
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+S = TypeVar("S")
+T = TypeVar("T")
+JOIN_SECONDS = 1.0  # for a thread to end that may wait for a pipe's next bytes, which harms nobody
+
+
+def spread(function: Callable[[S], T], items: Generator[S, None, None], workers: int) -> Iterator[T]:
+    """Yield `function` of each item, in their order, computed by so many threads."""
+    with contextlib.closing(items), ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[T]] = deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) == workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def ahead(items: Iterator[T], waiting: int) -> Generator[T, None, None]:
+    """Yield the items, which a thread prepares while the caller is busy: up to so many wait for it."""
+    ready: queue.Queue[tuple[bool, Any]] = queue.Queue(waiting)
+    stopped = threading.Event()
+
+    def put(entry: tuple[bool, Any]) -> None:
+        while not stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                ready.put(entry, timeout=0.1)
+                return
+
+    def work() -> None:
+        try:
+            for item in items:
+                put((True, item))
+                if stopped.is_set():
+                    return
+            put((False, None))
+        except BaseException as error:  # noqa: BLE001, it is raised where the items are taken
+            put((False, error))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            more, item = ready.get()
+            if more:
+                yield item
+            elif item is None:
+                return
+            else:
+                raise item
+    finally:
+        stopped.set()
+        thread.join(JOIN_SECONDS)  # one that goes on inside a library as the program ends would crash it

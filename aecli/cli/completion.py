@@ -30,7 +30,7 @@ def answer(program: Any, line: str) -> None:
 
 def answers(program: Any, line: str) -> Iterator[tuple[str, str]]:
     """Yield the words that may stand at the end of `line`, each with its meaning."""
-    *before, last = _split(line)[1:] or [""]
+    *before, last = split(line)[1:] or [""]
     context = typer.Context(program, info_name="aecli", **program.context_settings)
     place = next((i for i, word in enumerate(before) if not word.startswith("-")), None)
     if place is None:
@@ -61,7 +61,7 @@ def answers(program: Any, line: str) -> Iterator[tuple[str, str]]:
         yield from _options(parameters, "--", given)
 
 
-def _split(line: str) -> list[str]:
+def split(line: str) -> list[str]:
     """Split a line into words as the shell does. The last one, which may be empty, is still being typed."""
     lexer = shlex.shlex(line + END, posix=True)
     lexer.whitespace_split, lexer.commenters = True, ""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from aecli.inference import Model
 
 PICTURE = "Picture"
+DPI = 240
 
 
 def parse_inches(text: str) -> tuple[float, float]:
@@ -79,7 +80,7 @@ def plot(
     show: Show = False,
     title: Title = None,
     size: Size = None,
-    dpi: Dpi = 240,
+    dpi: Dpi = DPI,
     theme: Theme = None,
     device: options.Device = "cpu",
     data_dir: options.DataDir = None,
@@ -94,6 +95,9 @@ def plot(
 
     Without -o and --show, the file is named after the model and the kind, here.
     """
+    shaping = {"--title": title, "--size": size, "--dpi": dpi != DPI, "--theme": theme}
+    if kind == "map" and (given := [flag for flag, value in shaping.items() if value]):
+        raise UsageError(f"a map is a page, and {' and '.join(given)} would shape a picture", hint="leave that out")
     path = _path(model, data, kind, output, show=show, as_json=as_json)
     if kind == "history":
         picture = drawing.history(checkpoint.read(model))

@@ -141,3 +141,9 @@ def test_only_one_thing_goes_to_stdout(run, digits_model):
         done = run("plot", digits_model, "digits", *pair)
         assert (done.code, done.out) == (2, "")
         assert done.err == f"error: {named} both want stdout\nhint: write the picture to a file: -o picture.png\n"
+
+
+def test_what_shapes_a_picture_is_refused_for_a_page(run, digits_model):
+    done = run("plot", digits_model, "--kind", "map", "--dpi", "300", "--title", "Digits")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == ("error: a map is a page, and --title and --dpi would shape a picture\nhint: leave that out\n")

@@ -1,7 +1,7 @@
 """The forward and the backward pass of a training step, by hand.
 
 Autograd takes memory anew at every step and runs over it more often: its step takes 1.4 times as long as the matrix
-products in it, this one 1.25 times. Shape letters as in `model.py`; B rows a batch.
+products in it, this one about 1.26 times. Shape letters as in `model.py`; B rows a batch.
 Source: Rumelhart, Hinton and Williams 1986.
 """
 

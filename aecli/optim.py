@@ -54,10 +54,16 @@ def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
 
 
 class Adam:
-    """Adam, fused. Source: Kingma and Ba 2015, arXiv:1412.6980."""
+    """Adam, fused. It gives the parameters the `grad` that gradients are to be written into.
+
+    Source: Kingma and Ba 2015, arXiv:1412.6980.
+    """
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         self.parameters = list(parameters)
+        self.gradients = [torch.zeros_like(parameter) for parameter in self.parameters]
+        for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
+            parameter.grad = gradient
         self.means = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.squares = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.steps = [torch.zeros((), device=parameter.device) for parameter in self.parameters]
@@ -68,11 +74,10 @@ class Adam:
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
-        """Take one step from the parameters' gradients."""
-        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        """Take one step from the gradients."""
         adam(
             self.parameters,
-            gradients,
+            self.gradients,
             self.means,
             self.squares,
             [],

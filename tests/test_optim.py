@@ -45,7 +45,8 @@ def test_a_vector_steps_as_under_adamw():
     ours, theirs = (torch.ones(10).requires_grad_() for _ in range(2))
     muon, adamw = optim.Muon([ours]), torch.optim.AdamW([theirs], lr=0.1, weight_decay=0.0)
     for i in range(5):
-        ours.grad = theirs.grad = torch.sin(torch.arange(10.0) + i)
+        theirs.grad = torch.sin(torch.arange(10.0) + i)
+        ours.grad.copy_(theirs.grad)
         muon.step(lr=0.1)
         adamw.step()
     assert torch.allclose(ours, theirs, atol=1e-6)

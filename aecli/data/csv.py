@@ -20,7 +20,7 @@ from aecli.pipeline import spread
 
 BLOCK_BYTES = 4 << 20
 MAX_RECORD_BYTES = 64 << 20
-WORKERS = min(4, os.cpu_count() or 1)  # pyarrow's own threads take twice the time of all processors together
+WORKERS = min(4, os.cpu_count() or 1)  # one thread a block: pyarrow's own take a third more processor time
 HOLES = frozenset(pacsv.ConvertOptions().null_values)
 BOOLEANS = frozenset(pacsv.ConvertOptions().true_values + pacsv.ConvertOptions().false_values)
 OPENING_QUOTE = re.compile(rb'(^|[,;\t\n])"')  # elsewhere a quote is a character like others

@@ -66,3 +66,9 @@ def test_the_rate_rises_then_falls_to_near_zero():
 def test_the_tutorials_rate_stays_as_it_is():
     _, config = resolve("classic", 784, 60_000, bounded=True, seed=0, holdout=0.0)
     assert {optim.learning_rate(config, step, 100) for step in range(100)} == {0.001}
+
+
+def test_weight_decay_shrinks_a_matrix_whose_gradient_is_zero():
+    matrix = torch.ones(6, 4).requires_grad_()
+    optim.Muon([matrix], weight_decay=0.5).step(lr=0.1)
+    assert torch.allclose(matrix, torch.full((6, 4), 0.95))

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from aecli.cli import app, completion
+from aecli.cli import build, completion
 from aecli.data.images import endings
 
 SCRIPTS = Path(__file__).parents[1] / "completions"
-PROGRAM = typer.main.get_command(app)
+PROGRAM = typer.main.get_command(build())
 HEADER = "sepal length (cm),sepal width (cm),kind\n"
 NAMES = ["digits", "mnist", "fashion-mnist", "kmnist", "qmnist", "emnist"]
 

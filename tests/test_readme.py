@@ -130,11 +130,11 @@ def test_the_python_lines_run(toured):
 def test_every_command_and_format_is_named():
     from typer.main import get_command
 
-    from aecli.cli import app
+    from aecli.cli import build
     from aecli.data.sinks import FORMATS
     from aecli.formats import NAMES
 
-    for command in get_command(app).commands:
+    for command in get_command(build()).commands:
         assert f"aecli {command}" in TEXT
     for name in NAMES:
         assert f"`{name}`" in TEXT

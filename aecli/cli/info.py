@@ -2,7 +2,6 @@
 
 import json
 
-from aecli import checkpoint
 from aecli.cli import console, options
 
 
@@ -11,6 +10,8 @@ def info(model: options.Model, as_json: options.Json = False) -> None:
 
     $ aecli info digits.safetensors
     """
+    from aecli import checkpoint
+
     found = checkpoint.read(model)
     if as_json:
         console.result(json.dumps({"checkpoint": str(model)} | found.to_json()))

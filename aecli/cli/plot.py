@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from aecli import checkpoint, files
+from aecli import files
 from aecli.cli import console, drawing, options, rows
 from aecli.errors import UsageError
 
@@ -100,6 +100,8 @@ def plot(
         raise UsageError(f"a map is a page, and {' and '.join(given)} would shape a picture", hint="leave that out")
     path = _path(model, data, kind, output, show=show, as_json=as_json)
     if kind == "history":
+        from aecli import checkpoint
+
         picture = drawing.history(checkpoint.read(model))
     else:
         rows.check_data(model, data)

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aecli.checkpoint import dumps, is_checkpoint, save
-from aecli.cli import console, options, progress, rows
+from aecli.cli import console, options, progress, rows, training_options
 from aecli.errors import AecliError, Stopped, TrainingError, UsageError
 
 if TYPE_CHECKING:
@@ -22,37 +21,37 @@ if TYPE_CHECKING:
 
 
 def train(
-    data: options.TrainData = None,
+    data: training_options.TrainData = None,
     output: options.Output = None,
-    recipe: options.RecipeName = "modern",
-    hidden_dims: options.HiddenDims = None,
-    latent_dim: options.LatentDim = None,
-    activation: options.Activation = None,
-    epochs: options.Epochs = None,
-    batch_size: options.BatchSize = None,
-    lr: options.LearningRate = None,
-    optimizer: options.OptimizerName = None,
-    precision: options.Precision = None,
-    noise: options.Noise = None,
-    augment_shift: options.AugmentShift = None,
-    patience: options.Patience = None,
-    seed: options.Seed = 0,
-    holdout: options.Holdout = None,
-    label: options.Label = None,
-    features: options.Features = None,
-    exclude: options.Exclude = None,
-    categorical: options.Categorical = None,
-    missing: options.Missing = None,
+    recipe: training_options.RecipeName = "modern",
+    hidden_dims: training_options.HiddenDims = None,
+    latent_dim: training_options.LatentDim = None,
+    activation: training_options.Activation = None,
+    epochs: training_options.Epochs = None,
+    batch_size: training_options.BatchSize = None,
+    lr: training_options.LearningRate = None,
+    optimizer: training_options.OptimizerName = None,
+    precision: training_options.Precision = None,
+    noise: training_options.Noise = None,
+    augment_shift: training_options.AugmentShift = None,
+    patience: training_options.Patience = None,
+    seed: training_options.Seed = 0,
+    holdout: training_options.Holdout = None,
+    label: training_options.Label = None,
+    features: training_options.Features = None,
+    exclude: training_options.Exclude = None,
+    categorical: training_options.Categorical = None,
+    missing: training_options.Missing = None,
     input_format: options.InputFormat = None,
     input_header: options.InputHeader = None,
     delimiter: options.Delimiter = None,
-    image_size: options.ImageSize = None,
+    image_size: training_options.ImageSize = None,
     skip_broken: options.SkipBroken = False,
-    scale: options.Scale = None,
+    scale: training_options.Scale = None,
     device: options.Device = "auto",
     data_dir: options.DataDir = None,
-    resume: options.Resume = False,
-    force: options.Force = False,
+    resume: training_options.Resume = False,
+    force: training_options.Force = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -179,6 +178,8 @@ def _command_to_go_on() -> str:
 
 def _write(path: Path | None, fitted: "Fitted", *, quiet: bool) -> None:
     """Write the checkpoint to its file or to stdout; where the file cannot be, save it elsewhere before saying so."""
+    from aecli.checkpoint import dumps, save
+
     contents = fitted.checkpoint, fitted.tensors, fitted.scaler
     if path is None:
         with console.results() as stream:
@@ -196,6 +197,8 @@ def _rescued(path: Path, fitted: "Fitted") -> str | None:
     """Save the checkpoint where there is room, and say where that is."""
     import tempfile
 
+    from aecli.checkpoint import save
+
     for folder in (Path(tempfile.gettempdir()), Path.home()):
         rescue = folder / f"{path.stem}-{os.getpid()}.safetensors"
         with contextlib.suppress(AecliError):
@@ -206,6 +209,8 @@ def _rescued(path: Path, fitted: "Fitted") -> str | None:
 
 def _check_output(path: Path, data: list[str], *, force: bool) -> None:
     """Refuse, before any work is done, a place that cannot be written or a file that would be lost."""
+    from aecli.checkpoint import is_checkpoint
+
     rows.check_output(path, *data)
     if path.is_file() and not force and not is_checkpoint(path):
         raise AecliError(

@@ -56,8 +56,9 @@ class Table(ABC):
     def pieces(self, wanted: Sequence[tuple[str, str]]) -> Iterator[Piece]:
         """Yield all rows of the wanted (column, kind) pairs, in input order.
 
-        A number, boolean or category comes with its type in ARROW_TYPES, a date or timestamp as any that can be cast
-        to a timestamp, a text as the data has it. Raises DataError where a cell is not of its kind.
+        A number, boolean or category comes with its type in ARROW_TYPES, numbers that are all whole ones of 0 to 255
+        perhaps as uint8; a date or timestamp as any that can be cast to a timestamp, a text as the data has it. Raises
+        DataError where a cell is not of its kind.
         """
 
     def share_read(self) -> float | None:
@@ -85,6 +86,7 @@ class TableSource(Source):
         """
         self._table = table
         self._ignore_unknown = ignore_unknown
+        self._training = schema is None
         self._label = self._pick_label(columns.label, schema)
         self._keep = self._matching(columns.keep, "--keep")
         self._seen: dict[str, dict[str, int]] | None = None  # category -> its number, by column, while they are found
@@ -114,11 +116,12 @@ class TableSource(Source):
         return self._table.share_read() or super().share_read()
 
     def _matrix(self, piece: Piece, columns: list[Any]) -> Array:
-        """Give the features as float64 (N, D), holes as NaN."""
+        """Give the features as float64 (N, D), holes as NaN; or for a model's use as uint8, where they come so."""
         if self.schema.kinds is None:
             values = pa.record_batch(columns, [str(i) for i in range(len(columns))])
-            x: Array = values.to_tensor(null_to_nan=True).to_numpy()
-            return x
+            may_have_holes = columns[0].type == ARROW_TYPES["number"]
+            x: Array = values.to_tensor(null_to_nan=may_have_holes).to_numpy()  # which makes floats of bytes
+            return x.astype(np.float64, copy=False) if self._training else x
         out = np.empty((len(columns[0]), len(columns)))
         for i, (values, (column, kind)) in enumerate(zip(columns, self._wanted, strict=True)):
             if kind == "category":

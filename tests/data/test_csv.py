@@ -119,6 +119,19 @@ def test_an_error_names_the_row_across_blocks(monkeypatch):
         source(text).read()
 
 
+@pytest.mark.parametrize("cell", ["256", "-1", "0.5", "-0.0", "1e3", "", "nan"])
+def test_small_whole_numbers_are_as_exact_as_others_wherever_they_end(monkeypatch, cell):
+    monkeypatch.setattr(csv, "BLOCK_BYTES", 64)
+    text = "a,b\n" + "1,2\n" * 500 + f"255,{cell}\n" + "0,3\n" * 500
+    expected = [[1, 2]] * 500 + [[255, float(cell or "nan")]] + [[0, 3]] * 500
+    schema = Schema(2, features=("a", "b"), missing="mean")
+    for options in ({"schema": schema}, {"missing": "mean"}):
+        found = list(source(text, **options).batches())
+        np.testing.assert_array_equal(np.concatenate([batch.x for batch in found]), expected)
+        assert (found[0].x.dtype == np.uint8) == ("schema" in options)
+        assert found[-1].x.dtype == np.float64
+
+
 def test_a_stray_quote_inside_a_cell_is_text():
     assert source('a,size,b\n1,5" pipe,2\n3,6" pipe,4\n', keep=["size"]).read().x.tolist() == [[1, 2], [3, 4]]
 

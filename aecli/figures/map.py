@@ -137,8 +137,10 @@ def _sampled(model: Model, source: Source) -> tuple[dict[str, Array], dict[str, 
     rows = 0
     for out in model.rebuilt(source):
         batch = out.batch
-        x = batch.x if model.schema.full_scale is None else _bytes(batch.x, model.schema.full_scale)
-        x = x if x.dtype.itemsize < 8 or x.dtype == np.float64 else x.astype(np.float64)
+        if model.schema.full_scale is None:
+            x = batch.x.astype(np.float64 if batch.x.dtype.itemsize == 8 else np.float32, copy=False)
+        else:
+            x = _bytes(batch.x, model.schema.full_scale)
         if originals is None:
             originals = _Sample(min(MAX_POINTS, max(1, MAX_ORIGINAL_BYTES // max(1, x[:1].nbytes))))
         numbers = {"key": rng.random(len(x)), "row": np.arange(rows, rows + len(x))}

@@ -66,6 +66,7 @@ def train(
     words = data or ["digits"]
     if words[0] == "-" and output is None:
         raise UsageError("rows from standard input have no name to give the checkpoint", hint="name it: -o FILE")
+    keep_freed_memory()
     from aecli import training
     from aecli.data import Columns, Reading, open_source, split_name
 
@@ -133,6 +134,21 @@ def train(
     if as_json:
         facts = {"checkpoint": str(path), "data": " ".join(words)}
         console.result(json.dumps(facts | _facts(fitted.checkpoint, seconds, report.device)))
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what is freed for what is allocated next.
+
+    It gives blocks as large as a step's matrices back to the system, and to get them anew, page by page, takes the
+    optimizer a sixth of its time.
+    """
+    if sys.platform == "linux":
+        import ctypes
+
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: None)  # other C libraries have none
+        trim_threshold, mmap_threshold = -1, -3
+        mallopt(mmap_threshold, 32 << 20)
+        mallopt(trim_threshold, 64 << 20)
 
 
 def _output_path(data: str, output: str | None, built_in: str | None) -> Path | None:

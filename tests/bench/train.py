@@ -26,6 +26,7 @@ from sklearn.decomposition import PCA
 from torch import nn
 
 from aecli import checkpoint, device, loop, training
+from aecli.cli.train import keep_freed_memory
 from aecli.config import Schema, resolve
 from aecli.data import open_source
 from aecli.data.idx import read_idx
@@ -180,6 +181,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("train.json"))
     arguments = parser.parse_args()
+    keep_freed_memory()  # as the program has it
     contenders = {
         f"tutorial, {TUTORIAL_EPOCHS} epochs": tutorial,
         f"tight Adam loop, {TIGHT_EPOCHS} epochs": tight,

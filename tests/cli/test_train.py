@@ -1,10 +1,12 @@
 import json
+import platform
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import safetensors.numpy
 
 from aecli import checkpoint
@@ -130,3 +132,24 @@ def test_the_environment_stands_for_flags_and_a_flag_wins(process):
     env = {"AECLI_DEVICE": "cuda:99"}
     assert process("train", "--epochs", "1", env=env).code == 1
     assert process("train", "--epochs", "1", "--device", "cpu", env=env).code == 0
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators are left as they are")
+def test_what_a_step_frees_the_next_one_has_at_once():
+    code = """
+import resource
+from aecli.cli.train import keep_freed_memory
+keep_freed_memory()
+def step():
+    return [bytearray(1 << 20) for _ in range(10)]
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+step()
+step()
+before = faults()
+for _ in range(20):
+    step()
+print(faults() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert int(done.stdout) < 100  # 50,000 where each step gets its memory anew

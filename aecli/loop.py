@@ -128,7 +128,9 @@ class Trainer:
         self.steps_per_epoch = len(rows) // self.batch_size  # the rest of a permutation: the next one mixes it in
         self.steps = config.epochs * self.steps_per_epoch
         self.optimizer = optim.build(model.parameters(), config)
-        self._batch = torch.empty(self.batch_size, rows.inputs, device=rows.device)
+        self._scaled = torch.empty(
+            self.batch_size, rows.inputs, device=rows.device
+        )  # not touched where rows are scaled
         self._backprop = Backprop(model, self.batch_size, bf16=config.precision == "bf16")
         self.generator = torch.Generator(rows.device).manual_seed(config.seed)
         self.losses = torch.zeros(self.steps_per_epoch, device=rows.device)
@@ -207,7 +209,7 @@ class Trainer:
 
     def differentiate(self, unscaled: Tensor) -> Tensor:
         """Give the mean squared error of one batch of `Rows.shuffled`, a scalar; its gradients go to the parameters."""
-        batch = self.rows.scaled(unscaled, self._shift(), out=self._batch)  # (B, E)
+        batch = self.rows.scaled(unscaled, self._shift(), out=self._scaled)  # (B, E)
         seen = batch
         if self.config.noise:
             noise = torch.randn(batch.shape, generator=self.generator, device=batch.device)

@@ -21,8 +21,8 @@ def _contracted(*polynomials: Polynomial) -> tuple[Polynomial, ...]:
 
 
 # What takes singular values from 0.001 to 1 the nearest to 1, each from where the one before leaves them: for fp32 two
-# polynomials of degree 9 and one of 5, found by linear programming (11 products; four quintics take 13 and end no
-# better), and for bf16, which such coefficients would drown in rounding, the first four quintics of Polar Express.
+# polynomials of degree 9 and one of 5, found by linear programming (11 m x m products; four quintics take 13, and train
+# no better), and for bf16, which such coefficients would drown in rounding, the first four quintics of Polar Express.
 POLYNOMIALS = _contracted(
     (15.076015963924833, -148.0718093329201, 493.17833951938906, -634.1871880301942, 275.98956586383645),
     (7.155999921657694, -17.47096755872871, 14.67876169899307, -4.776704654480093, 0.5266926228162241),
@@ -97,8 +97,8 @@ class Muon:
     """Muon on matrices, Adam on everything else, at one learning rate.
 
     A matrix's momentum M is replaced by nearly its polar factor, see `orthogonalise`; the update's scale is AdamW's.
-    With `bf16` the polar factor is computed in that precision. The matrices' `grad` become parts of the stacks that
-    this is computed for: gradients are to be written into them.
+    With `bf16` all but the last product of the polar factor is computed in that precision. The matrices' `grad` become
+    parts of the stacks that this is computed for: gradients are to be written into them.
     Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon; Liu et al. 2025, arXiv:2502.16982, for the scale.
     """
 
@@ -148,17 +148,12 @@ def orthogonalise(x: Tensor, *, bf16: bool = False) -> tuple[Tensor, Tensor]:
     small, so that noise is not blown up.
     Source: Polar Express, Amsel et al. 2025, arXiv:2505.16932.
     """
+    x = x / torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True).clamp_min(1e-20)  # squares below vanish
     if not bf16:
-        return _normalised(torch.bmm(x, x.mT), POLYNOMIALS), x
+        return _iterated(torch.bmm(x, x.mT), POLYNOMIALS), x
     x = x.bfloat16()
-    x = torch.bmm(_normalised(torch.bmm(x, x.mT), QUINTICS[:2]), x)
+    x = torch.bmm(_iterated(torch.bmm(x, x.mT), QUINTICS[:2]), x)
     return _iterated(torch.bmm(x, x.mT), QUINTICS[2:]).float(), x.float()
-
-
-def _normalised(gram: Tensor, polynomials: Sequence[Polynomial]) -> Tensor:
-    """Do as `_iterated` with x over its Frobenius norm, whose square is the Gram matrix's trace."""
-    squares = gram.diagonal(dim1=1, dim2=2).sum(1, dtype=torch.float32)[:, None, None].clamp_min(1e-30)
-    return _iterated(gram.div_(squares), polynomials).mul_(squares.rsqrt())
 
 
 def _iterated(gram: Tensor, polynomials: Sequence[Polynomial]) -> Tensor:

@@ -14,15 +14,26 @@ JOIN_SECONDS = 1.0  # for a thread to end that may wait for a pipe's next bytes,
 
 
 def spread(function: Callable[[S], T], items: Generator[S, None, None], workers: int) -> Iterator[T]:
-    """Yield `function` of each item, in their order, computed by so many threads."""
+    """Yield `function` of each item, in their order, computed by so many threads.
+
+    Where the items break off with an error, it is raised after what came before them, as if there were one thread.
+    """
     with contextlib.closing(items), ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[T]] = deque()
-        for item in items:
-            waiting.append(pool.submit(function, item))
+        broken_off: Exception | None = None
+        while broken_off is None:
+            try:
+                waiting.append(pool.submit(function, next(items)))
+            except StopIteration:
+                break
+            except Exception as error:  # noqa: BLE001, it is raised below
+                broken_off = error
             if len(waiting) == workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+        if broken_off is not None:
+            raise broken_off
 
 
 def ahead(items: Iterator[T], waiting: int) -> Generator[T, None, None]:

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from aecli import optim
 from aecli.backprop import Backprop
 from aecli.config import ACTIVATIONS, ModelConfig
 from aecli.model import Autoencoder
@@ -47,6 +48,20 @@ def test_gradients_in_bf16_are_near_those_in_fp32():
     for gradient, other in zip(gradients, exact, strict=True):
         assert gradient.dtype == torch.float32
         assert torch.linalg.vector_norm(gradient - other) < 0.03 * torch.linalg.vector_norm(other)
+
+
+def test_an_optimizer_made_later_gets_the_gradients():
+    torch.manual_seed(0)
+    model = Autoencoder(ModelConfig(6, (4,), 2))
+    by_hand = Backprop(model, 8)
+    x = torch.rand(8, 6)
+    by_hand(x, x)
+    for build in (optim.Muon, optim.Adam):
+        optimizer, before = build(model.parameters()), by_hand(x, x)
+        for _ in range(20):
+            optimizer.step(0.01)
+            loss = by_hand(x, x)
+        assert loss < before
 
 
 def test_large_values_give_finite_gradients():

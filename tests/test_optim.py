@@ -12,8 +12,8 @@ def test_singular_values_become_about_1_and_singular_vectors_stay(size, bf16):
     near = torch.bmm(*optim.orthogonalise(x, bf16=bf16))
     kept = torch.linalg.svdvals(x) > 1e-3 * x.flatten(1).norm(dim=1)[:, None]
     values = torch.linalg.svdvals(near)
-    assert values[kept].min() > 0.3
-    assert values[kept].max() < 1.7
+    assert values[kept].min() > (0.3 if bf16 else 0.35)
+    assert values[kept].max() < (1.7 if bf16 else 1.65)
     u, _, v = torch.linalg.svd(x, full_matrices=False)
     in_its_own_axes = u.mT @ near @ v.mT
     assert torch.allclose(
@@ -26,6 +26,14 @@ def test_a_singular_matrix_is_not_blown_up():
     x[0, 4:] = x[0, :4]
     assert torch.linalg.svdvals(torch.bmm(*optim.orthogonalise(x))).max() < 1.7
     assert torch.isfinite(torch.bmm(*optim.orthogonalise(torch.zeros(1, 8, 8)))).all()
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-20, 1e-10, 1e10, 1e18, 1e30])
+def test_a_gradient_of_any_size_gives_the_same_step_or_none(size):
+    x = torch.randn(1, 8, 20, generator=torch.Generator().manual_seed(0))
+    near, scaled = torch.bmm(*optim.orthogonalise(x)), torch.bmm(*optim.orthogonalise(x * size))
+    expected = near if 1e-20 <= size <= 1e18 else torch.zeros_like(near)
+    assert torch.allclose(scaled, expected, atol=1e-3)
 
 
 def test_a_matrix_steps_by_the_polar_factor_of_its_gradient():

@@ -84,5 +84,5 @@ def main() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     line = os.environ.get(completion.VARIABLE)
     first = sys.argv[1:2] if line is None else completion.split(line)[1:2]
-    named = [name for name in COMMANDS if [name] == first]  # to load and build all five takes three times as long
+    named = [name for name in COMMANDS if [name] == first]  # to load and build all five takes longer
     build(*named)(prog_name="aecli")

@@ -63,7 +63,10 @@ Size = Annotated[
     ),
 ]
 Dpi = Annotated[
-    int, typer.Option(min=30, max=1200, metavar="N", help="Dots an inch, of a PNG.", rich_help_panel=PICTURE)
+    int | None,
+    typer.Option(
+        min=30, max=1200, metavar="N", help="Dots an inch, of a PNG.", show_default=str(DPI), rich_help_panel=PICTURE
+    ),
 ]
 Theme = Annotated[
     Literal["light", "dark"] | None,
@@ -80,7 +83,7 @@ def plot(
     show: Show = False,
     title: Title = None,
     size: Size = None,
-    dpi: Dpi = DPI,
+    dpi: Dpi = None,
     theme: Theme = None,
     device: options.Device = "cpu",
     data_dir: options.DataDir = None,
@@ -95,9 +98,9 @@ def plot(
 
     Without -o and --show, the file is named after the model and the kind, here.
     """
-    shaping = {"--title": title, "--size": size, "--dpi": dpi != DPI, "--theme": theme}
-    if kind == "map" and (given := [flag for flag, value in shaping.items() if value]):
-        raise UsageError(f"a map is a page, and {' and '.join(given)} would shape a picture", hint="leave that out")
+    shaping = {"--title": title, "--size": size, "--dpi": dpi, "--theme": theme}
+    if kind == "map" and (given := [flag for flag, value in shaping.items() if value is not None]):
+        raise UsageError(f"a map is a page, and {' and '.join(given)} would shape a picture", hint="leave it out")
     path = _path(model, data, kind, output, show=show, as_json=as_json)
     if kind == "history":
         from aecli import checkpoint
@@ -117,7 +120,7 @@ def plot(
     if kind != "map":
         drawn_rows = picture.rows
         if path is not None or output == "-":
-            _write(picture, path, theme, size, title, dpi, quiet=quiet)
+            _write(picture, path, theme, size, title, dpi or DPI, quiet=quiet)
         if show:
             _show(picture, theme, title, quiet=quiet)
     if as_json:

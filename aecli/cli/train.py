@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aecli.checkpoint import Checkpoint
     from aecli.data import Source
     from aecli.resume import ResumeFile
-    from aecli.training import Fitted
+    from aecli.training import Fitted, Plan
 
 
 def train(
@@ -66,7 +66,6 @@ def train(
     words = data or ["digits"]
     if words[0] == "-" and output is None:
         raise UsageError("rows from standard input have no name to give the checkpoint", hint="name it: -o FILE")
-    keep_freed_memory()
     from aecli import training
     from aecli.data import Columns, Reading, open_source, split_name
 
@@ -99,6 +98,11 @@ def train(
     started = time.perf_counter()
     with _keeping(path, words, resume=resume, force=force, say=say) as (kept, stopping):
         with progress.Report(quiet=quiet) as report:
+
+            def start(plan: "Plan") -> None:
+                keep_freed_memory()  # not before: while rows are gathered, what is freed makes room for others
+                report.start(plan)
+
             fitted = training.fit(
                 source,
                 test_source,
@@ -109,7 +113,7 @@ def train(
                 scratch=None if path is None else path.resolve().parent,
                 trained_on=named[0] if named and named[1] == "train" else None,
                 device_name=device,
-                on_start=report.start,
+                on_start=start,
                 on_progress=report,
                 announce=say,
                 resume=kept,

@@ -33,7 +33,7 @@ class CsvTable(Table):
     def __init__(self, stream: Stream, *, delimiter: str = ",", header: bool | None = None, live: bool = False) -> None:
         """Read the header. A `live` stream is read as its bytes come, and not in large blocks."""
         self._stream, self._delimiter, self._live = stream, delimiter, live
-        self._small = True  # numbers were all whole ones of 0 to 255 so far
+        self._small = True  # so far all blocks could be read by `_small_rows`
         self._records = _records(stream, live=live)
         name, first = stream.name, next(self._records, b"")
         if not first.strip():
@@ -85,7 +85,8 @@ class CsvTable(Table):
         """Give the wanted columns of a block. Raises pa.ArrowInvalid where a row or a cell is not as it should be."""
         once = {column: ARROW_TYPES.get(kind, pa.string()) for column, kind in reversed(wanted)}
         texts = {column: pa.string() for column, kind in wanted if kind == TEXT and once[column] != pa.string()}
-        rows = self._small_rows(block, once) or self._rows(block, once)
+        rows = self._small_rows(block, once)
+        rows = self._rows(block, once) if rows is None else rows
         both = self._rows(block, texts) if texts else rows
         columns = [(both if kind == TEXT and column in texts else rows)[column] for column, kind in wanted]
         return [
@@ -94,7 +95,10 @@ class CsvTable(Table):
         ]
 
     def _small_rows(self, block: bytes, types: dict[str, pa.DataType]) -> pa.RecordBatch | None:
-        """Give a block's numbers as uint8, in three quarters of the time; None where they are not all of 0 to 255."""
+        """Give a block's numbers as uint8, in three quarters of the time; None where they are not all of 0 to 255.
+
+        After the first such block no other is tried: blocks that other threads had begun by then may still be uint8.
+        """
         if self._small and b"0x" not in block and b"0X" not in block:  # a number to uint8 alone
             numbers = [column for column, kind in types.items() if kind == ARROW_TYPES["number"]]
             with contextlib.suppress(pa.ArrowInvalid):

@@ -138,7 +138,7 @@ def _sampled(model: Model, source: Source) -> tuple[dict[str, Array], dict[str, 
     for out in model.rebuilt(source):
         batch = out.batch
         if model.schema.full_scale is None:
-            x = batch.x.astype(np.float64 if batch.x.dtype.itemsize == 8 else np.float32, copy=False)
+            x = batch.x if batch.x.dtype == np.float32 else batch.x.astype(np.float64, copy=False)
         else:
             x = _bytes(batch.x, model.schema.full_scale)
         if originals is None:

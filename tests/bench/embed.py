@@ -116,7 +116,7 @@ def measure(name):
 def call(code):
     """Run a function of this module in a process of its own, and give what it prints."""
     code = f"from tests.bench import embed; {code}"
-    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    return subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def peak_megabytes(name):

@@ -119,6 +119,19 @@ def test_an_error_names_the_row_across_blocks(monkeypatch):
         source(text).read()
 
 
+@pytest.mark.parametrize("workers", [1, 2, 4, 100])
+def test_the_first_error_is_said_and_the_rows_before_it_come(monkeypatch, workers):
+    monkeypatch.setattr(csv, "WORKERS", workers)
+    monkeypatch.setattr(csv, "BLOCK_BYTES", 64)
+    unclosed = '1,"2\n' + "1,2\n" * 20
+    with pytest.raises(DataError, match=r"row 41, column 'b' holds 'bad'"):
+        source("a,b\n" + "1,2\n" * 40 + "1,bad\n" + "1,2\n" * 20 + unclosed).read()
+    table = source("a,b\n" + "1,2\n" * 80 + unclosed)
+    with pytest.raises(DataError, match="a quote is opened and never closed"):
+        list(table.batches())
+    assert table.rows_read == 80
+
+
 @pytest.mark.parametrize("cell", ["256", "-1", "0.5", "-0.0", "1e3", "", "nan"])
 def test_small_whole_numbers_are_as_exact_as_others_wherever_they_end(monkeypatch, cell):
     monkeypatch.setattr(csv, "BLOCK_BYTES", 64)

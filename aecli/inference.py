@@ -85,15 +85,17 @@ class Model:
     def embed(self, rows: Any) -> Array:
         """Give the latent rows, (N, K) float32, of rows (N, D), or of images (N, H, W) or (N, H, W, C).
 
-        Raises DataError where the rows are of another width, or hold NaN or infinity.
+        A data frame's columns are taken by name, where the model knows names.
+        Raises DataError where the rows are of another width, or hold NaN or infinity, or columns are missing.
         """
-        return self._encode(self._rows(rows)).z
+        return self._encode(self._rows(self._by_name(rows))).z
 
     def reconstruct(self, rows: Any) -> Array:
         """Give the rebuilt rows, float32 and in the shape of `rows`: (N, D), (N, H, W) or (N, H, W, C).
 
         Raises DataError where the rows are of another width, or hold NaN or infinity.
         """
+        rows = self._by_name(rows)
         return self._rebuild(self._rows(rows)).recon.reshape(np.shape(rows))
 
     def errors(self, rows: Any) -> Array:
@@ -101,7 +103,7 @@ class Model:
 
         Raises DataError where the rows are of another width, or hold NaN or infinity.
         """
-        return self._rebuild(self._rows(rows)).mse
+        return self._rebuild(self._rows(self._by_name(rows))).mse
 
     def decode(self, z: Any) -> Array:
         """Give the rows (N, D), in raw units, that latent rows (N, K) stand for.
@@ -133,6 +135,19 @@ class Model:
             return (compute(batch, live=True) for batch in source.batches() if len(batch.x))
         batches = ahead(resized(source.batches(), self._batch_rows), AHEAD)
         return ahead(spread(compute, batches, self._net.workers), AHEAD)
+
+    def _by_name(self, rows: Any) -> Any:
+        """Give the columns of a data frame, of pandas or polars, that are the model's, in its order; all else as it is.
+
+        Raises DataError where some are missing.
+        """
+        names = self.schema.features
+        if names is None or not (hasattr(rows, "columns") and hasattr(rows, "dtypes")):
+            return rows
+        missing = [name for name in names if name not in rows.columns]
+        if missing:
+            raise DataError(f"{len(missing)} of the model's {len(names)} columns are missing: {', '.join(missing[:6])}")
+        return rows[list(names)]
 
     def _rows(self, rows: Any) -> Batch:
         x = np.asarray(rows)

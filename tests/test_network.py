@@ -1,11 +1,14 @@
+import re
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import aecli
 from aecli.config import ACTIVATIONS, ModelConfig
+from aecli.errors import DataError
 from aecli.model import Autoencoder, OnDevice, initialise
 from aecli.network import Network
 
@@ -79,6 +82,17 @@ def test_a_row_is_computed_to_the_same_bits_whatever_stands_beside_it(digits_mod
     assert model.embed(x[:0]).shape == (0, 5)
     order = np.random.default_rng(1).permutation(len(x))
     assert model.embed(x[order]) == pytest.approx(z[order], rel=1e-5, abs=1e-5)
+
+
+def test_a_data_frames_columns_are_taken_by_name(iris_model, iris_rows):
+    x, names, species = iris_rows
+    model, frame = aecli.load(iris_model), pd.DataFrame(x, columns=names).assign(species=species)
+    frame = frame[frame.columns[::-1]]
+    assert np.array_equal(model.embed(frame), model.embed(x))
+    assert np.array_equal(model.reconstruct(frame), model.reconstruct(x))
+    assert np.array_equal(model.errors(frame), model.errors(x))
+    with pytest.raises(DataError, match=re.escape(f"1 of the model's 4 columns are missing: {names[0]}")):
+        model.embed(frame.drop(columns=names[0]))
 
 
 def test_a_model_may_be_used_from_several_threads_at_once(digits_model):

@@ -33,6 +33,11 @@ def bars() -> bool:
     return sys.stderr is not None and sys.stderr.isatty() and not stderr().is_dumb_terminal
 
 
+def counted(number: int, what: str) -> str:
+    """Give a number with its noun: 1 row, 1,797 rows."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
 def printable(text: str) -> str:
     """Show control characters by their codes, so that text from a file cannot drive the terminal."""
     return CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)

@@ -47,7 +47,7 @@ class Report:
         held_out = f", {plan.validation_rows:,} to stop early by" if plan.validation_rows else ""
         held_out += f", {plan.test_rows:,} held out" if plan.test_rows else ""
         console.say(
-            f"training {'-'.join(map(str, widths))} on {plan.rows:,} rows{held_out}, on {plan.device}",
+            f"training {'-'.join(map(str, widths))} on {console.counted(plan.rows, 'row')}{held_out}, on {plan.device}",
             quiet=self._quiet,
         )
         if self._bar is not None:

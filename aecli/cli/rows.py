@@ -58,9 +58,12 @@ def open_rows(
 
 
 def check_data(model: Path, data: Sequence[str] | None) -> None:
-    """Raise UsageError where there is no DATA and the model was trained on something else than a built-in set."""
+    """Refuse model and DATA in each other's place, and no DATA where the model was not trained on a built-in set."""
     from aecli import checkpoint
 
+    files = data and model.is_file() and Path(data[0]).is_file()
+    if data and files and not checkpoint.is_checkpoint(model) and checkpoint.is_checkpoint(Path(data[0])):
+        raise AecliError(f"{model} is no checkpoint, {data[0]} is one", hint="the model comes first, then the data")
     if not data and checkpoint.read(model).data is None:
         command = sys.argv[1] if len(sys.argv) > 1 else "embed"
         ends = ["--"] * str(model).startswith("-")
@@ -73,9 +76,9 @@ def check_data(model: Path, data: Sequence[str] | None) -> None:
 def say_left_out(source: "Source", *, quiet: bool) -> None:
     """Say how many rows or images were left out, where any were."""
     if source.dropped:
-        console.say(f"left out {source.dropped:,} rows with holes", quiet=quiet)
+        console.say(f"left out {console.counted(source.dropped, 'row')} with holes", quiet=quiet)
     if source.skipped:
-        console.say(f"left out {source.skipped:,} images that cannot be read", quiet=quiet)
+        console.say(f"left out {console.counted(source.skipped, 'image')} that cannot be read", quiet=quiet)
 
 
 def check_output(output: Path, *inputs: str) -> None:

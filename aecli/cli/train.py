@@ -260,7 +260,7 @@ def _summary(made: "Checkpoint", seconds: float) -> list[str]:
     lines = [f"training MSE {results.train_mse:.5g} after {_epochs(made)}, {seconds:.1f} s"]
     if results.test_mse is None:
         return [*lines, "held-out MSE: no rows were held out"]
-    held_out = f"held-out MSE {results.test_mse:.5g} on {results.test_rows:,} rows"
+    held_out = f"held-out MSE {results.test_mse:.5g} on {console.counted(results.test_rows or 0, 'row')}"
     if results.pca_mse is None:
         return [*lines, f"{held_out}; PCA was left out, a row has {made.model.inputs:,} inputs"]
     verdict = (
@@ -272,5 +272,5 @@ def _summary(made: "Checkpoint", seconds: float) -> list[str]:
 def _epochs(made: "Checkpoint") -> str:
     run, best = len(made.history.loss), made.history.validation_loss
     if not best:
-        return f"{run} epochs"
-    return f"{run} epochs, with the weights of epoch {best.index(min(best)) + 1}"
+        return console.counted(run, "epoch")
+    return f"{console.counted(run, 'epoch')}, with the weights of epoch {best.index(min(best)) + 1}"

@@ -22,6 +22,7 @@ from aecli.errors import DataError
 
 DEFAULT_LABEL = "label"
 MAX_CATEGORIES = 1000
+DELIMITERS = ";\t|"  # what stands between cells instead of a comma
 TEXT = "text"  # the kind of a column that is carried along as it is
 ARROW_TYPES = {"number": pa.float64(), "boolean": pa.bool_(), "category": pa.string(), TEXT: pa.string()}
 
@@ -186,9 +187,13 @@ class TableSource(Source):
     def _unspoken_for(self, peeked: pa.Table, column: str) -> DataError:
         cells = peeked[column].to_pylist()
         row = next((i for i, cell in enumerate(cells) if cell is not None and not is_number(str(cell))), 0)
+        only = len(self._table.columns) == 1
+        delimiter = next((c for c in DELIMITERS if only and c in column and c in str(cells[row])), None)
         return DataError(
             f"{self._table.name}: row {row + 1}, column {column!r} holds {shortened(cells[row])}, which is no number",
-            hint=f"leave the column out with --exclude {column!r}, one-hot encode it with --categorical {column!r}, "
+            hint=f"if {delimiter!r} stands between the cells, say so: --delimiter {delimiter!r}"
+            if delimiter
+            else f"leave the column out with --exclude {column!r}, one-hot encode it with --categorical {column!r}, "
             f"or make it the label with --label {column!r}",
         )
 
@@ -235,10 +240,10 @@ class TableSource(Source):
         if wanted in columns:
             return wanted
         near = difflib.get_close_matches(wanted, columns, n=1)
-        raise DataError(
-            f"{self._table.name}: {flag} {wanted!r} names no column",
-            hint=f"did you mean {near[0]!r}?" if near else f"its columns are {listed(columns)}",
-        )
+        hint = f"did you mean {near[0]!r}?" if near else f"its columns are {listed(columns)}"
+        if set(several := wanted.split(",")) <= set(columns):
+            hint = "name one at a time: " + " ".join(f"{flag} {name!r}" for name in several)
+        raise DataError(f"{self._table.name}: {flag} {wanted!r} names no column", hint=hint)
 
 
 class Several(Table):

@@ -111,6 +111,19 @@ CASES = {
         "error: hex.csv: row 2, column 'b' holds '0x10', and the cells of this feature must be numbers\n"
         "hint: correct the cell, or leave it empty and train with --missing mean or --missing drop\n",
     ),
+    "another delimiter": (
+        ["train", "semi.csv"],
+        {"semi.csv": b"a;b;c\n1;2;3\n4;5;6\n"},
+        1,
+        "error: semi.csv: row 1, column 'a;b;c' holds '1;2;3', which is no number\n"
+        "hint: if ';' stands between the cells, say so: --delimiter ';'\n",
+    ),
+    "several columns at once": (
+        ["train", "small.csv", "--exclude", "a,b"],
+        {"small.csv": b"a,b,c\n1,2,3\n4,5,6\n"},
+        1,
+        "error: small.csv: --exclude 'a,b' names no column\nhint: name one at a time: --exclude 'a' --exclude 'b'\n",
+    ),
     "a quote that never closes": (
         ["train", "quote.csv"],
         {"quote.csv": b'a,b,c\n1,2,3\n4,"5,6\n7,8,9\n'},
@@ -301,6 +314,14 @@ def test_rows_of_another_width_are_refused(run, digits_model):
     done = run("embed", digits_model, "wide.npy")
     assert (done.code, done.out) == (1, "")
     assert done.err == "error: wide.npy: 65 values a row, and the model takes 64\n"
+
+
+def test_data_in_the_models_place_is_told(run, iris_model, iris_csv):
+    done = run("embed", iris_csv, iris_model)
+    assert (done.code, done.out) == (1, "")
+    assert done.err == (
+        f"error: iris.csv is no checkpoint, {iris_model} is one\nhint: the model comes first, then the data\n"
+    )
 
 
 def test_missing_columns_are_listed(run, iris_model):

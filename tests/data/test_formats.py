@@ -162,7 +162,7 @@ def test_a_broken_image_is_an_error_or_counted(run):
     assert done.err.startswith("error: images/20.png: not an image, or a broken one (")
     done = run("train", "images", "--epochs", "1", "--skip-broken")
     assert done.code == 0, done.err
-    assert "left out 1 images that cannot be read\n" in done.err
+    assert "left out 1 image that cannot be read\n" in done.err
 
 
 def test_images_of_other_sizes_are_refused_unless_a_size_is_asked_for(run):

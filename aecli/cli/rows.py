@@ -61,9 +61,8 @@ def check_data(model: Path, data: Sequence[str] | None) -> None:
     """Refuse model and DATA in each other's place, and no DATA where the model was not trained on a built-in set."""
     from aecli import checkpoint
 
-    files = data and model.is_file() and Path(data[0]).is_file()
-    if data and files and not checkpoint.is_checkpoint(model) and checkpoint.is_checkpoint(Path(data[0])):
-        raise AecliError(f"{model} is no checkpoint, {data[0]} is one", hint="the model comes first, then the data")
+    if data and data[0].endswith(".safetensors") and model.is_file() and not checkpoint.is_checkpoint(model):
+        raise AecliError(f"{model} is no checkpoint", hint=f"the model comes first, then the data; is it {data[0]}?")
     if not data and checkpoint.read(model).data is None:
         command = sys.argv[1] if len(sys.argv) > 1 else "embed"
         ends = ["--"] * str(model).startswith("-")

@@ -144,7 +144,7 @@ def keep_freed_memory() -> None:
     """Have glibc keep what is freed for what is allocated next.
 
     It gives blocks as large as a step's matrices back to the system, and to get them anew, page by page, takes the
-    optimizer a sixth of its time.
+    optimizer a seventh of its time.
     """
     if sys.platform == "linux":
         import ctypes

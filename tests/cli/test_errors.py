@@ -320,7 +320,7 @@ def test_data_in_the_models_place_is_told(run, iris_model, iris_csv):
     done = run("embed", iris_csv, iris_model)
     assert (done.code, done.out) == (1, "")
     assert done.err == (
-        f"error: iris.csv is no checkpoint, {iris_model} is one\nhint: the model comes first, then the data\n"
+        f"error: iris.csv is no checkpoint\nhint: the model comes first, then the data; is it {iris_model}?\n"
     )
 
 

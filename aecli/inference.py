@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from aecli import checkpoint
 from aecli.config import Schema
 from aecli.data.source import Batch, Source, check_finite, resized
 from aecli.errors import DataError
+from aecli.model import checkpoint
 from aecli.pipeline import ahead, spread
 
 if TYPE_CHECKING:
-    from aecli.model import OnDevice
-    from aecli.network import Network
+    from aecli.model.module import OnDevice
+    from aecli.model.network import Network
 
 Array = np.ndarray[Any, Any]
 T = TypeVar("T")
@@ -67,13 +67,13 @@ class Model:
     def _network(self, device_name: str, tensors: dict[str, Array]) -> "Network | OnDevice":
         """Give what computes: NumPy on the CPU, PyTorch elsewhere."""
         if device_name != "cpu":
-            from aecli import device
-            from aecli.model import OnDevice
+            from aecli.model import device
+            from aecli.model.module import OnDevice
 
             found = device.pick(device_name)
             if found.type != "cpu":
                 return OnDevice(self.checkpoint.model, tensors, found)
-        from aecli.network import Network
+        from aecli.model.network import Network
 
         return Network(self.checkpoint.model, tensors)
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from aecli.data.part import Part
-from aecli.scaler import Scaler
+from aecli.model.scaler import Scaler
 
 Array = np.ndarray[Any, Any]
 PCA_MAX_INPUTS = 4096

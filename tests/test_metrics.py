@@ -5,7 +5,7 @@ from sklearn.decomposition import PCA
 from aecli import metrics
 from aecli.config import Schema
 from aecli.data.part import Part
-from aecli.scaler import Scaler
+from aecli.model.scaler import Scaler
 
 
 @pytest.mark.parametrize("kind", ["standard", "none"])

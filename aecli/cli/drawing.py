@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
-    from aecli.checkpoint import Checkpoint
     from aecli.data import Source
     from aecli.figures.style import Look
     from aecli.inference import Encoded, Model
+    from aecli.model.checkpoint import Checkpoint
 
     Array = np.ndarray[Any, Any]
 

@@ -10,7 +10,7 @@ def info(model: options.Model, as_json: options.Json = False) -> None:
 
     $ aecli info digits.safetensors
     """
-    from aecli import checkpoint
+    from aecli.model import checkpoint
 
     found = checkpoint.read(model)
     if as_json:

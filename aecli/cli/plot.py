@@ -103,7 +103,7 @@ def plot(
         raise UsageError(f"a map is a page, and {' and '.join(given)} would shape a picture", hint="leave it out")
     path = _path(model, data, kind, output, show=show, as_json=as_json)
     if kind == "history":
-        from aecli import checkpoint
+        from aecli.model import checkpoint
 
         picture = drawing.history(checkpoint.read(model))
     else:

@@ -10,15 +10,16 @@ from aecli.cli import console
 if TYPE_CHECKING:
     import rich.progress
 
-    from aecli import loop, training
     from aecli.data import Source
     from aecli.inference import Encoded
+    from aecli.training.fit import Plan
+    from aecli.training.loop import Progress
 
 Out = TypeVar("Out", bound="Encoded")
 
 
 class Report:
-    """Shows a run's progress. Call `start` with its plan, then the report itself with each `loop.Progress`."""
+    """Shows a run's progress. Call `start` with its plan, then the report itself with each `Progress`."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
@@ -40,7 +41,7 @@ class Report:
             )
             self._task = self._bar.add_task("train", total=None, epoch="", step="", losses="", speed="")
 
-    def start(self, plan: "training.Plan") -> None:
+    def start(self, plan: "Plan") -> None:
         """Say what is about to be trained, and where."""
         self.device = plan.device
         widths = (plan.model.inputs, *plan.model.hidden_dims, plan.model.latent_dim)
@@ -54,7 +55,7 @@ class Report:
             self._bar.update(self._task, epoch=f"0/{plan.train.epochs}")
             self._bar.start()
 
-    def __call__(self, progress: "loop.Progress") -> None:
+    def __call__(self, progress: "Progress") -> None:
         epoch = f"{progress.epoch:>{len(str(progress.epochs))}}/{progress.epochs}"
         held_out = "" if progress.test_loss is None else f" held-out {progress.test_loss:.5f}"
         losses = f"loss {progress.loss:.5f}{held_out}"

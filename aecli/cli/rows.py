@@ -13,8 +13,8 @@ from aecli.cli import console
 from aecli.errors import AecliError, UsageError
 
 if TYPE_CHECKING:
-    from aecli.checkpoint import Checkpoint
     from aecli.data.source import Source
+    from aecli.model.checkpoint import Checkpoint
 
 
 def data_folder(asked: Path | None) -> Path:
@@ -59,7 +59,7 @@ def open_rows(
 
 def check_data(model: Path, data: Sequence[str] | None) -> None:
     """Refuse model and DATA in each other's place, and no DATA where the model was not trained on a built-in set."""
-    from aecli import checkpoint
+    from aecli.model import checkpoint
 
     if data and data[0].endswith(".safetensors") and model.is_file() and not checkpoint.is_checkpoint(model):
         raise AecliError(f"{model} is no checkpoint", hint=f"the model comes first, then the data; is it {data[0]}?")
@@ -99,7 +99,7 @@ def check_output(output: Path, *inputs: str) -> None:
 
 def keep_checkpoint(output: Path) -> None:
     """Raise AecliError where something else would take a checkpoint's place."""
-    from aecli.checkpoint import is_checkpoint
+    from aecli.model.checkpoint import is_checkpoint
 
     if output.is_file() and is_checkpoint(output):
         raise AecliError(f"{output} is a checkpoint, and would be lost", hint="name another --output")

@@ -14,10 +14,10 @@ from aecli.cli import console, options, progress, rows, training_options
 from aecli.errors import AecliError, Stopped, TrainingError, UsageError
 
 if TYPE_CHECKING:
-    from aecli.checkpoint import Checkpoint
     from aecli.data import Source
-    from aecli.resume import ResumeFile
-    from aecli.training import Fitted, Plan
+    from aecli.model.checkpoint import Checkpoint
+    from aecli.training.fit import Fitted, Plan
+    from aecli.training.resume import ResumeFile
 
 
 def train(
@@ -66,8 +66,8 @@ def train(
     words = data or ["digits"]
     if words[0] == "-" and output is None:
         raise UsageError("rows from standard input have no name to give the checkpoint", hint="name it: -o FILE")
-    from aecli import training
     from aecli.data import Columns, Reading, open_source, split_name
+    from aecli.training.fit import fit
 
     named = split_name(words[0], "train")
     path = _output_path(words[0], output, named[0] if named else None)
@@ -103,7 +103,7 @@ def train(
                 keep_freed_memory()  # not before: while rows are gathered, what is freed makes room for others
                 report.start(plan)
 
-            fitted = training.fit(
+            fitted = fit(
                 source,
                 test_source,
                 recipe=recipe,
@@ -169,7 +169,7 @@ def _keeping(
     path: Path | None, data: list[str], *, resume: bool, force: bool, say: Callable[[str], None]
 ) -> "Iterator[tuple[ResumeFile | None, console.Stopping | None]]":
     """Hold the resume file until the checkpoint is written; none for rows that are gone once read, and for no file."""
-    from aecli.resume import ResumeFile
+    from aecli.training.resume import ResumeFile
 
     if path is None or "-" in data or (path.exists() and not path.is_file()):
         if resume:
@@ -198,7 +198,7 @@ def _command_to_go_on() -> str:
 
 def _write(path: Path | None, fitted: "Fitted", *, quiet: bool) -> None:
     """Write the checkpoint to its file or to stdout; where the file cannot be, save it elsewhere before saying so."""
-    from aecli.checkpoint import dumps, save
+    from aecli.model.checkpoint import dumps, save
 
     contents = fitted.checkpoint, fitted.tensors, fitted.scaler
     if path is None:
@@ -217,7 +217,7 @@ def _rescued(path: Path, fitted: "Fitted") -> str | None:
     """Save the checkpoint where there is room, and say where that is."""
     import tempfile
 
-    from aecli.checkpoint import save
+    from aecli.model.checkpoint import save
 
     for folder in (Path(tempfile.gettempdir()), Path.home()):
         rescue = folder / f"{path.stem}-{os.getpid()}.safetensors"
@@ -229,7 +229,7 @@ def _rescued(path: Path, fitted: "Fitted") -> str | None:
 
 def _check_output(path: Path, data: list[str], *, force: bool) -> None:
     """Refuse, before any work is done, a place that cannot be written or a file that would be lost."""
-    from aecli.checkpoint import is_checkpoint
+    from aecli.model.checkpoint import is_checkpoint
 
     rows.check_output(path, *data)
     if path.is_file() and not force and not is_checkpoint(path):

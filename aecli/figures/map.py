@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from aecli import architecture
 from aecli.config import Schema
 from aecli.data.source import Source
 from aecli.errors import AecliError, DataError
 from aecli.inference import Model
+from aecli.model.layers import decoder_layers
 
 Array = np.ndarray[Any, Any]
 MAX_POINTS = 100_000
@@ -48,7 +48,7 @@ def page(model: Model, source: Source) -> Page:
     It holds the codes of up to 100,000 rows, and as many originals as take 8 MiB; of more, those of a random sample.
     Raises DataError where there are no rows, AecliError where the decoder has more than 25 million weights.
     """
-    layers = architecture.decoder(model.checkpoint.model)
+    layers = decoder_layers(model.checkpoint.model)
     count = sum(layer.in_dim * layer.out_dim + layer.out_dim for layer in layers)
     if count > MAX_WEIGHTS:
         raise AecliError(

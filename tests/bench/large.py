@@ -22,11 +22,12 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the program has it
 
 import numpy as np
 
-from aecli import loop, training
 from aecli.data import gather, part
 from aecli.data.arrays import open_array
 from aecli.data.idx import read_idx
 from aecli.data.source import ArraySource
+from aecli.training import loop
+from aecli.training.fit import fit
 
 RAW = Path(os.environ["AECLI_DATA_DIR"]) / "MNIST" / "raw"
 BLOCK_BYTES = 1 << 14
@@ -41,7 +42,7 @@ def images(split):
 def error(source, epochs):
     """Give the error on MNIST's test images."""
     held_out = ArraySource("test", images("t10k"), image_shape=(28, 28), full_scale=255.0)
-    return training.fit(source, held_out, epochs=epochs, device_name="cpu").checkpoint.results.test_mse
+    return fit(source, held_out, epochs=epochs, device_name="cpu").checkpoint.results.test_mse
 
 
 def shuffling(epochs):

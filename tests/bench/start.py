@@ -23,7 +23,7 @@ AECLI = [str(Path(sys.executable).with_name("aecli"))]  # what the shell finds
 IN_TORCH = """
 import torch
 from aecli import cli, inference
-from aecli.model import OnDevice
+from aecli.model.module import OnDevice
 inference.Model._network = lambda self, _, tensors: OnDevice(self.checkpoint.model, tensors, torch.device("cpu"))
 cli.main()
 """

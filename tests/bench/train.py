@@ -25,14 +25,16 @@ import torchvision
 from sklearn.decomposition import PCA
 from torch import nn
 
-from aecli import checkpoint, device, loop, training
 from aecli.cli.train import keep_freed_memory
 from aecli.config import Schema, resolve
 from aecli.data import open_source
 from aecli.data.idx import read_idx
 from aecli.data.part import Part
-from aecli.model import Autoencoder
-from aecli.scaler import Scaler
+from aecli.model import checkpoint, device
+from aecli.model.module import Autoencoder
+from aecli.model.scaler import Scaler
+from aecli.training import loop
+from aecli.training.fit import fit
 
 SPLITS = ("train", "test")
 RAW = Path(os.environ["AECLI_DATA_DIR"]) / "MNIST" / "raw"
@@ -105,7 +107,7 @@ def ours(**asked):
     def run(seed, _folder):
         folder = RAW.parent.parent
         source, test_source = (open_source([f"mnist:{split}"], default_split="", data_dir=folder) for split in SPLITS)
-        fitted = training.fit(source, test_source, seed=seed, device_name="cpu", **asked)
+        fitted = fit(source, test_source, seed=seed, device_name="cpu", **asked)
         checkpoint.dumps(fitted.checkpoint, fitted.tensors, fitted.scaler)
         return fitted.checkpoint.results.test_mse, None
 

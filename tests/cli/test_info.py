@@ -1,6 +1,6 @@
 import json
 
-from aecli import checkpoint
+from aecli.model import checkpoint
 
 
 def test_what_a_checkpoint_holds_is_told(run, digits_model):

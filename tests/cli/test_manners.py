@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from aecli import checkpoint
+from aecli.model import checkpoint
 
 COLOUR = re.compile(r"\x1b\[[\d;]*3\d[\d;]*m")
 WRONG = {

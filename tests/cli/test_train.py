@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from aecli import checkpoint
+from aecli.model import checkpoint
 
 
 def test_the_digits_are_learned_in_seconds_without_a_network(digits_run):

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from aecli import checkpoint, config
+from aecli import config
 from aecli.data import ArraySource, open_source
 from aecli.data.part import Part
 from aecli.figures import map as latent_map
 from aecli.inference import Model
-from aecli.model import Autoencoder, initialise
-from aecli.scaler import Scaler
+from aecli.model import checkpoint
+from aecli.model.module import Autoencoder, initialise
+from aecli.model.scaler import Scaler
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = (

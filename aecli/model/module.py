@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aecli import architecture
 from aecli.config import ModelConfig
+from aecli.model.layers import Layer, decoder_layers, encoder_layers
 
 Array = np.ndarray[Any, Any]
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -29,8 +29,8 @@ class Autoencoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = _sequential(architecture.encoder(config))
-        self.decoder = _sequential(architecture.decoder(config))
+        self.encoder = _sequential(encoder_layers(config))
+        self.decoder = _sequential(decoder_layers(config))
 
     def encode(self, x: Tensor) -> Tensor:
         """Give the latent rows of x."""
@@ -72,7 +72,7 @@ class OnDevice:
         return recon
 
 
-def _sequential(layers: Sequence[architecture.Layer]) -> nn.Sequential:
+def _sequential(layers: Sequence[Layer]) -> nn.Sequential:
     modules: list[nn.Module] = []
     for layer in layers:
         modules.append(nn.Linear(layer.in_dim, layer.out_dim))  # weight (out_dim, in_dim), bias (out_dim,)

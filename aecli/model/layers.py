@@ -16,13 +16,13 @@ class Layer:
     activation: str
 
 
-def encoder(config: ModelConfig) -> tuple[Layer, ...]:
+def encoder_layers(config: ModelConfig) -> tuple[Layer, ...]:
     """List the layers from x (N, D) to z (N, K)."""
     widths = (config.inputs, *config.hidden_dims, config.latent_dim)
     return _half("encoder", widths, config.activation, config.latent_activation)
 
 
-def decoder(config: ModelConfig) -> tuple[Layer, ...]:
+def decoder_layers(config: ModelConfig) -> tuple[Layer, ...]:
     """List the layers from z (N, K) to recon (N, D): the encoder's widths, mirrored."""
     widths = (config.latent_dim, *reversed(config.hidden_dims), config.inputs)
     return _half("decoder", widths, config.activation, config.output_activation)
@@ -31,7 +31,7 @@ def decoder(config: ModelConfig) -> tuple[Layer, ...]:
 def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Give the shape of every tensor in the model's state dict."""
     shapes: dict[str, tuple[int, ...]] = {}
-    for layer in (*encoder(config), *decoder(config)):
+    for layer in (*encoder_layers(config), *decoder_layers(config)):
         shapes[f"{layer.name}.weight"] = (layer.out_dim, layer.in_dim)
         shapes[f"{layer.name}.bias"] = (layer.out_dim,)
     return shapes

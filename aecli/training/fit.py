@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from aecli import __version__, device, loop, metrics
-from aecli.checkpoint import Checkpoint
+from aecli import __version__, metrics
 from aecli.config import RECIPES, ModelConfig, Results, TrainConfig, resolve
 from aecli.data.gather import gather
 from aecli.data.part import Part
 from aecli.data.source import Source
 from aecli.errors import AecliError, DataError, Stopped, TrainingError, UsageError
-from aecli.model import Autoencoder, initialise
-from aecli.resume import ResumeFile, described
-from aecli.scaler import CHUNK_VALUES, FULL_SCALE, Scaler
+from aecli.model import device
+from aecli.model.checkpoint import Checkpoint
+from aecli.model.module import Autoencoder, initialise
+from aecli.model.scaler import CHUNK_VALUES, FULL_SCALE, Scaler
+from aecli.training import loop
+from aecli.training.resume import ResumeFile, described
 
 Array = np.ndarray[Any, Any]
 DEFAULT_HOLDOUT = 0.1

@@ -3,7 +3,7 @@ import pytest
 
 from aecli.config import Schema
 from aecli.data.part import Part
-from aecli.scaler import Scaler
+from aecli.model.scaler import Scaler
 
 
 @pytest.mark.parametrize("kind", ["standard", "minmax", "none"])

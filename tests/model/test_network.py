@@ -9,8 +9,8 @@ import torch
 import aecli
 from aecli.config import ACTIVATIONS, ModelConfig
 from aecli.errors import DataError
-from aecli.model import Autoencoder, OnDevice, initialise
-from aecli.network import Network
+from aecli.model.module import Autoencoder, OnDevice, initialise
+from aecli.model.network import Network
 
 SHAPES = [(1, (), 1), (12, (), 3), (12, (8,), 3), (784, (256, 128), 64), (65, (33, 17, 9), 2), (5, (300,), 1)]
 
@@ -109,7 +109,7 @@ def test_a_model_may_be_used_from_several_threads_at_once(digits_model):
 def test_other_devices_take_torch_and_auto_takes_it_where_there_is_a_gpu(digits_model, monkeypatch):
     x = np.random.default_rng(0).integers(0, 17, (300, 64))
     on_cpu = aecli.load(digits_model)
-    monkeypatch.setattr("aecli.device.pick", lambda name: torch.device("cpu" if name == "auto" else "meta"))
+    monkeypatch.setattr("aecli.model.device.pick", lambda name: torch.device("cpu" if name == "auto" else "meta"))
     assert isinstance(aecli.load(digits_model, device="auto")._net, Network)
     model = aecli.load(digits_model, device="cuda")
     assert isinstance(model._net, OnDevice)

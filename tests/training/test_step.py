@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from aecli import optim
-from aecli.backprop import Backprop
 from aecli.config import ACTIVATIONS, ModelConfig
-from aecli.model import Autoencoder
+from aecli.model.module import Autoencoder
+from aecli.training import optim
+from aecli.training.step import Backprop
 
 SHAPES = {
     "no hidden layer": (5, (), 2),

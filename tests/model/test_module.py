@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from aecli import architecture
 from aecli.config import ACTIVATIONS, ModelConfig
-from aecli.model import Autoencoder, initialise
+from aecli.model.layers import tensor_shapes
+from aecli.model.module import Autoencoder, initialise
 
 
 @pytest.mark.parametrize("hidden", [(), (8,), (16, 8)], ids=str)
@@ -11,7 +11,7 @@ from aecli.model import Autoencoder, initialise
 def test_the_state_dict_is_the_table_of_layers(hidden, activation):
     config = ModelConfig(12, hidden, 3, activation=activation, output_activation="sigmoid")
     shapes = {name: tuple(tensor.shape) for name, tensor in Autoencoder(config).state_dict().items()}
-    assert shapes == architecture.tensor_shapes(config)
+    assert shapes == tensor_shapes(config)
     assert sum(tensor.numel() for tensor in Autoencoder(config).parameters()) == config.parameters
 
 

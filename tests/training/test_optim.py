@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from aecli import optim
 from aecli.config import resolve
+from aecli.training import optim
 
 
 @pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])

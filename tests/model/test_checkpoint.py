@@ -10,9 +10,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from aecli import checkpoint
 from aecli.errors import CheckpointError
 from aecli.inference import Model
+from aecli.model import checkpoint
 
 
 def parts(path):
@@ -73,7 +73,7 @@ def test_a_save_that_fails_leaves_the_old_file_and_no_other(digits_model, monkey
 WRITER = """
 import sys
 from pathlib import Path
-from aecli import checkpoint
+from aecli.model import checkpoint
 contents = checkpoint.load(Path(sys.argv[1]))
 print(flush=True)
 for _ in range(60):

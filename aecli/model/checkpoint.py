@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from aecli import architecture, files
+from aecli import files
 from aecli.config import History, ModelConfig, Results, Schema, TrainConfig
 from aecli.errors import CheckpointError, UsageError
+from aecli.model.layers import tensor_shapes
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from aecli.scaler import Scaler
+    from aecli.model.scaler import Scaler
 
 FORMAT = 1
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
@@ -134,7 +135,7 @@ def load(path: Path) -> "tuple[Checkpoint, dict[str, np.ndarray[Any, Any]], Scal
     """
     import numpy as np
 
-    from aecli.scaler import Scaler
+    from aecli.model.scaler import Scaler
 
     tensors = {}
     with _opened(path) as file:  # once: another file may take its name at any moment
@@ -193,7 +194,7 @@ def _check_tensors(path: Path, header: Mapping[str, Any], data_start: int, size:
     """Check every tensor's name, type, shape and place in the file before anything is allocated."""
     inputs = checkpoint.model.inputs
     expected: dict[str, tuple[str, tuple[tuple[int, ...], ...]]] = {
-        name: ("F32", (shape,)) for name, shape in architecture.tensor_shapes(checkpoint.model).items()
+        name: ("F32", (shape,)) for name, shape in tensor_shapes(checkpoint.model).items()
     }
     expected |= dict.fromkeys(("scaler.shift", "scaler.scale"), ("F64", ((inputs,), (1,))))
     expected |= {"scaler.fill": ("F64", ((inputs,),))} if checkpoint.schema.missing == "mean" else {}

@@ -1,7 +1,7 @@
 """The forward and the backward pass of a training step, by hand.
 
 Autograd takes memory anew at every step and runs over it more often: its step takes 1.4 times as long as the matrix
-products in it, this one about 1.24 times. Shape letters as in `model.py`; B rows a batch.
+products in it, this one about 1.24 times. Shape letters as in `module.py`; B rows a batch.
 Source: Rumelhart, Hinton and Williams 1986.
 """
 
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aecli import architecture
-from aecli.model import Autoencoder
+from aecli.model.layers import Layer, decoder_layers, encoder_layers
+from aecli.model.module import Autoencoder
 
 aten = torch.ops.aten
 GELU_LINEAR = 2 * math.sqrt(2 / math.pi)  # GELU's tanh form is x sigmoid(GELU_LINEAR x + GELU_CUBIC x^3)
@@ -22,7 +22,7 @@ LINEAR, ONE = torch.tensor(GELU_LINEAR), torch.tensor(1.0)  # as tensors they ar
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class LayerBuffers:
     """A layer's parameters, and where its values and gradients for one batch lie. All are overwritten at each step.
 
     `pre` (B, out) is the affine map's result, until the backward pass has used it; `out` what the activation makes of
@@ -52,8 +52,8 @@ class Backprop:
     def __init__(self, model: Autoencoder, batch_size: int, *, bf16: bool = False) -> None:
         parameters: dict[str, Tensor] = dict(model.named_parameters())
         self._layers = [
-            _layer(parameters, layer, batch_size, torch.bfloat16 if bf16 else torch.float32)
-            for layer in (*architecture.encoder(model.config), *architecture.decoder(model.config))
+            _buffers(parameters, layer, batch_size, torch.bfloat16 if bf16 else torch.float32)
+            for layer in (*encoder_layers(model.config), *decoder_layers(model.config))
         ]
 
     @torch.no_grad()
@@ -93,7 +93,7 @@ class Backprop:
         return loss
 
 
-def _layer(parameters: dict[str, Tensor], layer: architecture.Layer, batch_size: int, dtype: torch.dtype) -> Layer:
+def _buffers(parameters: dict[str, Tensor], layer: Layer, batch_size: int, dtype: torch.dtype) -> LayerBuffers:
     weight, bias = parameters[f"{layer.name}.weight"], parameters[f"{layer.name}.bias"]
 
     def buffer() -> Tensor:
@@ -102,7 +102,7 @@ def _layer(parameters: dict[str, Tensor], layer: architecture.Layer, batch_size:
     fused = dtype != torch.float32 or weight.device.type != "cpu"
     activation = ACTIVATIONS["fused gelu" if layer.activation == "gelu" and fused else layer.activation]
     pre = buffer()
-    return Layer(
+    return LayerBuffers(
         activation=activation,
         parameters=(weight, bias),
         weight=weight if weight.dtype == dtype else weight.to(dtype),
@@ -125,19 +125,19 @@ def _gradient(parameter: Tensor) -> Tensor:
 class Activation:
     """An activation: `forward` fills a layer's `out` from its `pre`, `backward` makes its `gradient` that by `pre`."""
 
-    forward: Callable[[Layer], object]
-    backward: Callable[[Layer], object]
+    forward: Callable[[LayerBuffers], object]
+    backward: Callable[[LayerBuffers], object]
     needs_pre: bool = False
 
 
-def _gelu(layer: Layer) -> None:
+def _gelu(layer: LayerBuffers) -> None:
     """Fill `out`, and `scratch` with the sigmoid in it: PyTorch's own kernel on a CPU takes half as long again."""
     x, s = layer.pre, torch.mul(layer.pre, layer.pre, out=layer.scratch)
     torch.add(LINEAR, s, alpha=GELU_CUBIC, out=s).mul_(x).sigmoid_()
     torch.mul(x, s, out=layer.out)
 
 
-def _gelu_backward(layer: Layer) -> None:
+def _gelu_backward(layer: LayerBuffers) -> None:
     """Multiply the gradient by s + x s (1 - s) u' = s (1 + (x - y) u'), s being the sigmoid of u, and y = x s.
 
     In place: by now nothing else needs the layer's values.

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
-from aecli import loop, training
 from aecli.config import resolve
 from aecli.data.source import ArraySource
 from aecli.errors import DataError, TrainingError
+from aecli.training import loop
+from aecli.training.fit import fit
 
 SET = {"seed": 0, "holdout": 0.0}
 
@@ -20,7 +21,7 @@ def blobs(rows=400, inputs=12):
 
 def test_the_loss_falls_below_that_of_pca():
     options = {"epochs": 100, "batch_size": 90, "hidden_dims": (64, 32), "latent_dim": 2, "device_name": "cpu"}
-    fitted = training.fit(ArraySource("blobs", blobs()), **options)
+    fitted = fit(ArraySource("blobs", blobs()), **options)
     results, history = fitted.checkpoint.results, fitted.checkpoint.history
     assert history.loss[-1] < history.loss[0] / 2
     assert results.test_mse < 0.8 * results.pca_mse
@@ -31,7 +32,7 @@ def test_the_loss_falls_below_that_of_pca():
 
 def test_progress_is_told_in_order_and_at_the_end_of_each_epoch():
     told = []
-    training.fit(ArraySource("blobs", blobs()), epochs=4, batch_size=30, on_progress=told.append, device_name="cpu")
+    fit(ArraySource("blobs", blobs()), epochs=4, batch_size=30, on_progress=told.append, device_name="cpu")
     assert [p.step for p in told if p.epoch_done] == [12, 24, 36, 48]
     assert [p.step for p in told] == sorted(p.step for p in told)
     assert told[-1].step == told[-1].steps
@@ -39,15 +40,15 @@ def test_progress_is_told_in_order_and_at_the_end_of_each_epoch():
 
 
 def test_nothing_is_held_out_when_nothing_is_asked_to_be():
-    results = training.fit(ArraySource("blobs", blobs()), holdout=0, epochs=2, device_name="cpu").checkpoint.results
+    results = fit(ArraySource("blobs", blobs()), holdout=0, epochs=2, device_name="cpu").checkpoint.results
     assert (results.rows, results.test_rows, results.test_mse, results.pca_mse) == (400, 0, None, None)
 
 
 def test_held_out_rows_do_not_touch_the_model():
     x = blobs()
     spoiled = x.copy()
-    first = training.fit(ArraySource("a", x), ArraySource("t", x[:50]), epochs=3, device_name="cpu")
-    second = training.fit(ArraySource("a", x), ArraySource("t", spoiled[:50] + 100), epochs=3, device_name="cpu")
+    first = fit(ArraySource("a", x), ArraySource("t", x[:50]), epochs=3, device_name="cpu")
+    second = fit(ArraySource("a", x), ArraySource("t", spoiled[:50] + 100), epochs=3, device_name="cpu")
     assert all(np.array_equal(first.tensors[name], second.tensors[name]) for name in first.tensors)
 
 
@@ -56,9 +57,7 @@ def test_held_out_rows_do_not_touch_the_model():
 )
 def test_equal_seeds_give_equal_weights_and_others_others(options):
     def weights(seed):
-        fitted = training.fit(
-            ArraySource("blobs", blobs()), holdout=0, epochs=3, seed=seed, device_name="cpu", **options
-        )
+        fitted = fit(ArraySource("blobs", blobs()), holdout=0, epochs=3, seed=seed, device_name="cpu", **options)
         return np.concatenate([fitted.tensors[name].ravel() for name in sorted(fitted.tensors)])
 
     assert np.array_equal(weights(1), weights(1))
@@ -69,20 +68,20 @@ def test_equal_seeds_give_equal_weights_and_others_others(options):
 def test_a_handful_of_rows_does_not_diverge(epochs):
     for rows in (1, 2, 3, 7):
         x = np.random.default_rng(rows).normal(size=(rows, 6))
-        results = training.fit(ArraySource("few", x), holdout=0, epochs=epochs, device_name="cpu").checkpoint.results
+        results = fit(ArraySource("few", x), holdout=0, epochs=epochs, device_name="cpu").checkpoint.results
         assert results.train_mse < 1.5
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_says_where():
     with pytest.raises(TrainingError, match=r"the loss became (nan|inf) at epoch \d+, step \d+"):
-        training.fit(ArraySource("b", blobs()), lr=1e30, optimizer="adam", epochs=50, scale="none", device_name="cpu")
+        fit(ArraySource("b", blobs()), lr=1e30, optimizer="adam", epochs=50, scale="none", device_name="cpu")
 
 
 def test_whole_pixels_and_their_floats_train_the_same_model():
     pixels = np.random.default_rng(0).integers(0, 256, (100, 4, 4), dtype=np.uint8)
     options = {"image_shape": (4, 4), "full_scale": 255.0}
     narrow, wide = (
-        training.fit(ArraySource("p", x, **options), holdout=0, epochs=1, latent_dim=3, device_name="cpu").tensors
+        fit(ArraySource("p", x, **options), holdout=0, epochs=1, latent_dim=3, device_name="cpu").tensors
         for x in (pixels, pixels.astype(np.float64))
     )
     assert all(np.allclose(narrow[name], wide[name], atol=1e-4) for name in narrow)
@@ -97,7 +96,7 @@ def stripes(rows=300, side=16):
 
 def test_early_stopping_keeps_the_best_weights_on_rows_that_it_cut_off():
     source = ArraySource("noise", np.random.default_rng(0).normal(size=(200, 16)))
-    fitted = training.fit(source, epochs=60, hidden_dims=(64,), patience=3, device_name="cpu")
+    fitted = fit(source, epochs=60, hidden_dims=(64,), patience=3, device_name="cpu")
     history, results = fitted.checkpoint.history, fitted.checkpoint.results
     best = history.validation_loss.index(min(history.validation_loss))
     assert len(history.loss) == len(history.validation_loss) == len(history.test_loss) == best + 1 + 3 < 60
@@ -110,7 +109,7 @@ def test_shifted_images_are_no_longer_learnt_by_heart():
     gaps = []
     for shift in (0, 1):
         options = {"epochs": 40, "hidden_dims": (64,), "latent_dim": 16, "augment_shift": shift, "device_name": "cpu"}
-        results = training.fit(source, **options).checkpoint.results
+        results = fit(source, **options).checkpoint.results
         gaps.append(results.test_mse / results.train_mse)
     assert gaps[1] - 1 < (gaps[0] - 1) / 2
 
@@ -140,4 +139,4 @@ def test_a_shift_moves_whole_pixels_and_repeats_the_edge(channels):
 
 def test_only_images_are_shifted():
     with pytest.raises(DataError, match="--augment-shift moves images, and these rows are none"):
-        training.fit(ArraySource("blobs", blobs()), augment_shift=1, device_name="cpu")
+        fit(ArraySource("blobs", blobs()), augment_shift=1, device_name="cpu")

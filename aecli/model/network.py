@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from aecli import architecture
 from aecli.config import ModelConfig
+from aecli.model.layers import Layer, decoder_layers, encoder_layers
 
 Array = np.ndarray[Any, Any]
 ROOT, CUBIC = np.float32(np.sqrt(2 / np.pi)), np.float32(0.044715)
@@ -27,8 +27,8 @@ class Network:
     def __init__(self, config: ModelConfig, tensors: Mapping[str, Array]) -> None:
         """Take the weights from a state dict of float32 arrays."""
         self._tensors = tensors
-        self._encoder = architecture.encoder(config)
-        self._decoder = architecture.decoder(config)
+        self._encoder = encoder_layers(config)
+        self._decoder = decoder_layers(config)
 
     def encode(self, x: Array) -> Array:
         """Give the latent rows of float32 rows."""
@@ -38,7 +38,7 @@ class Network:
         """Give the rows that float32 latent rows stand for."""
         return self._forward(self._decoder, z)  # (N, K) -> (N, D)
 
-    def _forward(self, layers: Sequence[architecture.Layer], x: Array) -> Array:
+    def _forward(self, layers: Sequence[Layer], x: Array) -> Array:
         with np.errstate(all="ignore"):  # what is too large becomes infinite or NaN, as in torch
             for layer in layers:
                 x = x @ self._tensors[f"{layer.name}.weight"].T  # (N, in_dim) -> (N, out_dim)

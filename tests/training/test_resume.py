@@ -13,12 +13,14 @@ import pytest
 import safetensors.numpy
 import torture
 
-from aecli import checkpoint, load, training
+from aecli import load
 from aecli.data import gather
 from aecli.data.arrays import open_array
 from aecli.data.source import ArraySource
 from aecli.errors import AecliError, CheckpointError, Stopped
-from aecli.resume import ResumeFile
+from aecli.model import checkpoint
+from aecli.training.fit import fit
+from aecli.training.resume import ResumeFile
 
 COMMAND = ["train", "rows.npy", "-o", "m.safetensors", "-q", "--hidden-dims", "32", "--latent-dim", "4"]
 
@@ -44,7 +46,7 @@ def trained(step=None, *, resume=False, x=None, name="m.safetensors", **options)
     source = ArraySource("rows", rows() if x is None else x, **options.pop("schema", {}))
     with ResumeFile(Path(name), resume=resume, force=False) as kept:
         try:
-            fitted = training.fit(source, resume=kept, stopping=at_step(step), **options)
+            fitted = fit(source, resume=kept, stopping=at_step(step), **options)
         except Stopped:
             return None
         kept.remove()
@@ -72,7 +74,7 @@ def test_a_run_that_was_stopped_ends_at_the_bytes_of_one_that_was_not(options, s
 def test_a_run_on_rows_in_a_file_goes_on_too(monkeypatch):
     monkeypatch.setattr(gather, "MEMORY_BYTES", 1000)
     monkeypatch.setattr("aecli.data.part.BLOCK_BYTES", 1000)
-    monkeypatch.setattr("aecli.loop.WINDOW_BYTES", 5000)
+    monkeypatch.setattr("aecli.training.loop.WINDOW_BYTES", 5000)
     np.save("rows.npy", rows())
     options = {"x": open_array(Path("rows.npy"), None, None).x}
     undisturbed = trained(**options, name="other.safetensors")
@@ -104,7 +106,7 @@ def test_a_state_that_cannot_be_kept_does_not_stop_the_run(monkeypatch):
     with ResumeFile(Path("m.safetensors"), resume=False, force=False) as kept:
         monkeypatch.setattr(kept, "path", Path("nowhere/m.resume"))
         source = ArraySource("rows", rows())
-        training.fit(source, resume=kept, epochs=1, device_name="cpu", announce=said.append)
+        fit(source, resume=kept, epochs=1, device_name="cpu", announce=said.append)
     assert len(said) == 1
     assert said[0].startswith("the run goes on, but its state cannot be kept: nowhere/m.resume: cannot be written (")
 
@@ -152,15 +154,15 @@ def test_a_checkpoint_that_cannot_be_written_is_saved_elsewhere(run, monkeypatch
     np.save("rows.npy", rows())
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     (tmp_path / "gone").mkdir()
-    save = training.fit
+    fitting = fit
 
-    def fit(*args, **options):
-        fitted = save(*args, **options)
+    def then_no_folder(*args, **options):
+        fitted = fitting(*args, **options)
         (tmp_path / "gone" / "m.safetensors.resume").unlink()
         (tmp_path / "gone").rmdir()
         return fitted
 
-    monkeypatch.setattr(training, "fit", fit)
+    monkeypatch.setattr("aecli.training.fit.fit", then_no_folder)
     done = run("train", "rows.npy", "-o", "gone/m.safetensors", "-q", "--epochs", "1")
     rescue = tmp_path / f"m-{os.getpid()}.safetensors"
     assert (done.code, done.err) == (

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from aecli import optim
-from aecli.backprop import Backprop
 from aecli.config import History, TrainConfig
 from aecli.data.part import BLOCK_BYTES, Part
 from aecli.errors import TrainingError
-from aecli.model import Autoencoder
-from aecli.scaler import FULL_SCALE, Scaler
+from aecli.model.module import Autoencoder
+from aecli.model.scaler import FULL_SCALE, Scaler
+from aecli.training import optim
+from aecli.training.step import Backprop
 
 Array = np.ndarray[Any, Any]
 BATCH_VALUES = 1 << 20  # values of x in one batch where no gradients are needed: bounds what the layers' outputs take

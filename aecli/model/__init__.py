@@ -1,0 +1,1 @@
+"""The core model: one network, described once, and the file that holds it."""

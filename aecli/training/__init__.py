@@ -1,0 +1,1 @@
+"""Training: rows in, a trained model out."""

@@ -1,20 +1,28 @@
 """Train autoencoders and put them to work from the shell.
 
+    model = aecli.fit("wine.csv", label="target", latent_dim=3)  # or an array, a data frame, "mnist"
+    z = model.embed("wine.csv")                                  # (N, 3)
+    model.save("wine.safetensors")
+
     model = aecli.load("digits.safetensors")
     z = model.embed(rows)            # (N, D) -> (N, K)
     recon = model.reconstruct(rows)  # (N, D) -> (N, D)
 
-Importing the package loads nothing heavy; `load` imports NumPy, and torch for another device than the CPU.
+The command line is a client of these. Importing the package loads nothing heavy; `load` imports NumPy, and torch for
+another device than the CPU; `fit` imports torch.
 """
 
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aecli.inference import Model
+    from aecli.inference import Model as Model
+    from aecli.training.fit import fit as fit
 
-__all__ = ["__version__", "load"]
+__all__ = ["Model", "__version__", "fit", "load"]
 __version__ = "0.1.0"
+_HOMES = {"Model": "aecli.inference", "fit": "aecli.training.fit"}
 
 
 def load(path: str | Path, *, device: str = "cpu") -> "Model":
@@ -24,4 +32,11 @@ def load(path: str | Path, *, device: str = "cpu") -> "Model":
     """
     from aecli.inference import Model
 
-    return Model(path, device_name=device)
+    return Model.load(path, device=device)
+
+
+def __getattr__(name: str) -> Any:
+    """Import `Model` or `fit` when it is first asked for."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,13 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from types import MappingProxyType, NoneType, UnionType
+from types import NoneType, UnionType
 from typing import Any, Self, cast, get_args, get_origin, get_type_hints
 
-from aecli.errors import DataError, UsageError
+from aecli.errors import UsageError
 
 ACTIVATIONS = ("gelu", "relu", "silu", "elu", "tanh", "sigmoid", "none")
 OPTIMIZERS = ("muon", "adam")
@@ -17,6 +16,7 @@ INITS = ("fan-in", "normal")
 PRECISIONS = ("auto", "fp32", "bf16")
 KINDS = ("number", "boolean", "date", "timestamp", "category")
 MISSING = ("mean", "drop")
+RECIPES = ("modern", "classic", "classic-2d")
 MAX_PARAMETERS = 10**10
 
 
@@ -187,120 +187,3 @@ class Results(Config):
 def _require(fits: bool, name: str, found: object, expected: str) -> None:
     if not fits:
         raise UsageError(f"{name} is {found}, and must be {expected}")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A named set of defaults. None stands for a rule: see `resolve`."""
-
-    hidden_dims: tuple[int, ...]
-    latent_dim: int | None
-    activation: str
-    latent_activation: str
-    scale: str
-    optimizer: str
-    schedule: str
-    init: str
-    lr: float
-    batch_size: int | None
-    epochs: int | None
-    noise: float
-    augment_shift: int | None
-    patience: int
-    weight_decay: float | None
-    precision: str
-
-
-_CLASSIC = Recipe(
-    hidden_dims=(256, 128),
-    latent_dim=64,
-    activation="sigmoid",
-    latent_activation="sigmoid",
-    scale="minmax",
-    optimizer="adam",
-    schedule="constant",
-    init="normal",
-    lr=0.001,
-    batch_size=256,
-    epochs=50,
-    noise=0.0,
-    augment_shift=0,
-    patience=0,
-    weight_decay=0.0,
-    precision="fp32",
-)
-RECIPES: Mapping[str, Recipe] = MappingProxyType(
-    {
-        "modern": Recipe(
-            hidden_dims=(256, 128),
-            latent_dim=None,
-            activation="gelu",
-            latent_activation="none",
-            scale="standard",
-            optimizer="muon",
-            schedule="linear",
-            init="fan-in",
-            lr=0.01,
-            batch_size=None,
-            epochs=None,
-            noise=0.0,
-            augment_shift=None,
-            patience=0,
-            weight_decay=None,
-            precision="auto",
-        ),
-        "classic": _CLASSIC,
-        "classic-2d": dataclasses.replace(
-            _CLASSIC, hidden_dims=(256, 128, 64, 10), latent_dim=2, latent_activation="none"
-        ),
-    }
-)
-
-
-def resolve(
-    recipe: str,
-    inputs: int,
-    rows: int,
-    *,
-    bounded: bool,
-    image_shape: tuple[int, ...] | None = None,
-    **asked: Any,
-) -> tuple[ModelConfig, TrainConfig]:
-    """Make every choice for data of `rows` training rows and `inputs` values a row; `asked` overrides the recipe.
-
-    What is None in `asked` counts as not asked for. `bounded` tells that the scaled inputs lie in [0, 1].
-    The rules of `modern`: the bottleneck holds a twelfth of the inputs, 2 to 64; a batch is a sixteenth of the rows, 16
-    to 512; the steps grow with the rows to the power of 0.3, and the epochs follow; the weight decay sums up to the
-    same over runs of any length; images of 16 by 16 pixels or more are shifted by up to one pixel where a model of more
-    than 20 weights a row would learn them by heart.
-    Raises DataError where the layers make no sense of the data, UsageError where they make none of any.
-    """
-    choices = vars(RECIPES[recipe]) | {name: value for name, value in asked.items() if value is not None}
-    if choices["latent_dim"] is None:
-        choices["latent_dim"] = min(64, max(2, round(inputs / 12)), max(1, inputs - 1))
-    if choices["batch_size"] is None:
-        choices["batch_size"] = min(512, max(16, rows // 16), rows)
-    if choices["epochs"] is None:
-        choices["epochs"] = max(2, round(87 * rows**0.3 * choices["batch_size"] / rows))
-    if choices["weight_decay"] is None:
-        choices["weight_decay"] = 250 / max(25, rows * choices["epochs"] / choices["batch_size"])
-    model = ModelConfig(
-        inputs=inputs,
-        output_activation="sigmoid" if bounded else "none",
-        **{name: choices[name] for name in ("hidden_dims", "latent_dim", "activation", "latent_activation")},
-    )
-    if choices["augment_shift"] is None:
-        large = image_shape is not None and min(image_shape[:2]) >= 16
-        choices["augment_shift"] = int(large and model.parameters > 20 * rows)
-    names = {field.name for field in dataclasses.fields(TrainConfig)}
-    train = TrainConfig(recipe=recipe, **{name: value for name, value in choices.items() if name in names})
-    if train.augment_shift and image_shape is None:
-        raise DataError("--augment-shift moves images, and these rows are none", hint="leave it out")
-    if model.latent_dim >= inputs:
-        if inputs == 1:
-            raise DataError("a row of this data is one value: nothing can be compressed")
-        raise DataError(
-            f"the bottleneck holds {model.latent_dim} values and a row of this data {inputs}: nothing is compressed",
-            hint=f"choose a --latent-dim below {inputs}",
-        )
-    return model, train

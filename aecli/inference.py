@@ -12,9 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from aecli.config import Schema
+from aecli.data.opening import open_source
 from aecli.data.source import Batch, Source, check_finite, resized
 from aecli.errors import DataError
 from aecli.model import checkpoint
+from aecli.model.checkpoint import Checkpoint
+from aecli.model.scaler import Scaler
+from aecli.options import Applying, Reading, grouped
 from aecli.pipeline import ahead, spread
 
 if TYPE_CHECKING:
@@ -53,24 +57,56 @@ class Rebuilt(Encoded):
 class Model:
     """A trained autoencoder. Rows go in and come out in raw units, those of the data it was trained on."""
 
-    def __init__(self, path: str | Path, *, device_name: str = "cpu") -> None:
+    def __init__(
+        self,
+        made: Checkpoint,
+        tensors: dict[str, Array],
+        scaler: Scaler,
+        *,
+        path: Path | None = None,
+        device: str = "cpu",
+    ) -> None:
+        """Take what a checkpoint holds: see `aecli.load` and `aecli.fit`.
+
+        Raises AecliError where there is no such device.
+        """
+        self.checkpoint, self.tensors, self.scaler, self.path = made, tensors, scaler, path
+        self._net = self._network(device, tensors)
+        rows = max(MIN_BLOCK_ROWS, BATCH_VALUES // self.checkpoint.model.inputs)
+        self._batch_rows, self._block_rows = min(MAX_BATCH_ROWS, rows), min(MAX_BLOCK_ROWS, rows)
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: str = "cpu") -> "Model":
         """Load a checkpoint.
 
         Raises CheckpointError where the file is none, AecliError where there is no such device.
         """
-        self.path = Path(path)
-        self.checkpoint, self.tensors, self.scaler = checkpoint.load(self.path)
-        self._net = self._network(device_name, self.tensors)
-        rows = max(MIN_BLOCK_ROWS, BATCH_VALUES // self.checkpoint.model.inputs)
-        self._batch_rows, self._block_rows = min(MAX_BATCH_ROWS, rows), min(MAX_BLOCK_ROWS, rows)
+        return cls(*checkpoint.load(Path(path)), path=Path(path), device=device)
 
-    def _network(self, device_name: str, tensors: dict[str, Array]) -> "Network | OnDevice":
-        """Give what computes: NumPy on the CPU, PyTorch elsewhere."""
-        if device_name != "cpu":
-            from aecli.model import device
+    def save(self, path: str | Path) -> None:
+        """Write the checkpoint, atomically: a reader finds the old file or the new one, whole.
+
+        Raises AecliError where it cannot be written.
+        """
+        checkpoint.save(Path(path), self.checkpoint, self.tensors, self.scaler)
+        self.path = Path(path)
+
+    def to_bytes(self) -> bytes:
+        """Return the checkpoint's bytes. Equal models have equal bytes."""
+        return checkpoint.dumps(self.checkpoint, self.tensors, self.scaler)
+
+    @property
+    def name(self) -> str:
+        """What messages call the model."""
+        return "the model" if self.path is None else str(self.path)
+
+    def _network(self, device: str, tensors: dict[str, Array]) -> "Network | OnDevice":
+        """Return what computes: NumPy on the CPU, PyTorch elsewhere."""
+        if device != "cpu":
+            from aecli.model import device as devices
             from aecli.model.module import OnDevice
 
-            found = device.pick(device_name)
+            found = devices.pick(device)
             if found.type != "cpu":
                 return OnDevice(self.checkpoint.model, tensors, found)
         from aecli.model.network import Network
@@ -82,28 +118,55 @@ class Model:
         """What one row is."""
         return self.checkpoint.schema
 
-    def embed(self, rows: Any) -> Array:
-        """Give the latent rows, (N, K) float32, of rows (N, D), or of images (N, H, W) or (N, H, W, C).
+    def open(
+        self,
+        data: Any,
+        *,
+        data_dir: Path | None = None,
+        announce: Callable[[str], None] = lambda _: None,
+        **options: Any,
+    ) -> Source:
+        """Open rows for this model, to be streamed through it by `encoded` or `rebuilt`.
 
-        A data frame's columns are taken by name, where the model knows names.
+        `data` is what it is for `aecli.fit`; a built-in set's name alone means its test split. `options` are the fields
+        of `options.Reading` and `options.Applying`.
+        Raises DataError where there is no such data, or it does not fit the model.
+        """
+        reading, applying = grouped(options, Reading, Applying)
+        asked = {"reading": reading, "applying": applying, "data_dir": data_dir, "announce": announce}
+        return open_source(data, split="test", schema=self.schema, **asked)
+
+    def embed(self, rows: Any) -> Array:
+        """Return the latent rows, (N, K) float32, of rows (N, D), or of images (N, H, W) or (N, H, W, C).
+
+        Rows may also be all that `open` takes: a data frame's columns are matched by name, where the model knows names.
         Raises DataError where the rows are of another width, or hold NaN or infinity, or columns are missing.
         """
-        return self._encode(self._rows(self._by_name(rows))).z
+        if _is_array(rows):
+            return self._encode(self._rows(rows)).z
+        return self._joined([out.z for out in self.encoded(self.open(rows))], self.checkpoint.model.latent_dim)
 
     def reconstruct(self, rows: Any) -> Array:
-        """Give the rebuilt rows, float32 and in the shape of `rows`: (N, D), (N, H, W) or (N, H, W, C).
+        """Return the rebuilt rows in raw units: (N, D), or of an array of images (N, H, W) or (N, H, W, C).
 
-        Raises DataError where the rows are of another width, or hold NaN or infinity.
+        Raises DataError as `embed` does.
         """
-        rows = self._by_name(rows)
-        return self._rebuild(self._rows(rows)).recon.reshape(np.shape(rows))
+        if _is_array(rows):
+            return self._rebuild(self._rows(rows)).recon.reshape(np.shape(rows))
+        return self._joined([out.recon for out in self.rebuilt(self.open(rows))], self.schema.inputs)
 
     def errors(self, rows: Any) -> Array:
-        """Give each row's mean squared reconstruction error (N,), in the model's units.
+        """Return each row's mean squared reconstruction error (N,), in the model's units.
 
-        Raises DataError where the rows are of another width, or hold NaN or infinity.
+        Raises DataError as `embed` does.
         """
-        return self._rebuild(self._rows(self._by_name(rows))).mse
+        if _is_array(rows):
+            return self._rebuild(self._rows(rows)).mse
+        return self._joined([out.mse for out in self.rebuilt(self.open(rows))])
+
+    @staticmethod
+    def _joined(parts: list[Array], *width: int) -> Array:
+        return np.concatenate(parts) if parts else np.zeros((0, *width), np.float32)
 
     def decode(self, z: Any) -> Array:
         """Give the rows (N, D), in raw units, that latent rows (N, K) stand for.
@@ -135,19 +198,6 @@ class Model:
             return (compute(batch, live=True) for batch in source.batches() if len(batch.x))
         batches = ahead(resized(source.batches(), self._batch_rows), AHEAD)
         return ahead(spread(compute, batches, self._net.workers), AHEAD)
-
-    def _by_name(self, rows: Any) -> Any:
-        """Give the columns of a data frame, of pandas or polars, that are the model's, in its order; all else as it is.
-
-        Raises DataError where some are missing.
-        """
-        names = self.schema.features
-        if names is None or not (hasattr(rows, "columns") and hasattr(rows, "dtypes")):
-            return rows
-        missing = [name for name in names if name not in rows.columns]
-        if missing:
-            raise DataError(f"{len(missing)} of the model's {len(names)} columns are missing: {', '.join(missing[:6])}")
-        return rows[list(names)]
 
     def _rows(self, rows: Any) -> Batch:
         x = np.asarray(rows)
@@ -188,3 +238,8 @@ class Model:
         """
         missing = (MIN_BLOCK_ROWS if live else self._block_rows) - len(x)
         return np.concatenate([x, np.zeros((missing, x.shape[1]), np.float32)]) if missing > 0 else x
+
+
+def _is_array(rows: Any) -> bool:
+    """Tell an array, or nested lists of numbers, from what has to be opened: a frame, a path, a name."""
+    return not (isinstance(rows, str | Path | Source) or hasattr(rows, "columns") or hasattr(rows, "schema"))

@@ -1,18 +1,20 @@
 import pytest
 
-from aecli.config import RECIPES, ModelConfig, Schema, TrainConfig, resolve
+from aecli.config import ModelConfig, Schema, TrainConfig
 from aecli.errors import DataError, UsageError
+from aecli.options import FitOptions
+from aecli.recipes import RECIPES, resolve
 
 
 def test_the_tutorials_recipe_is_the_tutorial_to_the_letter():
-    model, train = resolve("classic", 784, 60_000, bounded=True, seed=0, holdout=0.0)
+    model, train = resolve(FitOptions("classic"), 784, 60_000, bounded=True)
     assert model == ModelConfig(784, (256, 128), 64, "sigmoid", "sigmoid", "sigmoid")
     assert (train.optimizer, train.lr, train.batch_size, train.epochs) == ("adam", 0.001, 256, 50)
     assert (train.init, train.schedule, train.precision, train.noise) == ("normal", "constant", "fp32", 0.0)
 
 
 def test_its_second_half_has_two_layers_more_and_a_linear_bottleneck_of_two():
-    model, _ = resolve("classic-2d", 784, 60_000, bounded=True, seed=0, holdout=0.0)
+    model, _ = resolve(FitOptions("classic-2d"), 784, 60_000, bounded=True)
     assert model == ModelConfig(784, (256, 128, 64, 10), 2, "sigmoid", "none", "sigmoid")
 
 
@@ -20,17 +22,17 @@ def test_its_second_half_has_two_layers_more_and_a_linear_bottleneck_of_two():
     ("inputs", "latent_dim"), [(784, 64), (64, 5), (13, 2), (4, 2), (3, 2), (2, 1), (100_000, 64)], ids=str
 )
 def test_the_bottleneck_is_a_twelfth_of_the_inputs_within_2_and_64(inputs, latent_dim):
-    assert resolve("modern", inputs, 1000, bounded=False, seed=0, holdout=0.1)[0].latent_dim == latent_dim
+    assert resolve(FitOptions("modern"), inputs, 1000, bounded=False)[0].latent_dim == latent_dim
 
 
 def test_one_value_a_row_cannot_be_compressed():
     with pytest.raises(DataError, match="a row of this data is one value"):
-        resolve("modern", 1, 1000, bounded=False, seed=0, holdout=0.1)
+        resolve(FitOptions("modern"), 1, 1000, bounded=False)
 
 
 @pytest.mark.parametrize("rows", [5, 150, 1437, 60_000, 1_000_000])
 def test_few_rows_and_many_get_a_run_of_sane_length(rows):
-    _, train = resolve("modern", 30, rows, bounded=False, seed=0, holdout=0.1)
+    _, train = resolve(FitOptions("modern"), 30, rows, bounded=False)
     steps = train.epochs * max(1, rows // train.batch_size)
     assert train.batch_size <= 512
     assert train.epochs >= 2
@@ -38,13 +40,15 @@ def test_few_rows_and_many_get_a_run_of_sane_length(rows):
 
 
 def test_what_is_asked_for_overrides_the_recipe():
-    model, train = resolve("classic", 784, 100, bounded=True, seed=3, holdout=0.0, latent_dim=7, epochs=2, lr=None)
+    model, train = resolve(
+        FitOptions("classic", latent_dim=7, epochs=2, lr=None, seed=3, holdout=0.0), 784, 100, bounded=True
+    )
     assert (model.latent_dim, train.epochs, train.lr, train.seed) == (7, 2, 0.001, 3)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_configs_survive_json(recipe):
-    for config in resolve(recipe, 784, 100, bounded=True, seed=0, holdout=0.0):
+    for config in resolve(FitOptions(recipe), 784, 100, bounded=True):
         assert type(config).from_json(config.to_json()) == config
 
 
@@ -59,6 +63,6 @@ def test_schemas_survive_json():
     ids=str,
 )
 def test_a_value_that_is_out_of_range_or_of_another_type_is_refused(field, value):
-    _, train = resolve("modern", 784, 100, bounded=True, seed=0, holdout=0.0)
+    _, train = resolve(FitOptions("modern"), 784, 100, bounded=True)
     with pytest.raises((ValueError, UsageError), match=field):
         TrainConfig.from_json(train.to_json() | {field: value})

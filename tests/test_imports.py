@@ -16,15 +16,24 @@ PACKAGE = Path(aecli.__file__).parent
 LEVELS = [
     {"cli", "__main__"},
     {"figures"},
-    {"inference"},
     {"training"},
+    {"inference"},
     {"metrics"},
     {"model"},
     {"data"},
-    {"files", "config"},
-    {"errors", "formats", "pipeline"},
+    {"recipes"},
+    {"files", "config", "options"},
+    {"errors", "pipeline"},
 ]
-TORCH_MAY = {"training/fit", "training/loop", "training/step", "training/optim", "model/module", "model/device"}
+TORCH_MAY = {
+    "training/fit",
+    "training/loop",
+    "training/rows",
+    "training/step",
+    "training/optim",
+    "model/module",
+    "model/device",
+}
 HEAVY = {
     "torch",
     "torch._dynamo",

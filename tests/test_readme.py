@@ -131,8 +131,8 @@ def test_every_command_and_format_is_named():
     from typer.main import get_command
 
     from aecli.cli import build
+    from aecli.data.formats import NAMES
     from aecli.data.sinks import FORMATS
-    from aecli.formats import NAMES
 
     for command in get_command(build()).commands:
         assert f"aecli {command}" in TEXT

@@ -169,8 +169,9 @@ def _sealed(png):
 def attempt(form, model, data):
     """Run the program on one mutant. Gives its exit code; raises AssertionError where it does not end as it should."""
     from aecli import cli
-    from aecli.data import open_source
+    from aecli.data.opening import open_source
     from aecli.errors import AecliError
+    from aecli.options import Columns
 
     mutant = Path(f"mutant.{form}")
     mutant.write_bytes(data)
@@ -195,7 +196,7 @@ def attempt(form, model, data):
         Path("out.csv").unlink()
     if model is not None:  # read as training reads it, too
         with contextlib.suppress(AecliError):
-            open_source([str(mutant)], default_split="train", data_dir=Path(), missing="mean").read()
+            open_source([str(mutant)], split="train", data_dir=Path(), columns=Columns(missing="mean")).read()
     mutant.unlink()
     left = set(Path().iterdir()) - before
     assert not left, left

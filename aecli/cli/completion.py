@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from aecli.formats import ARRAYS, IDX, NAMES, SPLITS, table_form
+from aecli.data.formats import ARRAYS, IDX, NAMES, SPLITS, table_form
 
 VARIABLE = "_AECLI_COMPLETE"
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
-    from aecli.data import Source
+    from aecli.data.source import Source
     from aecli.figures.style import Look
     from aecli.inference import Encoded, Model
     from aecli.model.checkpoint import Checkpoint
@@ -86,11 +86,11 @@ def manifold(loaded: "Model", source: "Source", _examples: int) -> Picture:
     from aecli.figures.manifold import manifold
 
     values, shape = loaded.checkpoint.model.latent_dim, loaded.schema.image_shape
-    another = f"aecli plot {loaded.path} --kind traversal"
+    another = f"aecli plot {loaded.name} --kind traversal"
     if values != 2:
-        raise UsageError(f"a manifold lies on a plane, and {loaded.path} has {values} latent values", hint=another)
+        raise UsageError(f"a manifold lies on a plane, and {loaded.name} has {values} latent values", hint=another)
     if shape is None:
-        raise UsageError(f"a manifold is of images, and {loaded.path} rebuilds tables", hint=another)
+        raise UsageError(f"a manifold is of images, and {loaded.name} rebuilds tables", hint=another)
     z, _ = _gathered(source, loaded.encoded(source), lambda out: out.z)
     white = _white(loaded, loaded.decode(z[:100]))
     return Picture(lambda look: manifold(z, loaded.decode, shape, white, look), len(z))

@@ -1,4 +1,7 @@
-"""The options that commands share, each defined once. Nothing heavy is imported here: --help and TAB load it."""
+"""The options that are the command line's own, each defined once; `flags` makes the others of `aecli.options`.
+
+Nothing heavy is imported here: --help and TAB load it.
+"""
 
 import re
 from pathlib import Path
@@ -7,22 +10,13 @@ from typing import Annotated, Any, Literal
 import typer
 
 from aecli.cli import completion
-
-MODEL, TRAINING, TABLE, READING, RUN = "Model", "Training", "Tables", "Reading", "Running"
+from aecli.options import RUN
 
 
 def parse_device(text: str) -> str:
     """Check a device's name; whether there is such a device is known later."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", text):
         raise typer.BadParameter(f"{text!r} is none of auto, cpu, cuda, cuda:N, mps")
-    return text
-
-
-def parse_delimiter(text: str) -> str:
-    """Check that the text is one character; a tab may be written as one types it."""
-    text = text.replace("\\t", "\t")
-    if len(text) != 1 or text in '"\r\n' or not text.isascii():
-        raise typer.BadParameter(f"{text!r} is no single character such as ;")
     return text
 
 
@@ -80,51 +74,6 @@ DataDir = Annotated[
 ]
 
 
-Unknown = Annotated[
-    Literal["error", "ignore"],
-    typer.Option(
-        metavar="HOW",
-        help="What becomes of a category that the model does not know: error, or ignore, to take it as none of them.",
-        rich_help_panel=READING,
-    ),
-]
-InputFormat = Annotated[
-    Literal["csv", "tsv", "jsonl", "parquet", "arrow"] | None,
-    typer.Option(
-        metavar="FORMAT",
-        help="The format of a table: csv, tsv, jsonl, parquet or arrow.",
-        show_default="by the name's ending; csv from -",
-        rich_help_panel=READING,
-    ),
-]
-InputHeader = Annotated[
-    bool | None,
-    typer.Option(
-        "--input-header/--no-input-header",
-        help="Whether a CSV begins with the columns' names.",
-        show_default="its first two rows tell",
-        rich_help_panel=READING,
-    ),
-]
-Delimiter = Annotated[
-    Any,
-    typer.Option(
-        parser=parse_delimiter,
-        metavar="CHAR",
-        help="What stands between the cells of a CSV, such as ';' or '\\t'.",
-        show_default=", or a tab for .tsv",
-        rich_help_panel=READING,
-    ),
-]
-SkipBroken = Annotated[
-    bool, typer.Option("--skip-broken", help="Go on where an image cannot be read.", rich_help_panel=READING)
-]
-LineBuffered = Annotated[
-    bool,
-    typer.Option(
-        "--line-buffered", help="Answer each row of a CSV or of JSON Lines as it comes.", rich_help_panel=READING
-    ),
-]
 TopFeatures = Annotated[
     int | None,
     typer.Option(
@@ -133,15 +82,6 @@ TopFeatures = Annotated[
         help="With --error, append worst1, share1, worst2, ...: the columns that were rebuilt worst, and their shares "
         "of the row's squared error.",
         show_default=False,
-    ),
-]
-Keep = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="COLUMN",
-        help="A column to carry along to the output. Repeatable.",
-        rich_help_panel=TABLE,
-        autocompletion=completion.columns,
     ),
 ]
 CarryLabel = Annotated[bool, typer.Option("--label/--no-label", help="Carry the label along, where it is known.")]

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+import aecli
 from aecli import files
 from aecli.cli import console, drawing, options, rows
 from aecli.errors import UsageError
 
 if TYPE_CHECKING:
-    from aecli.data import Source
+    from aecli.data.source import Source
     from aecli.inference import Model
 
 PICTURE = "Picture"
@@ -108,10 +109,8 @@ def plot(
         picture = drawing.history(checkpoint.read(model))
     else:
         rows.check_data(model, data)
-        from aecli.inference import Model
-
-        loaded = Model(model, device_name=device)
-        source = rows.open_rows(data, loaded.checkpoint, data_dir=data_dir, quiet=quiet)
+        loaded = aecli.load(model, device=device)
+        source = rows.open_rows(loaded, data, data_dir=data_dir, quiet=quiet)
         if kind == "map":
             drawn_rows = _write_page(loaded, source, path, quiet=quiet)
         else:

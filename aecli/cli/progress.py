@@ -10,7 +10,7 @@ from aecli.cli import console
 if TYPE_CHECKING:
     import rich.progress
 
-    from aecli.data import Source
+    from aecli.data.source import Source
     from aecli.inference import Encoded
     from aecli.training.fit import Plan
     from aecli.training.loop import Progress

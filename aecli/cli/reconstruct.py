@@ -3,29 +3,27 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aecli.cli import options, progress, rows, tables
+import aecli
+from aecli.cli import flags, options, progress, rows, tables
 from aecli.errors import DataError, UsageError
+from aecli.options import Applying, Reading
 
 if TYPE_CHECKING:
     from aecli.data.source import Source
     from aecli.inference import Model
 
 
+@flags.spread
 def reconstruct(
     model: options.Model,
+    reading: Reading,
+    applying: Applying,
     data: options.Data = None,
     output: options.Output = None,
     form: options.Format = None,
-    keep: options.Keep = None,
     header: options.Header = True,
     error: options.Error = False,
     top_features: options.TopFeatures = None,
-    input_format: options.InputFormat = None,
-    input_header: options.InputHeader = None,
-    delimiter: options.Delimiter = None,
-    unknown: options.Unknown = "error",
-    skip_broken: options.SkipBroken = False,
-    line_buffered: options.LineBuffered = False,
     device: options.Device = "cpu",
     data_dir: options.DataDir = None,
     quiet: options.Quiet = False,
@@ -39,24 +37,10 @@ def reconstruct(
     if top_features is not None and not error:
         raise UsageError("--top-features tells what the error comes from, and there is none", hint="add --error")
     rows.check_data(model, data)
-    from aecli.inference import Model
-
-    loaded = Model(model, device_name=device)
-    source = rows.open_rows(
-        data,
-        loaded.checkpoint,
-        data_dir=data_dir,
-        keep=keep or (),
-        ignore_unknown=unknown == "ignore",
-        quiet=quiet,
-        form=input_format,
-        header=input_header,
-        delimiter=delimiter,
-        skip_broken=skip_broken,
-        live=line_buffered,
-    )
+    loaded = aecli.load(model, device=device)
+    source = rows.open_rows(loaded, data, reading, applying, data_dir=data_dir, quiet=quiet)
     if output is not None and (output.endswith("/") or Path(output).is_dir()):
-        if form is not None or error or keep:
+        if form is not None or error or applying.keep:
             raise UsageError("--format, --error and --keep are for tables, and a folder takes images")
         _write_images(loaded, source, Path(output), quiet=quiet)
         return
@@ -66,13 +50,13 @@ def reconstruct(
     for name in appended:
         if name in names:
             raise DataError(f"{source.name}: a feature is named {name!r}, as a column that the output appends")
-    carried = tables.Carried(source, keep or (), label=False, beside=[*names, *appended])
+    carried = tables.Carried(source, applying.keep, label=False, beside=[*names, *appended])
     with tables.open_output(output, form, header=header, inputs=(str(model), *(data or ())), quiet=quiet) as sink:
-        for out in progress.shown(loaded.rebuilt(source, live=line_buffered), source, output, quiet=quiet):
+        for out in progress.shown(loaded.rebuilt(source, live=applying.line_buffered), source, output, quiet=quiet):
             columns = dict(zip(names, tables.rebuilt_columns(out.recon, loaded.schema), strict=True))
             errors = {"mse": out.mse, **tables.worst(out.squares, loaded.schema, top)} if error else {}
             sink.write(carried.of(out.batch) | columns | errors)
-            if line_buffered:
+            if applying.line_buffered:
                 sink.flush()
     rows.say_left_out(source, quiet=quiet)
 
@@ -82,7 +66,7 @@ def _write_images(loaded: "Model", source: "Source", folder: Path, *, quiet: boo
 
     shape, full_scale = loaded.schema.image_shape, loaded.schema.full_scale
     if shape is None or full_scale is None:
-        raise DataError(f"{folder}: {loaded.path} rebuilds tables, not images", hint="name a file, such as rebuilt.csv")
+        raise DataError(f"{folder}: {loaded.name} rebuilds tables, not images", hint="name a file, such as rebuilt.csv")
     with sinks.to_images(folder) as sink:
         for out in loaded.rebuilt(source):
             sink.write(out.recon.reshape(-1, *shape), full_scale)

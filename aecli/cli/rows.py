@@ -7,54 +7,37 @@ import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aecli.cli import console
 from aecli.errors import AecliError, UsageError
 
 if TYPE_CHECKING:
+    import aecli
     from aecli.data.source import Source
-    from aecli.model.checkpoint import Checkpoint
-
-
-def data_folder(asked: Path | None) -> Path:
-    """Give the folder of built-in sets: the one asked for, else one in the user's cache folder."""
-    if asked is not None:
-        return asked
-    import platformdirs
-
-    return platformdirs.user_cache_path("aecli")
+    from aecli.options import Applying, Reading
 
 
 def open_rows(
+    loaded: "aecli.Model",
     data: Sequence[str] | None,
-    checkpoint: "Checkpoint",
-    *,
+    *groups: "Reading | Applying",
     data_dir: Path | None,
-    keep: Sequence[str] = (),
-    ignore_unknown: bool = False,
-    quiet: bool = False,
-    **reading: Any,
+    quiet: bool,
 ) -> "Source":
     """Open DATA for a model; without DATA, the test split of the built-in set that the model was trained on.
 
-    `reading` are the fields of `data.Reading`. `check_data` has to come before.
+    `check_data` has to come before.
     """
-    from aecli.data import Columns, Reading, open_source
-
-    trained_on = checkpoint.data
     if not data:
-        console.say(f"reading {trained_on}:test", quiet=quiet)
-    return open_source(
-        data or [f"{trained_on}:test"],
-        default_split="test",
-        data_dir=data_folder(data_dir),
-        schema=checkpoint.schema,
-        columns=Columns(keep=keep),
-        reading=Reading(**reading),
-        ignore_unknown=ignore_unknown,
-        announce=lambda message: console.say(message, quiet=quiet),
-    )
+        data = [f"{loaded.checkpoint.data}:test"]
+        console.say(f"reading {data[0]}", quiet=quiet)
+    asked = {name: value for group in groups for name, value in vars(group).items()}
+
+    def announce(message: str) -> None:
+        console.say(message, quiet=quiet)
+
+    return loaded.open(data[0] if len(data) == 1 else list(data), data_dir=data_dir, announce=announce, **asked)
 
 
 def check_data(model: Path, data: Sequence[str] | None) -> None:
@@ -74,10 +57,8 @@ def check_data(model: Path, data: Sequence[str] | None) -> None:
 
 def say_left_out(source: "Source", *, quiet: bool) -> None:
     """Say how many rows or images were left out, where any were."""
-    if source.dropped:
-        console.say(f"left out {console.counted(source.dropped, 'row')} with holes", quiet=quiet)
-    if source.skipped:
-        console.say(f"left out {console.counted(source.skipped, 'image')} that cannot be read", quiet=quiet)
+    for sentence in source.left_out():
+        console.say(sentence, quiet=quiet)
 
 
 def check_output(output: Path, *inputs: str) -> None:

@@ -8,50 +8,56 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from aecli.cli import console, options, progress, rows, training_options
+import typer
+
+import aecli
+from aecli.cli import completion, console, flags, options, progress, rows
 from aecli.errors import AecliError, Stopped, TrainingError, UsageError
+from aecli.options import RUN, Columns, FitOptions, Reading
 
 if TYPE_CHECKING:
-    from aecli.data import Source
     from aecli.model.checkpoint import Checkpoint
-    from aecli.training.fit import Fitted, Plan
+    from aecli.training.fit import Plan
     from aecli.training.resume import ResumeFile
 
 
+Data = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="DATA",
+        autocompletion=completion.data,
+        help="A built-in set, with or without :train or :test; files of one kind; a folder of images; - for standard "
+        "input.",
+        show_default="digits",
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Go on with the run that was stopped before its end, if there was one: the same data, the same options.",
+        rich_help_panel=RUN,
+    ),
+]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Replace a file that is no checkpoint; forget a stopped run.", rich_help_panel=RUN),
+]
+
+
+@flags.spread
 def train(
-    data: training_options.TrainData = None,
+    fitting: FitOptions,
+    columns: Columns,
+    reading: Reading,
+    data: Data = None,
     output: options.Output = None,
-    recipe: training_options.RecipeName = "modern",
-    hidden_dims: training_options.HiddenDims = None,
-    latent_dim: training_options.LatentDim = None,
-    activation: training_options.Activation = None,
-    epochs: training_options.Epochs = None,
-    batch_size: training_options.BatchSize = None,
-    lr: training_options.LearningRate = None,
-    optimizer: training_options.OptimizerName = None,
-    precision: training_options.Precision = None,
-    noise: training_options.Noise = None,
-    augment_shift: training_options.AugmentShift = None,
-    patience: training_options.Patience = None,
-    seed: training_options.Seed = 0,
-    holdout: training_options.Holdout = None,
-    label: training_options.Label = None,
-    features: training_options.Features = None,
-    exclude: training_options.Exclude = None,
-    categorical: training_options.Categorical = None,
-    missing: training_options.Missing = None,
-    input_format: options.InputFormat = None,
-    input_header: options.InputHeader = None,
-    delimiter: options.Delimiter = None,
-    image_size: training_options.ImageSize = None,
-    skip_broken: options.SkipBroken = False,
-    scale: training_options.Scale = None,
     device: options.Device = "auto",
     data_dir: options.DataDir = None,
-    resume: training_options.Resume = False,
-    force: training_options.Force = False,
+    resume: Resume = False,
+    force: Force = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -66,35 +72,13 @@ def train(
     words = data or ["digits"]
     if words[0] == "-" and output is None:
         raise UsageError("rows from standard input have no name to give the checkpoint", hint="name it: -o FILE")
-    from aecli.data import Columns, Reading, open_source, split_name
-    from aecli.training.fit import fit
-
-    named = split_name(words[0], "train")
-    path = _output_path(words[0], output, named[0] if named else None)
+    path = _output_path(words[0], output)
     if path is not None:
         _check_output(path, words, force=force)
 
     def say(message: str) -> None:
         console.say(message, quiet=quiet)
 
-    def open_data(words: list[str], columns: Columns, reading: Reading) -> "Source":
-        return open_source(
-            words,
-            default_split="train",
-            data_dir=rows.data_folder(data_dir),
-            columns=columns,
-            reading=reading,
-            missing=missing,
-            announce=say,
-        )
-
-    columns = Columns(label, features or (), exclude or (), categorical or ())
-    source = open_data(words, columns, Reading(input_format, delimiter, input_header, image_size, skip_broken))
-    test_source = (
-        open_data([f"{named[0]}:test"], Columns(), Reading())
-        if named and named[1] == "train" and holdout is None
-        else None
-    )
     started = time.perf_counter()
     with _keeping(path, words, resume=resume, force=force, say=say) as (kept, stopping):
         with progress.Report(quiet=quiet) as report:
@@ -103,41 +87,27 @@ def train(
                 keep_freed_memory()  # not before: while rows are gathered, what is freed makes room for others
                 report.start(plan)
 
-            fitted = fit(
-                source,
-                test_source,
-                recipe=recipe,
-                holdout=holdout,
-                scale=scale,
-                seed=seed,
+            model = aecli.fit(
+                words if len(words) > 1 else words[0],
+                device=device,
+                data_dir=data_dir,
                 scratch=None if path is None else path.resolve().parent,
-                trained_on=named[0] if named and named[1] == "train" else None,
-                device_name=device,
+                resume=kept,
+                stopping=stopping,
                 on_start=start,
                 on_progress=report,
                 announce=say,
-                resume=kept,
-                stopping=stopping,
-                hidden_dims=hidden_dims,
-                latent_dim=latent_dim,
-                activation=activation,
-                epochs=epochs,
-                batch_size=batch_size,
-                lr=lr,
-                optimizer=optimizer,
-                precision=precision,
-                noise=noise,
-                augment_shift=augment_shift,
-                patience=patience,
+                **vars(fitting),
+                **vars(columns),
+                **vars(reading),
             )
-        rows.say_left_out(source, quiet=quiet)
         seconds = time.perf_counter() - started
-        _write(path, fitted, quiet=quiet)
-    for line in _summary(fitted.checkpoint, seconds):
+        _write(path, model, quiet=quiet)
+    for line in _summary(model.checkpoint, seconds):
         say(line)
     if as_json:
         facts = {"checkpoint": str(path), "data": " ".join(words)}
-        console.result(json.dumps(facts | _facts(fitted.checkpoint, seconds, report.device)))
+        console.result(json.dumps(facts | _facts(model.checkpoint, seconds, report.device)))
 
 
 def keep_freed_memory() -> None:
@@ -155,12 +125,15 @@ def keep_freed_memory() -> None:
         mallopt(trim_threshold, 64 << 20)
 
 
-def _output_path(data: str, output: str | None, built_in: str | None) -> Path | None:
-    """Give the checkpoint's path, None for stdout."""
+def _output_path(data: str, output: str | None) -> Path | None:
+    """Return the checkpoint's path, None for stdout."""
+    from aecli.data.opening import split_name
+
+    named = split_name(data, "train")
     if output is not None:
         return None if output == "-" else Path(output)
     stem = data.rpartition(":")[0] if ".npz:" in data.lower() else data
-    name = Path(built_in or Path(stem).name.removesuffix(".gz").removesuffix(".zst") or "model")
+    name = Path(named[0] if named else Path(stem).name.removesuffix(".gz").removesuffix(".zst") or "model")
     return name.with_suffix(".safetensors")
 
 
@@ -196,33 +169,28 @@ def _command_to_go_on() -> str:
     return shlex.join(["aecli", *arguments, *["--resume"] * ("--resume" not in arguments)])
 
 
-def _write(path: Path | None, fitted: "Fitted", *, quiet: bool) -> None:
+def _write(path: Path | None, model: "aecli.Model", *, quiet: bool) -> None:
     """Write the checkpoint to its file or to stdout; where the file cannot be, save it elsewhere before saying so."""
-    from aecli.model.checkpoint import dumps, save
-
-    contents = fitted.checkpoint, fitted.tensors, fitted.scaler
     if path is None:
         with console.results() as stream:
-            stream.write(dumps(*contents))
+            stream.write(model.to_bytes())
         return
     replaced = path.exists()
     try:
-        save(path, *contents)
+        model.save(path)
     except AecliError as error:
-        raise AecliError(error.message, hint=_rescued(path, fitted)) from error
+        raise AecliError(error.message, hint=_rescued(path, model)) from error
     rows.say_written(path, replaced=replaced, quiet=quiet)
 
 
-def _rescued(path: Path, fitted: "Fitted") -> str | None:
+def _rescued(path: Path, model: "aecli.Model") -> str | None:
     """Save the checkpoint where there is room, and say where that is."""
     import tempfile
-
-    from aecli.model.checkpoint import save
 
     for folder in (Path(tempfile.gettempdir()), Path.home()):
         rescue = folder / f"{path.stem}-{os.getpid()}.safetensors"
         with contextlib.suppress(AecliError):
-            save(rescue, fitted.checkpoint, fitted.tensors, fitted.scaler)
+            model.save(rescue)
             return f"the trained model is in {rescue}"
     return None
 

@@ -37,6 +37,15 @@ def open_array(path: Path, key: str | None, missing: str | None) -> ArraySource:
     """
     name = str(path) if key is None else f"{path}:{key}"
     array = read_idx(path) if is_idx(path) else _npz(path, key) if path.suffix.lower() == ".npz" else _npy(path)
+    return array_source(name, array, missing)
+
+
+def array_source(name: str, values: Any, missing: str | None) -> ArraySource:
+    """Return an array of numbers as a source: rows (N, D), or images (N, H, W) or (N, H, W, C).
+
+    Raises DataError where it is no such array.
+    """
+    array = values if isinstance(values, FileRows) else np.asarray(values)
     if array.dtype.kind not in "uifb":
         raise DataError(f"{name}: its values are of type {array.dtype}, and numbers were expected")
     if array.ndim < 2:

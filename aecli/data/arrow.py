@@ -93,6 +93,25 @@ class ArrowTable(Table):
             raise DataError(f"{self.name}: the file is damaged or cut short ({_first_line(error)})") from error
 
 
+class FrameTable(Table):
+    """A data frame in memory: of pandas, of polars, of Arrow, or of whatever else gives an Arrow stream."""
+
+    def __init__(self, frame: Any) -> None:
+        name = "the data frame"
+        try:
+            table = frame if isinstance(frame, pa.Table) else pa.table(frame)
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            raise DataError(f"{name}: a column is not of one type ({_first_line(error)})") from error
+        self._table = table.rename_columns([str(column) for column in table.column_names])
+        super().__init__(name, self._table.column_names, rows=len(table))
+
+    def peek(self) -> pa.Table:
+        return self._table.slice(0, MAX_BATCH_ROWS)
+
+    def pieces(self, wanted: Sequence[tuple[str, str]]) -> Iterator[Piece]:
+        return _pieces(self.name, iter(self._table.to_batches(MAX_BATCH_ROWS)), wanted)
+
+
 def _pieces(name: str, batches: Iterator[pa.RecordBatch], wanted: Sequence[tuple[str, str]]) -> Iterator[Piece]:
     row = 0
     for batch in batches:

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from aecli.data.formats import SPLITS
 from aecli.data.idx import read_idx
 from aecli.data.source import ArraySource
 from aecli.errors import DataError
-from aecli.formats import SPLITS
 
 DIGITS_TRAIN_ROWS = 1437  # scikit-learn's own order: the writers of the last 360 images are others
 
@@ -64,8 +64,10 @@ TORCHVISION = {
 }
 
 
-def open_builtin(name: str, split: str, data_dir: Path, announce: Callable[[str], None]) -> ArraySource:
+def open_builtin(name: str, split: str, data_dir: Path | None, announce: Callable[[str], None]) -> ArraySource:
     """Open the `split` ("train" or "test") of a built-in set, downloading it into `data_dir` where it is missing.
+
+    Without a `data_dir` that is a folder in the user's cache.
 
     `announce` is called with one sentence before a download begins.
     Raises DataError where the set cannot be had, or its files are damaged.
@@ -77,6 +79,10 @@ def open_builtin(name: str, split: str, data_dir: Path, announce: Callable[[str]
         pixels, targets = values[rows, :64].astype(np.uint8), values[rows, 64]  # 0..16
         return ArraySource(title, pixels, targets, image_shape=(8, 8), full_scale=16.0, label="label")
     known = TORCHVISION[name]
+    if data_dir is None:
+        import platformdirs
+
+        data_dir = platformdirs.user_cache_path("aecli")
     folder = data_dir / known.cls / "raw"
     wanted = known.files[split]
     if not all(_find(folder, file) for file in wanted):

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from aecli.data.formats import IDX
 from aecli.errors import DataError
-from aecli.formats import IDX
 
 CHUNK_BYTES = 1 << 20
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}

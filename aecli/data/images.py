@@ -41,6 +41,8 @@ BROKEN = (
 class ImageSource(Source):
     """Images as rows of pixels, their path kept. Where all lie in folders of a folder, those are their labels."""
 
+    resizes = True
+
     def __init__(
         self,
         paths: Sequence[Path],

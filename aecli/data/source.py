@@ -69,9 +69,12 @@ def resized(batches: Iterable[Batch], rows: int) -> Iterator[Batch]:
 class Source(ABC):
     """Rows from somewhere.
 
-    `rows` is their number where that is known before they are read; `dropped` counts rows that were left out for their
-    holes, `skipped` files that could not be read. The schema's categories are complete when all rows were read.
+    `resizes` tells whether it can bring images to one size. `rows` is their number where that is known before they are
+    read; `dropped` counts rows that were left out for their holes, `skipped` files that could not be read. The schema's
+    categories are complete when all rows were read.
     """
+
+    resizes = False
 
     def __init__(self, name: str, schema: Schema, rows: int | None = None) -> None:
         self.name = name
@@ -102,6 +105,11 @@ class Source(ABC):
     def read(self) -> Batch:
         """Return all rows as one batch."""
         return joined(list(self.batches()))
+
+    def left_out(self) -> list[str]:
+        """Return sentences on how many rows or images were left out."""
+        counts = ((self.dropped, "row", "with holes"), (self.skipped, "image", "that cannot be read"))
+        return [f"left out {count:,} {what}{'s' * (count != 1)} {why}" for count, what, why in counts if count]
 
     def share_read(self) -> float | None:
         """Tell which share of the data was read so far, 0 to 1; None where its size is not known."""

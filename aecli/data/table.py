@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 
 from aecli.config import Schema
-from aecli.data.reading import Columns
 from aecli.data.source import Array, Batch, Source
 from aecli.errors import DataError
+from aecli.options import ALL_COLUMNS, PLAINLY, Applying, Columns
 
 DEFAULT_LABEL = "label"
 MAX_CATEGORIES = 1000
@@ -73,11 +73,9 @@ class TableSource(Source):
     def __init__(
         self,
         table: Table,
-        columns: Columns,
-        *,
+        columns: Columns = ALL_COLUMNS,
+        applying: Applying = PLAINLY,
         schema: Schema | None = None,
-        missing: str | None = None,
-        ignore_unknown: bool = False,
     ) -> None:
         """Settle what each column is.
 
@@ -86,13 +84,13 @@ class TableSource(Source):
         Raises DataError where the columns do not fit.
         """
         self._table = table
-        self._ignore_unknown = ignore_unknown
+        self._ignore_unknown = applying.unknown == "ignore"
         self._training = schema is None
         self._label = self._pick_label(columns.label, schema)
-        self._keep = self._matching(columns.keep, "--keep")
+        self._keep = self._matching(applying.keep, "--keep")
         self._seen: dict[str, dict[str, int]] | None = None  # category -> its number, by column, while they are found
         if schema is None:
-            schema = self._settled(columns, missing)
+            schema = self._settled(columns)
         else:
             features = self._matched(schema)
             schema = dataclasses.replace(schema, label=self._label, features=tuple(features) if table.named else None)
@@ -156,7 +154,7 @@ class TableSource(Source):
             )
         return out
 
-    def _settled(self, columns: Columns, missing: str | None) -> Schema:
+    def _settled(self, columns: Columns) -> Schema:
         """Choose the features for training, and tell what kind each is."""
         table = self._table
         categorical = self._matching(columns.categorical, "--categorical")
@@ -180,7 +178,7 @@ class TableSource(Source):
             tuple(self._features) if table.named else None,
             kinds=tuple(kinds) if set(kinds) != {"number"} else None,
             categories=((),) * len(kinds) if "category" in kinds else None,
-            missing=missing,
+            missing=columns.missing,
             label=self._label,
         )
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ def page(model: Model, source: Source) -> Page:
     count = sum(layer.in_dim * layer.out_dim + layer.out_dim for layer in layers)
     if count > MAX_WEIGHTS:
         raise AecliError(
-            f"{model.path}: its decoder has {count:,} weights, and a page takes up to {MAX_WEIGHTS:,}",
+            f"{model.name}: its decoder has {count:,} weights, and a page takes up to {MAX_WEIGHTS:,}",
             hint="--kind latent draws the codes alone",
         )
     tensors, scaler = model.tensors, model.scaler
@@ -64,7 +65,7 @@ def page(model: Model, source: Source) -> Page:
     if len(originals["x"]) < len(points["z"]):
         notes.append(f"the page holds the originals of {len(originals['x']):,} rows, drawn at random")
     facts: dict[str, Any] = {
-        "model": model.path.name,
+        "model": Path(model.name).name,
         "data": source.name,
         "rows": rows,
         "notes": notes,

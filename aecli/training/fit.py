@@ -1,4 +1,4 @@
-"""From sources of rows to a trained model. It calls back, and never prints and never exits."""
+"""The public way in to training: open the rows, split, scale, plan, run, judge. It never prints and never exits."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,20 +11,23 @@ import numpy as np
 import torch
 
 from aecli import __version__, metrics
-from aecli.config import RECIPES, ModelConfig, Results, TrainConfig, resolve
+from aecli.config import ModelConfig, Results, Schema, TrainConfig
 from aecli.data.gather import gather
+from aecli.data.opening import open_source, split_name
 from aecli.data.part import Part
-from aecli.data.source import Source
 from aecli.errors import AecliError, DataError, Stopped, TrainingError, UsageError
-from aecli.model import device
+from aecli.inference import Model
+from aecli.model import device as devices
 from aecli.model.checkpoint import Checkpoint
 from aecli.model.module import Autoencoder, initialise
 from aecli.model.scaler import CHUNK_VALUES, FULL_SCALE, Scaler
+from aecli.options import Columns, FitOptions, Reading, grouped, with_options
+from aecli.recipes import DEFAULT_HOLDOUT, completed, resolve
 from aecli.training import loop
 from aecli.training.resume import ResumeFile, described
+from aecli.training.rows import Rows
 
 Array = np.ndarray[Any, Any]
-DEFAULT_HOLDOUT = 0.1
 VALIDATION = 0.1  # of the training rows, where early stopping is on
 
 
@@ -40,84 +43,77 @@ class Plan:
     device: str
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """A trained model: what `checkpoint.save` takes."""
-
-    checkpoint: Checkpoint
-    tensors: dict[str, Array]
-    scaler: Scaler
-
-
 def fit(
-    source: Source,
-    test_source: Source | None = None,
+    data: Any,
     *,
-    recipe: str = "modern",
-    holdout: float | None = None,
-    scale: str | None = None,
-    seed: int = 0,
-    trained_on: str | None = None,
+    test: Any = None,
+    device: str = "auto",
+    data_dir: Path | None = None,
     scratch: Path | None = None,
-    device_name: str = "auto",
+    resume: ResumeFile | None = None,
+    stopping: AbstractContextManager[Callable[[], bool]] | None = None,
     on_start: Callable[[Plan], None] = lambda _: None,
     on_progress: Callable[[loop.Progress], None] = lambda _: None,
     announce: Callable[[str], None] = lambda _: None,
-    resume: ResumeFile | None = None,
-    stopping: AbstractContextManager[Callable[[], bool]] | None = None,
-    **asked: Any,
-) -> Fitted:
-    """Train an autoencoder on a source's rows; what `asked` does not say, the recipe does.
+    **options: Any,
+) -> Model:
+    """Train an autoencoder. It never prints.
 
-    The held-out rows are those of `test_source`, else a random share `holdout` of the rows.
-    `trained_on` names the built-in set that the rows are, for the checkpoint. Rows that are too many for memory are
-    kept in an unnamed file in the folder `scratch` while it trains.
-    The run goes on from the state that `resume` holds, if it holds one, and keeps its own there. `announce` is told
-    what a user should know. While it can be stopped it is inside `stopping`, whose answer it asks for at each step.
-    Raises DataError where the data does not suffice, TrainingError where the loss is no longer a finite number or the
-    device's memory is full, Stopped where it was asked to stop.
+    `data` is an array of rows (N, D) or of images (N, H, W) or (N, H, W, C), a data frame, a path or a list of paths,
+    or the name of a built-in set. The held-out rows are those of `test`, which is given in the same way, else a
+    built-in set's test split, else a random share `holdout` of the rows.
+    `device` is auto, cpu, cuda, cuda:N or mps. Built-in sets lie in the folder `data_dir`, or are downloaded to it.
+    Rows that are too many for memory are kept in an unnamed file in the folder `scratch`; without it they stay in
+    memory. The run goes on from the state that `resume` holds, and keeps its own there. While it can be stopped, it is
+    inside the context manager `stopping`, whose value is called at each step and tells whether to stop. `on_start` is
+    called with the plan, `on_progress` several times a second, `announce` with sentences that a user should know.
+    All other keywords are the flags of `aecli train`; None leaves a choice to the recipe or to a rule.
+    Raises DataError where the data does not suffice, UsageError where an option makes no sense, TrainingError where the
+    loss is no longer a finite number or the device's memory is full, Stopped where it was asked to stop.
     """
-    where = device.pick(device_name)
-    part, test_part = gather(source, scratch, announce), None
-    if test_source is not None:
-        test_part = gather(test_source, scratch, announce)
-    elif holdout != 0:
-        part, test_part = _cut(part, DEFAULT_HOLDOUT if holdout is None else holdout, seed, source.name)
-    validation_part = None
-    if asked.get("patience"):
-        part, validation_part = _cut(part, VALIDATION, seed + 1, source.name)
-    schema = source.schema
-    scaler = Scaler.fit(scale or RECIPES[recipe].scale, part, schema)
-    if schema.image_shape is not None and scaler.kind != FULL_SCALE:  # white is the largest value seen
-        white = max(float(x.max()) for x in part.chunks(CHUNK_VALUES))
-        schema = dataclasses.replace(schema, full_scale=white if white > 0 else 1.0)
+    asked, columns, reading = grouped(options, FitOptions, Columns, Reading)
+    opening: dict[str, Any] = {"data_dir": data_dir, "announce": announce}
+    source = open_source(data, columns=columns, reading=reading, **opening)
+    named = split_name(data, "train") if isinstance(data, str) else None
+    if test is None and named is not None and named[1] == "train" and asked.holdout is None:
+        test = f"{named[0]}:test"
+    if test is not None or asked.holdout is None:
+        asked = dataclasses.replace(asked, holdout=DEFAULT_HOLDOUT if test is None else 0.0)
+    where = devices.pick(device)
+    training, held_out, validation = gather(source, scratch, announce), None, None
+    if test is not None:
+        test_source = open_source(test, split="test", schema=source.schema, reading=reading, **opening)
+        held_out = gather(test_source, scratch, announce)
+    elif asked.holdout:
+        training, held_out = _cut(training, asked.holdout, asked.seed, source.name)
+    if asked.patience:
+        training, validation = _cut(training, VALIDATION, asked.seed + 1, source.name)
+    scaler = Scaler.fit(completed(asked).scale or "standard", training, source.schema)
+    schema = _with_white(source.schema, scaler, training)
     model_config, config = resolve(
-        recipe,
-        scaler.inputs,
-        len(part),
-        bounded=scaler.bounded,
-        image_shape=schema.image_shape,
-        seed=seed,
-        holdout=0.0 if test_source is not None else DEFAULT_HOLDOUT if holdout is None else holdout,
-        **asked,
+        asked, scaler.inputs, len(training), bounded=scaler.bounded, image_shape=schema.image_shape
     )
     if config.precision == "auto":
-        config = dataclasses.replace(config, precision="bf16" if device.has_bf16(where) else "fp32")
-    counts = {
-        "rows": len(part),
-        "validation_rows": 0 if validation_part is None else len(validation_part),
-        "test_rows": 0 if test_part is None else len(test_part),
-    }
-    on_start(Plan(model_config, config, device=device.describe(where), **counts))
+        config = dataclasses.replace(config, precision="bf16" if devices.has_bf16(where) else "fp32")
+    on_start(
+        Plan(
+            model_config,
+            config,
+            len(training),
+            0 if validation is None else len(validation),
+            0 if held_out is None else len(held_out),
+            devices.describe(where),
+        )
+    )
     try:
-        rows = loop.Rows(part, scaler, where)
-        validation_rows = None if validation_part is None else loop.Rows(validation_part, scaler, where)
-        test_rows = None if test_part is None else loop.Rows(test_part, scaler, where)
+        rows = Rows(training, scaler, where)
+        validation_rows = None if validation is None else Rows(validation, scaler, where)
+        test_rows = None if held_out is None else Rows(held_out, scaler, where)
         model = Autoencoder(model_config)
-        initialise(model, model_config, config.init, rows.mean().cpu(), torch.Generator().manual_seed(seed))
+        initialise(model, model_config, config.init, rows.mean().cpu(), torch.Generator().manual_seed(config.seed))
         model.to(where)
         trainer = loop.Trainer(model, config, rows, validation_rows, test_rows, schema.image_shape)
-        parts = {"training": part, "validation": validation_part, "held-out": test_part}
+        parts = {"training": training, "validation": validation, "held-out": held_out}
         configs = {"model": model_config.to_json(), "train": config.to_json(), "schema": schema.to_json()}
         keeper = _Keeper(trainer, resume, described(configs, parts, where.type), announce) if resume else None
         with stopping or nullcontext(lambda: False) as stop_wanted:
@@ -126,19 +122,34 @@ def fit(
         test_mse = None if test_rows is None else loop.evaluate(model, test_rows)
     except torch.OutOfMemoryError as error:
         raise TrainingError(
-            f"{device.describe(where)} has too little memory for {len(part):,} rows, batches of {config.batch_size:,}",
+            f"{devices.describe(where)} has too little memory for {len(training):,} rows, batches of "
+            f"{config.batch_size:,}",
             hint="lower --batch-size, or train with --device cpu",
         ) from error
+    for sentence in source.left_out():
+        announce(sentence)
     results = Results(
-        rows=counts["rows"],
-        test_rows=counts["test_rows"],
+        rows=len(training),
+        test_rows=0 if held_out is None else len(held_out),
         train_mse=train_mse,
         test_mse=test_mse,
-        pca_mse=None if test_part is None else metrics.pca_mse(part, test_part, scaler, model_config.latent_dim),
+        pca_mse=None if held_out is None else metrics.pca_mse(training, held_out, scaler, model_config.latent_dim),
     )
+    trained_on = named[0] if named is not None and named[1] == "train" else None
     versions = {"aecli": __version__, "torch": torch.__version__}
     made = Checkpoint(model_config, config, schema, scaler.kind, trained_on, results, history, versions)
-    return Fitted(made, {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}, scaler)
+    return Model(made, {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}, scaler)
+
+
+with_options(fit, FitOptions, Columns, Reading)
+
+
+def _with_white(schema: Schema, scaler: Scaler, training: Part) -> Schema:
+    """Return the schema with white as the largest value seen, where images exceed the full scale of their type."""
+    if schema.image_shape is None or scaler.kind == FULL_SCALE:
+        return schema
+    white = max(float(x.max()) for x in training.chunks(CHUNK_VALUES))
+    return dataclasses.replace(schema, full_scale=white if white > 0 else 1.0)
 
 
 class _Keeper:

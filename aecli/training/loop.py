@@ -1,7 +1,7 @@
 """The training loop. Nothing in it knows about images, files or the command line."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -12,16 +12,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from aecli.config import History, TrainConfig
-from aecli.data.part import BLOCK_BYTES, Part
 from aecli.errors import TrainingError
 from aecli.model.module import Autoencoder
-from aecli.model.scaler import FULL_SCALE, Scaler
 from aecli.training import optim
+from aecli.training.rows import Rows, shifts
 from aecli.training.step import Backprop
 
 Array = np.ndarray[Any, Any]
-BATCH_VALUES = 1 << 20  # values of x in one batch where no gradients are needed: bounds what the layers' outputs take
-WINDOW_BYTES = 1 << 26  # of a mapped file, shuffled together
 REPORT_SECONDS = 0.2
 
 
@@ -37,73 +34,6 @@ class Progress:
     test_loss: float | None
     rows_per_second: float
     epoch_done: bool
-
-
-class Rows:
-    """Training rows as batches in the model's units, float32 (B, E), on a device. 8-bit pixels stay 8 bits until then.
-
-    The rows of an array in memory lie on the device. Those of a mapped file are read a window of random blocks at a
-    time, and shuffled within it.
-    """
-
-    def __init__(self, part: Part, scaler: Scaler, device: torch.device) -> None:
-        self.part, self.scaler, self.device = part, scaler, device
-        self.inputs = scaler.inputs
-        self._divisor = float(scaler.scale[0]) if part.x.dtype == np.uint8 and scaler.kind == FULL_SCALE else None
-        self._resident = self._tensor(part.x[:]).to(device) if part.blocks is None else None
-
-    def __len__(self) -> int:
-        return len(self.part)
-
-    def mean(self) -> Tensor:
-        """Give the mean row, float32, (E,)."""
-        total = sum((batch.sum(0, dtype=torch.float64) for batch in self.batches()), torch.zeros(()))
-        return (total / len(self)).float()
-
-    def batches(self) -> Iterator[Tensor]:
-        """Yield all rows in order, in the model's units."""
-        if self._resident is not None:
-            yield from map(self.scaled, torch.split(self._resident, max(1, BATCH_VALUES // self.inputs)))
-        else:
-            yield from (self.scaled(self._tensor(x).to(self.device)) for x in self.part.chunks(BATCH_VALUES))
-
-    def shuffled(self, batch_size: int, seed: int) -> Iterator[Tensor]:
-        """Yield whole batches of rows, unscaled, each row at most once, in an order that the seed decides."""
-        if self._resident is not None:
-            generator = torch.Generator(self.device).manual_seed(seed)
-            order = torch.randperm(len(self), generator=generator, device=self.device)
-            for i in range(len(self) // batch_size):
-                yield self._resident.index_select(0, order[i * batch_size : (i + 1) * batch_size])
-            return
-        rest = None
-        for window in self._windows(np.random.default_rng(seed)):
-            rows = window if rest is None else torch.cat([rest, window])
-            whole = len(rows) // batch_size * batch_size
-            yield from torch.split(rows[:whole].to(self.device), batch_size) if whole else ()
-            rest = rows[whole:]
-
-    def scaled(self, batch: Tensor, columns: Tensor | None = None, *, out: Tensor | None = None) -> Tensor:
-        """Give a batch in the model's units, each value from where `columns` (E,) say; in `out`, where it is scaled."""
-        if columns is not None:
-            batch = batch.index_select(1, columns)
-        if self._divisor is None:
-            return batch
-        return (batch.float() if out is None else out.copy_(batch)).div_(self._divisor)
-
-    def _windows(self, rng: np.random.Generator) -> Iterator[Tensor]:
-        blocks = self.part.blocks
-        assert blocks is not None  # noqa: S101, for the type checker: only mapped rows have windows
-        order = blocks[rng.permutation(len(blocks))]
-        together = max(1, WINDOW_BYTES // BLOCK_BYTES)
-        for start in range(0, len(order), together):
-            x = self.part.gather(order[start : start + together])
-            yield self._tensor(x[rng.permutation(len(x))])
-
-    def _tensor(self, x: Array) -> Tensor:
-        values = x if self._divisor else self.scaler.transform(x)
-        if not values.flags.writeable:  # a tensor that shares its memory would let it be written
-            values = values.copy()
-        return torch.from_numpy(values)
 
 
 class Trainer:
@@ -271,18 +201,6 @@ class Trainer:
                 hint="lower --lr, or look for extreme values in the data",
             )
         return float(losses.mean())
-
-
-def shifts(image_shape: tuple[int, ...], pixels: int) -> Tensor:
-    """List, for each shift by up to so many pixels, where each value of the moved image comes from: (S, D).
-
-    What moves in at an edge repeats the edge.
-    """
-    height, width, channels = (*image_shape, 1)[:3]
-    values = torch.arange(height * width * channels).reshape(height, width, channels)
-    steps = range(-pixels, pixels + 1)
-    down, right = ([(torch.arange(size) + step).clamp(0, size - 1) for step in steps] for size in (height, width))
-    return torch.stack([values[rows][:, columns].flatten() for rows in down for columns in right])
 
 
 def evaluate(model: Autoencoder, rows: Rows) -> float:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 RAW = Path(os.environ["AECLI_DATA_DIR"]) / "MNIST" / "raw"
+AECLI = [sys.executable, "-m", "aecli"]
 NAMES = [f"z{i}" for i in range(64)]
 
 
@@ -91,16 +92,15 @@ def prepare():
     import numpy as np
     from sklearn.decomposition import PCA
 
-    from aecli.cli.embed import embed
-    from aecli.cli.train import train
+    import aecli
     from aecli.data.idx import read_idx
 
-    train(["mnist"], "m.safetensors", epochs=1, data_dir=RAW.parent.parent, quiet=True)
+    aecli.fit("mnist", epochs=1, data_dir=RAW.parent.parent).save("m.safetensors")
     x = read_idx(RAW / "train-images-idx3-ubyte.gz").reshape(-1, 784)
     lines = [",".join(map(str, row)) + "\n" for row in x.tolist()]
     for name, count in {"mnist.csv": len(lines), "small.csv": len(lines) // 50}.items():
         Path(name).write_text("".join(lines[:count]))
-        embed(Path("m.safetensors"), [name], f"codes-{name}", quiet=True)
+        subprocess.run([*AECLI, "embed", "m.safetensors", name, "-o", f"codes-{name}", "-q"], check=True)
     Path("pca.pickle").write_bytes(pickle.dumps(PCA(64).fit(x.astype(np.float32))))
 
 

@@ -42,7 +42,7 @@ def images(split):
 def error(source, epochs):
     """Give the error on MNIST's test images."""
     held_out = ArraySource("test", images("t10k"), image_shape=(28, 28), full_scale=255.0)
-    return fit(source, held_out, epochs=epochs, device_name="cpu").checkpoint.results.test_mse
+    return fit(source, test=held_out, epochs=epochs, device="cpu").checkpoint.results.test_mse
 
 
 def shuffling(epochs):

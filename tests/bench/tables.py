@@ -36,7 +36,7 @@ def ratio(x, schema, split, **asked):
     order = np.random.default_rng(1000 + split).permutation(len(x))
     held = round(HELD_OUT * len(x))
     test, train = (ArraySource("rows", x[rows], **schema) for rows in (order[:held], order[held:]))
-    results = fit(train, test, seed=split, device_name="cpu", **asked).checkpoint.results
+    results = fit(train, test=test, seed=split, device="cpu", **asked).checkpoint.results
     return results.test_mse / results.pca_mse
 
 

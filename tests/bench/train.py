@@ -26,15 +26,18 @@ from sklearn.decomposition import PCA
 from torch import nn
 
 from aecli.cli.train import keep_freed_memory
-from aecli.config import Schema, resolve
-from aecli.data import open_source
+from aecli.config import Schema
 from aecli.data.idx import read_idx
+from aecli.data.opening import open_source
 from aecli.data.part import Part
 from aecli.model import checkpoint, device
 from aecli.model.module import Autoencoder
 from aecli.model.scaler import Scaler
+from aecli.options import FitOptions
+from aecli.recipes import resolve
 from aecli.training import loop
 from aecli.training.fit import fit
+from aecli.training.rows import Rows
 
 SPLITS = ("train", "test")
 RAW = Path(os.environ["AECLI_DATA_DIR"]) / "MNIST" / "raw"
@@ -106,8 +109,8 @@ def ours(**asked):
 
     def run(seed, _folder):
         folder = RAW.parent.parent
-        source, test_source = (open_source([f"mnist:{split}"], default_split="", data_dir=folder) for split in SPLITS)
-        fitted = fit(source, test_source, seed=seed, device_name="cpu", **asked)
+        source, test_source = (open_source([f"mnist:{split}"], data_dir=folder) for split in SPLITS)
+        fitted = fit(source, test=test_source, seed=seed, device="cpu", **asked)
         checkpoint.dumps(fitted.checkpoint, fitted.tensors, fitted.scaler)
         return fitted.checkpoint.results.test_mse, None
 
@@ -153,10 +156,10 @@ def products(config, batch_size, dtype):
 
 def step_parts():
     """Time the parts of one step of the default recipe, in milliseconds, at each precision that the machine has."""
-    model_config, config = resolve("modern", 784, 60_000, bounded=True, seed=0, holdout=0.0)
+    model_config, config = resolve(FitOptions("modern"), 784, 60_000, bounded=True)
     pixels = torch.randint(0, 256, (config.batch_size, 784), dtype=torch.uint8)
     part = Part(pixels.numpy())
-    rows = loop.Rows(part, Scaler.fit("standard", part, Schema(784, full_scale=255.0)), torch.device("cpu"))
+    rows = Rows(part, Scaler.fit("standard", part, Schema(784, full_scale=255.0)), torch.device("cpu"))
     parts = {}
     for precision in ["fp32", "bf16"] if BF16 else ["fp32"]:
         model = Autoencoder(model_config)

@@ -9,11 +9,11 @@ import pyarrow.parquet
 import pytest
 
 import aecli
-from aecli.data import open_source
+from aecli.data.opening import open_source
 
 
 def digits(split="test"):
-    return open_source(["digits"], default_split=split, data_dir=Path()).read()
+    return open_source(["digits"], split=split, data_dir=Path()).read()
 
 
 def test_each_row_is_its_label_and_its_values_in_input_order(run, digits_model):

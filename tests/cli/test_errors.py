@@ -179,7 +179,7 @@ CASES = {
         ["train", "notes.xlsx"],
         {"notes.xlsx": b"?"},
         1,
-        "error: notes.xlsx: the name ends in '.xlsx', which is none of the formats that are read here\n"
+        "error: notes.xlsx: the name ends in '.xlsx', which is none of the formats that are read\n"
         "hint: they are .csv, .tsv, .jsonl, .ndjson, .parquet, .arrow, .feather, .npy, .npz, IDX files and images; "
         "--input-format names the one of a table with another name\n",
     ),

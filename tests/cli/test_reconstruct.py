@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import aecli
-from aecli.data import open_source
+from aecli.data.opening import open_source
 
 
 def test_the_datas_own_columns_come_back_in_its_own_units(run, iris_model, iris_csv, iris_rows):
@@ -35,7 +35,7 @@ def test_images_come_back_as_files(run, digits_model):
     assert (done.code, done.out, done.err) == (0, "", "wrote rebuilt\n")
     files = sorted(Path("rebuilt").iterdir())
     assert [file.name for file in files] == [f"{i:06}.png" for i in range(360)]
-    x = open_source(["digits"], default_split="test", data_dir=Path()).read().x[:10]
+    x = open_source(["digits"], split="test", data_dir=Path()).read().x[:10]
     recon = aecli.load(digits_model).reconstruct(x)
     shown = np.stack([np.asarray(Image.open(file)) for file in files[:10]])
     assert shown.reshape(10, 64) == pytest.approx(recon / 16 * 255, abs=0.51)
@@ -73,7 +73,7 @@ def test_a_table_is_no_folder_of_images(run, iris_model, iris_csv):
 
 def test_python_gives_what_the_command_gives(run, digits_model):
     assert run("reconstruct", digits_model, "digits", "-o", "recon.npy").code == 0
-    x = open_source(["digits"], default_split="test", data_dir=Path()).read().x
+    x = open_source(["digits"], split="test", data_dir=Path()).read().x
     model = aecli.load(str(digits_model))
     assert np.array_equal(np.load("recon.npy"), model.reconstruct(x))
     assert model.reconstruct(x.reshape(-1, 8, 8)).shape == (360, 8, 8)

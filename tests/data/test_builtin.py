@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aecli.data import open_source
 from aecli.data.builtin import TORCHVISION
-from aecli.formats import NAMES
+from aecli.data.formats import NAMES
+from aecli.data.opening import open_source
 
 PATCH = """
 import os
@@ -117,7 +117,7 @@ def test_files_in_the_data_folder_are_read_without_torchvision_or_a_trace(packed
         )
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.setitem(__import__("sys").modules, "torchvision", None)  # its import would fail
-    source = open_source(["mnist"], default_split="train", data_dir=tmp_path)
+    source = open_source(["mnist"], split="train", data_dir=tmp_path)
     batch = source.read()
     assert batch.x.shape == (20, 784)
     assert batch.x.dtype == np.uint8
@@ -136,9 +136,9 @@ def test_emnist_stands_upright_and_qmnist_takes_the_class_from_its_labels(tmp_pa
         raw.mkdir(parents=True)
         (raw / known.files["test"][0]).write_bytes(idx(images))
         (raw / known.files["test"][1]).write_bytes(idx(labels if name == "emnist" else labels.reshape(6, 8)))
-    emnist = open_source(["emnist"], default_split="test", data_dir=tmp_path).read()
+    emnist = open_source(["emnist"], split="test", data_dir=tmp_path).read()
     assert np.array_equal(emnist.x.reshape(6, 28, 28), images.transpose(0, 2, 1))
-    qmnist = open_source(["qmnist"], default_split="test", data_dir=tmp_path).read()
+    qmnist = open_source(["qmnist"], split="test", data_dir=tmp_path).read()
     assert np.array_equal(qmnist.x.reshape(6, 28, 28), images)
     assert qmnist.labels.tolist() == [0, 8, 16, 24, 32, 40]
 
@@ -155,8 +155,8 @@ def test_the_files_looked_for_are_those_that_torchvision_unpacks(name):
 
 
 def test_the_digits_split_is_by_writers(tmp_path):
-    train = open_source(["digits:train"], default_split="test", data_dir=tmp_path).read()
-    test = open_source(["digits"], default_split="test", data_dir=tmp_path).read()
+    train = open_source(["digits:train"], split="test", data_dir=tmp_path).read()
+    test = open_source(["digits"], split="test", data_dir=tmp_path).read()
     assert (train.x.shape, test.x.shape) == ((1437, 64), (360, 64))
     assert train.x.max() == 16
     assert ("digits", *TORCHVISION) == NAMES
@@ -168,9 +168,7 @@ def test_the_digits_are_those_that_scikit_learn_loads(tmp_path, monkeypatch, spe
 
     images, targets = load_digits(return_X_y=True)
     monkeypatch.setattr("aecli.data.builtin.importlib.util.find_spec", spec)
-    parts = [
-        open_source([f"digits:{split}"], default_split="test", data_dir=tmp_path).read() for split in ("train", "test")
-    ]
+    parts = [open_source([f"digits:{split}"], split="test", data_dir=tmp_path).read() for split in ("train", "test")]
     assert np.array_equal(np.concatenate([part.x for part in parts]), images)
     assert np.array_equal(np.concatenate([part.labels for part in parts]), targets)
     assert {part.x.dtype for part in parts} == {np.dtype(np.uint8)}
@@ -178,7 +176,7 @@ def test_the_digits_are_those_that_scikit_learn_loads(tmp_path, monkeypatch, spe
 
 
 def test_real_mnist_is_read(mnist):
-    source = open_source(["mnist:test"], default_split="train", data_dir=mnist.parent.parent)
+    source = open_source(["mnist:test"], split="train", data_dir=mnist.parent.parent)
     batch = source.read()
     assert batch.x.shape == (10_000, 784)
     assert batch.labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]

@@ -8,18 +8,20 @@ import numpy as np
 import pytest
 
 from aecli.config import Schema
-from aecli.data import Columns, csv, open_source
+from aecli.data import csv
+from aecli.data.opening import open_source
 from aecli.data.stream import Stream
 from aecli.data.table import TableSource
 from aecli.errors import DataError
+from aecli.options import Applying, Columns, grouped
 
 
 def source(text, **options):
     data = text if isinstance(text, bytes) else text.encode()
     reading = {name: options.pop(name) for name in ("delimiter", "header", "live") if name in options}
-    others = {name: options.pop(name) for name in ("schema", "missing", "ignore_unknown") if name in options}
-    table = csv.CsvTable(Stream("data", io.BytesIO(data)), **reading)
-    return TableSource(table, Columns(**options), **others)
+    schema = options.pop("schema", None)
+    columns, applying = grouped(options, Columns, Applying)
+    return TableSource(csv.CsvTable(Stream("data", io.BytesIO(data)), **reading), columns, applying, schema)
 
 
 def test_columns_are_features_but_for_the_label_and_the_excluded():
@@ -151,7 +153,7 @@ def test_a_stray_quote_inside_a_cell_is_text():
 
 def test_compressed_files_and_tabs_are_read(tmp_path):
     Path("data.tsv.gz").write_bytes(gzip.compress(b"a\tb\n1\t2\n3\t4\n"))
-    rows = open_source(["data.tsv.gz"], default_split="train", data_dir=tmp_path)
+    rows = open_source(["data.tsv.gz"], split="train", data_dir=tmp_path)
     assert rows.read().x.tolist() == [[1, 2], [3, 4]]
 
 
@@ -167,5 +169,5 @@ def test_large_whole_numbers_keep_their_digits():
 
 def test_dates_of_other_centuries_are_numbers_too():
     Path("days.csv").write_text("a,day\n1,2424-02-06\n2,0024-01-05\n")
-    x = open_source(["days.csv"], default_split="train", data_dir=Path()).read().x
+    x = open_source(["days.csv"], split="train", data_dir=Path()).read().x
     assert x[:, 1].tolist() == [14329958400.0, -61409491200.0]

@@ -16,20 +16,16 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.metrics import roc_auc_score
 
 from aecli import load
-from aecli.data import Columns, Reading, open_source
+from aecli.data.opening import open_source
 from aecli.errors import DataError
+from aecli.options import Columns, Reading
 
 MIXED = "id,when,ok,kind,a,b\n1,2020-01-01,true,x,1.5,2\n2,2020-02-01,false,y,2.5,\n3,2020-03-01,true,x,3.5,4\n"
 
 
 def opened(*data, columns=None, reading=None, **options):
     return open_source(
-        data,
-        default_split="train",
-        data_dir=Path(),
-        columns=columns or Columns(),
-        reading=reading or Reading(),
-        **options,
+        list(data), data_dir=Path(), columns=columns or Columns(), reading=reading or Reading(), **options
     )
 
 
@@ -69,11 +65,11 @@ def test_the_irises_are_the_same_rows_in_every_format(iris_rows, form):
 def test_dates_booleans_categories_and_holes_are_the_same_in_every_format(form):
     Path("mixed.csv").write_text(MIXED)
     table = pacsv.read_csv("mixed.csv")
-    columns = Columns(categorical=["kind"], exclude=["id"])
+    columns = Columns(categorical=("kind",), exclude=("id",), missing="mean")
     if form == "jsonl":  # which has no dates
         table = table.drop(["when"])
-    source = opened(written(table, form), columns=columns, missing="mean")
-    expected = opened("mixed.csv", columns=columns, missing="mean").read().x
+    source = opened(written(table, form), columns=columns)
+    expected = opened("mixed.csv", columns=columns).read().x
     assert source.read().x == pytest.approx(expected[:, 1:] if form == "jsonl" else expected, nan_ok=True)
     assert source.schema.categories[-3:] == (("x", "y"), (), ())
 

@@ -13,13 +13,16 @@ import pytest
 import torch
 
 from aecli import config
-from aecli.data import ArraySource, open_source
+from aecli.data.opening import open_source
 from aecli.data.part import Part
+from aecli.data.source import ArraySource
 from aecli.figures import map as latent_map
 from aecli.inference import Model
 from aecli.model import checkpoint
 from aecli.model.module import Autoencoder, initialise
 from aecli.model.scaler import Scaler
+from aecli.options import FitOptions
+from aecli.recipes import resolve
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = (
@@ -34,16 +37,14 @@ def untrained(path, source, latent_dim=2, *, data=None, **shape):
     rows = source.read().x
     schema = source.schema
     scaler = Scaler.fit("standard", Part(rows), schema)
-    model, train = config.resolve(
-        "modern", scaler.inputs, 100, bounded=scaler.bounded, latent_dim=latent_dim, seed=0, holdout=0.1
-    )
+    model, train = resolve(FitOptions(latent_dim=latent_dim), scaler.inputs, 100, bounded=scaler.bounded)
     model = dataclasses.replace(model, **shape)
     net = Autoencoder(model)
     initialise(net, model, "fan-in", torch.full((scaler.inputs,), 0.5), torch.Generator().manual_seed(0))
     results = config.Results(100, 10, 0.1, 0.1, 0.1)
     about = checkpoint.Checkpoint(model, train, schema, scaler.kind, data, results, config.History(), {})
     checkpoint.save(path, about, {name: tensor.numpy() for name, tensor in net.state_dict().items()}, scaler)
-    return Model(path)
+    return Model.load(path)
 
 
 def images(rows, side=28):
@@ -52,13 +53,13 @@ def images(rows, side=28):
 
 
 def table(path, **reading):
-    return open_source([str(path)], default_split="test", data_dir=Path(), **reading)
+    return open_source([str(path)], split="test", data_dir=Path(), **reading)
 
 
 @pytest.fixture(scope="module")
 def digits():
     """The digits' test rows, as a source."""
-    return open_source(["digits"], default_split="test", data_dir=Path())
+    return open_source(["digits"], split="test", data_dir=Path())
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,7 @@ def test_a_map_is_html_and_nothing_else_is(run, model, kind, output, error):
 
 
 def test_ten_thousand_digits_take_less_than_12_mb(tmp_path, mnist):
-    source = open_source(["mnist"], default_split="test", data_dir=mnist.parents[1])
+    source = open_source(["mnist"], split="test", data_dir=mnist.parents[1])
     model = untrained(tmp_path / "m.safetensors", source, 64)
     page = latent_map.page(model, source)
     assert (page.rows, page.notes) == (10_000, ())
@@ -441,9 +442,9 @@ def test_what_comes_from_files_stays_text(page, tmp_path):
 def test_a_tables_row_is_shown_as_its_columns_have_it(page, tmp_path):
     lines = [f"{i / 10},{'true' if i % 2 else 'false'},2024-01-{i + 1:02},{'xyz'[i % 3]}" for i in range(20)]
     Path("rows.csv").write_text("\n".join(["size,on,day,kind", *lines]) + "\n")
-    from aecli.data import Columns
+    from aecli.options import Columns
 
-    source = table("rows.csv", columns=Columns(categorical=["kind"]))
+    source = table("rows.csv", columns=Columns(categorical=("kind",)))
     model = untrained(tmp_path / "m.safetensors", source)
     page.open(latent_map.page(model, table("rows.csv", schema=model.schema)).html)
     assert page.js("return document.querySelector('#legend-section').hidden")

@@ -41,7 +41,7 @@ def test_plain_safetensors_opens_it_as_a_state_dict(digits_model):
     rows = torch.arange(128.0).reshape(2, 64) % 17
     with torch.no_grad():
         expected = encoder(rows / 16).numpy()
-    assert Model(digits_model).embed(rows.numpy()) == pytest.approx(expected, abs=1e-4)
+    assert Model.load(digits_model).embed(rows.numpy()) == pytest.approx(expected, abs=1e-4)
 
 
 def test_its_metadata_is_one_key_of_sorted_json(digits_model):

@@ -1,4 +1,4 @@
-"""Checkpoints that earlier versions wrote: each still gives the codes that it gave, with the preprocessing of its time."""
+"""Checkpoints that earlier versions wrote: each gives the codes that it gave, with the preprocessing of its time."""
 
 import csv
 from pathlib import Path

@@ -1,13 +1,12 @@
 import numpy as np
 import pytest
 
-from aecli.config import resolve
 from aecli.data.source import ArraySource
 from aecli.errors import DataError, TrainingError
-from aecli.training import loop
+from aecli.options import FitOptions
+from aecli.recipes import resolve
 from aecli.training.fit import fit
-
-SET = {"seed": 0, "holdout": 0.0}
+from aecli.training.rows import shifts as shifts_of
 
 
 def blobs(rows=400, inputs=12):
@@ -20,7 +19,7 @@ def blobs(rows=400, inputs=12):
 
 
 def test_the_loss_falls_below_that_of_pca():
-    options = {"epochs": 100, "batch_size": 90, "hidden_dims": (64, 32), "latent_dim": 2, "device_name": "cpu"}
+    options = {"epochs": 100, "batch_size": 90, "hidden_dims": (64, 32), "latent_dim": 2, "device": "cpu"}
     fitted = fit(ArraySource("blobs", blobs()), **options)
     results, history = fitted.checkpoint.results, fitted.checkpoint.history
     assert history.loss[-1] < history.loss[0] / 2
@@ -32,7 +31,7 @@ def test_the_loss_falls_below_that_of_pca():
 
 def test_progress_is_told_in_order_and_at_the_end_of_each_epoch():
     told = []
-    fit(ArraySource("blobs", blobs()), epochs=4, batch_size=30, on_progress=told.append, device_name="cpu")
+    fit(ArraySource("blobs", blobs()), epochs=4, batch_size=30, on_progress=told.append, device="cpu")
     assert [p.step for p in told if p.epoch_done] == [12, 24, 36, 48]
     assert [p.step for p in told] == sorted(p.step for p in told)
     assert told[-1].step == told[-1].steps
@@ -40,15 +39,15 @@ def test_progress_is_told_in_order_and_at_the_end_of_each_epoch():
 
 
 def test_nothing_is_held_out_when_nothing_is_asked_to_be():
-    results = fit(ArraySource("blobs", blobs()), holdout=0, epochs=2, device_name="cpu").checkpoint.results
+    results = fit(ArraySource("blobs", blobs()), holdout=0, epochs=2, device="cpu").checkpoint.results
     assert (results.rows, results.test_rows, results.test_mse, results.pca_mse) == (400, 0, None, None)
 
 
 def test_held_out_rows_do_not_touch_the_model():
     x = blobs()
     spoiled = x.copy()
-    first = fit(ArraySource("a", x), ArraySource("t", x[:50]), epochs=3, device_name="cpu")
-    second = fit(ArraySource("a", x), ArraySource("t", spoiled[:50] + 100), epochs=3, device_name="cpu")
+    first = fit(ArraySource("a", x), test=ArraySource("t", x[:50]), epochs=3, device="cpu")
+    second = fit(ArraySource("a", x), test=ArraySource("t", spoiled[:50] + 100), epochs=3, device="cpu")
     assert all(np.array_equal(first.tensors[name], second.tensors[name]) for name in first.tensors)
 
 
@@ -57,7 +56,7 @@ def test_held_out_rows_do_not_touch_the_model():
 )
 def test_equal_seeds_give_equal_weights_and_others_others(options):
     def weights(seed):
-        fitted = fit(ArraySource("blobs", blobs()), holdout=0, epochs=3, seed=seed, device_name="cpu", **options)
+        fitted = fit(ArraySource("blobs", blobs()), holdout=0, epochs=3, seed=seed, device="cpu", **options)
         return np.concatenate([fitted.tensors[name].ravel() for name in sorted(fitted.tensors)])
 
     assert np.array_equal(weights(1), weights(1))
@@ -68,20 +67,20 @@ def test_equal_seeds_give_equal_weights_and_others_others(options):
 def test_a_handful_of_rows_does_not_diverge(epochs):
     for rows in (1, 2, 3, 7):
         x = np.random.default_rng(rows).normal(size=(rows, 6))
-        results = fit(ArraySource("few", x), holdout=0, epochs=epochs, device_name="cpu").checkpoint.results
+        results = fit(ArraySource("few", x), holdout=0, epochs=epochs, device="cpu").checkpoint.results
         assert results.train_mse < 1.5
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_says_where():
     with pytest.raises(TrainingError, match=r"the loss became (nan|inf) at epoch \d+, step \d+"):
-        fit(ArraySource("b", blobs()), lr=1e30, optimizer="adam", epochs=50, scale="none", device_name="cpu")
+        fit(ArraySource("b", blobs()), lr=1e30, optimizer="adam", epochs=50, scale="none", device="cpu")
 
 
 def test_whole_pixels_and_their_floats_train_the_same_model():
     pixels = np.random.default_rng(0).integers(0, 256, (100, 4, 4), dtype=np.uint8)
     options = {"image_shape": (4, 4), "full_scale": 255.0}
     narrow, wide = (
-        fit(ArraySource("p", x, **options), holdout=0, epochs=1, latent_dim=3, device_name="cpu").tensors
+        fit(ArraySource("p", x, **options), holdout=0, epochs=1, latent_dim=3, device="cpu").tensors
         for x in (pixels, pixels.astype(np.float64))
     )
     assert all(np.allclose(narrow[name], wide[name], atol=1e-4) for name in narrow)
@@ -96,7 +95,7 @@ def stripes(rows=300, side=16):
 
 def test_early_stopping_keeps_the_best_weights_on_rows_that_it_cut_off():
     source = ArraySource("noise", np.random.default_rng(0).normal(size=(200, 16)))
-    fitted = fit(source, epochs=60, hidden_dims=(64,), patience=3, device_name="cpu")
+    fitted = fit(source, epochs=60, hidden_dims=(64,), patience=3, device="cpu")
     history, results = fitted.checkpoint.history, fitted.checkpoint.results
     best = history.validation_loss.index(min(history.validation_loss))
     assert len(history.loss) == len(history.validation_loss) == len(history.test_loss) == best + 1 + 3 < 60
@@ -108,7 +107,7 @@ def test_shifted_images_are_no_longer_learnt_by_heart():
     source = ArraySource("stripes", stripes(), image_shape=(16, 16), full_scale=255.0)
     gaps = []
     for shift in (0, 1):
-        options = {"epochs": 40, "hidden_dims": (64,), "latent_dim": 16, "augment_shift": shift, "device_name": "cpu"}
+        options = {"epochs": 40, "hidden_dims": (64,), "latent_dim": 16, "augment_shift": shift, "device": "cpu"}
         results = fit(source, **options).checkpoint.results
         gaps.append(results.test_mse / results.train_mse)
     assert gaps[1] - 1 < (gaps[0] - 1) / 2
@@ -116,14 +115,14 @@ def test_shifted_images_are_no_longer_learnt_by_heart():
 
 def test_images_are_shifted_where_the_model_could_learn_them_by_heart():
     def shift(rows, side, **options):
-        return resolve("modern", side * side, rows, bounded=True, image_shape=(side, side), **SET, **options)[1]
+        return resolve(FitOptions(**options), side * side, rows, bounded=True, image_shape=(side, side))[1]
 
     assert shift(60_000, 28).augment_shift == 0
     assert shift(60_000, 28, hidden_dims=(1000, 500, 250), latent_dim=30).augment_shift == 1
     assert shift(1_000, 28).augment_shift == 1
     assert shift(1_000, 8).augment_shift == 0
     assert shift(1_000, 28, augment_shift=0).augment_shift == 0
-    assert resolve("modern", 784, 1_000, bounded=True, **SET)[1].augment_shift == 0
+    assert resolve(FitOptions("modern"), 784, 1_000, bounded=True)[1].augment_shift == 0
 
 
 @pytest.mark.parametrize("channels", [(), (3,)], ids=["grey", "colour"])
@@ -131,7 +130,7 @@ def test_a_shift_moves_whole_pixels_and_repeats_the_edge(channels):
     images = (
         np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)[:, :, : 3 if channels else 1].reshape(4, 5, *channels)
     )
-    shifts = loop.shifts(images.shape, 1)
+    shifts = shifts_of(images.shape, 1)
     moved = {images.reshape(-1)[shift].tobytes() for shift in shifts}
     padded = np.pad(images, [(1, 1), (1, 1)] + [(0, 0)] * len(channels), mode="edge")
     assert moved == {padded[i : i + 4, j : j + 5].tobytes() for i in range(3) for j in range(3)}
@@ -139,4 +138,4 @@ def test_a_shift_moves_whole_pixels_and_repeats_the_edge(channels):
 
 def test_only_images_are_shifted():
     with pytest.raises(DataError, match="--augment-shift moves images, and these rows are none"):
-        fit(ArraySource("blobs", blobs()), augment_shift=1, device_name="cpu")
+        fit(ArraySource("blobs", blobs()), augment_shift=1, device="cpu")

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from aecli.config import resolve
+from aecli.options import FitOptions
+from aecli.recipes import resolve
 from aecli.training import optim
 
 
@@ -61,7 +62,7 @@ def test_a_vector_steps_as_under_adamw():
 
 
 def test_the_rate_rises_then_falls_to_near_zero():
-    _, config = resolve("modern", 784, 60_000, bounded=True, seed=0, holdout=0.0)
+    _, config = resolve(FitOptions("modern"), 784, 60_000, bounded=True)
     rates = [optim.learning_rate(config, step, 100) for step in range(100)]
     peak = rates.index(max(rates))
     assert rates[:peak] == sorted(rates[:peak])
@@ -72,7 +73,7 @@ def test_the_rate_rises_then_falls_to_near_zero():
 
 
 def test_the_tutorials_rate_stays_as_it_is():
-    _, config = resolve("classic", 784, 60_000, bounded=True, seed=0, holdout=0.0)
+    _, config = resolve(FitOptions("classic"), 784, 60_000, bounded=True)
     assert {optim.learning_rate(config, step, 100) for step in range(100)} == {0.001}
 
 

@@ -42,7 +42,7 @@ def at_step(step):
 
 def trained(step=None, *, resume=False, x=None, name="m.safetensors", **options):
     """Train on some rows, and give the checkpoint's bytes; None where it is stopped at a step."""
-    options = {"epochs": 3, "batch_size": 50, "seed": 5, "device_name": "cpu"} | options
+    options = {"epochs": 3, "batch_size": 50, "seed": 5, "device": "cpu"} | options
     source = ArraySource("rows", rows() if x is None else x, **options.pop("schema", {}))
     with ResumeFile(Path(name), resume=resume, force=False) as kept:
         try:
@@ -74,7 +74,7 @@ def test_a_run_that_was_stopped_ends_at_the_bytes_of_one_that_was_not(options, s
 def test_a_run_on_rows_in_a_file_goes_on_too(monkeypatch):
     monkeypatch.setattr(gather, "MEMORY_BYTES", 1000)
     monkeypatch.setattr("aecli.data.part.BLOCK_BYTES", 1000)
-    monkeypatch.setattr("aecli.training.loop.WINDOW_BYTES", 5000)
+    monkeypatch.setattr("aecli.training.rows.WINDOW_BYTES", 5000)
     np.save("rows.npy", rows())
     options = {"x": open_array(Path("rows.npy"), None, None).x}
     undisturbed = trained(**options, name="other.safetensors")
@@ -106,7 +106,7 @@ def test_a_state_that_cannot_be_kept_does_not_stop_the_run(monkeypatch):
     with ResumeFile(Path("m.safetensors"), resume=False, force=False) as kept:
         monkeypatch.setattr(kept, "path", Path("nowhere/m.resume"))
         source = ArraySource("rows", rows())
-        fit(source, resume=kept, epochs=1, device_name="cpu", announce=said.append)
+        fit(source, resume=kept, epochs=1, device="cpu", announce=said.append)
     assert len(said) == 1
     assert said[0].startswith("the run goes on, but its state cannot be kept: nowhere/m.resume: cannot be written (")
 

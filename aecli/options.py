@@ -1,0 +1,306 @@
+"""Every option that a user may set, declared once: a flag of the command line, and a keyword of the library.
+
+A field is the option: its name, its type, what holds where nothing is said, and what people are told of it.
+"""
+
+import dataclasses
+import difflib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from aecli.errors import UsageError
+
+T = TypeVar("T")
+MODEL, TRAINING, TABLE, READING, RUN = "Model", "Training", "Tables", "Reading", "Running"  # the panels of --help
+
+
+@dataclass(frozen=True)
+class Option:
+    """What people are told of an option.
+
+    `default` says in words what holds where nothing is said, for options whose field is None until a rule decides.
+    `columns` tells that the value names columns of the data.
+    """
+
+    help: str
+    panel: str
+    metavar: str
+    default: str | None = None
+    low: float | None = None
+    high: float | None = None
+    columns: bool = False
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """What a user may choose of a model and its training. None leaves the choice to the recipe, or to a rule.
+
+    Fields without an `Option` have no flag.
+    """
+
+    recipe: Annotated[
+        Literal["modern", "classic", "classic-2d"],
+        Option("modern, classic or classic-2d: the defaults of all other options.", MODEL, "NAME"),
+    ] = "modern"
+    hidden_dims: Annotated[
+        tuple[int, ...] | None,
+        Option(
+            "The encoder's widths before the bottleneck, such as 512,64. The decoder mirrors them.", MODEL, "WIDTHS"
+        ),
+    ] = None
+    latent_dim: Annotated[
+        int | None,
+        Option(
+            "The bottleneck's width: to how many values a row is compressed.",
+            MODEL,
+            "N",
+            "a twelfth of the inputs, 2 to 64",
+            low=1,
+        ),
+    ] = None
+    activation: Annotated[
+        Literal["gelu", "relu", "silu", "elu", "tanh", "sigmoid"] | None,
+        Option("The function between layers: gelu, relu, silu, elu, tanh or sigmoid.", MODEL, "NAME"),
+    ] = None
+    latent_activation: str | None = None
+    epochs: Annotated[int | None, Option("Passes over the training rows.", TRAINING, "N", low=1)] = None
+    batch_size: Annotated[int | None, Option("Rows in a step.", TRAINING, "N", low=1)] = None
+    lr: Annotated[float | None, Option("The highest learning rate.", TRAINING, "RATE", low=0)] = None
+    optimizer: Annotated[Literal["muon", "adam"] | None, Option("The optimizer: muon or adam.", TRAINING, "NAME")] = (
+        None
+    )
+    schedule: str | None = None
+    init: str | None = None
+    weight_decay: float | None = None
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"] | None,
+        Option(
+            "The precision of matrix products: fp32, bf16, or auto, which is bf16 where the hardware has it. Weights "
+            "stay fp32.",
+            TRAINING,
+            "NAME",
+        ),
+    ] = None
+    noise: Annotated[
+        float | None,
+        Option(
+            "Denoising: add noise of this standard deviation, in the model's units, to the input alone.",
+            TRAINING,
+            "STD",
+            low=0,
+        ),
+    ] = None
+    augment_shift: Annotated[
+        int | None,
+        Option(
+            "Move the images of each batch by up to this many pixels.",
+            TRAINING,
+            "PIXELS",
+            "1 for images of 16 × 16 or more where the model has over 20 weights a row, else 0",
+            low=0,
+            high=16,
+        ),
+    ] = None
+    patience: Annotated[
+        int | None,
+        Option(
+            "Stop after this many epochs without a better error on validation rows, a tenth of the training rows, and "
+            "keep the best weights. 0 trains to the end.",
+            TRAINING,
+            "EPOCHS",
+            low=0,
+        ),
+    ] = None
+    seed: Annotated[int, Option("Equal seeds give equal checkpoints.", TRAINING, "N", low=0)] = 0
+    holdout: Annotated[
+        float | None,
+        Option(
+            "The share of the rows that is held out. The error on them is reported, and nothing is chosen by it.",
+            TRAINING,
+            "SHARE",
+            "0.1, or a built-in set's test split",
+            low=0,
+            high=0.9,
+        ),
+    ] = None
+    scale: Annotated[
+        Literal["standard", "minmax", "none"] | None,
+        Option(
+            "How columns are scaled: standard, minmax or none. Pixels are divided by their full scale.", TABLE, "HOW"
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the checkpoint stores of the data: an option of training alone.
+
+    Columns are named, or chosen by globs in all but `label`. `image_size` is (width, height) in pixels.
+    """
+
+    label: Annotated[
+        str | None,
+        Option("The column of labels: not learnt, but carried along.", TABLE, "COLUMN", "label", columns=True),
+    ] = None
+    features: Annotated[
+        tuple[str, ...],
+        Option(
+            "A column to learn, or a glob such as 'sensor_*'; all others are left out. Repeatable.",
+            TABLE,
+            "COLUMN",
+            "every column but the label",
+            columns=True,
+        ),
+    ] = ()
+    exclude: Annotated[
+        tuple[str, ...], Option("A column to leave out, or a glob. Repeatable.", TABLE, "COLUMN", columns=True)
+    ] = ()
+    categorical: Annotated[
+        tuple[str, ...],
+        Option("A column of categories, or a glob, to encode one-hot. Repeatable.", TABLE, "COLUMN", columns=True),
+    ] = ()
+    missing: Annotated[
+        Literal["mean", "drop"] | None,
+        Option(
+            "What becomes of an empty or NaN cell: mean fills it with its column's mean over the training rows, drop "
+            "leaves its row out.",
+            TABLE,
+            "HOW",
+            "an error",
+        ),
+    ] = None
+    image_size: Annotated[
+        tuple[int, int] | None,
+        Option(
+            "Bring all images to this size, such as 28 or 64x48. The checkpoint remembers.",
+            READING,
+            "SIZE",
+            "the first image's, and all must have it",
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.image_size is not None and len(self.image_size) == 1:  # 28 is 28 by 28
+            object.__setattr__(self, "image_size", self.image_size * 2)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the data is written. None leaves it to the file's name, or to its first bytes."""
+
+    input_format: Annotated[
+        Literal["csv", "tsv", "jsonl", "parquet", "arrow"] | None,
+        Option(
+            "The format of a table: csv, tsv, jsonl, parquet or arrow.",
+            READING,
+            "FORMAT",
+            "by the name's ending; csv from -",
+        ),
+    ] = None
+    input_header: Annotated[
+        bool | None,
+        Option("Whether a CSV begins with the columns' names.", READING, "", "its first two rows tell"),
+    ] = None
+    delimiter: Annotated[
+        str | None,
+        Option(
+            "What stands between the cells of a CSV, such as ';' or '\\t'.", READING, "CHAR", "a comma; a tab for .tsv"
+        ),
+    ] = None
+    skip_broken: Annotated[bool, Option("Go on where an image cannot be read.", READING, "")] = False
+
+
+@dataclass(frozen=True)
+class Applying:
+    """What is asked when rows are read for a model."""
+
+    keep: Annotated[
+        tuple[str, ...], Option("A column to carry along to the output. Repeatable.", TABLE, "COLUMN", columns=True)
+    ] = ()
+    unknown: Annotated[
+        Literal["error", "ignore"],
+        Option(
+            "What becomes of a category that the model does not know: error, or ignore, which takes it as none of the "
+            "known ones.",
+            READING,
+            "HOW",
+        ),
+    ] = "error"
+    line_buffered: Annotated[bool, Option("Answer each row of a CSV or of JSON Lines as it comes.", READING, "")] = (
+        False
+    )
+
+
+AS_IT_IS, ALL_COLUMNS, PLAINLY = Reading(), Columns(), Applying()
+
+
+def hints(group: type[Any]) -> dict[str, tuple[Any, Option | None]]:
+    """Return each field's type, and its `Option` where it has one."""
+    found: dict[str, tuple[Any, Option | None]] = {}
+    for name, hint in get_type_hints(group, include_extras=True).items():
+        annotated = get_origin(hint) is Annotated
+        kind, option = get_args(hint)[:2] if annotated else (hint, None)
+        found[name] = kind, option
+    return found
+
+
+def grouped(given: Mapping[str, Any], *groups: type[Any]) -> list[Any]:
+    """Return keywords as one object of each group. None where a field takes none means what holds by default.
+
+    Raises UsageError for a keyword that no group has, or a value of another type.
+    """
+    known = {name: group for group in groups for name in hints(group)}
+    for name in given.keys() - known.keys():
+        near = difflib.get_close_matches(name, known, n=1)
+        raise UsageError(
+            f"there is no option {name!r}", hint=f"did you mean {near[0]}?" if near else f"they are {', '.join(known)}"
+        )
+    made = []
+    for group in groups:
+        fields = {field.name: field.default for field in dataclasses.fields(group)}
+        kinds = hints(group)
+        values = {name: given[name] for name in fields if given.get(name) is not None}
+        made.append(group(**{name: _typed(name, value, kinds[name][0]) for name, value in values.items()}))
+    return made
+
+
+def _typed(name: str, value: Any, hint: Any) -> Any:
+    """Return a keyword's value as its field has it: one name as a tuple of one, a list as a tuple."""
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)] if _is_union(hint) else [hint]
+    kind = kinds[0]
+    if get_origin(kind) is tuple:
+        items = [value] if isinstance(value, str | int) else list(value)
+        item = get_args(kind)[0]
+        return tuple(_typed(name, each, item) for each in items)
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise UsageError(f"{name} is {value!r}, and must be one of {', '.join(get_args(kind))}")
+        return value
+    number = kind in (int, float) and not isinstance(value, bool) and hasattr(value, "__float__")
+    if number and float(value) == kind(value):
+        return kind(value)
+    if not isinstance(value, kind):
+        raise UsageError(f"{name} is {value!r}, and must be of type {kind.__name__}")
+    return value
+
+
+def _is_union(hint: Any) -> bool:
+    return type(None) in get_args(hint)
+
+
+def with_options(function: T, *groups: type[Any]) -> T:
+    """Let a function's signature name the keywords that its `**options` takes, for help() and for notebooks."""
+    signature = inspect.signature(function)  # type: ignore[arg-type]
+    parameters = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    for group in groups:
+        kinds = hints(group)
+        parameters += [
+            inspect.Parameter(
+                field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=kinds[field.name][0]
+            )
+            for field in dataclasses.fields(group)
+        ]
+    function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return function

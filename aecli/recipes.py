@@ -1,0 +1,108 @@
+"""The recipes, and the rules that make every choice that nobody made."""
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from aecli.config import ModelConfig, TrainConfig
+from aecli.errors import DataError
+from aecli.options import FitOptions
+
+DEFAULT_HOLDOUT = 0.1
+_CLASSIC = FitOptions(
+    recipe="classic",
+    hidden_dims=(256, 128),
+    latent_dim=64,
+    activation="sigmoid",
+    latent_activation="sigmoid",
+    scale="minmax",
+    optimizer="adam",
+    schedule="constant",
+    init="normal",
+    lr=0.001,
+    batch_size=256,
+    epochs=50,
+    noise=0.0,
+    augment_shift=0,
+    patience=0,
+    weight_decay=0.0,
+    precision="fp32",
+)
+RECIPES: Mapping[str, FitOptions] = MappingProxyType(
+    {
+        "modern": FitOptions(
+            recipe="modern",
+            hidden_dims=(256, 128),
+            activation="gelu",
+            latent_activation="none",
+            scale="standard",
+            optimizer="muon",
+            schedule="linear",
+            init="fan-in",
+            lr=0.01,
+            noise=0.0,
+            patience=0,
+            precision="auto",
+        ),
+        "classic": _CLASSIC,
+        "classic-2d": dataclasses.replace(
+            _CLASSIC, recipe="classic-2d", hidden_dims=(256, 128, 64, 10), latent_dim=2, latent_activation="none"
+        ),
+    }
+)
+
+
+def completed(options: FitOptions) -> FitOptions:
+    """Return the options with what their recipe says of those that are None. What is still None is left to a rule."""
+    asked = {name: value for name, value in vars(options).items() if value is not None}
+    return dataclasses.replace(RECIPES[options.recipe], **asked)
+
+
+def resolve(
+    options: FitOptions,
+    inputs: int,
+    rows: int,
+    *,
+    bounded: bool,
+    image_shape: tuple[int, ...] | None = None,
+) -> tuple[ModelConfig, TrainConfig]:
+    """Make every choice for data of `rows` training rows and `inputs` values a row.
+
+    `bounded` tells that the scaled inputs lie in [0, 1].
+    The rules: the bottleneck holds a twelfth of the inputs, 2 to 64; a batch is a sixteenth of the rows, 16 to 512; the
+    steps grow with the rows to the power of 0.3, and the epochs follow; the weight decay adds up to the same over runs
+    of any length; images of 16 by 16 pixels or more are shifted by up to one pixel where a model of more than 20
+    weights a row would learn them by heart.
+    Raises DataError where the layers make no sense of the data, UsageError where they make none of any.
+    """
+    choices = vars(completed(options)).copy()
+    if choices["holdout"] is None:
+        choices["holdout"] = DEFAULT_HOLDOUT
+    if choices["latent_dim"] is None:
+        choices["latent_dim"] = min(64, max(2, round(inputs / 12)), max(1, inputs - 1))
+    if choices["batch_size"] is None:
+        choices["batch_size"] = min(512, max(16, rows // 16), rows)
+    if choices["epochs"] is None:
+        choices["epochs"] = max(2, round(87 * rows**0.3 * choices["batch_size"] / rows))
+    if choices["weight_decay"] is None:
+        choices["weight_decay"] = 250 / max(25, rows * choices["epochs"] / choices["batch_size"])
+    model = ModelConfig(
+        inputs=inputs,
+        output_activation="sigmoid" if bounded else "none",
+        **{name: choices[name] for name in ("hidden_dims", "latent_dim", "activation", "latent_activation")},
+    )
+    if choices["augment_shift"] is None:
+        large = image_shape is not None and min(image_shape[:2]) >= 16
+        choices["augment_shift"] = int(large and model.parameters > 20 * rows)
+    names = {field.name for field in dataclasses.fields(TrainConfig)}
+    train = TrainConfig(**{name: value for name, value in choices.items() if name in names})
+    if train.augment_shift and image_shape is None:
+        raise DataError("--augment-shift moves images, and these rows are none", hint="leave it out")
+    if model.latent_dim >= inputs:
+        if inputs == 1:
+            raise DataError("a row of this data is one value: nothing can be compressed")
+        raise DataError(
+            f"the bottleneck holds {model.latent_dim} values and a row of this data {inputs}: nothing is compressed",
+            hint=f"choose a --latent-dim below {inputs}",
+        )
+    return model, train

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aecli.training.fit import fit as fit
 
 __all__ = ["Model", "__version__", "fit", "load"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 _HOMES = {"Model": "aecli.inference", "fit": "aecli.training.fit"}
 
 

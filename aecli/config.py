@@ -1,8 +1,10 @@
 """What a model is and how it is trained: frozen, validated, to JSON and back."""
 
 import dataclasses
+import functools
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from types import NoneType, UnionType
 from typing import Any, Self, cast, get_args, get_origin, get_type_hints
@@ -20,26 +22,55 @@ RECIPES = ("modern", "classic", "classic-2d")
 MAX_PARAMETERS = 10**10
 
 
-class Config:
-    """The base of every config: strict JSON in and out."""
+class UnknownFieldError(ValueError):
+    """A field that this version does not know, and a later one may."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Give the fields as plain JSON values."""
+
+class Config:
+    """The base of every config: JSON in and out, checked.
+
+    A field that is added has a default, and `compact` JSON leaves out what is at its default: so a file that does not
+    use the field is the same as before, and files from before can be read.
+    """
+
+    def to_json(self, *, compact: bool = False) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
         return {
-            field.name: list(value) if isinstance(value := getattr(self, field.name), tuple) else value
+            field.name: _plain(value, compact=compact)
             for field in dataclasses.fields(self)  # type: ignore[arg-type]
+            if (value := getattr(self, field.name)) != field.default or not compact
         }
 
     @classmethod
     def from_json(cls, value: object) -> Self:
-        """Read what `to_json` gave.
+        """Read what `to_json` returned.
 
-        Raises ValueError for a missing or an unknown field, or a value of another type; UsageError for a bad value.
+        Raises UnknownFieldError for a field that there is none of, ValueError for a missing one or a value of another
+        type; UsageError for a bad value.
         """
-        hints = get_type_hints(cls)
-        if not isinstance(value, dict) or set(value) != set(hints):
-            raise ValueError(f"{cls.__name__} takes exactly the fields {', '.join(sorted(hints))}")
-        return cls(**{name: _typed(f"{cls.__name__}.{name}", value[name], hint) for name, hint in hints.items()})
+        hints, required = _fields(cls)  # type: ignore[arg-type]
+        if not isinstance(value, dict):
+            raise ValueError(f"{cls.__name__} is {value!r:.60}, and an object was expected")  # noqa: TRY004
+        if unknown := sorted(value.keys() - hints.keys()):
+            raise UnknownFieldError(f"{cls.__name__} has a field {unknown[0]!r}, which is unknown")
+        if missing := sorted(required - value.keys()):
+            raise ValueError(f"{cls.__name__} lacks the field {missing[0]!r}")
+        return cls(**{name: _typed(f"{cls.__name__}.{name}", value[name], hints[name]) for name in value})
+
+
+@functools.cache
+def _fields(cls: Any) -> tuple[dict[str, Any], frozenset[str]]:
+    """Return the types of a config's fields by name, and the names of those that have no default."""
+    fields = dataclasses.fields(cls)
+    required = frozenset(field.name for field in fields if field.default is dataclasses.MISSING)
+    hints = get_type_hints(cls)
+    return {field.name: hints[field.name] for field in fields}, required
+
+
+def _plain(value: Any, *, compact: bool) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(each, compact=compact) for each in value]
+    return value.to_json(compact=compact) if isinstance(value, Config) else value
 
 
 def _typed(name: str, value: object, hint: Any) -> Any:
@@ -52,28 +83,39 @@ def _typed(name: str, value: object, hint: Any) -> Any:
         value = float(value)
     if get_origin(kind) is tuple and isinstance(value, list):
         item = get_args(kind)[0]
+        if isinstance(item, type) and issubclass(item, Config):
+            return tuple(item.from_json(entry) for entry in value)
         return tuple(_typed(f"{name}[{i}]", entry, item) for i, entry in enumerate(value))
     if type(value) is not kind or (kind is float and not math.isfinite(cast("float", value))):
         raise ValueError(f"{name} is {value!r}, and {getattr(hint, '__name__', hint)} was expected")
     return value
 
 
-@dataclass(frozen=True, slots=True)
-class Schema(Config):
-    """What one row is: D values, which are named columns of a table, the pixels of an image, or neither.
+@dataclass(frozen=True)
+class Column(Config):
+    """A column of a table that a model learns. `name` is None where the data has no names.
 
-    `features` are the D column names, or None where the data has none. `kinds` says what each holds, None where all are
-    numbers: a boolean is 0 or 1, a date or timestamp the seconds since 1970, a category its place in `categories`,
-    which lists the values of each feature, none where it is no category. `missing` says what becomes of a hole: None is
-    an error, "mean" the mean of the training rows, "drop" leaves the row out.
+    `kind` says what it holds: a boolean is 0 or 1, a date or timestamp the seconds since 1970, a category its place in
+    `categories`.
+    """
+
+    name: str | None = None
+    kind: str = "number"
+    categories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Schema(Config):
+    """What one row is: D values, which are the columns of a table, the pixels of an image, or neither.
+
+    `columns` are the D columns, or none where the data is no table. `missing` says what becomes of a hole: None is an
+    error, "mean" the mean of the training rows, "drop" leaves the row out.
     `image_shape` is (H, W) or (H, W, C). `full_scale` is the value of a white pixel. `resize` says that images of other
     sizes are brought to this one. `label` names the column of labels.
     """
 
     inputs: int
-    features: tuple[str, ...] | None = None
-    kinds: tuple[str, ...] | None = None
-    categories: tuple[tuple[str, ...], ...] | None = None
+    columns: tuple[Column, ...] = ()
     missing: str | None = None
     image_shape: tuple[int, ...] | None = None
     full_scale: float | None = None
@@ -82,22 +124,44 @@ class Schema(Config):
 
     def __post_init__(self) -> None:
         _require(self.inputs >= 1, "inputs", self.inputs, "at least 1")
-        for name in ("features", "kinds", "categories"):
-            if (entries := getattr(self, name)) is not None:
-                _require(len(entries) == self.inputs, name, len(entries), f"{self.inputs} entries")
-        _require(set(self.kinds or ()) <= set(KINDS), "kinds", self.kinds, f"of {', '.join(KINDS)}")
+        if self.columns:
+            _require(len(self.columns) == self.inputs, "columns", len(self.columns), f"{self.inputs} of them")
+        for kind in {column.kind for column in self.columns} - set(KINDS):
+            _require(False, "kind", kind, f"one of {', '.join(KINDS)}")
         _require(self.missing in (None, *MISSING), "missing", self.missing, f"one of {', '.join(MISSING)}")
         if self.image_shape is not None:
             _require(math.prod(self.image_shape) == self.inputs, "image_shape", self.image_shape, "as many as inputs")
 
+    @cached_property
+    def features(self) -> tuple[str, ...] | None:
+        """The D column names, None where the data has none."""
+        names = tuple(column.name for column in self.columns if column.name is not None)
+        return names or None
+
+    @cached_property
     def names(self) -> tuple[str, ...]:
-        """Give the D column names, `x0, x1, ...` where the data has none of its own."""
+        """The D column names, `x0, x1, ...` where the data has none of its own."""
         return self.features or tuple(f"x{i}" for i in range(self.inputs))
 
-    @property
+    @cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """What each of the D values is."""
+        return tuple(column.kind for column in self.columns) or ("number",) * self.inputs
+
+    @cached_property
+    def categories(self) -> tuple[tuple[str, ...], ...]:
+        """The values of each of the D columns that is a category; none for the others."""
+        return tuple(column.categories for column in self.columns) or ((),) * self.inputs
+
+    @cached_property
+    def all_numbers(self) -> bool:
+        """Whether each of the D values is a plain number."""
+        return set(self.kinds) == {"number"}
+
+    @cached_property
     def widths(self) -> tuple[int, ...]:
         """How many of the model's inputs each of the D values takes: a category one for each of its values."""
-        return tuple(len(values) or 1 for values in self.categories or ((),) * self.inputs)
+        return tuple(len(values) or 1 for values in self.categories)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pytest
 
 import aecli
 from aecli.cli import build
+from aecli.config import Column
 from aecli.errors import DataError, UsageError
 
 
@@ -77,8 +78,12 @@ def test_categories_and_dates_of_a_data_frame_are_what_they_are():
     when = pd.date_range("2024-01-01", periods=40)
     frame = pd.DataFrame({"a": np.arange(40.0) % 7, "kind": ["x", "y"] * 20, "when": when, "ok": [True, False] * 20})
     model = quick(frame, categorical="kind")
-    assert model.schema.names() == ("a", "kind", "when", "ok")
-    assert model.schema.kinds == ("number", "category", "timestamp", "boolean")
+    assert model.schema.columns == (
+        Column("a"),
+        Column("kind", "category", ("x", "y")),
+        Column("when", "timestamp"),
+        Column("ok", "boolean"),
+    )
     assert model.embed(frame).shape == (40, 2)
 
 

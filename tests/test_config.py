@@ -1,6 +1,6 @@
 import pytest
 
-from aecli.config import ModelConfig, Schema, TrainConfig
+from aecli.config import Column, ModelConfig, Schema, TrainConfig
 from aecli.errors import DataError, UsageError
 from aecli.options import FitOptions
 from aecli.recipes import RECIPES, resolve
@@ -53,7 +53,10 @@ def test_configs_survive_json(recipe):
 
 
 def test_schemas_survive_json():
-    for schema in (Schema(2, features=("a", "b"), label="c"), Schema(6, image_shape=(1, 2, 3), full_scale=255.0)):
+    for schema in (
+        Schema(2, columns=(Column("a"), Column("b")), label="c"),
+        Schema(6, image_shape=(1, 2, 3), full_scale=255.0),
+    ):
         assert Schema.from_json(schema.to_json()) == schema
 
 

@@ -66,7 +66,7 @@ def reconstruction(loaded: "Model", source: "Source", examples: int) -> Picture:
         if not moments.rows:
             raise DataError(f"{source.name}: no rows to draw")
         rebuilt = metrics.variance_rebuilt(squares / moments.rows, moments, loaded.schema.widths)
-        return Picture(lambda look: reconstruction.columns(rebuilt, loaded.schema.names(), look), moments.rows)
+        return Picture(lambda look: reconstruction.columns(rebuilt, loaded.schema.names, look), moments.rows)
     x = _examples_of(source, examples)
     recon, mse, white = loaded.reconstruct(x), loaded.errors(x), _white(loaded, x)
     x, recon = x.reshape(-1, *shape), recon.reshape(-1, *shape)
@@ -186,5 +186,5 @@ def _white(loaded: "Model", x: "Array") -> tuple[float, float]:
 def _input_names(loaded: "Model") -> list[str]:
     """Name each of the model's inputs: a column, or `column = value` where it is one of categories."""
     schema = loaded.schema
-    groups = zip(schema.names(), schema.categories or [()] * schema.inputs, strict=True)
+    groups = zip(schema.names, schema.categories, strict=True)
     return [text for name, values in groups for text in ([f"{name} = {value}" for value in values] or [name])]

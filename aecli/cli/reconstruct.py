@@ -44,7 +44,7 @@ def reconstruct(
             raise UsageError("--format, --error and --keep are for tables, and a folder takes images")
         _write_images(loaded, source, Path(output), quiet=quiet)
         return
-    names = loaded.schema.features or source.schema.names()
+    names = loaded.schema.features or source.schema.names
     top = min(top_features or 0, len(names))
     appended = ["mse"] * error + [f"{what}{i + 1}" for i in range(top) for what in ("worst", "share")]
     for name in appended:

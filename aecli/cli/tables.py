@@ -61,12 +61,11 @@ class Carried:
 
 def rebuilt_columns(recon: Any, schema: "Schema") -> list[Any]:
     """Give the columns of rebuilt rows (N, D) as their kinds have them: numbers, dates, texts."""
-    if schema.kinds is None:
+    if schema.all_numbers:
         return list(recon.T)
     from aecli.data.table import from_numbers
 
-    categories = schema.categories or ((),) * schema.inputs
-    return [from_numbers(*each) for each in zip(recon.T, schema.kinds, categories, strict=True)]
+    return [from_numbers(*each) for each in zip(recon.T, schema.kinds, schema.categories, strict=True)]
 
 
 def worst(squares: Any, schema: "Schema", count: int) -> dict[str, Any]:
@@ -78,7 +77,7 @@ def worst(squares: Any, schema: "Schema", count: int) -> dict[str, Any]:
 
     starts = np.cumsum((0, *schema.widths[:-1]))
     by_column = np.add.reduceat(squares, starts, axis=1)  # (N, D)
-    names = np.array(schema.names())
+    names = np.array(schema.names)
     order = np.argsort(-by_column, axis=1, kind="stable")[:, :count]
     total = np.maximum(by_column.sum(axis=1), np.finfo(np.float32).tiny)
     columns: dict[str, Any] = {}

@@ -168,7 +168,7 @@ def check_finite(x: Array, name: str, schema: Schema, first_row: int) -> None:
         what = "is empty or NaN" if np.isnan(x[row, column]) else "is infinite, or too large"
         features = schema.features
         raise DataError(
-            f"{name}: row {first_row + row + 1}, column {schema.names()[column]!r} {what}, "
+            f"{name}: row {first_row + row + 1}, column {schema.names[column]!r} {what}, "
             "and every value must be a finite number",
             hint="train with --missing mean to fill holes with their column's mean, or --missing drop to leave such "
             "rows out" + (f"; or leave the column out: --exclude {features[column]!r}" if features else "")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from aecli.config import Schema
+from aecli.config import Column, Schema
 from aecli.data.source import Array, Batch, Source
 from aecli.errors import DataError
 from aecli.options import ALL_COLUMNS, PLAINLY, Applying, Columns
@@ -93,10 +93,14 @@ class TableSource(Source):
             schema = self._settled(columns)
         else:
             features = self._matched(schema)
-            schema = dataclasses.replace(schema, label=self._label, features=tuple(features) if table.named else None)
+            named = [
+                dataclasses.replace(column, name=name if table.named else None)
+                for column, name in zip(schema.columns or [Column()] * schema.inputs, features, strict=True)
+            ]
+            schema = dataclasses.replace(schema, label=self._label, columns=tuple(named))
             self._features = features
         super().__init__(table.name, schema, table.rows)
-        self._wanted = list(zip(self._features, schema.kinds or ["number"] * schema.inputs, strict=True))
+        self._wanted = list(zip(self._features, schema.kinds, strict=True))
 
     def _batches(self) -> Iterator[Batch]:
         carried = [*self._keep, *([self._label] if self._label is not None else [])]
@@ -108,15 +112,18 @@ class TableSource(Source):
             kept = dict(zip(self._keep, aside, strict=True))
             yield Batch(self._matrix(piece, features), labels, kept, piece.name, piece.row)
         if self._seen is not None:
-            found = tuple(tuple(self._seen.get(column, ())) for column in self._features)
-            self.schema = dataclasses.replace(self.schema, categories=found)
+            found = tuple(
+                dataclasses.replace(column, categories=tuple(self._seen.get(name, ())))
+                for name, column in zip(self._features, self.schema.columns, strict=True)
+            )
+            self.schema = dataclasses.replace(self.schema, columns=found)
 
     def share_read(self) -> float | None:
         return self._table.share_read() or super().share_read()
 
     def _matrix(self, piece: Piece, columns: list[Any]) -> Array:
         """Give the features as float64 (N, D), holes as NaN; or for a model's use as uint8, where they come so."""
-        if self.schema.kinds is None:
+        if self.schema.all_numbers:
             values = pa.record_batch(columns, [str(i) for i in range(len(columns))])
             may_have_holes = columns[0].type == ARROW_TYPES["number"]
             x: Array = values.to_tensor(null_to_nan=may_have_holes).to_numpy()  # which makes floats of bytes
@@ -133,7 +140,7 @@ class TableSource(Source):
         """Give each category's number; -1 for one that the model does not know, where that is let by."""
         encoded = _without_blanks(values).dictionary_encode()
         if self._seen is None:
-            known = {value: i for i, value in enumerate((self.schema.categories or ())[place])}
+            known = {value: i for i, value in enumerate(self.schema.categories[place])}
         else:
             known = self._seen.setdefault(column, {})
             for value in encoded.dictionary.to_pylist():
@@ -175,9 +182,9 @@ class TableSource(Source):
             self._seen = {}
         return Schema(
             len(self._features),
-            tuple(self._features) if table.named else None,
-            kinds=tuple(kinds) if set(kinds) != {"number"} else None,
-            categories=((),) * len(kinds) if "category" in kinds else None,
+            tuple(
+                Column(name if table.named else None, kind) for name, kind in zip(self._features, kinds, strict=True)
+            ),
             missing=columns.missing,
             label=self._label,
         )

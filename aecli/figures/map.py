@@ -225,9 +225,9 @@ def _shown(x: Array, schema: Schema) -> tuple[dict[str, Any], dict[str, Array | 
         return facts, {"sprite": _sprite(x.reshape(-1, height, width, channels), across)}
     wide = x.dtype == np.float64
     facts = {
-        "columns": schema.names(),
-        "kinds": schema.kinds or ["number"] * schema.inputs,
-        "categories": schema.categories or [[]] * schema.inputs,
+        "columns": schema.names,
+        "kinds": schema.kinds,
+        "categories": schema.categories,
         "wide": wide,
     }
     return facts, {"originals": x if wide else x.astype(np.float32)}

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from aecli import files
-from aecli.config import History, ModelConfig, Results, Schema, TrainConfig
+from aecli import __version__, files
+from aecli.config import Config, History, ModelConfig, Results, Schema, TrainConfig, UnknownFieldError
 from aecli.errors import CheckpointError, UsageError
 from aecli.model.layers import tensor_shapes
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from aecli.model.scaler import Scaler
 
-FORMAT = 1
+FORMAT = 2  # open until 1.0: fields may be added that have a default
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 SCALERS = ("full-scale", "standard", "minmax", "none")
 DTYPES = {"F32": "<f4", "F64": "<f8"}
@@ -32,7 +32,10 @@ DTYPES = {"F32": "<f4", "F64": "<f8"}
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint says of itself. `data` is the built-in set that it was trained on, None for any other data."""
+    """What a checkpoint says of itself. `data` is the built-in set that it was trained on, None for any other data.
+
+    `format` is that of the file it was read from.
+    """
 
     model: ModelConfig
     train: TrainConfig
@@ -42,22 +45,32 @@ class Checkpoint:
     results: Results
     history: History
     versions: Mapping[str, str]
+    format: int = FORMAT
 
-    def to_json(self) -> dict[str, Any]:
-        """Give the metadata as plain JSON values."""
-        return {"format": FORMAT} | {
-            field.name: value.to_json() if hasattr(value := getattr(self, field.name), "to_json") else value
-            for field in dataclasses.fields(self)
+    def to_json(self, *, compact: bool = False) -> dict[str, Any]:
+        """Return the metadata as plain JSON values; `compact` ones lack what is at its default."""
+        names = ("format", *(field.name for field in dataclasses.fields(self) if field.name != "format"))
+        values = {name: getattr(self, name) for name in names}
+        return {
+            name: value.to_json(compact=compact) if isinstance(value, Config) else value
+            for name, value in values.items()
         }
 
     @classmethod
     def from_json(cls, value: Any) -> "Checkpoint":
-        """Read what `to_json` gave.
+        """Read what `to_json` returned, or an older version's did.
 
         Raises ValueError or UsageError for anything else.
         """
-        if not isinstance(value, dict) or set(value) != {"format", *(f.name for f in dataclasses.fields(cls))}:
+        fields = dataclasses.fields(cls)
+        names = {field.name for field in fields}
+        required = {"format", *(field.name for field in fields if field.default is dataclasses.MISSING)}
+        if not isinstance(value, dict) or not required <= set(value):
             raise ValueError("its fields are not those of an aecli checkpoint")
+        if unknown := sorted(set(value) - names):
+            raise UnknownFieldError(f"it has a field {unknown[0]!r}, which is unknown")
+        if value["format"] == 1:
+            value = _from_format_1(value)
         scaler, data, versions = value["scaler"], value["data"], value["versions"]
         if not (scaler in SCALERS and isinstance(data, str | None) and isinstance(versions, dict)):
             raise ValueError("scaler, data or versions is of the wrong type")
@@ -70,10 +83,35 @@ class Checkpoint:
             results=Results.from_json(value["results"]),
             history=History.from_json(value["history"]),
             versions={str(name): str(version) for name, version in versions.items()},
+            format=value["format"],
         )
         if (inputs := sum(checkpoint.schema.widths)) != checkpoint.model.inputs:
             raise ValueError(f"its schema makes {inputs} inputs, its model has {checkpoint.model.inputs}")
         return checkpoint
+
+
+def _from_format_1(value: dict[str, Any]) -> dict[str, Any]:
+    """Return the metadata that aecli 0.1 wrote as format 2 has it: what is said of columns is said column by column.
+
+    Raises ValueError where it is not what 0.1 wrote.
+    """
+    schema = dict(value["schema"]) if isinstance(value["schema"], dict) else {}
+    names, kinds, categories = (schema.pop(name, None) for name in ("features", "kinds", "categories"))
+    inputs = schema.get("inputs")
+    if type(inputs) is not int or any(
+        not isinstance(entries, list) or len(entries) != inputs
+        for entries in (names, kinds, categories)
+        if entries is not None
+    ):
+        raise ValueError("its schema is not one of format 1")
+    if names or kinds:
+        schema["columns"] = [
+            {"name": name, "kind": kind, "categories": values}
+            for name, kind, values in zip(
+                names or [None] * inputs, kinds or ["number"] * inputs, categories or [[]] * inputs, strict=True
+            )
+        ]
+    return value | {"schema": schema}
 
 
 def save(path: Path, checkpoint: Checkpoint, tensors: "Mapping[str, np.ndarray[Any, Any]]", scaler: "Scaler") -> None:
@@ -89,7 +127,8 @@ def dumps(checkpoint: Checkpoint, tensors: "Mapping[str, np.ndarray[Any, Any]]",
     """Give the checkpoint's bytes."""
     import safetensors.numpy
 
-    metadata = {"aecli": json.dumps(checkpoint.to_json(), sort_keys=True, ensure_ascii=False, allow_nan=False)}
+    made = dataclasses.replace(checkpoint, format=FORMAT)
+    metadata = {"aecli": json.dumps(made.to_json(compact=True), sort_keys=True, ensure_ascii=False, allow_nan=False)}
     everything = {**tensors, "scaler.shift": scaler.shift, "scaler.scale": scaler.scale}
     everything |= {} if scaler.fill is None else {"scaler.fill": scaler.fill}
     data: bytes = safetensors.numpy.save(everything, metadata)
@@ -122,6 +161,13 @@ def _read(path: Path, file: BinaryIO) -> tuple[Checkpoint, dict[str, Any], int]:
         )
     try:
         checkpoint = Checkpoint.from_json(metadata)
+    except UnknownFieldError as error:
+        versions = metadata.get("versions")
+        by = versions.get("aecli") if isinstance(versions, dict) else None
+        raise CheckpointError(
+            f"{path}: written by aecli {by}, and this is {__version__}: {error}",
+            hint="upgrade aecli: pip install --upgrade aecli",
+        ) from error
     except (ValueError, UsageError) as error:
         raise CheckpointError(f"{path}: a damaged checkpoint: {error}") from error
     _check_tensors(path, header, data_start, os.fstat(file.fileno()).st_size, checkpoint)

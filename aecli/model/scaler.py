@@ -75,7 +75,7 @@ class Scaler:
 
     def encode(self, x: Array) -> Array:
         """Raw rows (N, D) to rows (N, E) with categories one-hot, all zeros where it is -1, and holes filled."""
-        if self.schema.categories is not None:
+        if any(self.schema.categories):
             columns = [
                 np.where(np.isnan(column), np.nan, column == np.arange(len(values))) if values else column
                 for column, values in zip(x.T[:, :, None], self.schema.categories, strict=True)
@@ -102,7 +102,7 @@ class Scaler:
                 row, column = np.unravel_index(int(np.abs(out).argmax()), out.shape)
                 of = int(np.searchsorted(np.cumsum(self.schema.widths), column, side="right"))
                 raise DataError(
-                    f"{x[start + row, of]:g}, in column {self.schema.names()[of]!r}, is out of all proportion to the "
+                    f"{x[start + row, of]:g}, in column {self.schema.names[of]!r}, is out of all proportion to the "
                     "training rows"
                 )
         return scaled
@@ -113,9 +113,9 @@ class Scaler:
         A category becomes the likeliest.
         """
         raw = x * self.scale + self.shift
-        if self.schema.kinds is None:
+        if self.schema.all_numbers:
             return raw.astype(np.float32)
-        if self.schema.categories is None:
+        if not any(self.schema.categories):
             return raw
         groups = np.split(raw, np.cumsum(self.schema.widths)[:-1], axis=1)
         columns = [
@@ -135,7 +135,7 @@ class Scaler:
             total += np.nansum(x, axis=0)
             count += (~np.isnan(x)).sum(axis=0)
         if not count.all():
-            column = self.schema.names()[int(np.searchsorted(np.cumsum(self.schema.widths), count.argmin(), "right"))]
+            column = self.schema.names[int(np.searchsorted(np.cumsum(self.schema.widths), count.argmin(), "right"))]
             raise DataError(f"column {column!r} is empty: it has no mean", hint=f"leave it out: --exclude {column!r}")
         return total / count
 
@@ -145,7 +145,7 @@ def _check(moments: Array, schema: Schema) -> None:
     if not np.isfinite(moments).all():
         place = np.searchsorted(np.cumsum(schema.widths), np.isfinite(moments).argmin(), "right")
         raise DataError(
-            f"column {schema.names()[int(place)]!r} holds values too large to be scaled",
+            f"column {schema.names[int(place)]!r} holds values too large to be scaled",
             hint="are they numbers of one unit?",
         )
 

@@ -22,6 +22,7 @@ from aecli.data.part import Part
 from aecli.errors import AecliError, CheckpointError
 
 KEY = "aecli-resume"
+FORMAT = 2
 LONGEST_SECONDS = 60.0  # between two saves
 SHARE = 0.02  # of the time, that saving may take
 CHUNK_VALUES = 1 << 22
@@ -57,6 +58,8 @@ class ResumeFile:
         try:
             with safetensors.safe_open(self.path, "np") as file:
                 kept = json.loads((file.metadata() or {})[KEY])
+                if kept.get("format", 1) != FORMAT:
+                    raise self._of_another_version(kept)
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
             differing = _differences(kept["run"], run)
             position = kept["position"]
@@ -68,6 +71,13 @@ class ResumeFile:
                 hint="give those, or start afresh: --force in place of --resume",
             )
         return tensors, position
+
+    def _of_another_version(self, kept: dict[str, Any]) -> AecliError:
+        version = str(dict(kept["run"])["aecli"])
+        return AecliError(
+            f"{self.path}: the run was begun by aecli {version}, and this is {__version__}, which cannot go on with it",
+            hint=f"finish it with aecli {version}, or start afresh: --force in place of --resume",
+        )
 
     def damaged(self, error: Exception) -> CheckpointError:
         """Give the error that says so."""
@@ -81,7 +91,7 @@ class ResumeFile:
         Raises AecliError where the system refuses.
         """
         started, descriptor = time.monotonic(), -1
-        metadata = {KEY: json.dumps({"run": run, "position": position}, sort_keys=True)}
+        metadata = {KEY: json.dumps({"format": FORMAT, "run": run, "position": position}, sort_keys=True)}
         data = safetensors.numpy.save({name: np.asarray(t, order="C") for name, t in tensors.items()}, metadata)
         try:
             with files.replacing(self.path) as stream:

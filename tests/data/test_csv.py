@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aecli.config import Schema
+from aecli.config import Column, Schema
 from aecli.data import csv
 from aecli.data.opening import open_source
 from aecli.data.stream import Stream
@@ -27,13 +27,13 @@ def source(text, **options):
 def test_columns_are_features_but_for_the_label_and_the_excluded():
     rows = source("id,a,b,kind\n7,1,2,x\n8,3,4,y\n", label="kind", exclude=["i*"])
     batch = rows.read()
-    assert rows.schema == Schema(2, features=("a", "b"), label="kind")
+    assert rows.schema == Schema(2, columns=(Column("a"), Column("b")), label="kind")
     assert batch.x.tolist() == [[1, 2], [3, 4]]
     assert batch.labels.to_pylist() == ["x", "y"]
 
 
 def test_a_column_named_label_is_the_label():
-    assert source("label,a,b\n1,2,3\n4,5,6\n").schema == Schema(2, features=("a", "b"), label="label")
+    assert source("label,a,b\n1,2,3\n4,5,6\n").schema == Schema(2, columns=(Column("a"), Column("b")), label="label")
 
 
 def test_kept_columns_come_as_they_were_written():
@@ -77,7 +77,7 @@ def test_a_header_is_found_by_itself(text, features):
 
 
 def test_a_feature_is_kept_too_as_it_was_written():
-    batch = source("a,b\n01,2\n3.50,4\n", keep=["a"], schema=Schema(2, features=("a", "b"))).read()
+    batch = source("a,b\n01,2\n3.50,4\n", keep=["a"], schema=Schema(2, columns=(Column("a"), Column("b")))).read()
     assert batch.x.tolist() == [[1, 2], [3.5, 4]]
     assert batch.kept["a"].to_pylist() == ["01", "3.50"]
 
@@ -87,7 +87,7 @@ def test_one_stray_quote_is_text():
 
 
 def test_a_models_columns_are_matched_by_name_in_any_order_and_others_let_by():
-    model = Schema(2, features=("a", "b"), label="kind")
+    model = Schema(2, columns=(Column("a"), Column("b")), label="kind")
     rows = source("b,other,kind,a\n1,zzz,x,2\n3,,y,4\n", schema=model)
     batch = rows.read()
     assert batch.x.tolist() == [[2, 1], [4, 3]]
@@ -95,9 +95,12 @@ def test_a_models_columns_are_matched_by_name_in_any_order_and_others_let_by():
 
 
 def test_data_without_names_is_matched_by_position():
-    assert source("1,2\n3,4\n", schema=Schema(2, features=("a", "b"))).read().x.tolist() == [[1, 2], [3, 4]]
+    assert source("1,2\n3,4\n", schema=Schema(2, columns=(Column("a"), Column("b")))).read().x.tolist() == [
+        [1, 2],
+        [3, 4],
+    ]
     with pytest.raises(DataError, match="3 columns of values, and the model takes 2"):
-        source("1,2,3\n", schema=Schema(2, features=("a", "b")))
+        source("1,2,3\n", schema=Schema(2, columns=(Column("a"), Column("b"))))
 
 
 @pytest.mark.parametrize("block", [7, 50, 1000])
@@ -139,7 +142,7 @@ def test_small_whole_numbers_are_as_exact_as_others_wherever_they_end(monkeypatc
     monkeypatch.setattr(csv, "BLOCK_BYTES", 64)
     text = "a,b\n" + "1,2\n" * 500 + f"255,{cell}\n" + "0,3\n" * 500
     expected = [[1, 2]] * 500 + [[255, float(cell or "nan")]] + [[0, 3]] * 500
-    schema = Schema(2, features=("a", "b"), missing="mean")
+    schema = Schema(2, columns=(Column("a"), Column("b")), missing="mean")
     for options in ({"schema": schema}, {"missing": "mean"}):
         found = list(source(text, **options).batches())
         np.testing.assert_array_equal(np.concatenate([batch.x for batch in found]), expected)

@@ -91,7 +91,8 @@ def test_a_data_frames_columns_are_taken_by_name(iris_model, iris_rows):
     assert np.array_equal(model.embed(frame), model.embed(x))
     assert np.array_equal(model.reconstruct(frame), model.reconstruct(x))
     assert np.array_equal(model.errors(frame), model.errors(x))
-    with pytest.raises(DataError, match=re.escape(f"1 of the model's 4 columns are missing: {names[0]}")):
+    missing = f"the data frame: 1 of the model's 4 columns are missing: {names[0]!r}"
+    with pytest.raises(DataError, match=re.escape(missing)):
         model.embed(frame.drop(columns=names[0]))
 
 

@@ -81,6 +81,8 @@ def _typed(name: str, value: object, hint: Any) -> Any:
     kind = kinds[0]
     if kind is float and type(value) is int:
         value = float(value)
+    if isinstance(kind, type) and issubclass(kind, Config):
+        return kind.from_json(value)
     if get_origin(kind) is tuple and isinstance(value, list):
         item = get_args(kind)[0]
         if isinstance(item, type) and issubclass(item, Config):
@@ -89,6 +91,20 @@ def _typed(name: str, value: object, hint: Any) -> Any:
     if type(value) is not kind or (kind is float and not math.isfinite(cast("float", value))):
         raise ValueError(f"{name} is {value!r}, and {getattr(hint, '__name__', hint)} was expected")
     return value
+
+
+@dataclass(frozen=True)
+class Dialect(Config):
+    """How a table's text is written: what was found or given at training, and the default later."""
+
+    delimiter: str = ","
+    decimal: str = "."
+    thousands: str | None = None
+    comment: str | None = None
+    skip_rows: int = 0
+    encoding: str = "utf-8"
+    header: bool = True
+    date_format: str | None = None
 
 
 @dataclass(frozen=True)
@@ -108,8 +124,9 @@ class Column(Config):
 class Schema(Config):
     """What one row is: D values, which are the columns of a table, the pixels of an image, or neither.
 
-    `columns` are the D columns, or none where the data is no table. `missing` says what becomes of a hole: None is an
-    error, "mean" the mean of the training rows, "drop" leaves the row out.
+    `columns` are the D columns, or none where the data is no table. `dialect` is how its text was written, None where
+    it was no text. `na` are the values that stand for a hole beside the usual spellings. `missing` says what became of
+    a hole in training: None was an error, "mean" the mean of the training rows, "drop" left the row out.
     `image_shape` is (H, W) or (H, W, C). `full_scale` is the value of a white pixel. `resize` says that images of other
     sizes are brought to this one. `label` names the column of labels.
     """
@@ -121,6 +138,8 @@ class Schema(Config):
     full_scale: float | None = None
     resize: bool = False
     label: str | None = None
+    dialect: Dialect | None = None
+    na: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _require(self.inputs >= 1, "inputs", self.inputs, "at least 1")

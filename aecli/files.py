@@ -55,7 +55,7 @@ def _temporary(target: Path) -> tuple[int, Path]:
 
 
 def _give_name(descriptor: int, name: Path) -> None:
-    """Give an open file without a name its name. Source: open(2), O_TMPFILE."""
+    """Return an open file without a name its name. Source: open(2), O_TMPFILE."""
     folder = os.open(name.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.link(f"/proc/self/fd/{descriptor}", name.name, dst_dir_fd=folder)  # with a dst_dir_fd it follows the link
@@ -75,14 +75,14 @@ def _refusals(path: Path) -> Iterator[None]:
 
 
 def _mode(path: Path) -> int:
-    """Give the permissions of the file to be replaced, else what a new file gets."""
+    """Return the permissions of the file to be replaced, else what a new file gets."""
     if path.exists():
         return stat.S_IMODE(path.stat().st_mode)
     return 0o666 & ~umask()
 
 
 def umask() -> int:
-    """Give the permission bits that new files and folders go without."""
+    """Return the permission bits that new files and folders go without."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

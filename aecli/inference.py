@@ -169,7 +169,7 @@ class Model:
         return np.concatenate(parts) if parts else np.zeros((0, *width), np.float32)
 
     def decode(self, z: Any) -> Array:
-        """Give the rows (N, D), in raw units, that latent rows (N, K) stand for.
+        """Return the rows (N, D), in raw units, that latent rows (N, K) stand for.
 
         Raises DataError where the latent rows are of another width.
         """

@@ -61,7 +61,7 @@ class Moments:
 
 
 def variance_rebuilt(squares: Array, moments: Moments, widths: tuple[int, ...]) -> Array:
-    """Give which share of each feature's variance is rebuilt, (D,): 1 minus its error over its variance.
+    """Return which share of each feature's variance is rebuilt, (D,): 1 minus its error over its variance.
 
     `squares` (E,) is the mean squared error of each of the model's inputs, `moments` are theirs; a feature takes as
     many of them as `widths` says. NaN for a feature that is constant.

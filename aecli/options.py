@@ -126,9 +126,12 @@ class FitOptions:
         ),
     ] = None
     scale: Annotated[
-        Literal["standard", "minmax", "none"] | None,
+        Literal["standard", "minmax", "robust", "quantile", "none"] | None,
         Option(
-            "How columns are scaled: standard, minmax or none. Pixels are divided by their full scale.", TABLE, "HOW"
+            "How columns are scaled: standard, minmax, robust, quantile or none. Pixels are divided by their full "
+            "scale.",
+            TABLE,
+            "HOW",
         ),
     ] = None
 
@@ -161,6 +164,10 @@ class Columns:
         tuple[str, ...],
         Option("A column of categories, or a glob, to encode one-hot. Repeatable.", TABLE, "COLUMN", columns=True),
     ] = ()
+    max_categories: Annotated[
+        int,
+        Option("Group the rare categories of a column that has more than this many.", TABLE, "N", low=2),
+    ] = 1000
     missing: Annotated[
         Literal["mean", "drop"] | None,
         Option(
@@ -188,7 +195,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Reading:
-    """How the data is written. None leaves it to the file's name, or to its first bytes."""
+    """How the data is written. What is not given is found in the data; a model remembers it for later data."""
 
     input_format: Annotated[
         Literal["csv", "tsv", "jsonl", "parquet", "arrow"] | None,
@@ -209,6 +216,26 @@ class Reading:
             "What stands between the cells of a CSV, such as ';' or '\\t'.", READING, "CHAR", "a comma; a tab for .tsv"
         ),
     ] = None
+    decimal: Annotated[Literal[".", ","] | None, Option("The decimal mark of numbers in text.", READING, "CHAR")] = None
+    thousands: Annotated[
+        str | None, Option("What groups the digits of numbers in text, such as ',' or '.'.", READING, "CHAR")
+    ] = None
+    comment: Annotated[
+        str | None, Option("What a line of a CSV that is a comment begins with, such as '#'.", READING, "TEXT")
+    ] = None
+    skip_rows: Annotated[int | None, Option("Leave out this many lines at the top of a CSV.", READING, "N", low=0)] = (
+        None
+    )
+    encoding: Annotated[
+        str | None, Option("The encoding of text, such as cp1252.", READING, "NAME", "UTF-8, or UTF-16 with its mark")
+    ] = None
+    date_format: Annotated[
+        str | None, Option("How dates are written in text, such as %d.%m.%Y.", READING, "FORMAT", "ISO 8601")
+    ] = None
+    na: Annotated[
+        tuple[str, ...],
+        Option("A value that stands for a hole, beside the usual spellings. Repeatable.", READING, "VALUE"),
+    ] = ()
     skip_broken: Annotated[bool, Option("Go on where an image cannot be read.", READING, "")] = False
 
 
@@ -224,6 +251,14 @@ class Applying:
         Option(
             "What becomes of a category that the model does not know: error, or ignore, which takes it as none of the "
             "known ones.",
+            READING,
+            "HOW",
+        ),
+    ] = "error"
+    bad_rows: Annotated[
+        Literal["error", "blank", "skip"],
+        Option(
+            "What becomes of a row that cannot be read: error; blank, a row of empty cells; or skip, no row.",
             READING,
             "HOW",
         ),

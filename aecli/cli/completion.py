@@ -100,7 +100,7 @@ def _given(parameters: list[Any], words: list[str]) -> tuple[dict[str, list[str]
 
 
 def _give(parameters: list[Any], given: dict[str, list[str]], word: str) -> None:
-    """Give a word to the argument that it is for, if one is left."""
+    """Return a word to the argument that it is for, if one is left."""
     if (argument := _next_argument(parameters, given)) is not None:
         given.setdefault(argument.name, []).append(word)
 
@@ -115,7 +115,7 @@ def _takes_value(parameters: list[Any], name: str) -> Any:
 
 
 def _next_argument(parameters: list[Any], given: dict[str, list[str]]) -> Any:
-    """Give the argument that the next word is for, None where there is none left."""
+    """Return the argument that the next word is for, None where there is none left."""
     arguments = (each for each in parameters if each.param_type_name == "argument")
     return next((each for each in arguments if each.nargs == -1 or each.name not in given), None)
 
@@ -150,12 +150,12 @@ def _paths(start: str, wanted: Callable[[str], bool]) -> list[str]:
 
 
 def models(incomplete: str) -> list[str]:
-    """Give checkpoints."""
+    """Return checkpoints."""
     return _paths(incomplete, lambda name: name.endswith(".safetensors"))
 
 
 def data(ctx: typer.Context, incomplete: str) -> list[tuple[str, str] | str]:
-    """Give built-in sets, their splits once one is named, and files and folders that can be read."""
+    """Return built-in sets, their splits once one is named, and files and folders that can be read."""
     before = ctx.params.get("data", [])
     if any(word.partition(":")[0] in NAMES for word in before):
         return []
@@ -169,22 +169,22 @@ def _is_read(name: str) -> bool:
 
 
 def files(incomplete: str) -> list[str]:
-    """Give any file."""
+    """Return any file."""
     return _paths(incomplete, lambda _: True)
 
 
 def folders(incomplete: str) -> list[str]:
-    """Give folders."""
+    """Return folders."""
     return _paths(incomplete, lambda _: False)
 
 
 def devices() -> list[tuple[str, str]]:
-    """Give the kinds of devices. Which there are, PyTorch alone knows, and it is not asked."""
+    """Return the kinds of devices. Which there are, PyTorch alone knows, and it is not asked."""
     return [("auto", "CUDA where there is one"), ("cpu", ""), ("cuda", "the first one"), ("mps", "Apple's")]
 
 
 def columns(ctx: typer.Context) -> list[str]:
-    """Give the columns of the first table on the line that is text; its first line alone is read."""
+    """Return the columns of the first table on the line that is text; its first line alone is read."""
     import gzip
     import json
     import zlib
@@ -205,7 +205,7 @@ def columns(ctx: typer.Context) -> list[str]:
 
 
 def _header(line: str, given: dict[str, list[str]], form: str) -> list[str]:
-    """Give a CSV's columns by its first line. One that holds a number is a row, and the columns are x0, x1, ...
+    """Return a CSV's columns by its first line. One that holds a number is a row, and the columns are x0, x1, ...
 
     Raises ValueError where it is no line of a CSV.
     """

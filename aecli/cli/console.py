@@ -22,19 +22,19 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")  # all but ta
 
 @functools.cache
 def stderr() -> "Console":
-    """Give the one console. Rich loads when there is something to say: a TAB press and a quiet command say nothing."""
+    """Return the one console. Rich loads when there is something to say: not for TAB or a quiet command."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
 
 
 def bars() -> bool:
-    """Tell whether stderr can show a bar: a terminal that moves its cursor, whatever FORCE_COLOR says."""
+    """Return whether stderr can show a bar: a terminal that moves its cursor, whatever FORCE_COLOR says."""
     return sys.stderr is not None and sys.stderr.isatty() and not stderr().is_dumb_terminal
 
 
 def counted(number: int, what: str) -> str:
-    """Give a number with its noun: 1 row, 1,797 rows."""
+    """Return a number with its noun: 1 row, 1,797 rows."""
     return f"{number:,} {what}{'s' * (number != 1)}"
 
 
@@ -62,7 +62,7 @@ def report(message: str, hint: str | None) -> None:
 
 @contextlib.contextmanager
 def results() -> Iterator[BinaryIO]:
-    """Give standard output, for what the command was asked for.
+    """Return standard output, for what the command was asked for.
 
     Raises AecliError where it is closed, or full.
     """
@@ -101,7 +101,7 @@ def errors_reported() -> Iterator[None]:
 
 
 def _report_usage(error: TyperException) -> NoReturn:
-    """Report what Typer found wrong with the words of the command line."""
+    """Report bad usage that Typer found."""
     from aecli.cli import usage
 
     report(*usage.explanation(error))

@@ -176,7 +176,7 @@ def _examples_of(source: "Source", examples: int) -> "Array":
 
 
 def _white(loaded: "Model", x: "Array") -> tuple[float, float]:
-    """Give the values that are black and white: the full scale's, else the extremes of rows."""
+    """Return the values that are black and white: the full scale's, else the extremes of rows."""
     if loaded.schema.full_scale is not None:
         return 0.0, loaded.schema.full_scale
     low, high = float(x.min()), float(x.max())

@@ -129,7 +129,7 @@ def plot(
 def _path(
     model: Path, data: list[str] | None, kind: str, output: str | None, *, show: bool, as_json: bool
 ) -> Path | None:
-    """Give the file to write, None for none or stdout. Refuse what makes no sense, or cannot be written."""
+    """Return the file to write, None for none or stdout. Refuse what makes no sense, or cannot be written."""
     wanted = ["--show"] * show + ["--json"] * as_json + ["-o -"] * (output == "-")
     if len(wanted) > 1:
         raise UsageError(f"{' and '.join(wanted)} both want stdout", hint="write the picture to a file: -o picture.png")

@@ -92,7 +92,7 @@ def say_written(output: Path, *, replaced: bool, quiet: bool) -> None:
 
 
 def _bytes_wait() -> bool:
-    """Tell whether standard input is a file or a pipe with something in it."""
+    """Return whether standard input is a file or a pipe with something in it."""
     try:
         found = os.fstat(sys.stdin.fileno())
         waits = stat.S_ISFIFO(found.st_mode) and bool(select.select([sys.stdin], [], [], 0)[0])

@@ -56,7 +56,7 @@ class Screen:
 
 
 def theme() -> str:
-    """Tell whether the terminal's ground is "dark" or "light", as far as it says so."""
+    """Return whether the terminal's ground is "dark" or "light", as far as it says so."""
     ground = os.environ.get("COLORFGBG", "").rpartition(";")[2]
     return "light" if ground in ("7", "15") else "dark"
 

@@ -52,7 +52,7 @@ class Carried:
                 )
 
     def of(self, batch: "Batch") -> dict[str, Any]:
-        """Give the carried columns of a batch by name."""
+        """Return the carried columns of a batch by name."""
         columns = dict(batch.kept)
         if self._label is not None and batch.labels is not None:
             columns[self._label] = batch.labels
@@ -60,7 +60,7 @@ class Carried:
 
 
 def rebuilt_columns(recon: Any, schema: "Schema") -> list[Any]:
-    """Give the columns of rebuilt rows (N, D) as their kinds have them: numbers, dates, texts."""
+    """Return the columns of rebuilt rows (N, D) as their kinds have them: numbers, dates, texts."""
     if schema.all_numbers:
         return list(recon.T)
     from aecli.data.table import from_numbers
@@ -69,7 +69,7 @@ def rebuilt_columns(recon: Any, schema: "Schema") -> list[Any]:
 
 
 def worst(squares: Any, schema: "Schema", count: int) -> dict[str, Any]:
-    """Give the names of the columns that were rebuilt worst, and their shares of each row's squared error.
+    """Return the names of the columns that were rebuilt worst, and their shares of each row's squared error.
 
     `squares` (N, E) are the squared errors of the model's inputs; a category's are summed up.
     """

@@ -43,7 +43,7 @@ def print_help(context: Any) -> None:
 
 
 def explanation(error: Any) -> tuple[str, str | None]:
-    """Give what was wrong with the words of the command line, and the way out: the word that was meant, or --help."""
+    """Return what was wrong with the usage, and the way out: the word that was meant, or --help."""
     context = getattr(error, "ctx", None)
     said, _, near = str(error.message).rstrip(".?").partition(". Did you mean ")
     meant = near.replace("'", "").split(", ") if near else getattr(error, "possibilities", None)

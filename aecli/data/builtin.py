@@ -100,7 +100,7 @@ def open_builtin(name: str, split: str, data_dir: Path | None, announce: Callabl
 
 
 def _digits() -> np.ndarray[Any, Any]:
-    """Give scikit-learn's digits (1797, 65), the label last, from its own file, as scikit-learn itself loads slowly."""
+    """Return scikit-learn's digits (1797, 65), the label last, from its own file: scikit-learn itself loads slowly."""
     found = importlib.util.find_spec("sklearn")
     for folder in (found and found.submodule_search_locations) or ():
         path = Path(folder, "datasets", "data", "digits.csv.gz")

@@ -82,7 +82,7 @@ class CsvTable(Table):
         yield from self._records
 
     def _parse(self, block: bytes, wanted: Sequence[tuple[str, str]]) -> list[Any]:
-        """Give the wanted columns of a block. Raises pa.ArrowInvalid where a row or a cell is not as it should be."""
+        """Return the wanted columns of a block. Raises pa.ArrowInvalid where a row or a cell is not as it should be."""
         once = {column: ARROW_TYPES.get(kind, pa.string()) for column, kind in reversed(wanted)}
         texts = {column: pa.string() for column, kind in wanted if kind == TEXT and once[column] != pa.string()}
         rows = self._small_rows(block, once)
@@ -95,7 +95,7 @@ class CsvTable(Table):
         ]
 
     def _small_rows(self, block: bytes, types: dict[str, pa.DataType]) -> pa.RecordBatch | None:
-        """Give a block's numbers as uint8, in three quarters of the time; None where they are not all of 0 to 255.
+        """Return a block's numbers as uint8, in three quarters of the time; None where they are not all of 0 to 255.
 
         After the first such block no other is tried: blocks that other threads had begun by then may still be uint8.
         """
@@ -223,7 +223,7 @@ def _is_header(first: list[str], second: list[str]) -> bool:
 
 
 def _is(kind: str, text: str) -> bool:
-    """Tell whether a cell is written as its kind is."""
+    """Return whether a cell is written as its kind is."""
     if kind == "number":
         return is_number(text)
     if kind == "boolean":

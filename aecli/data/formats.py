@@ -17,7 +17,7 @@ IDX = r"(-idx\d-[a-z]+|\.idx)(\.gz)?$"  # in t10k-images-idx3-ubyte.gz
 
 
 def table_form(name: str) -> str | None:
-    """Give the format that a table's file name says, None where it is no table's."""
+    """Return the format that a table's file name says, None where it is no table's."""
     for ending in COMPRESSED:
         name = name.removesuffix(ending)
     stem, dot, ending = name.rpartition(".")

@@ -17,7 +17,7 @@ DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E:
 
 
 def is_idx(path: Path) -> bool:
-    """Tell whether the file's name is one that IDX files bear, such as `t10k-images-idx3-ubyte.gz`."""
+    """Return whether the file's name is one that IDX files bear, such as `t10k-images-idx3-ubyte.gz`."""
     return re.search(IDX, path.name) is not None
 
 

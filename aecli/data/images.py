@@ -103,7 +103,7 @@ class ImageSource(Source):
                 row += len(some)
 
     def _shape_of_first(self, size: tuple[int, int] | None) -> tuple[tuple[int, ...], float]:
-        """Give the shape of the images, (H, W) or (H, W, 3), and what white is, from the first that can be read."""
+        """Return the shape of the images, (H, W) or (H, W, 3), and what white is, from the first that can be read."""
         for file in self._files:
             try:
                 with Image.open(file) as image:
@@ -117,7 +117,7 @@ class ImageSource(Source):
         raise DataError(f"{self._files[0].parent}: no images to read, all {len(self._files):,} are broken")
 
     def _read(self, file: Path) -> Array | None:
-        """Read the pixels (D,) of one image; None where it is broken and that is let by."""
+        """Read the pixels (D,) of one image; None where it is broken and may be skipped."""
         height, width, channels = (*self._shape, 1)[:3]
         try:
             with Image.open(file) as opened:
@@ -134,7 +134,7 @@ class ImageSource(Source):
             raise _broken(file, error) from error
 
     def _pixels(self, image: Image.Image, channels: int, size: tuple[int, int]) -> Array:
-        """Give the pixels of an image (H, W) or (H, W, C), as numbers whose white is the schema's."""
+        """Return the pixels of an image (H, W) or (H, W, C), as numbers whose white is the schema's."""
         white = self.schema.full_scale or 255.0
         mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
         if image.mode in WIDE:  # Pillow would cut them off at 255, and not resize them
@@ -150,7 +150,7 @@ class ImageSource(Source):
 
 
 def endings() -> frozenset[str]:
-    """Give the endings of the files that Pillow reads, in small letters."""
+    """Return the endings of the files that Pillow reads, in small letters."""
     return frozenset(ending for ending, form in Image.registered_extensions().items() if form in Image.OPEN)
 
 

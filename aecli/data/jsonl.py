@@ -58,7 +58,7 @@ class JsonLinesTable(Table):
     ) -> pa.Table:
         options = pajson.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore" if schema else "infer")
         try:
-            block.decode()  # pyarrow would let by what is not UTF-8
+            block.decode()  # pyarrow accepts what is not UTF-8
             return pajson.read_json(io.BytesIO(block), pajson.ReadOptions(block_size=len(block) + 1), options)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError) as error:
             self._explain(block, first_row, kinds or {})

@@ -80,7 +80,7 @@ def open_source(data: Any, *, split: str = "train", **request: Any) -> Source:
 
 
 def identified(given: Any, split: str, reading: Reading) -> Input:
-    """Tell what was given: a name, a path, an array, a data frame.
+    """Return what was given: a name, a path, an array, a data frame.
 
     Raises DataError where there is no such file or set.
     """
@@ -99,7 +99,7 @@ def identified(given: Any, split: str, reading: Reading) -> Input:
 
 
 def _kind(path: Path | None) -> str:
-    """Tell what a file is by its name."""
+    """Return what a file is by its name."""
     if path is None or (table_form(path.name) is not None and not path.is_dir()):
         return TABLE
     is_array = re.search(IDX, path.name) is not None or path.suffix.lower() in ARRAYS

@@ -44,7 +44,7 @@ class FileRows:
         return out
 
     def reshape(self, rows: int, width: int) -> "FileRows":
-        """Give the same values as rows of another shape; a width of -1 is what is left."""
+        """Return the same values as rows of another shape; a width of -1 is what is left."""
         width = self.size // max(1, rows) if width < 0 else width
         return FileRows(self.name, self._file, self._start, self.dtype, (rows, width))
 

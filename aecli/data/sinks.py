@@ -46,7 +46,7 @@ class Sink(ABC):
 
 
 def format_of(path: Path, asked: str | None) -> str:
-    """Give the format of an output file: what was asked for, else what its name's ending says.
+    """Return the format of an output file: what was asked for, else what its name's ending says.
 
     Raises UsageError for an ending of no known format.
     """
@@ -130,7 +130,7 @@ def _to_arrow(column: Any) -> Any:
 
 
 def _text_of(column: Any) -> bytes:
-    """Give all the text of an Arrow array one after another; none, where it holds something else."""
+    """Return all the text of an Arrow array one after another; none, where it holds something else."""
     wide = pa.types.is_large_string(column.type)
     if not len(column) or not (wide or pa.types.is_string(column.type)):
         return b""

@@ -24,7 +24,8 @@ CHECK_VALUES = 1 << 22
 class Batch:
     """Rows in the source's own units: `x` (N, D), `labels` (N,) where known, `kept` columns (N,) by name.
 
-    Columns are NumPy or Arrow arrays. The first row is number `row` of what `name` names, counting from 0.
+    Columns are NumPy or Arrow arrays. The first row is number `row` of what `name` names, counting from 0. `blank` (N,)
+    marks rows that could not be read: their x is NaN, and all that is written of them is empty.
     """
 
     x: Array
@@ -32,11 +33,13 @@ class Batch:
     kept: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
     row: int = 0
+    blank: Array | None = None
 
     def __getitem__(self, rows: Any) -> "Batch":
-        """Give the rows that a slice, or a mask (N,), chooses."""
+        """Return the rows that a slice, or a mask (N,), chooses."""
         labels = None if self.labels is None else _chosen(self.labels, rows)
-        return Batch(self.x[rows], labels, {name: _chosen(column, rows) for name, column in self.kept.items()})
+        kept = {name: _chosen(column, rows) for name, column in self.kept.items()}
+        return Batch(self.x[rows], labels, kept, blank=None if self.blank is None else self.blank[rows])
 
 
 def joined(batches: Sequence[Batch]) -> Batch:
@@ -46,7 +49,10 @@ def joined(batches: Sequence[Batch]) -> Batch:
     first = batches[0]
     labels = None if first.labels is None else _concatenated([batch.labels for batch in batches])
     kept = {name: _concatenated([batch.kept[name] for batch in batches]) for name in first.kept}
-    return Batch(np.concatenate([batch.x for batch in batches]), labels, kept)
+    blank = None
+    if any(batch.blank is not None for batch in batches):
+        blank = np.concatenate([np.zeros(len(b.x), bool) if b.blank is None else b.blank for b in batches])
+    return Batch(np.concatenate([batch.x for batch in batches]), labels, kept, blank=blank)
 
 
 def resized(batches: Iterable[Batch], rows: int) -> Iterator[Batch]:
@@ -112,7 +118,7 @@ class Source(ABC):
         return [f"left out {count:,} {what}{'s' * (count != 1)} {why}" for count, what, why in counts if count]
 
     def share_read(self) -> float | None:
-        """Tell which share of the data was read so far, 0 to 1; None where its size is not known."""
+        """Return the share of the data that was read so far, 0 to 1; None where its size is not known."""
         return self.rows_read / self.rows if self.rows else None
 
 

@@ -47,11 +47,11 @@ class Stream:
             raise DataError(f"{self.name}: the file is damaged or cut short ({error})") from error
 
     def seekable(self) -> BinaryIO | None:
-        """Give the file itself where it is a regular one that is not compressed, None elsewhere."""
+        """Return the file itself where it is a regular one that is not compressed, None elsewhere."""
         return self._file.raw if self.size is not None and self._decompressed is None else None
 
     def share_read(self) -> float | None:
-        """Tell which share of the bytes was read so far, 0 to 1; None where their number is not known."""
+        """Return the share of the bytes that was read so far, 0 to 1; None where their number is not known."""
         return min(1.0, self._file.count / self.size) if self.size else None
 
 
@@ -74,7 +74,7 @@ class _Counted:
         """Close nothing: the file goes with its last reader."""
 
     def read(self, size: int) -> bytes:
-        """Read so many bytes, fewer at the end."""
+        """Read this many bytes, fewer at the end."""
         parts = []
         while size and (part := self.some(size)):
             parts.append(part)
@@ -90,7 +90,7 @@ class _Counted:
 
 
 def _size(raw: BinaryIO) -> int | None:
-    """Give the size of a regular file, None for all else."""
+    """Return the size of a regular file, None for all else."""
     try:
         found = os.fstat(raw.fileno())
     except (OSError, AttributeError):

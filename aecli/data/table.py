@@ -7,8 +7,8 @@ wanted. `TableSource` says which are wanted, and makes numbers of them.
 import dataclasses
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -29,11 +29,15 @@ ARROW_TYPES = {"number": pa.float64(), "boolean": pa.bool_(), "category": pa.str
 
 @dataclass(frozen=True)
 class Piece:
-    """Some rows of the wanted columns. The first is number `row` of the file `name`, counting from 0."""
+    """Some rows of the wanted columns. The first is number `row` of the file `name`, counting from 0.
+
+    `bad` tells by their place in the piece, from 0, the rows that cannot be read, and why; their cells are holes.
+    """
 
     name: str
     row: int
     columns: list[Any]
+    bad: Mapping[int, DataError] = field(default_factory=dict)
 
 
 class Table(ABC):
@@ -51,7 +55,7 @@ class Table(ABC):
 
     @abstractmethod
     def peek(self) -> pa.Table:
-        """Give some of the first rows, with the types that they seem to have, or do have."""
+        """Return some of the first rows, with the types that they seem to have, or do have."""
 
     @abstractmethod
     def pieces(self, wanted: Sequence[tuple[str, str]]) -> Iterator[Piece]:
@@ -63,7 +67,7 @@ class Table(ABC):
         """
 
     def share_read(self) -> float | None:
-        """Tell which share of the data was read so far, 0 to 1; None where its size is not known."""
+        """Return the share of the data that was read so far, 0 to 1; None where its size is not known."""
         return None
 
 
@@ -122,7 +126,7 @@ class TableSource(Source):
         return self._table.share_read() or super().share_read()
 
     def _matrix(self, piece: Piece, columns: list[Any]) -> Array:
-        """Give the features as float64 (N, D), holes as NaN; or for a model's use as uint8, where they come so."""
+        """Return the features as float64 (N, D), holes as NaN; or for a model's use as uint8, where they come so."""
         if self.schema.all_numbers:
             values = pa.record_batch(columns, [str(i) for i in range(len(columns))])
             may_have_holes = columns[0].type == ARROW_TYPES["number"]
@@ -137,7 +141,7 @@ class TableSource(Source):
         return out
 
     def _numbered(self, piece: Piece, values: Any, place: int, column: str) -> Array:
-        """Give each category's number; -1 for one that the model does not know, where that is let by."""
+        """Return each category's number; -1 for one that the model does not know, where that is allowed."""
         encoded = _without_blanks(values).dictionary_encode()
         if self._seen is None:
             known = {value: i for i, value in enumerate(self.schema.categories[place])}
@@ -212,7 +216,7 @@ class TableSource(Source):
         return wanted if wanted in table.columns else None
 
     def _matched(self, schema: Schema) -> list[str]:
-        """Give the table's columns that are the model's features, in the model's order."""
+        """Return the table's columns that are the model's features, in the model's order."""
         table = self._table
         if table.named and schema.features is not None:
             here = set(table.columns)
@@ -233,7 +237,7 @@ class TableSource(Source):
         return others
 
     def _matching(self, patterns: Sequence[str], flag: str) -> list[str]:
-        """Give the columns that names or globs choose, in the table's order."""
+        """Return the columns that names or globs choose, in the table's order."""
         chosen: set[str] = set()
         for pattern in patterns:
             found = [c for c in self._table.columns if c == pattern or fnmatchcase(c, pattern)]
@@ -278,7 +282,7 @@ class Several(Table):
 
 
 def kind_of(kind: pa.DataType) -> str:
-    """Give the kind of feature that a column of this type makes, "text" where it makes none."""
+    """Return the kind of feature that a column of this type makes, "text" where it makes none."""
     types = pa.types
     if types.is_boolean(kind):
         return "boolean"
@@ -337,7 +341,7 @@ def timestamps(values: Any) -> Any:
 
 
 def from_numbers(numbers: Array, kind: str, categories: Sequence[str]) -> Any:
-    """Give a rebuilt column (N,) of raw values as its kind has it: the inverse of what `TableSource` makes of it."""
+    """Return a rebuilt column (N,) of raw values as its kind has it: the inverse of what `TableSource` makes of it."""
     if kind == "number":
         return numbers.astype(np.float32)
     if kind == "boolean":
@@ -366,7 +370,7 @@ def _without_blanks(texts: Any) -> Any:
 
 
 def is_number(text: str) -> bool:
-    """Tell whether a cell is written as a number."""
+    """Return whether a cell is written as a number."""
     try:
         float(text)
     except ValueError:
@@ -381,6 +385,6 @@ def listed(names: Sequence[str]) -> str:
 
 
 def shortened(cell: object) -> str:
-    """Give a cell as an error message shows it."""
+    """Return a cell as an error message shows it."""
     text = repr(cell)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -17,7 +17,7 @@ DPI = 240  # a picture as wide as a column of a paper then has 340
 def save(figure: "Figure", stream: BinaryIO, form: str, dpi: int = DPI) -> str:
     """Write a figure as png, svg or pdf. Equal figures give equal bytes.
 
-    Gives the characters that the font lacks, which are drawn as boxes.
+    Returns the characters that the font lacks, which are drawn as boxes.
     Raises AecliError where the figure is too small for its text.
     """
     from aecli.figures import style
@@ -37,7 +37,7 @@ def save_file(figure: "Figure", path: Path, form: str, dpi: int = DPI) -> str:
 
 
 def format_of(path: Path) -> str:
-    """Give the format that the ending of a figure's name says.
+    """Return the format that the ending of a figure's name says.
 
     Raises UsageError for an ending of no known format.
     """

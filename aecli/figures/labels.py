@@ -24,7 +24,7 @@ class Classes:
     rest: bool
 
     def colours(self, look: Look) -> list[str]:
-        """Give each class its colour; those without a label, and the rest, are quiet."""
+        """Return each class its colour; those without a label, and the rest, are quiet."""
         last = len(self.names) - 1
         return [
             look.colours.quiet if name == NONE or (self.rest and i == last) else look.colour(i)
@@ -32,7 +32,7 @@ class Classes:
         ]
 
     def entries(self, look: Look) -> list[Entry]:
-        """Give the lines of a legend."""
+        """Return the lines of a legend."""
         return [
             Entry(name, colour, {"marker": MARKERS[i // len(PALETTE)], "markersize": 5.5, "markeredgewidth": 0})
             for i, (name, colour) in enumerate(zip(self.names, self.colours(look), strict=True))
@@ -69,7 +69,7 @@ def classes(labels: Array | None) -> Classes | None:
 
 
 def numbers(labels: Array | None) -> Array | None:
-    """Give labels as numbers (N,) float64, where they are numbers or read as such; NaN where there is none."""
+    """Return labels as numbers (N,) float64, where they are numbers or read as such; NaN where there is none."""
     if labels is None or labels.dtype.kind in "mM":
         return None
     try:

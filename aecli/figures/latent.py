@@ -49,7 +49,7 @@ def latent(z: Array, labels: Array | None, look: style.Look) -> Figure:
 
 
 def project(z: Array) -> tuple[Array, tuple[str, str]]:
-    """Give two coordinates (N, 2) of latent rows (N, K), and the names of the axes.
+    """Return two coordinates (N, 2) of latent rows (N, K), and the names of the axes.
 
     One latent value is set against a random height; more than two are projected on their first principal components.
     """
@@ -67,7 +67,7 @@ def project(z: Array) -> tuple[Array, tuple[str, str]]:
 
 
 def _colours(found: Classes | None, values: Array | None, rows: int, look: style.Look) -> Array:
-    """Give each row's colour, (N, 3)."""
+    """Return each row's colour, (N, 3)."""
     if found is not None:
         return np.array([to_rgb(colour) for colour in found.colours(look)])[found.of]
     if values is None:
@@ -123,7 +123,7 @@ def _density(figure: Figure, axes: Axes, points: Array, colours: Array, look: st
 
 
 def shade(place: Array, colours: Array, places: int, weakest: float) -> Array:
-    """Give the colour of each place, (places, 4), for rows that fall on `place` (N,) with `colours` (N, 3).
+    """Return the colour of each place, (places, 4), for rows that fall on `place` (N,) with `colours` (N, 3).
 
     The colours that fall on one place are mixed by the squares of their counts, so that the commonest stands out. How
     opaque a place is grows with the logarithm of its rows, from `weakest` for a single one.

@@ -113,7 +113,7 @@ class _Sample:
             self._prune()
 
     def rows(self) -> dict[str, Array]:
-        """Give the rows."""
+        """Return the rows."""
         self._prune()
         return self._parts[0] if self._parts else {}
 
@@ -156,13 +156,13 @@ def _sampled(model: Model, source: Source) -> tuple[dict[str, Array], dict[str, 
 
 
 def _texts(column: Any) -> Array:
-    """Give a column (N,) of anything as text, empty where there is none."""
+    """Return a column (N,) of anything as text, empty where there is none."""
     cells = column.to_pylist() if hasattr(column, "to_pylist") else column.tolist()
     return np.array(["" if cell is None or cell != cell else str(cell) for cell in cells], object)  # noqa: PLR0124, NaN
 
 
 def _bytes(x: Array, white: float) -> Array:
-    """Give pixels whose white is `white` as bytes."""
+    """Return pixels whose white is `white` as bytes."""
     return (
         x
         if x.dtype == np.uint8 and white == 255
@@ -171,7 +171,7 @@ def _bytes(x: Array, white: float) -> Array:
 
 
 def _principal(z: Array) -> tuple[Array, Array, Array]:
-    """Give the mean (K,) of latent rows (N, K), up to 32 principal components (P, K), and their shares of variance."""
+    """Return the mean (K,) of latent rows (N, K), up to 32 principal components (P, K), their shares of variance."""
     mean = z.mean(axis=0, dtype=np.float64)
     centred = z - mean
     variances, vectors = np.linalg.eigh(centred.T @ centred)
@@ -208,7 +208,7 @@ def _classified(labels: Array) -> tuple[list[str], list[str], Array, Array]:
 
 
 def _finite(labels: list[str]) -> Array | None:
-    """Give labels as numbers, None where not all are."""
+    """Return labels as numbers, None where not all are."""
     try:
         values = np.array([float(label) for label in labels])
     except ValueError:
@@ -217,7 +217,7 @@ def _finite(labels: list[str]) -> Array | None:
 
 
 def _shown(x: Array, schema: Schema) -> tuple[dict[str, Any], dict[str, Array | bytes]]:
-    """Give what the page shows of originals: of images (M, D) a sprite, of a table's rows (M, D) their values."""
+    """Return what the page shows of originals: of images (M, D) a sprite, of a table's rows (M, D) their values."""
     if schema.image_shape is not None and schema.full_scale is not None:
         height, width, channels = (*schema.image_shape, 1)[:3]
         across = max(1, round(math.sqrt(len(x) * height / width)))
@@ -234,7 +234,7 @@ def _shown(x: Array, schema: Schema) -> tuple[dict[str, Any], dict[str, Array | 
 
 
 def _sprite(images: Array, across: int) -> bytes:
-    """Give images (M, H, W, C) of bytes as one PNG, so many in a row of it."""
+    """Return images (M, H, W, C) of bytes as one PNG, so many in a row of it."""
     from PIL import Image
 
     count, height, width, channels = images.shape
@@ -278,5 +278,5 @@ def _block(name: str, block: Array | bytes) -> str:
 
 
 def _hash(text: str) -> str:
-    """Give the hash by which a content security policy knows a script or a style. Source: CSP Level 3, section 6.7."""
+    """Return the hash by which a content security policy knows a script or style. Source: CSP Level 3, section 6.7."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -106,7 +106,7 @@ def draw(axes: Axes, images: Array, white: tuple[float, float]) -> None:
 
 
 def centres(count: int, pixels: int, between: int) -> Array:
-    """Give where the centres of so many images lie on axes that `draw` drew on."""
+    """Return where the centres of so many images lie on axes that `draw` drew on."""
     return np.arange(count) + pixels / (pixels + between) / 2
 
 

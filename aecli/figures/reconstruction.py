@@ -53,7 +53,7 @@ def images(x: Array, recon: Array, mse: Array, white: tuple[float, float], look:
 
 
 def fitting(shape: tuple[int, ...], count: int, look: style.Look) -> int:
-    """Tell how many of `count` images of `shape` a figure of this look has room for."""
+    """Return how many of `count` images of `shape` a figure of this look has room for."""
     if look.window is None:
         return count
     grid = _grid(shape, count, look)

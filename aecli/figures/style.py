@@ -80,18 +80,18 @@ class Look:
         return MONO if self.window else SMALL
 
     def colour(self, number: int) -> str:
-        """Give the colour of class `number`: ten, then the same ten, darker on a light ground and lighter on a dark."""
+        """Return the colour of class `number`: ten, then the same ten, darker on light ground, lighter on dark."""
         colour = PALETTE[number % len(PALETTE)]
         strength = (0.25 if self.theme == "dark" else 0.0) + (0.38 if number >= len(PALETTE) else 0.0)
         return _mixed(colour, self.colours.second, strength)
 
     def diverging(self) -> LinearSegmentedColormap:
-        """Give a map of colours from blue through the ground to orange."""
+        """Return a map of colours from blue through the ground to orange."""
         return LinearSegmentedColormap.from_list("diverging", ["#3f90da", self.colours.ground, "#f08a00"])
 
 
 def figure(look: Look, height: float) -> Figure:
-    """Make an empty figure. `height` in inches, where a figure is 4.8 wide, is what its kind takes unless told."""
+    """Make an empty figure. `height` in inches, where a figure is 4.8 wide, is by default what its kind takes."""
     theme = look.colours
     terminal = look.window is not None
     size = MONO if terminal else FONT
@@ -137,7 +137,7 @@ def figure(look: Look, height: float) -> Figure:
 
 
 def title_lines(look: Look) -> list[str]:
-    """Give the title's lines."""
+    """Return the title's lines."""
     per_line = int(width_of(look) / ((MONO if look.window else FONT) * CHARACTER))
     return wrapped(look.title or "", per_line).splitlines()
 
@@ -154,7 +154,7 @@ def _title_share(made: Figure, look: Look) -> float:
 
 
 def width_of(look: Look) -> float:
-    """Give a figure's width in points, which are dots in a terminal."""
+    """Return a figure's width in points, which are dots in a terminal."""
     return look.window[0] * CELL if look.window else (look.size or (WIDTH, 0))[0] * 72
 
 
@@ -258,7 +258,7 @@ def settle(made: Figure, look: Look) -> None:
 
 @contextlib.contextmanager
 def checked() -> Iterator[set[str]]:
-    """Give a set that gathers the characters which the font lacks, while text is measured or drawn.
+    """Return a set that gathers the characters which the font lacks, while text is measured or drawn.
 
     Raises AecliError where a figure is too small for its text.
     """
@@ -283,7 +283,7 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def width_in_characters(text: str) -> int:
-    """Tell how many characters' room a text takes: ideographs and the like take two."""
+    """Return how many characters' room a text takes: ideographs and the like take two."""
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 

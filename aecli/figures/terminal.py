@@ -44,7 +44,7 @@ class _Pen(RendererAgg):
 
 
 def draw(figure: Figure, look: style.Look, *, colour: bool) -> list[list[Cell]]:
-    """Give the lines of cells that show a figure made for `look.window`.
+    """Return the lines of cells that show a figure made for `look.window`.
 
     Without colour, a dot of a class has the mark that stands before its name in the legend; others are shades.
     """
@@ -91,7 +91,7 @@ def _half_blocks(rgb: Array, drawn: Array) -> list[list[Cell]]:
 
 
 def _shades(rgb: Array, opaque: Array, marks: dict[Colour, str]) -> list[list[Cell]]:
-    """Give cells without colour: a class's mark, else how light the two dots are."""
+    """Return cells without colour: a class's mark, else how light the two dots are."""
     light = rgb.mean(axis=-1) * opaque
     known = np.array(list(marks), float).reshape(-1, 3) / 255
     signs = list(marks.values())
@@ -119,7 +119,7 @@ def _shade(top: float, bottom: float) -> str:
 
 
 def _marks(pen: _Pen) -> dict[Colour, str]:
-    """Give each colour of the legend a mark: the first letter of its name where those differ, else a, b, c, ..."""
+    """Return each colour of the legend a mark: the first letter of its name where those differ, else a, b, c, ..."""
     named = [(ink, text[2:]) for _, _, text, ink in pen.texts if text.startswith(style.BULLET)]
     first = [name[:1] for _, name in named]
     if len(set(first)) < len(first) or any(not letter.isalnum() for letter in first):

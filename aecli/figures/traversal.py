@@ -114,7 +114,7 @@ def largest(z: Array, most: int) -> Array:
 
 
 def sweep(z: Array, chosen: Array, steps: int) -> tuple[Array, list[tuple[float, float]]]:
-    """Give latent rows (C, steps, K) that go through the range of each chosen value, and the ranges' ends."""
+    """Return latent rows (C, steps, K) that go through the range of each chosen value, and the ranges' ends."""
     codes = np.tile(np.median(z, axis=0), (len(chosen), steps, 1)).astype(np.float32)
     ends = []
     for row, value in enumerate(chosen):

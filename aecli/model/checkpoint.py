@@ -124,7 +124,7 @@ def save(path: Path, checkpoint: Checkpoint, tensors: "Mapping[str, np.ndarray[A
 
 
 def dumps(checkpoint: Checkpoint, tensors: "Mapping[str, np.ndarray[Any, Any]]", scaler: "Scaler") -> bytes:
-    """Give the checkpoint's bytes."""
+    """Return the checkpoint's bytes."""
     import safetensors.numpy
 
     made = dataclasses.replace(checkpoint, format=FORMAT)
@@ -201,7 +201,7 @@ def load(path: Path) -> "tuple[Checkpoint, dict[str, np.ndarray[Any, Any]], Scal
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Tell whether the file is a safetensors file with aecli's metadata, of whatever format version."""
+    """Return whether the file is a safetensors file with aecli's metadata, of whatever format version."""
     try:
         with _opened(path) as file:
             metadata = _header(path, file)[0].get("__metadata__")
@@ -267,6 +267,6 @@ def _check_tensors(path: Path, header: Mapping[str, Any], data_start: int, size:
 
 
 def _offset(place: tuple[Any, int, str]) -> int:
-    """Give where a tensor is said to start, -1 where that is no offset."""
+    """Return where a tensor is said to start, -1 where that is no offset."""
     offsets = place[0]
     return offsets[0] if isinstance(offsets, list) and offsets and type(offsets[0]) is int else -1

@@ -6,7 +6,7 @@ from aecli.errors import AecliError
 
 
 def pick(name: str) -> torch.device:
-    """Give the device that `name` (auto, cpu, cuda, cuda:N, mps) means; auto takes CUDA where PyTorch finds it.
+    """Return the device that `name` (auto, cpu, cuda, cuda:N, mps) means; auto takes CUDA where PyTorch finds it.
 
     Raises AecliError where there is no such device.
     """
@@ -38,7 +38,7 @@ def describe(device: torch.device) -> str:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Tell whether the device multiplies bf16 matrices in hardware: emulated, they are far slower than fp32."""
+    """Return whether the device multiplies bf16 matrices in hardware: emulated, they are far slower than fp32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":

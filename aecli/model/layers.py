@@ -29,7 +29,7 @@ def decoder_layers(config: ModelConfig) -> tuple[Layer, ...]:
 
 
 def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Give the shape of every tensor in the model's state dict."""
+    """Return the shape of every tensor in the model's state dict."""
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in (*encoder_layers(config), *decoder_layers(config)):
         shapes[f"{layer.name}.weight"] = (layer.out_dim, layer.in_dim)

@@ -33,12 +33,12 @@ class Autoencoder(nn.Module):
         self.decoder = _sequential(decoder_layers(config))
 
     def encode(self, x: Tensor) -> Tensor:
-        """Give the latent rows of x."""
+        """Return the latent rows of x."""
         z: Tensor = self.encoder(x)  # (N, D) -> (N, K)
         return z
 
     def decode(self, z: Tensor) -> Tensor:
-        """Give the rows that latent rows stand for."""
+        """Return the rows that latent rows stand for."""
         recon: Tensor = self.decoder(z)  # (N, K) -> (N, D)
         return recon
 
@@ -61,13 +61,13 @@ class OnDevice:
 
     @torch.inference_mode()
     def encode(self, x: Array) -> Array:
-        """Give the latent rows of float32 rows."""
+        """Return the latent rows of float32 rows."""
         z: Array = self._model.encode(torch.tensor(x, device=self._device)).cpu().numpy()
         return z
 
     @torch.inference_mode()
     def decode(self, z: Array) -> Array:
-        """Give the rows that float32 latent rows stand for."""
+        """Return the rows that float32 latent rows stand for."""
         recon: Array = self._model.decode(torch.tensor(z, device=self._device)).cpu().numpy()
         return recon
 

@@ -31,11 +31,11 @@ class Network:
         self._decoder = decoder_layers(config)
 
     def encode(self, x: Array) -> Array:
-        """Give the latent rows of float32 rows."""
+        """Return the latent rows of float32 rows."""
         return self._forward(self._encoder, x)  # (N, D) -> (N, K)
 
     def decode(self, z: Array) -> Array:
-        """Give the rows that float32 latent rows stand for."""
+        """Return the rows that float32 latent rows stand for."""
         return self._forward(self._decoder, z)  # (N, K) -> (N, D)
 
     def _forward(self, layers: Sequence[Layer], x: Array) -> Array:

@@ -129,7 +129,7 @@ class Scaler:
             yield self.encode(x).astype(np.float64, copy=False)
 
     def _means(self, part: Part) -> Array:
-        """Give the mean of what is no hole in each of the E inputs."""
+        """Return the mean of what is no hole in each of the E inputs."""
         total, count = np.zeros(self.inputs), np.zeros(self.inputs)
         for x in self._encoded(part):
             total += np.nansum(x, axis=0)
@@ -151,5 +151,5 @@ def _check(moments: Array, schema: Schema) -> None:
 
 
 def _divisor(spread: Array, magnitude: Array) -> Array:
-    """Give the spread of each column, 1 where it is no more than rounding: the column is constant."""
+    """Return the spread of each column, 1 where it is no more than rounding: the column is constant."""
     return np.where(spread > 1e-12 * magnitude, spread, 1.0)

@@ -87,7 +87,7 @@ class Trainer:
         return self.history
 
     def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
-        """Give all that a run depends on between two steps, as arrays and as plain JSON values."""
+        """Return all that a run depends on between two steps, as arrays and as plain JSON values."""
         tensors = {name: value.detach().cpu().numpy() for name, value in self._state().items()}
         tensors["losses"] = self.losses[: self.step_in_epoch].cpu().numpy()
         return tensors, {"step": self.step_in_epoch, "history": self.history.to_json(), "seconds": self.seconds}
@@ -110,7 +110,7 @@ class Trainer:
         self.generator.set_state(expected["generator"])
 
     def _state(self) -> dict[str, Tensor]:
-        """Give the tensors of `state`: the run's own, but for the generator's."""
+        """Return the tensors of `state`: the run's own, but for the generator's."""
         return {
             **{f"model.{name}": tensor for name, tensor in self.model.state_dict().items()},
             **{f"best.{name}": tensor for name, tensor in self._best.items()},
@@ -138,7 +138,7 @@ class Trainer:
         self.seconds = time.perf_counter() - started
 
     def differentiate(self, unscaled: Tensor) -> Tensor:
-        """Give the mean squared error of one batch of `Rows.shuffled`, a scalar; its gradients go to the parameters."""
+        """Return the mean squared error of one batch of `Rows.shuffled`, a scalar. Gradients go to the parameters."""
         batch = self.rows.scaled(unscaled, self._shift(), out=self._scaled)  # (B, E)
         seen = batch
         if self.config.noise:
@@ -190,7 +190,7 @@ class Trainer:
         )
 
     def _mean_loss(self, steps: int) -> float:
-        """Give the mean over the epoch's first steps. Raises TrainingError where one is not a finite number."""
+        """Return the mean over the epoch's first steps. Raises TrainingError where one is not a finite number."""
         losses = self.losses[:steps]
         finite = torch.isfinite(losses)
         if not bool(finite.all()):
@@ -204,7 +204,7 @@ class Trainer:
 
 
 def evaluate(model: Autoencoder, rows: Rows) -> float:
-    """Give the mean squared error over all the rows, in the model's units, computed in fp32."""
+    """Return the mean squared error over all the rows, in the model's units, computed in fp32."""
     with torch.no_grad():
         total = sum(functional.mse_loss(model(batch), batch, reduction="sum").double() for batch in rows.batches())
     return float(total) / (len(rows) * rows.inputs)

@@ -44,7 +44,7 @@ def build(parameters: Iterable[Tensor], config: TrainConfig) -> "Adam | Muon":
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
-    """Give the rate of step 0 <= `step` < `steps`: constant, or risen over the first tenth, then falling to near 0."""
+    """Return the rate of step 0 <= `step` < `steps`: constant, or rising over the first tenth, then falling to 0."""
     if config.schedule == "constant":
         return config.lr
     warmup = max(1, steps // 10)
@@ -69,7 +69,7 @@ class Adam:
         self.steps = [torch.zeros((), device=parameter.device) for parameter in self.parameters]
 
     def state(self) -> list[Tensor]:
-        """Give the tensors that the next step depends on, besides the parameters: to be read, or copied into."""
+        """Return the tensors that the next step depends on, besides the parameters: to be read, or copied into."""
         return [*self.means, *self.squares, *self.steps]
 
     @torch.no_grad()
@@ -123,7 +123,7 @@ class Muon:
                 matrix.grad = gradient if matrix.shape == gradient.shape else gradient.T
 
     def state(self) -> list[Tensor]:
-        """Give the tensors that the next step depends on, besides the parameters: to be read, or copied into."""
+        """Return the tensors that the next step depends on, besides the parameters: to be read, or copied into."""
         return [*self.momenta, *self.adam.state()]
 
     @torch.no_grad()
@@ -139,7 +139,7 @@ class Muon:
 
 
 def orthogonalise(x: Tensor, *, bf16: bool = False) -> tuple[Tensor, Tensor]:
-    """Give matrices with the singular vectors of x (B, m, n), m <= n, and singular values of about 1.
+    """Return matrices with the singular vectors of x (B, m, n), m <= n, and singular values of about 1.
 
     They are left as two factors, (B, m, m) and (B, m, n), so that who needs the product can add it in the same pass.
     The iteration runs on the Gram matrices (B, m, m), and multiplies x by what they have come to at the end: the same
@@ -157,7 +157,7 @@ def orthogonalise(x: Tensor, *, bf16: bool = False) -> tuple[Tensor, Tensor]:
 
 
 def _iterated(gram: Tensor, polynomials: Sequence[Polynomial]) -> Tensor:
-    """Give what x is multiplied by in one polynomial after the other, from x's Gram matrix."""
+    """Return what x is multiplied by in one polynomial after the other, from x's Gram matrix."""
     product = factor = _factor(gram, polynomials[0])
     for polynomial in polynomials[1:]:
         gram = torch.bmm(torch.bmm(factor, gram), factor)
@@ -167,7 +167,7 @@ def _iterated(gram: Tensor, polynomials: Sequence[Polynomial]) -> Tensor:
 
 
 def _factor(gram: Tensor, polynomial: Polynomial) -> Tensor:
-    """Give a I + b G + c G^2 (+ d G^3 + e G^4), for one product, or two: that of Y = G^2 + (d / 2e) G with itself."""
+    """Return a I + b G + c G^2 (+ d G^3 + e G^4), for one product, or two: that of Y = G^2 + (d / 2e) G with itself."""
     a, b, c, *rest = polynomial
     if rest:
         d, e = rest

@@ -51,7 +51,7 @@ class ResumeFile:
         self._due = 0.0
 
     def read(self, run: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, Any]]:
-        """Give the state that is kept, as `save` was given it.
+        """Return the state that is kept, as `save` was given it.
 
         Raises CheckpointError where it is damaged, AecliError where it is the state of another run than `run`.
         """
@@ -80,7 +80,7 @@ class ResumeFile:
         )
 
     def damaged(self, error: Exception) -> CheckpointError:
-        """Give the error that says so."""
+        """Return the error that says so."""
         return CheckpointError(
             f"{self.path}: a damaged resume file ({error})", hint="start afresh: --force in place of --resume"
         )
@@ -108,7 +108,7 @@ class ResumeFile:
         self._due = now + min(LONGEST_SECONDS, (now - started) / SHARE)
 
     def is_due(self) -> bool:
-        """Tell whether it is time to save."""
+        """Return whether it is time to save."""
         return time.monotonic() >= self._due
 
     def postpone(self) -> None:

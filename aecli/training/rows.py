@@ -32,7 +32,7 @@ class Rows:
         return len(self.part)
 
     def mean(self) -> Tensor:
-        """Give the mean row, float32, (E,)."""
+        """Return the mean row, float32, (E,)."""
         total = sum((batch.sum(0, dtype=torch.float64) for batch in self.batches()), torch.zeros(()))
         return (total / len(self)).float()
 
@@ -59,7 +59,7 @@ class Rows:
             rest = rows[whole:]
 
     def scaled(self, batch: Tensor, columns: Tensor | None = None, *, out: Tensor | None = None) -> Tensor:
-        """Give a batch in the model's units, each value from where `columns` (E,) say; in `out`, where it is scaled."""
+        """Return a batch in the model's units, each value from where `columns` (E,) say; in `out` if it is scaled."""
         if columns is not None:
             batch = batch.index_select(1, columns)
         if self._divisor is None:

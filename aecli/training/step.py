@@ -58,7 +58,7 @@ class Backprop:
 
     @torch.no_grad()
     def __call__(self, x: Tensor, target: Tensor) -> Tensor:
-        """Give the mean squared error of what the model makes of x (B, D) to the target (B, D), both float32.
+        """Return the mean squared error of what the model makes of x (B, D) to the target (B, D), both float32.
 
         It writes the gradients into the parameters' `grad`.
         """
@@ -115,7 +115,7 @@ def _buffers(parameters: dict[str, Tensor], layer: Layer, batch_size: int, dtype
 
 
 def _gradient(parameter: Tensor) -> Tensor:
-    """Give a parameter's gradient to write into: where an optimizer has put it, else a new one."""
+    """Return a parameter's gradient to write into: where an optimizer has put it, else a new one."""
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)
     return parameter.grad

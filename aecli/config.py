@@ -16,7 +16,7 @@ OPTIMIZERS = ("muon", "adam")
 SCHEDULES = ("linear", "constant")
 INITS = ("fan-in", "normal")
 PRECISIONS = ("auto", "fp32", "bf16")
-KINDS = ("number", "boolean", "date", "timestamp", "category")
+KINDS = ("number", "boolean", "date", "timestamp", "time", "duration", "category", "vector")
 MISSING = ("mean", "drop")
 RECIPES = ("modern", "classic", "classic-2d")
 MAX_PARAMETERS = 10**10
@@ -111,13 +111,25 @@ class Dialect(Config):
 class Column(Config):
     """A column of a table that a model learns. `name` is None where the data has no names.
 
-    `kind` says what it holds: a boolean is 0 or 1, a date or timestamp the seconds since 1970, a category its place in
-    `categories`.
+    `kind` says what it holds: a boolean is 0 or 1, a date or timestamp the seconds since 1970, a time those since
+    midnight, a duration its seconds, a category its place in `categories`, of which the last stands for all `other`
+    ones. A vector is `width` values. `words` are those of a boolean that is written in words of its own, false first.
+    `low` and `high` are the extremes of the training rows.
     """
 
     name: str | None = None
     kind: str = "number"
     categories: tuple[str, ...] = ()
+    other: bool = False
+    words: tuple[str, ...] = ()
+    width: int = 1
+    low: float | None = None
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.kind in KINDS, "kind", self.kind, f"one of {', '.join(KINDS)}")
+        _require(self.width >= 1, "width", self.width, "at least 1")
+        _require(len(self.words) in (0, 2), "words", self.words, "two words")
 
 
 @dataclass(frozen=True)
@@ -125,8 +137,9 @@ class Schema(Config):
     """What one row is: D values, which are the columns of a table, the pixels of an image, or neither.
 
     `columns` are the D columns, or none where the data is no table. `dialect` is how its text was written, None where
-    it was no text. `na` are the values that stand for a hole beside the usual spellings. `missing` says what became of
-    a hole in training: None was an error, "mean" the mean of the training rows, "drop" left the row out.
+    it was no text. `na` are the values that stand for a hole beside the usual spellings. `left_out` are the columns
+    that were not learnt though nobody excluded them, each with the reason. `missing` says what became of a hole in
+    training: None was an error, "mean" the mean of the training rows, "drop" left the row out.
     `image_shape` is (H, W) or (H, W, C). `full_scale` is the value of a white pixel. `resize` says that images of other
     sizes are brought to this one. `label` names the column of labels.
     """
@@ -140,37 +153,50 @@ class Schema(Config):
     label: str | None = None
     dialect: Dialect | None = None
     na: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         _require(self.inputs >= 1, "inputs", self.inputs, "at least 1")
         if self.columns:
-            _require(len(self.columns) == self.inputs, "columns", len(self.columns), f"{self.inputs} of them")
-        for kind in {column.kind for column in self.columns} - set(KINDS):
-            _require(False, "kind", kind, f"one of {', '.join(KINDS)}")
+            width = sum(column.width for column in self.columns)
+            _require(width == self.inputs, "columns", width, f"{self.inputs} values wide")
         _require(self.missing in (None, *MISSING), "missing", self.missing, f"one of {', '.join(MISSING)}")
         if self.image_shape is not None:
             _require(math.prod(self.image_shape) == self.inputs, "image_shape", self.image_shape, "as many as inputs")
 
     @cached_property
     def features(self) -> tuple[str, ...] | None:
-        """The D column names, None where the data has none."""
+        """The columns' names, None where the data has none."""
         names = tuple(column.name for column in self.columns if column.name is not None)
         return names or None
 
     @cached_property
+    def values(self) -> tuple[Column, ...]:
+        """What each of the D values is, as a column: a vector's are numbers, named `name.0`, `name.1`, ..."""
+        if not self.columns:
+            return (Column(),) * self.inputs
+        each: list[Column] = []
+        for column in self.columns:
+            if column.kind != "vector":
+                each.append(column)
+            else:
+                each += [Column(column.name and f"{column.name}.{i}") for i in range(column.width)]
+        return tuple(each)
+
+    @cached_property
     def names(self) -> tuple[str, ...]:
-        """The D column names, `x0, x1, ...` where the data has none of its own."""
-        return self.features or tuple(f"x{i}" for i in range(self.inputs))
+        """The names of the D values, `x0, x1, ...` where the data has none of its own."""
+        return tuple(f"x{i}" if column.name is None else column.name for i, column in enumerate(self.values))
 
     @cached_property
     def kinds(self) -> tuple[str, ...]:
         """What each of the D values is."""
-        return tuple(column.kind for column in self.columns) or ("number",) * self.inputs
+        return tuple(column.kind for column in self.values)
 
     @cached_property
     def categories(self) -> tuple[tuple[str, ...], ...]:
-        """The values of each of the D columns that is a category; none for the others."""
-        return tuple(column.categories for column in self.columns) or ((),) * self.inputs
+        """The values of each of the D values that is a category; none for the others."""
+        return tuple(column.categories for column in self.values)
 
     @cached_property
     def all_numbers(self) -> bool:

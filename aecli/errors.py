@@ -17,10 +17,12 @@ class AecliError(Exception):
 
     exit_code = 1
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, options: tuple[str, ...] = ()) -> None:
+        """Take the message, and the way out: a hint, or the `options` that the same command lacks."""
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint or " ".join(options) or None
+        self.options = options
 
 
 class DataError(AecliError):

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import os
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -90,7 +91,8 @@ def errors_reported() -> Iterator[None]:
     try:
         yield
     except AecliError as error:
-        report(error.message, error.hint)
+        hint = shlex.join(["aecli", *sys.argv[1:], *error.options]) if error.options else error.hint
+        report(error.message, hint)
         sys.exit(error.exit_code)
     except TyperException as error:
         _report_usage(error)

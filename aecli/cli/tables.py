@@ -63,9 +63,9 @@ def rebuilt_columns(recon: Any, schema: "Schema") -> list[Any]:
     """Return the columns of rebuilt rows (N, D) as their kinds have them: numbers, dates, texts."""
     if schema.all_numbers:
         return list(recon.T)
-    from aecli.data.table import from_numbers
+    from aecli.data.kinds import from_numbers
 
-    return [from_numbers(*each) for each in zip(recon.T, schema.kinds, schema.categories, strict=True)]
+    return [from_numbers(values, column) for values, column in zip(recon.T, schema.values, strict=True)]
 
 
 def worst(squares: Any, schema: "Schema", count: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Tables that know their types: Parquet, and Arrow, which is also called Feather version 2."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -29,6 +29,9 @@ class ParquetTable(Table):
         super().__init__(stream.name, schema.names, rows=rows)
         if not rows or not schema.names:
             raise DataError(f"{stream.name}: no rows to read, {rows:,} rows of {len(schema.names):,} columns")
+
+    def types(self) -> Mapping[str, pa.DataType]:
+        return {field.name: field.type for field in self._file.schema_arrow}
 
     def peek(self) -> pa.Table:
         first = next(self._batches(None), None)
@@ -70,6 +73,9 @@ class ArrowTable(Table):
     def share_read(self) -> float | None:
         return self._stream.share_read()
 
+    def types(self) -> Mapping[str, pa.DataType]:
+        return {field.name: field.type for field in self._reader.schema}
+
     def peek(self) -> pa.Table:
         return pa.Table.from_batches([self._first])
 
@@ -104,6 +110,9 @@ class FrameTable(Table):
             raise DataError(f"{name}: a column is not of one type ({_first_line(error)})") from error
         self._table = table.rename_columns([str(column) for column in table.column_names])
         super().__init__(name, self._table.column_names, rows=len(table))
+
+    def types(self) -> Mapping[str, pa.DataType]:
+        return {field.name: field.type for field in self._table.schema}
 
     def peek(self) -> pa.Table:
         return self._table.slice(0, MAX_BATCH_ROWS)

@@ -5,7 +5,7 @@ Rows are counted from 1.
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -34,6 +34,9 @@ class JsonLinesTable(Table):
 
     def share_read(self) -> float | None:
         return self._stream.share_read()
+
+    def types(self) -> Mapping[str, pa.DataType]:
+        return {field.name: field.type for field in self._peeked.schema}
 
     def peek(self) -> pa.Table:
         return self._peeked

@@ -1,7 +1,7 @@
 """Tables of named columns, and how their columns become rows of numbers.
 
 A reader of a format is a `Table`: it knows its columns, and yields those that are wanted, each as the kind that is
-wanted. `TableSource` says which are wanted, and makes numbers of them.
+wanted. `TableSource` says which are wanted, and makes numbers of them: see `kinds`.
 """
 
 import dataclasses
@@ -10,21 +10,38 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from aecli.config import Column, Schema
+from aecli.config import Column, Dialect, Schema
+from aecli.data import kinds, settling
+from aecli.data.kinds import TEXT, is_number, shortened, timestamps
 from aecli.data.source import Array, Batch, Source
 from aecli.errors import DataError
 from aecli.options import ALL_COLUMNS, PLAINLY, Applying, Columns
 
 DEFAULT_LABEL = "label"
-MAX_CATEGORIES = 1000
-DELIMITERS = ";\t|"  # what stands between cells instead of a comma
-TEXT = "text"  # the kind of a column that is carried along as it is
+MAX_DISTINCT = 1_000_000  # categories that are told apart while rows are read
+NAMED_BAD_ROWS = 5
+SHOWN_COLUMNS = 12
 ARROW_TYPES = {"number": pa.float64(), "boolean": pa.bool_(), "category": pa.string(), TEXT: pa.string()}
+
+__all__ = [
+    "ARROW_TYPES",
+    "TEXT",
+    "Piece",
+    "Several",
+    "Table",
+    "TableSource",
+    "as_kind",
+    "is_number",
+    "listed",
+    "shortened",
+    "timestamps",
+]
 
 
 @dataclass(frozen=True)
@@ -53,6 +70,13 @@ class Table(ABC):
                 )
             seen.add(column)
 
+    dialect: Dialect | None = None
+    aside: Mapping[str, str] = MappingProxyType({})  # columns that are no features by themselves, and why
+
+    def types(self) -> Mapping[str, pa.DataType]:
+        """Return the types of the columns by name; none where they are text that is parsed as what is wanted."""
+        return {}
+
     @abstractmethod
     def peek(self) -> pa.Table:
         """Return some of the first rows, with the types that they seem to have, or do have."""
@@ -72,7 +96,12 @@ class Table(ABC):
 
 
 class TableSource(Source):
-    """Rows of a table whose columns are features, a label, kept aside, or unread."""
+    """Rows of a table whose columns are features, a label, kept aside, or left out.
+
+    `unlearnt` tells why columns are not learnt that nobody excluded, `remarks` what else should be known. `renumbered`
+    gives for some categories, by the place of their feature, what the numbers that rows were read with have become:
+    rare ones are known to be rare when all rows were read.
+    """
 
     def __init__(
         self,
@@ -84,27 +113,38 @@ class TableSource(Source):
         """Settle what each column is.
 
         With the `schema` of a model, the features are its features, by name where both have names, else by position.
-        Without, they are the columns that `columns` leaves, and what is no number among them must be spoken for.
+        Without, they are the columns that `columns` leaves, and what cannot be learnt among them must be spoken for.
         Raises DataError where the columns do not fit.
         """
         self._table = table
-        self._ignore_unknown = applying.unknown == "ignore"
+        self._applying = applying
+        self._max_categories = columns.max_categories
         self._training = schema is None
         self._label = self._pick_label(columns.label, schema)
         self._keep = self._matching(applying.keep, "--keep")
-        self._seen: dict[str, dict[str, int]] | None = None  # category -> its number, by column, while they are found
+        self._seen: list[dict[str, int] | None] = []  # of each feature its categories by number, while they are found
+        self._counts: list[Array] = []
+        self._bad: list[DataError] = []
+        self._bad_rows = 0
+        self.unlearnt: dict[str, str] = {}
+        self.remarks: list[str] = []
+        self.renumbered: dict[int, Array] = {}
         if schema is None:
             schema = self._settled(columns)
         else:
-            features = self._matched(schema)
+            self._features = self._matched(schema)
+            columns_here = schema.columns or (Column(),) * schema.inputs
             named = [
                 dataclasses.replace(column, name=name if table.named else None)
-                for column, name in zip(schema.columns or [Column()] * schema.inputs, features, strict=True)
+                for column, name in zip(columns_here, self._features, strict=True)
             ]
             schema = dataclasses.replace(schema, label=self._label, columns=tuple(named))
-            self._features = features
         super().__init__(table.name, schema, table.rows)
-        self._wanted = list(zip(self._features, schema.kinds, strict=True))
+        types = table.types()
+        self._wanted = [
+            (name, "category" if column.kind == "category" else kinds.reader_kind(column, types.get(name)))
+            for name, column in zip(self._features, schema.columns, strict=True)
+        ]
 
     def _batches(self) -> Iterator[Batch]:
         carried = [*self._keep, *([self._label] if self._label is not None else [])]
@@ -112,105 +152,209 @@ class TableSource(Source):
             features, aside = piece.columns[: len(self._wanted)], piece.columns[len(self._wanted) :]
             if not len(features[0]):
                 continue
+            bad = dict(piece.bad)
+            x = self._matrix(piece, features, bad)
             labels = aside.pop() if self._label is not None else None
             kept = dict(zip(self._keep, aside, strict=True))
-            yield Batch(self._matrix(piece, features), labels, kept, piece.name, piece.row)
-        if self._seen is not None:
-            found = tuple(
-                dataclasses.replace(column, categories=tuple(self._seen.get(name, ())))
-                for name, column in zip(self._features, self.schema.columns, strict=True)
+            batch = Batch(x, labels, kept, piece.name, piece.row)
+            yield from self._judged(batch, bad) if bad else (batch,)
+        if any(known is not None for known in self._seen):
+            self._close_categories()
+
+    def _judged(self, batch: Batch, bad: dict[int, DataError]) -> Iterator[Batch]:
+        """Yield a batch as `--bad-rows` has it, and raise the first error where that is an error."""
+        places = sorted(bad)
+        if self._applying.bad_rows == "error":
+            if places[0]:
+                yield dataclasses.replace(batch[: places[0]], name=batch.name, row=batch.row)
+            raise bad[places[0]]
+        self._bad_rows += len(places)
+        self._bad += [bad[place] for place in places[: NAMED_BAD_ROWS - len(self._bad)]]
+        mask = np.zeros(len(batch.x), bool)
+        mask[places] = True
+        if self._applying.bad_rows == "skip":
+            yield dataclasses.replace(batch[~mask], name=batch.name, row=batch.row)
+            return
+        x = np.asarray(batch.x, np.float64)
+        x[mask] = np.nan
+        yield dataclasses.replace(batch, x=x, blank=mask)
+
+    def learning(self) -> list[str]:
+        """Return sentences on what training is about to learn of the table, and what else should be known."""
+        names = [column.name or f"x{i}" for i, column in enumerate(self.schema.columns)]
+        shown = ", ".join(names[:SHOWN_COLUMNS]) + (", ..." if len(names) > SHOWN_COLUMNS else "")
+        parts = [f"learning {len(names):,} column{'s' * (len(names) != 1)}: {shown}"]
+        if self._label is not None:
+            parts.append(f"label: {self._label}")
+        if self.unlearnt:
+            parts.append(
+                "left out: " + ", ".join(f"{name or repr(name)} ({why})" for name, why in self.unlearnt.items())
             )
-            self.schema = dataclasses.replace(self.schema, columns=found)
+        return ["; ".join(parts), *self.remarks]
+
+    def left_out_rows(self) -> list[str]:
+        """Return sentences on rows that could not be read."""
+        if not self._bad_rows:
+            return []
+        what = "left out" if self._applying.bad_rows == "skip" else "left blank"
+        rows = f"{self._bad_rows:,} row{'s' * (self._bad_rows != 1)}"
+        named = "; ".join(error.message for error in self._bad)
+        more = self._bad_rows - len(self._bad)
+        return [f"{what} {rows} that cannot be read: {named}" + (f"; and {more:,} more" if more else "")]
 
     def share_read(self) -> float | None:
         return self._table.share_read() or super().share_read()
 
-    def _matrix(self, piece: Piece, columns: list[Any]) -> Array:
-        """Return the features as float64 (N, D), holes as NaN; or for a model's use as uint8, where they come so."""
-        if self.schema.all_numbers:
+    def _matrix(self, piece: Piece, columns: list[Any], bad: dict[int, DataError]) -> Array:
+        """Return the features as float64 (N, D), holes as NaN; or for a model's use as uint8, where they come so.
+
+        Rows with a cell that cannot be read are added to `bad`, by their place.
+        """
+        if self.schema.all_numbers and all(kind == "number" for _, kind in self._wanted):
             values = pa.record_batch(columns, [str(i) for i in range(len(columns))])
-            may_have_holes = columns[0].type == ARROW_TYPES["number"]
+            may_have_holes = any(column.type == ARROW_TYPES["number"] for column in columns)
             x: Array = values.to_tensor(null_to_nan=may_have_holes).to_numpy()  # which makes floats of bytes
-            return x.astype(np.float64, copy=False) if self._training else x
-        out = np.empty((len(columns[0]), len(columns)))
-        for i, (values, (column, kind)) in enumerate(zip(columns, self._wanted, strict=True)):
-            if kind == "category":
-                out[:, i] = self._numbered(piece, values, i, column)
-            else:
-                out[:, i] = _numbers(values, kind)
+            if not may_have_holes and not self._training:
+                return x
+            x = x.astype(np.float64, copy=False)
+        else:
+            x = np.empty((len(columns[0]), self.schema.inputs))
+            place = 0
+            for i, (values, column) in enumerate(zip(columns, self.schema.columns, strict=True)):
+                if column.kind == "category":
+                    x[:, place] = self._numbered(piece, values, i, bad)
+                else:
+                    numbers, wrong = kinds.to_numbers(values, column)
+                    x[:, place : place + column.width] = numbers
+                    for row in np.flatnonzero(wrong).tolist():
+                        bad.setdefault(row, self._unreadable(piece, row, i, values[row].as_py()))
+                place += column.width
+        if not self._training and np.isnan(x).any():
+            for row in np.flatnonzero(np.isnan(x).all(axis=1)).tolist():
+                bad.setdefault(
+                    row, DataError(f"{piece.name}: row {piece.row + row + 1} has no value in any of the columns")
+                )
+        return x
+
+    def _unreadable(self, piece: Piece, row: int, place: int, cell: object) -> DataError:
+        column = self.schema.columns[place]
+        expected = {
+            "vector": f"a list of {column.width} numbers",
+            "boolean": " or ".join(column.words or ("true", "false")),
+        }.get(column.kind, f"a {column.kind}")
+        return DataError(
+            f"{piece.name}: row {piece.row + row + 1}, column {self._features[place]!r} holds {shortened(cell)}, and "
+            f"{expected} was expected",
+            hint="correct the cell, or leave it empty"
+            if self._training
+            else "correct it; or --bad-rows skip leaves such rows out, --bad-rows blank writes empty ones",
+        )
+
+    def _numbered(self, piece: Piece, values: Any, place: int, bad: dict[int, DataError]) -> Array:
+        """Return each category's number; of one that the model does not know that of the rare ones, or -1."""
+        column = self.schema.columns[place]
+        encoded = kinds.texts(values).dictionary_encode()
+        names = [kinds.category(text) for text in encoded.dictionary.to_pylist()]
+        seen = self._seen[place] if self._seen else None
+        if seen is not None:
+            for name in names:
+                seen.setdefault(name, len(seen))
+            if len(seen) > MAX_DISTINCT:
+                raise DataError(
+                    f"{piece.name}: column {self._features[place]!r} has more than {MAX_DISTINCT:,} categories",
+                    hint=f"leave it out: --exclude {self._features[place]!r}",
+                )
+            known = seen
+        else:
+            known = {value: i for i, value in enumerate(column.categories)}
+        unknown = len(column.categories) - 1 if column.other else -1
+        numbers = np.array([known.get(name, unknown) for name in names] + [np.nan])
+        out: Array = numbers[encoded.indices.fill_null(len(numbers) - 1).to_numpy()]
+        if seen is not None:
+            counts = np.bincount(out[~np.isnan(out)].astype(np.int64), minlength=len(seen))
+            counts[: len(self._counts[place])] += self._counts[place]
+            self._counts[place] = counts
+        if self._applying.unknown != "ignore":
+            for row in np.flatnonzero(out < 0).tolist():
+                error = DataError(
+                    f"{piece.name}: row {piece.row + row + 1}, column {self._features[place]!r} holds "
+                    f"{values[row].as_py()!r}, and the model knows {listed(list(known))}",
+                    hint="--unknown ignore takes such a cell as none of them",
+                )
+                bad.setdefault(row, error)
         return out
 
-    def _numbered(self, piece: Piece, values: Any, place: int, column: str) -> Array:
-        """Return each category's number; -1 for one that the model does not know, where that is allowed."""
-        encoded = _without_blanks(values).dictionary_encode()
-        if self._seen is None:
-            known = {value: i for i, value in enumerate(self.schema.categories[place])}
-        else:
-            known = self._seen.setdefault(column, {})
-            for value in encoded.dictionary.to_pylist():
-                known.setdefault(value, len(known))
-            if len(known) > MAX_CATEGORIES:
+    def _close_categories(self) -> None:
+        """Tell the schema which categories were found, once all rows were read."""
+        columns = list(self.schema.columns)
+        for i, (seen, counts) in enumerate(zip(self._seen, self._counts, strict=True)):
+            if seen is None:
+                continue
+            names = list(seen)
+            if len(names) <= self._max_categories:
+                columns[i] = dataclasses.replace(columns[i], categories=tuple(names))
+                continue
+            kept, self.renumbered[i] = settling.grouped(counts, self._max_categories)
+            has = f"column {self._features[i]!r} has {len(names):,} categories"
+            if counts[kept].sum() < counts.sum() / 2:
                 raise DataError(
-                    f"{piece.name}: column {column!r} has more than {MAX_CATEGORIES:,} categories",
-                    hint=f"leave it out: --exclude {column!r}",
+                    f"{self.name}: {has}, and the {self._max_categories:,} most frequent ones cover less than half of "
+                    "the rows: it looks like an id",
+                    hint=f"leave it out: --exclude {self._features[i]!r}",
                 )
-        numbers = np.array([known.get(value, -1) for value in encoded.dictionary.to_pylist()] + [np.nan])
-        out: Array = numbers[encoded.indices.fill_null(len(numbers) - 1).to_numpy()]
-        if (out < 0).any() and not self._ignore_unknown:
-            row = int((out < 0).argmax())
-            raise DataError(
-                f"{piece.name}: row {piece.row + row + 1}, column {column!r} holds {values[row].as_py()!r}, "
-                f"and the model knows {listed(list(known))}",
-                hint="--unknown ignore takes such a cell as none of them",
+            rare = "other" if "other" not in names else "(other)"
+            columns[i] = dataclasses.replace(
+                columns[i], categories=(*(names[place] for place in kept.tolist()), rare), other=True
             )
-        return out
+            self.remarks.append(f"{has}: the {len(names) - len(kept):,} rarest are taken as one, {rare!r}")
+        self._seen = []
+        self.schema = dataclasses.replace(self.schema, columns=tuple(columns))
 
     def _settled(self, columns: Columns) -> Schema:
         """Choose the features for training, and tell what kind each is."""
         table = self._table
         categorical = self._matching(columns.categorical, "--categorical")
-        others = [c for c in table.columns if c != self._label and c not in self._keep]
-        if columns.features:
-            chosen = [*self._matching(columns.features, "--features"), *categorical]
-            others = [column for column in others if column in chosen]
+        named = self._matching(columns.features, "--features")
         excluded = self._matching(columns.exclude, "--exclude")
-        self._features = [column for column in others if column not in excluded]
+        others = [c for c in table.columns if c not in (self._label, *self._keep, *excluded)]
+        if columns.features:
+            others = [column for column in others if column in (*named, *categorical)]
+        elif aside := [column for column in others if column in table.aside]:
+            self.unlearnt |= {column: table.aside[column] for column in aside}
+            others = [column for column in others if column not in aside]
+        found = settling.settled(
+            table.name,
+            table.peek(),
+            others,
+            chosen=named,
+            categorical=categorical,
+            may_have_holes=columns.missing is not None,
+        )
+        self.unlearnt |= found.left_out
+        self.remarks += found.notes
+        self._features = [column.name or "" for column in found.columns]
         if not self._features:
             raise DataError(f"{table.name}: no column is left to train on, of {len(table.columns)}")
-        peeked = table.peek()
-        kinds = ["category" if c in categorical else kind_of(peeked.schema.field(c).type) for c in self._features]
-        for column, kind in zip(self._features, kinds, strict=True):
-            if kind == TEXT:
-                raise self._unspoken_for(peeked, column)
-        if "category" in kinds:
-            self._seen = {}
+        if any(column.kind == "category" for column in found.columns):
+            self._seen = [{} if column.kind == "category" else None for column in found.columns]
+            self._counts = [np.zeros(0, np.int64) for _ in found.columns]
+        made = found.columns
+        if not table.named:
+            made = [dataclasses.replace(column, name=None) for column in made]
         return Schema(
-            len(self._features),
-            tuple(
-                Column(name if table.named else None, kind) for name, kind in zip(self._features, kinds, strict=True)
-            ),
+            sum(column.width for column in made),
+            tuple(made),
             missing=columns.missing,
             label=self._label,
-        )
-
-    def _unspoken_for(self, peeked: pa.Table, column: str) -> DataError:
-        cells = peeked[column].to_pylist()
-        row = next((i for i, cell in enumerate(cells) if cell is not None and not is_number(str(cell))), 0)
-        only = len(self._table.columns) == 1
-        delimiter = next((c for c in DELIMITERS if only and c in column and c in str(cells[row])), None)
-        return DataError(
-            f"{self._table.name}: row {row + 1}, column {column!r} holds {shortened(cells[row])}, which is no number",
-            hint=f"if {delimiter!r} stands between the cells, say so: --delimiter {delimiter!r}"
-            if delimiter
-            else f"leave the column out with --exclude {column!r}, one-hot encode it with --categorical {column!r}, "
-            f"or make it the label with --label {column!r}",
+            dialect=table.dialect,
+            left_out=tuple(sorted(self.unlearnt.items())),
         )
 
     def _pick_label(self, label: str | None, schema: Schema | None) -> str | None:
         table = self._table
         if label is not None and schema is None:
             return self._known(label, "--label")
-        if schema is not None and not table.named and len(table.columns) == schema.inputs:
+        if schema is not None and not table.named and len(table.columns) == len(schema.columns or range(schema.inputs)):
             return None  # every column is needed, and only a header could name a label
         wanted = (schema and schema.label) or DEFAULT_LABEL
         return wanted if wanted in table.columns else None
@@ -218,20 +362,20 @@ class TableSource(Source):
     def _matched(self, schema: Schema) -> list[str]:
         """Return the table's columns that are the model's features, in the model's order."""
         table = self._table
+        count = len(schema.columns) or schema.inputs
         if table.named and schema.features is not None:
             here = set(table.columns)
             missing = [column for column in schema.features if column not in here]
             if missing:
                 raise DataError(
-                    f"{table.name}: {len(missing)} of the model's {schema.inputs} columns are missing: "
-                    f"{listed(missing)}",
+                    f"{table.name}: {len(missing)} of the model's {count} columns are missing: {listed(missing)}",
                     hint=f"its columns are {listed(table.columns)}",
                 )
             return list(schema.features)
         others = [column for column in table.columns if column != self._label and column not in self._keep]
-        if len(others) != schema.inputs:
+        if len(others) != count:
             raise DataError(
-                f"{table.name}: {len(others)} columns of values, and the model takes {schema.inputs}",
+                f"{table.name}: {len(others)} columns of values, and the model takes {count}",
                 hint=None if self._label else "a column of labels or other text must bear a name in a header",
             )
         return others
@@ -248,6 +392,8 @@ class TableSource(Source):
         columns = self._table.columns
         if wanted in columns:
             return wanted
+        if wanted.strip() in columns:  # names are read without blanks around them
+            return wanted.strip()
         near = difflib.get_close_matches(wanted, columns, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"its columns are {listed(columns)}"
         if set(several := wanted.split(",")) <= set(columns):
@@ -281,19 +427,6 @@ class Several(Table):
             yield from table.pieces(wanted)
 
 
-def kind_of(kind: pa.DataType) -> str:
-    """Return the kind of feature that a column of this type makes, "text" where it makes none."""
-    types = pa.types
-    if types.is_boolean(kind):
-        return "boolean"
-    if types.is_date(kind):
-        return "date"
-    if types.is_timestamp(kind):
-        return "timestamp"
-    numeric = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_null(kind)
-    return "number" if numeric else TEXT
-
-
 def as_kind(values: Any, kind: str, name: str, column: str, first_row: int) -> Any:
     """Cast a column of a typed format to what `Table.pieces` gives. Raises DataError for the first cell that cannot be.
 
@@ -319,72 +452,14 @@ def as_kind(values: Any, kind: str, name: str, column: str, first_row: int) -> A
 def _cast(values: Any, kind: str) -> Any:
     if kind == TEXT:
         return values
+    if kind == "category":
+        return kinds.texts(values)
     if kind in ("date", "timestamp"):
         return timestamps(values)
     return values if values.type == ARROW_TYPES[kind] else values.cast(ARROW_TYPES[kind], safe=False)
 
 
-def timestamps(values: Any) -> Any:
-    """Cast dates, timestamps or text (N,) to timestamps of microseconds, those with a time zone to UTC.
-
-    Raises pa.ArrowInvalid for text that is no ISO 8601 date or time.
-    """
-    if pa.types.is_string(values.type):
-        values = _without_blanks(values)
-        try:
-            return values.cast(pa.timestamp("us"))
-        except pa.ArrowInvalid:
-            return values.cast(pa.timestamp("us", "UTC")).cast(pa.timestamp("us"))
-    if not (pa.types.is_temporal(values.type) or pa.types.is_null(values.type)):
-        raise pa.ArrowInvalid(f"{values.type} is no date or time")
-    return values.cast(pa.timestamp("us", getattr(values.type, "tz", None)), safe=False)
-
-
-def from_numbers(numbers: Array, kind: str, categories: Sequence[str]) -> Any:
-    """Return a rebuilt column (N,) of raw values as its kind has it: the inverse of what `TableSource` makes of it."""
-    if kind == "number":
-        return numbers.astype(np.float32)
-    if kind == "boolean":
-        return pa.array(numbers > 0.5)
-    if kind == "category":
-        return pa.array(categories).take(pa.array(numbers.astype(np.int64)))
-    if kind == "date":
-        return pa.array(np.rint(numbers / 86_400).astype(np.int32)).cast(pa.date32())
-    return pa.array(np.rint(numbers * 1000).astype(np.int64)).cast(pa.timestamp("ms"))
-
-
-def _numbers(values: Any, kind: str) -> Array:
-    if kind in ("date", "timestamp"):
-        ticks = timestamps(values).cast(pa.int64())
-        return np.asarray(ticks.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)) / 1e6
-    if kind == "boolean":
-        values = values.cast(pa.uint8()).cast(pa.float64())
-    return np.asarray(values.to_numpy(zero_copy_only=False))
-
-
-def _without_blanks(texts: Any) -> Any:
-    """Make holes of empty texts."""
-    import pyarrow.compute as pc
-
-    return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
-
-
-def is_number(text: str) -> bool:
-    """Return whether a cell is written as a number."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return "_" not in text
-
-
 def listed(names: Sequence[str]) -> str:
-    """List names in a sentence, the first eight of them."""
+    """Return names as a sentence lists them, the first eight of them."""
     shown = ", ".join(repr(name) for name in names[:8])
     return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"
-
-
-def shortened(cell: object) -> str:
-    """Return a cell as an error message shows it."""
-    text = repr(cell)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -124,7 +124,7 @@ def test_several_files_are_read_as_one(iris_rows, iris_model, run):
 
 
 def test_rebuilt_columns_have_the_kinds_of_the_data(run):
-    Path("mixed.csv").write_text(MIXED + "".join(f"{i},2021-03-0{i},false,y,{i},{i}\n" for i in range(1, 10)))
+    Path("mixed.csv").write_text(MIXED + "".join(f"{i},2021-03-0{10 - i},false,y,{i},{i}\n" for i in range(1, 10)))
     done = run("train", "mixed.csv", "--categorical", "kind", "--exclude", "id", "--missing", "mean", "--epochs", "5")
     assert done.code == 0, done.err
     done = run("reconstruct", "mixed.safetensors", "mixed.csv", "-o", "rebuilt.parquet", "--error", "--top-features", 1)

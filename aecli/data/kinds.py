@@ -1,0 +1,318 @@
+"""What kind of feature a column is, and how its cells become numbers and are written again."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from aecli.config import Column
+
+Array = np.ndarray[Any, Any]
+TEXT = "text"  # the kind of a column that is read as it is written
+PAIRS = (("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"), ("off", "on"))
+ONE_ZERO = {"0": "false", "1": "true"}  # which stand beside the words of the first pair
+MAX_DIGITS = 15  # of a number written as text: more are an account or a code, and a float64 would round them
+CODE = re.compile(r"[+-]?0\d")  # 01234 is a postcode
+VECTOR = re.compile(r"\s*\[.*\]\s*", re.DOTALL)
+CLOCK = re.compile(r"\s*(\d{1,3}):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?\s*")
+DAY_SECONDS = 86_400
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What a column seems to be.
+
+    `problem` says why it cannot be learnt as it is, as its `cell` shows; `options` are what would settle it.
+    """
+
+    column: Column
+    problem: str = ""
+    options: tuple[str, ...] = ()
+    cell: str | None = None
+
+
+def guessed(name: str, values: Any) -> Guess:
+    """Guess what a column (N,) of Arrow's is, by its type, or by its texts."""
+    values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    kind = kind_of(values.type)
+    if kind == "vector":
+        return _guessed_vector(name, pc.list_value_length(values).drop_null().to_pylist())
+    if kind != TEXT:
+        return Guess(Column(name, kind))
+    if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+        return Guess(Column(name), f"is of type {values.type}, which cannot be learnt", ("--exclude", name))
+    return _guessed_text(name, stripped(values).drop_null())
+
+
+def kind_of(kind: pa.DataType) -> str:
+    """Return the kind of feature that a column of this type makes, "text" where its cells have to tell."""
+    types = pa.types
+    if types.is_dictionary(kind):
+        return "category"
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return "vector" if _is_number(kind.value_type) else TEXT
+    tests: dict[str, Callable[[Any], bool]] = {
+        "boolean": types.is_boolean,
+        "date": types.is_date,
+        "timestamp": types.is_timestamp,
+        "time": types.is_time,
+        "duration": types.is_duration,
+        "number": _is_number,
+    }
+    return next((name for name, fits in tests.items() if fits(kind)), TEXT)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_null(kind))
+
+
+def _guessed_vector(name: str, lengths: Sequence[int]) -> Guess:
+    different = Counter(lengths)
+    width = different.most_common(1)[0][0] if different else 0
+    if not width:
+        return Guess(Column(name), "holds empty lists", ("--exclude", name))
+    return Guess(Column(name, "vector", width=width))
+
+
+def _guessed_text(name: str, texts: Any) -> Guess:
+    """Guess what a column of texts, without holes, is."""
+    cells: list[str] = texts.to_pylist()
+    if not cells:
+        return Guess(Column(name))
+    if words := _words(Counter(cells)):
+        return Guess(Column(name, "boolean", words=words))
+    if all(map(is_number, cells)):
+        return _guessed_numbers(name, cells)
+    if all(map(CLOCK.fullmatch, cells)):
+        return Guess(Column(name, "time"))
+    if all(map(VECTOR.fullmatch, cells)):
+        return _guessed_vector(name, [len(_list(cell) or ()) for cell in cells])
+    return _guessed_date(name, texts, cells)
+
+
+def _guessed_numbers(name: str, cells: list[str]) -> Guess:
+    """Guess whether texts that are all written as numbers are some, or codes such as postcodes and accounts."""
+    codes = [cell for cell in cells if CODE.match(cell) or sum(map(str.isdigit, cell)) > MAX_DIGITS]
+    if not codes:
+        return Guess(Column(name))
+    few = len(set(cells)) <= len(cells) / 2
+    what = "which is written as text, and looks like a code: --categorical or --exclude says what it is"
+    return Guess(Column(name), what, ("--categorical" if few else "--exclude", name), codes[0])
+
+
+def _guessed_date(name: str, texts: Any, cells: list[str]) -> Guess:
+    try:
+        stamps = timestamps(texts)
+    except pa.ArrowInvalid:
+        cell = next(cell for cell in cells if not is_number(cell))
+        few = len(set(cells)) <= max(20, len(cells) / 20) and len(set(cells)) < len(cells)
+        what = "which is no number: --categorical, --label or --exclude says what it is"
+        return Guess(Column(name), what, ("--categorical" if few else "--exclude", name), cell)
+    days = pc.all(pc.equal(stamps, pc.floor_temporal(stamps, unit="day"))).as_py()
+    return Guess(Column(name, "date" if days else "timestamp"))
+
+
+def _words(found: Counter[str]) -> tuple[str, str] | tuple[()]:
+    """Return the two words of a pair, as they are written, where both occur and nothing else; else none."""
+    folded: dict[str, str] = {}
+    for cell, _ in found.most_common():
+        folded.setdefault(cell.casefold(), cell)
+    if set(folded) <= {*PAIRS[0], *ONE_ZERO} and set(folded) & set(PAIRS[0]):
+        meant = {ONE_ZERO.get(word, word) for word in folded}
+        if meant == set(PAIRS[0]):
+            return tuple(folded.get(word, word) for word in PAIRS[0])  # type: ignore[return-value]
+    for no, yes in PAIRS[1:]:
+        if set(folded) == {no, yes}:
+            return folded[no], folded[yes]
+    return ()
+
+
+def reader_kind(column: Column, kind: pa.DataType | None) -> str:
+    """Return the kind in which a reader is asked for a column's cells: its own, or text, which is converted here.
+
+    `kind` is the type that the cells have, None where they are text that the reader parses.
+    """
+    if kind is None:
+        parsed = ("number", "date", "timestamp") if column.words == () else ()
+        return column.kind if column.kind in parsed or (column.kind == "boolean" and not column.words) else TEXT
+    if pa.types.is_null(kind):
+        return column.kind if column.kind in ("number", "boolean", "date", "timestamp") else TEXT
+    if column.kind == "number" and (_is_number(kind) or pa.types.is_boolean(kind)):
+        return "number"
+    if column.kind == "boolean" and not column.words and pa.types.is_boolean(kind):
+        return "boolean"
+    return column.kind if column.kind in ("date", "timestamp") and kind_of(kind) in ("date", "timestamp") else TEXT
+
+
+def to_numbers(values: Any, column: Column) -> tuple[Array, Array]:
+    """Return a column's cells (N,), as a reader gave them, as numbers (N, width), and which cells (N,) cannot be read.
+
+    Holes are NaN. Categories are not converted here: what their numbers are, the model knows.
+    """
+    values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    if column.kind == "vector":
+        return _vectors(values, column.width)
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        values = stripped(values)
+        cells = values.to_pylist()
+        read = _READERS[column.kind]
+        numbers = np.array([np.nan if cell is None else read(cell, column) for cell in cells], np.float64)
+        holes = values.is_null().to_numpy(zero_copy_only=False)
+        return numbers[:, None], np.isnan(numbers) & ~holes
+    numbers = _typed(values, column)
+    return numbers[:, None], np.zeros(len(numbers), bool)
+
+
+def _typed(values: Any, column: Column) -> Array:
+    if column.kind in ("date", "timestamp"):
+        ticks = timestamps(values).cast(pa.int64())
+        return np.asarray(ticks.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)) / 1e6
+    if pa.types.is_time(values.type):
+        ticks = values.cast(pa.time64("us"), safe=False).cast(pa.int64())
+        return np.asarray(ticks.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)) / 1e6
+    if pa.types.is_duration(values.type):
+        ticks = values.cast(pa.duration("us"), safe=False).cast(pa.int64())
+        return np.asarray(ticks.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)) / 1e6
+    if pa.types.is_boolean(values.type):
+        values = values.cast(pa.uint8())
+    return np.asarray(values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False))
+
+
+def _number(cell: str, _: Column) -> float:
+    return float(cell) if is_number(cell) else np.nan
+
+
+def _boolean(cell: str, column: Column) -> float:
+    words = {word.casefold(): i for i, word in enumerate(column.words or PAIRS[0])}
+    if set(words) == set(PAIRS[0]):
+        words |= {"0": 0, "1": 1}
+    return float(words.get(cell.casefold(), np.nan))
+
+
+def _time(cell: str, _: Column) -> float:
+    found = CLOCK.fullmatch(cell)
+    return np.nan if found is None else int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3] or 0)
+
+
+def _instant(cell: str, _: Column) -> float:
+    try:
+        return float(timestamps(pa.array([cell])).cast(pa.int64())[0].as_py()) / 1e6
+    except pa.ArrowInvalid:
+        return np.nan
+
+
+_READERS: dict[str, Callable[[str, Column], float]] = {
+    "number": _number,
+    "boolean": _boolean,
+    "time": _time,
+    "duration": lambda cell, column: _number(cell, column) if is_number(cell) else _time(cell, column),
+    "date": _instant,
+    "timestamp": _instant,
+}
+
+
+def _vectors(values: Any, width: int) -> tuple[Array, Array]:
+    """Return lists of numbers as rows (N, width), a missing list as holes; and which are of another length."""
+    if kind_of(values.type) == "vector" and not values.null_count:
+        lengths = np.asarray(pc.list_value_length(values).to_numpy(zero_copy_only=False))
+        if (lengths == width).all():  # the buffer as it lies, without a list for each row
+            flat = values.flatten().cast(pa.float64(), safe=False)
+            out: Array = flat.to_numpy(zero_copy_only=False).reshape(-1, width)
+            return out, np.zeros(len(out), bool)
+    rows = [_list(cell) for cell in values.to_pylist()]
+    bad = np.array([row is None or len(row) != width for row in rows], bool)
+    return np.array([[np.nan] * width if wrong else row for row, wrong in zip(rows, bad, strict=True)], float), bad
+
+
+def _list(cell: Any) -> list[float] | None:
+    """Return a list of numbers, or the text of one, as floats; None where it is none."""
+    import json
+
+    try:
+        cell = json.loads(cell) if isinstance(cell, str) else cell
+        return [np.nan if value is None else float(value) for value in cell]
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+def category(text: str) -> str:
+    """Return a category's name: 1, 1.0 and "1" are one."""
+    return text[:-2] if re.fullmatch(r"[+-]?\d+\.0", text) else text
+
+
+def texts(values: Any) -> Any:
+    """Return a column of anything as text, without blanks around it; holes and empty texts are nulls."""
+    values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if pa.types.is_boolean(values.type):
+        return pc.if_else(values, pa.scalar("true"), pa.scalar("false"))
+    return stripped(values if pa.types.is_string(values.type) else values.cast(pa.string(), safe=False))
+
+
+def from_numbers(numbers: Array, column: Column) -> Any:
+    """Return rebuilt numbers (N,) in raw units as the column's kind is written: the inverse of reading it."""
+    kind = column.kind
+    if kind == "boolean":
+        truth = pa.array(numbers > 0.5, mask=np.isnan(numbers))
+        return pc.if_else(truth, pa.scalar(column.words[1]), pa.scalar(column.words[0])) if column.words else truth
+    if kind == "category":
+        places = pa.array(np.nan_to_num(numbers).astype(np.int64), mask=np.isnan(numbers))
+        return pa.array(column.categories).take(places)
+    rounded = {"date": DAY_SECONDS, "timestamp": 1e-3, "time": 1e-3, "duration": 1e-6}.get(kind)
+    if rounded is None:
+        return numbers.astype(np.float32)
+    if kind == "time":
+        numbers = np.clip(numbers, 0, DAY_SECONDS - 1e-3)
+    ticks = np.rint(np.nan_to_num(numbers) / rounded).astype(np.int64)
+    types = {
+        "date": pa.date32(),
+        "timestamp": pa.timestamp("ms"),
+        "time": pa.time32("ms"),
+        "duration": pa.duration("us"),
+    }
+    whole = pa.array(ticks, mask=np.isnan(numbers))
+    return (whole.cast(pa.int32()) if kind in ("date", "time") else whole).cast(types[kind])
+
+
+def timestamps(values: Any) -> Any:
+    """Cast dates, timestamps or text (N,) to timestamps of microseconds, those with a time zone to UTC.
+
+    Raises pa.ArrowInvalid for text that is no ISO 8601 date or time.
+    """
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        values = stripped(values)
+        try:
+            return values.cast(pa.timestamp("us"))
+        except pa.ArrowInvalid:
+            return values.cast(pa.timestamp("us", "UTC")).cast(pa.timestamp("us"))
+    if not (pa.types.is_temporal(values.type) or pa.types.is_null(values.type)):
+        raise pa.ArrowInvalid(f"{values.type} is no date or time")
+    return values.cast(pa.timestamp("us", getattr(values.type, "tz", None)), safe=False)
+
+
+def stripped(values: Any) -> Any:
+    """Return texts without blanks around them; empty ones are holes."""
+    values = pc.utf8_trim_whitespace(values)
+    return pc.if_else(pc.equal(values, ""), pa.scalar(None, values.type), values)
+
+
+def is_number(text: str) -> bool:
+    """Return whether a cell is written as a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
+
+
+def shortened(cell: object) -> str:
+    """Return a cell as an error message shows it."""
+    text = repr(cell)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,152 @@
+"""What training learns of a table: which columns, as what, and which are left out by themselves.
+
+The rules look at the first rows of the table, up to some megabytes of them. Left out, unless `--features` names them:
+- an integer column of one step in 99% of the rows, or one that rises and is named id, index, row, no, key or nothing;
+- a date or a time that never falls, or never rises: the table's clock;
+- what a format says is no feature: the row index that pandas stored, the partition of a folder.
+None is left out where fewer than two features would remain. Every other sorted column is learnt, and a note says so.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from aecli.config import Column
+from aecli.data import kinds
+from aecli.errors import DataError
+
+Array = np.ndarray[Any, Any]
+MIN_ROWS = 10  # fewer tell no counter from a coincidence
+ONE_STEP = 0.99
+COUNTERS = ("id", "index", "row", "no", "key")
+NAMELESS = re.compile(r"|column\d+|unnamed: \d+|__index_level_\d+__")
+WIDE = 1e6  # times the rest: one value out of all proportion to its column
+
+
+@dataclass
+class Settled:
+    """The columns to learn, those that are left out with the reason, and sentences that a user should know."""
+
+    columns: list[Column] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def settled(
+    name: str,
+    peeked: pa.Table,
+    candidates: Sequence[str],
+    *,
+    chosen: Sequence[str] = (),
+    categorical: Sequence[str] = (),
+    may_have_holes: bool = False,
+    problem_of: Callable[[str, kinds.Guess], kinds.Guess] = lambda _, guess: guess,
+) -> Settled:
+    """Settle what each of the candidates is, by the first rows of the table called `name`.
+
+    The `chosen` ones are learnt whatever they look like. `problem_of` may say more of a column that cannot be learnt.
+    Raises one DataError for all the columns that have to be spoken for.
+    """
+    found = Settled()
+    guesses = {
+        column: kinds.Guess(Column(column, "category"))
+        if column in categorical
+        else kinds.guessed(column, peeked[column])
+        for column in candidates
+    }
+    reasons = {
+        column: reason
+        for column, guess in guesses.items()
+        if column not in chosen and not guess.problem and (reason := reason_to_leave_out(guess.column, peeked[column]))
+    }
+    if len(candidates) - len(reasons) >= 2:
+        found.left_out = reasons
+    learnt = {column: guess for column, guess in guesses.items() if column not in found.left_out}
+    _check(name, peeked, {c: problem_of(c, g) if g.problem else g for c, g in learnt.items()}, may_have_holes)
+    found.columns = [guess.column for guess in learnt.values()]
+    ordered = [c for c, g in learnt.items() if c not in chosen and _is_sorted(g.column, peeked[c])]
+    if ordered and len(ordered) < len(learnt):
+        listed = ", ".join(map(repr, ordered))
+        found.notes.append(
+            f"column{'s' * (len(ordered) > 1)} {listed} only rise{'s' * (len(ordered) == 1)} or fall"
+            f"{'s' * (len(ordered) == 1)}, and {'is' if len(ordered) == 1 else 'are'} learnt: "
+            f"--exclude {ordered[0]!r} leaves it out"
+        )
+    return found
+
+
+def reason_to_leave_out(column: Column, values: Any) -> str | None:
+    """Return why a column is no feature by itself, None where it may be one."""
+    name = (column.name or "").strip().casefold()
+    if column.kind in ("date", "timestamp"):
+        return "the table's clock" if _is_sorted(column, values) else None
+    if column.kind != "number" or not pa.types.is_integer(values.type) or len(values) < MIN_ROWS or values.null_count:
+        return None
+    steps = np.diff(np.asarray(values.to_numpy()).astype(np.float64))
+    different, counts = np.unique(steps, return_counts=True)
+    step = different[counts.argmax()]
+    nameless = NAMELESS.fullmatch(name) is not None
+    if step != 0 and counts.max() >= ONE_STEP * len(steps):
+        return "row index" if nameless else "counts up" if step > 0 else "counts down"
+    if (steps > 0).all() and (nameless or name in COUNTERS):
+        return "row index" if nameless else "rises, and is named so"
+    return None
+
+
+def _is_sorted(column: Column, values: Any) -> bool:
+    """Return whether a column of numbers or times never falls, or never rises, and is not constant."""
+    if column.kind not in ("number", "date", "timestamp") or len(values) < MIN_ROWS or values.null_count:
+        return False
+    steps = np.diff(kinds.to_numbers(values, column)[0][:, 0])
+    return bool(((steps >= 0).all() or (steps <= 0).all()) and steps.any())
+
+
+def _check(name: str, peeked: pa.Table, learnt: dict[str, kinds.Guess], may_have_holes: bool) -> None:
+    """Raise one DataError for all columns that have to be spoken for, with what would settle them."""
+    problems: list[str] = []
+    options: list[str] = []
+    missing: list[str] = []
+    for column, guess in learnt.items():
+        if guess.problem:
+            row = _row_of(guess.cell, peeked[column])
+            shown = "" if guess.cell is None else f"holds {kinds.shortened(guess.cell)} in row {row}, "
+            problems.append(f"column {column!r} {shown}{guess.problem}")
+            options += guess.options
+        elif (holes := peeked[column].null_count) and not may_have_holes:
+            row = int(np.asarray(peeked[column].is_null().to_numpy()).argmax()) + 1
+            first = f"the first in row {row}" if holes > 1 else f"in row {row}"
+            problems.append(
+                f"column {column!r} has {holes:,} empty cell{'s' * (holes != 1)}, {first}: --missing says what becomes of them"
+            )
+            missing = ["--missing", "mean"]
+    if not problems:
+        return
+    several = f"{len(problems)} columns cannot be learnt as they are: " if len(problems) > 1 else ""
+    raise DataError(f"{name}: {several}{'; '.join(problems)}", options=_once(options + missing))
+
+
+def _row_of(cell: str | None, values: Any) -> int:
+    """Return the number, from 1, of the first row that holds a cell."""
+    found = (i for i, each in enumerate(kinds.texts(values).to_pylist(), 1) if each == cell)
+    return next(found, 1)
+
+
+def _once(options: Sequence[str]) -> tuple[str, ...]:
+    """Return options, each flag with its value once."""
+    pairs = dict.fromkeys(zip(options[::2], options[1::2], strict=True))
+    return tuple(word for pair in pairs for word in pair)
+
+
+def grouped(counts: Array, most: int) -> tuple[Array, Array]:
+    """Return the categories to keep, by number, and each category's new number: the rare ones share the last.
+
+    `counts` tells how many rows have each category; at most `most` are kept.
+    """
+    kept = np.sort(np.argsort(-counts, kind="stable")[:most])
+    numbers = np.full(len(counts), len(kept), np.float64)
+    numbers[kept] = np.arange(len(kept))
+    return kept, numbers

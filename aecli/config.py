@@ -153,7 +153,7 @@ class Schema(Config):
     label: str | None = None
     dialect: Dialect | None = None
     na: tuple[str, ...] = ()
-    left_out: tuple[tuple[str, ...], ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         _require(self.inputs >= 1, "inputs", self.inputs, "at least 1")

@@ -219,6 +219,10 @@ def _facts(made: "Checkpoint", seconds: float, device: str) -> dict[str, object]
         "seconds": round(seconds, 3),
         "device": device,
         "seed": made.train.seed,
+        "learnt": list(made.schema.features or ()),
+        "left_out": dict(made.schema.left_out),
+        "label": made.schema.label,
+        "kept": [name for name, why in made.schema.left_out if why == "partition"],
     }
 
 

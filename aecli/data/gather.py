@@ -33,10 +33,20 @@ def gather(source: Source, scratch: Path | None, announce: Callable[[str], None]
         parts.append(x)
         if scratch is not None and sum(part.nbytes for part in parts) > MEMORY_BYTES:
             announce(f"{source.name} has too many rows for memory: they are kept in an unnamed file in {scratch}")
-            return _blocks(_spooled(source, parts, batches, scratch))
+            rows = _spooled(source, parts, batches, scratch)
+            if source.renumbered:
+                raise DataError(
+                    f"{source.name} has too many rows for memory, and a column of more categories than are learnt",
+                    hint="raise --max-categories, or leave the column out with --exclude",
+                )
+            return _blocks(rows)
     if not sum(map(len, parts)):
         raise DataError(f"{source.name}: no rows to train on, {source.dropped:,} with holes were dropped")
-    return Part(joined(parts))
+    x = joined(parts)
+    for place, numbers in source.renumbered.items():
+        known = ~np.isnan(x[:, place])
+        x[known, place] = numbers[x[known, place].astype(np.int64)]
+    return Part(x)
 
 
 def joined(parts: list[Array]) -> Array:

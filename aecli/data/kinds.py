@@ -98,7 +98,7 @@ def _guessed_text(name: str, texts: Any) -> Guess:
 
 def _guessed_numbers(name: str, cells: list[str]) -> Guess:
     """Guess whether texts that are all written as numbers are some, or codes such as postcodes and accounts."""
-    codes = [cell for cell in cells if CODE.match(cell) or sum(map(str.isdigit, cell)) > MAX_DIGITS]
+    codes = [cell for cell in cells if CODE.match(cell) or (cell.isdigit() and len(cell) > MAX_DIGITS)]
     if not codes:
         return Guess(Column(name))
     few = len(set(cells)) <= len(cells) / 2

@@ -120,7 +120,8 @@ def _check(name: str, peeked: pa.Table, learnt: dict[str, kinds.Guess], may_have
             row = int(np.asarray(peeked[column].is_null().to_numpy()).argmax()) + 1
             first = f"the first in row {row}" if holes > 1 else f"in row {row}"
             problems.append(
-                f"column {column!r} has {holes:,} empty cell{'s' * (holes != 1)}, {first}: --missing says what becomes of them"
+                f"column {column!r} has {holes:,} empty cell{'s' * (holes != 1)}, {first}: --missing says what "
+                "becomes of them"
             )
             missing = ["--missing", "mean"]
     if not problems:

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,8 @@ class Source(ABC):
     """
 
     resizes = False
+    renumbered: Mapping[int, Array] = MappingProxyType({})
+    remarks: Sequence[str] = ()
 
     def __init__(self, name: str, schema: Schema, rows: int | None = None) -> None:
         self.name = name
@@ -111,6 +114,10 @@ class Source(ABC):
     def read(self) -> Batch:
         """Return all rows as one batch."""
         return joined(list(self.batches()))
+
+    def learning(self) -> list[str]:
+        """Return sentences on what training is about to learn, where that has to be said."""
+        return []
 
     def left_out(self) -> list[str]:
         """Return sentences on how many rows or images were left out."""

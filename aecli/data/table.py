@@ -27,6 +27,21 @@ DEFAULT_LABEL = "label"
 MAX_DISTINCT = 1_000_000  # categories that are told apart while rows are read
 NAMED_BAD_ROWS = 5
 SHOWN_COLUMNS = 12
+DOUBTFUL = {
+    "na",
+    "n/a",
+    "null",
+    "none",
+    "nan",
+    "nil",
+    "-",
+    "--",
+    "?",
+    ".",
+    "\\n",
+    "unknown",
+    "missing",
+}  # as categories
 ARROW_TYPES = {"number": pa.float64(), "boolean": pa.bool_(), "category": pa.string(), TEXT: pa.string()}
 
 __all__ = [
@@ -99,7 +114,7 @@ class TableSource(Source):
     """Rows of a table whose columns are features, a label, kept aside, or left out.
 
     `unlearnt` tells why columns are not learnt that nobody excluded, `remarks` what else should be known. `renumbered`
-    gives for some categories, by the place of their feature, what the numbers that rows were read with have become:
+    gives for some of the D values, by their place, what the category numbers that rows were read with have become:
     rare ones are known to be rare when all rows were read.
     """
 
@@ -190,7 +205,8 @@ class TableSource(Source):
             parts.append(
                 "left out: " + ", ".join(f"{name or repr(name)} ({why})" for name, why in self.unlearnt.items())
             )
-        return ["; ".join(parts), *self.remarks]
+        said, self.remarks = ["; ".join(parts), *self.remarks], []
+        return said
 
     def left_out_rows(self) -> list[str]:
         """Return sentences on rows that could not be read."""
@@ -291,10 +307,16 @@ class TableSource(Source):
             if seen is None:
                 continue
             names = list(seen)
+            if doubtful := [name for name in names if name.casefold() in DOUBTFUL]:
+                self.remarks.append(
+                    f"column {self._features[i]!r} holds {listed(doubtful)} as categories: --na {doubtful[0]!r} makes "
+                    "holes of such cells"
+                )
             if len(names) <= self._max_categories:
                 columns[i] = dataclasses.replace(columns[i], categories=tuple(names))
                 continue
-            kept, self.renumbered[i] = settling.grouped(counts, self._max_categories)
+            place = sum(column.width for column in columns[:i])
+            kept, self.renumbered[place] = settling.grouped(counts, self._max_categories)
             has = f"column {self._features[i]!r} has {len(names):,} categories"
             if counts[kept].sum() < counts.sum() / 2:
                 raise DataError(

@@ -74,6 +74,8 @@ def fit(
     asked, columns, reading = grouped(options, FitOptions, Columns, Reading)
     opening: dict[str, Any] = {"data_dir": data_dir, "announce": announce}
     source = open_source(data, columns=columns, reading=reading, **opening)
+    for sentence in source.learning():
+        announce(sentence)
     named = split_name(data, "train") if isinstance(data, str) else None
     if test is None and named is not None and named[1] == "train" and asked.holdout is None:
         test = f"{named[0]}:test"
@@ -81,6 +83,8 @@ def fit(
         asked = dataclasses.replace(asked, holdout=DEFAULT_HOLDOUT if test is None else 0.0)
     where = devices.pick(device)
     training, held_out, validation = gather(source, scratch, announce), None, None
+    for remark in source.remarks:
+        announce(remark)
     if test is not None:
         test_source = open_source(test, split="test", schema=source.schema, reading=reading, **opening)
         held_out = gather(test_source, scratch, announce)
@@ -89,7 +93,7 @@ def fit(
     if asked.patience:
         training, validation = _cut(training, VALIDATION, asked.seed + 1, source.name)
     scaler = Scaler.fit(completed(asked).scale or "standard", training, source.schema)
-    schema = _with_white(source.schema, scaler, training)
+    schema = _with_ranges(_with_white(source.schema, scaler, training), training)
     model_config, config = resolve(
         asked, scaler.inputs, len(training), bounded=scaler.bounded, image_shape=schema.image_shape
     )
@@ -142,6 +146,25 @@ def fit(
 
 
 with_options(fit, FitOptions, Columns, Reading)
+
+
+def _with_ranges(schema: Schema, training: Part) -> Schema:
+    """Return the schema with the extremes of the training rows in each column of numbers or times."""
+    if not schema.columns:
+        return schema
+    low, high = np.full(schema.inputs, np.inf), np.full(schema.inputs, -np.inf)
+    for x in training.chunks(CHUNK_VALUES):
+        np.fmin(low, np.nanmin(np.where(np.isnan(x), np.inf, x), axis=0), out=low)
+        np.fmax(high, np.nanmax(np.where(np.isnan(x), -np.inf, x), axis=0), out=high)
+    columns, place = [], 0
+    for column in schema.columns:
+        wide = slice(place, place + column.width)
+        known = column.kind not in ("category", "boolean") and np.isfinite(low[wide]).all()
+        columns.append(
+            dataclasses.replace(column, low=float(low[wide].min()), high=float(high[wide].max())) if known else column
+        )
+        place += column.width
+    return dataclasses.replace(schema, columns=tuple(columns))
 
 
 def _with_white(schema: Schema, scaler: Scaler, training: Part) -> Schema:

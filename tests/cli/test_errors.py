@@ -65,8 +65,8 @@ CASES = {
         ["train", "text.csv"],
         {"text.csv": b"a,b,c\n1,2,3\n4,five,6\n"},
         1,
-        "error: text.csv: column 'b' holds 'five' in row 2, which is no number: --categorical, --label or --exclude says "
-        "what it is\nhint: aecli train text.csv --exclude b\n",
+        "error: text.csv: column 'b' holds 'five' in row 2, which is no number: --categorical, --label or --exclude "
+        "says what it is\nhint: aecli train text.csv --exclude b\n",
     ),
     "a NaN": (
         ["train", "nan.csv"],

@@ -24,7 +24,7 @@ MIN_ROWS = 10  # fewer tell no counter from a coincidence
 ONE_STEP = 0.99
 COUNTERS = ("id", "index", "row", "no", "key")
 NAMELESS = re.compile(r"|column\d+|unnamed: \d+|__index_level_\d+__")
-WIDE = 1e6  # times the rest: one value out of all proportion to its column
+SPIKE = 1e4  # times the interquartile range from the median: out of all proportion to its column
 
 
 @dataclass
@@ -151,3 +151,19 @@ def grouped(counts: Array, most: int) -> tuple[Array, Array]:
     numbers = np.full(len(counts), len(kept), np.float64)
     numbers[kept] = np.arange(len(kept))
     return kept, numbers
+
+
+def spikes(names: Sequence[str], x: Array) -> list[str]:
+    """Return sentences on values that are out of all proportion to the rest of their columns, for rows (N, D)."""
+    said = []
+    low, middle, high = (
+        np.nanquantile(x, (0.25, 0.5, 0.75), axis=0) if len(x) >= MIN_ROWS else np.zeros((3, x.shape[1]))
+    )
+    away = np.abs(x - middle)
+    for i in np.flatnonzero(np.nanmax(away, axis=0, initial=0) > SPIKE * np.where(high > low, high - low, np.inf)):
+        value, times = x[np.nanargmax(away[:, i]), i], np.nanmax(away[:, i]) / (high[i] - low[i])
+        said.append(
+            f"column {names[i]!r} holds {value:g}, {times:,.0f} times the spread of the rest away: with --scale robust or "
+            "quantile it does not flatten them"
+        )
+    return said

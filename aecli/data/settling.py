@@ -163,7 +163,7 @@ def spikes(names: Sequence[str], x: Array) -> list[str]:
     for i in np.flatnonzero(np.nanmax(away, axis=0, initial=0) > SPIKE * np.where(high > low, high - low, np.inf)):
         value, times = x[np.nanargmax(away[:, i]), i], np.nanmax(away[:, i]) / (high[i] - low[i])
         said.append(
-            f"column {names[i]!r} holds {value:g}, {times:,.0f} times the spread of the rest away: with --scale robust or "
-            "quantile it does not flatten them"
+            f"column {names[i]!r} holds {value:g}, {times:,.0f} times the spread of the rest away from them: --scale "
+            "robust or quantile keeps it from flattening them"
         )
     return said

@@ -4,12 +4,14 @@ import ast
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import aecli
+from aecli.cli.deferred import deferred
 
 PACKAGE = Path(aecli.__file__).parent
 # Each level may import those after it, and its own.
@@ -47,6 +49,7 @@ HEAVY = {
     "safetensors",
     "pandas",
 }
+NOT_FOR_HELP = {"markdown_it", "pygments", "attr", "pydantic"}  # what Typer imports for what help does not need
 
 
 def modules():
@@ -99,7 +102,7 @@ def test_matplotlib_is_imported_by_figures_alone():
     assert found == {"figures"}
 
 
-def heavy_modules_after(argv, **env):
+def heavy_modules_after(argv, heavy=HEAVY, **env):
     """Run a command line in a process of its own: what heavy it has imported, as one line."""
     code = f"""
 import sys
@@ -109,7 +112,7 @@ try:
     main()
 except SystemExit:
     pass
-print(*sorted({HEAVY!r} & set(sys.modules)), sep=",")
+print(*sorted({heavy!r} & set(sys.modules)), sep=",")
 """
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, check=True, text=True, env=os.environ | env
@@ -138,6 +141,48 @@ print(*sorted({HEAVY!r} & set(sys.modules)), sep=",")
 )
 def test_help_and_usage_errors_load_nothing_heavy(argv):
     assert heavy_modules_after(argv) == ""
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"], ["train", "-h"], ["trian"], ["train", "--epohcs", "3"]], ids=" ".join)
+def test_help_loads_neither_a_markdown_parser_nor_pygments_nor_pydantic(argv):
+    assert heavy_modules_after(argv, NOT_FOR_HELP) == ""
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["train", "--help"]], ids=" ".join)
+def test_help_is_the_same_as_with_everything_loaded(argv):
+    code = "import rich.markdown, rich.traceback; from aecli import cli; cli.build()(prog_name='aecli')"
+    shown, whole = (
+        subprocess.run(
+            [sys.executable, *how, *argv], capture_output=True, check=True, env=os.environ | {"FORCE_COLOR": "1"}
+        ).stdout
+        for how in (["-m", "aecli"], ["-c", code])
+    )
+    assert shown == whole
+    assert b"Show this message" in shown
+
+
+USES = {
+    "called": lambda named: named().word,
+    "looked into": lambda named: named.word,
+    "inherited from": lambda named: types.new_class("Heir", (named,))().word,
+    "asked about": lambda named: "loaded" * (not isinstance(0, named)),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_a_deferred_class_loads_its_module_when_it_is_used_and_not_before(monkeypatch, use):
+    Path("late.py").write_text("class Named:\n    word = 'loaded'\n")
+    monkeypatch.syspath_prepend(Path.cwd())
+    for used_at_once in (True, False):
+        with deferred("late"):
+            from late import Named
+
+            assert Named | None
+            assert None | Named
+            assert not used_at_once or use(Named) == "loaded"
+        assert ("late" in sys.modules) == used_at_once
+        assert use(Named) == "loaded"
+        assert sys.modules.pop("late").Named.word == "loaded"
 
 
 def test_info_loads_nothing_heavy(digits_model):

@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+from collections.abc import Collection
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +12,13 @@ from typer.core import TyperGroup
 from aecli import __version__
 from aecli.cli import completion, console, usage
 
-COMMANDS = ("train", "reconstruct", "embed", "plot", "info")  # in modules of these names
+COMMANDS = {  # a module and a function of each name; how its help begins, to list it without loading it
+    "train": "Fit a model to rows or images, and save it as a checkpoint.",
+    "reconstruct": "Rebuild rows from their latent values, in the data's own columns and units: CSV on stdout.",
+    "embed": "Compress rows to their latent values: CSV on stdout.",
+    "plot": "Draw a picture of a model: a PNG, SVG or PDF file, in the terminal, or its latent space as an HTML page.",
+    "info": "Show what a checkpoint holds.",
+}
 
 
 class Program(usage.Explained, TyperGroup):
@@ -35,8 +42,8 @@ class Program(usage.Explained, TyperGroup):
             return super().invoke(ctx)
 
 
-def build(*names: str) -> typer.Typer:
-    """Make the program with the commands of these names, or with all of them."""
+def build(loaded: Collection[str] = COMMANDS) -> typer.Typer:
+    """Make the program. A command that is not loaded can be listed, but not run."""
     app = typer.Typer(
         cls=Program,
         name="aecli",
@@ -47,8 +54,11 @@ def build(*names: str) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(program)
-    for name in names or COMMANDS:
-        app.command(cls=usage.Command)(getattr(importlib.import_module(f"aecli.cli.{name}"), name))
+    for name, summary in COMMANDS.items():
+        if name in loaded:
+            app.command(cls=usage.Command)(getattr(importlib.import_module(f"aecli.cli.{name}"), name))
+        else:
+            app.command(name, cls=usage.Command, help=summary)(lambda: None)
     return app
 
 
@@ -83,6 +93,5 @@ def main() -> None:
         # and two runs side by side take 4 times as long.
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     line = os.environ.get(completion.VARIABLE)
-    first = sys.argv[1:2] if line is None else completion.split(line)[1:2]
-    named = [name for name in COMMANDS if [name] == first]  # to load and build all five takes longer
-    build(*named)(prog_name="aecli")
+    words = sys.argv[1:] if line is None else completion.split(line)[1:]
+    build({word for word in words if word in COMMANDS})(prog_name="aecli")  # to load all takes longer

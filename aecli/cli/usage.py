@@ -8,6 +8,8 @@ from typing import Any
 
 from typer.core import TyperCommand
 
+from aecli.cli.deferred import deferred
+
 REWORDED = (  # what Typer says, and what is said here
     (r"^Value error, ", ""),
     (r"^Input should be ([^,]*).*", r"it must be \1"),
@@ -25,11 +27,17 @@ class Explained:
                 vars(each)["display_type_rich"] = lambda ctx: ""  # noqa: ARG005
             elif each.is_flag:
                 each.metavar = ""
+            if each.name == "help":
+                each.default = False  # to check None, Typer would load pydantic
         return parameters
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         pieces: list[str] = super().collect_usage_pieces(ctx)  # type: ignore[misc]
         return [piece.strip("{}") for piece in pieces]
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        with deferred("rich.markdown", "rich.traceback"):  # imported by Typer, and not used by this help
+            super().format_help(ctx, formatter)  # type: ignore[misc]
 
 
 class Command(Explained, TyperCommand):

@@ -1,0 +1,63 @@
+"""Put off imports until what they import is used: Typer imports much that aecli never uses."""
+
+import contextlib
+import importlib
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+
+@contextlib.contextmanager
+def deferred(*names: str) -> Iterator[None]:
+    """Replace modules by stand-ins until the block ends: to import a class from one costs nothing.
+
+    A class that was imported so loads its module when it is used, then or later.
+    """
+    stand_ins = {name: Module(name) for name in names if name not in sys.modules}
+    sys.modules.update(stand_ins)
+    try:
+        yield
+    finally:
+        for name, stand_in in stand_ins.items():
+            if sys.modules.get(name) is stand_in:
+                del sys.modules[name]
+
+
+class Module(ModuleType):
+    """Stands for a module that is not loaded, and gives a stand-in for any class."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # the import system asks whether it is a package
+            raise AttributeError(name)
+        return Class(self.__name__, name)
+
+
+class Class:
+    """Stands for a class, and loads its module when it is used. A name in an annotation is not a use."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self._of = module, name
+
+    def _load(self) -> Any:
+        module, name = self._of
+        if isinstance(sys.modules.get(module), Module):
+            del sys.modules[module]
+        return getattr(importlib.import_module(module), name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._load()(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._load(), name)
+
+    def __instancecheck__(self, instance: Any) -> bool:
+        return isinstance(instance, self._load())
+
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[Any]:
+        return (self._load(),)
+
+    def __or__(self, other: Any) -> Any:
+        return self
+
+    __ror__ = __or__

@@ -13,7 +13,7 @@ import numpy as np
 
 from aecli.config import Schema
 from aecli.data.opening import open_source
-from aecli.data.source import Batch, Source, check_finite, resized
+from aecli.data.source import ArraySource, Batch, Source, check_finite, resized
 from aecli.errors import DataError
 from aecli.model import checkpoint
 from aecli.model.checkpoint import Checkpoint
@@ -31,12 +31,13 @@ BATCH_VALUES = 1 << 20  # values of x in one batch: bounds the memory that wide 
 MAX_BATCH_ROWS = 1024
 MAX_BLOCK_ROWS = 256  # what layers of usual widths give for so many rows fits a core's cache
 MIN_BLOCK_ROWS = 32
+FILLING_PASSES = 5  # in which what is put into holes settles
 AHEAD = 2  # batches that wait between reading, computing and writing
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A batch and its latent rows `z` (N, K)."""
+    """A batch and its latent rows `z` (N, K). What is computed of a row that could not be read is NaN."""
 
     batch: Batch
     z: Array
@@ -46,12 +47,14 @@ class Encoded:
 class Rebuilt(Encoded):
     """And its rebuilt rows `recon` (N, D), in raw units, with their mean squared errors `mse` (N,), in the model's.
 
-    `squares` (N, E) are the squared errors of the model's inputs, of which `mse` is the mean.
+    `squares` (N, E) are the squared errors of the model's inputs, of which `mse` is the mean. A hole counts in neither:
+    its squared error is 0, and the mean is over the inputs that are `there` (N, E), None where all are.
     """
 
     recon: Array
     mse: Array
     squares: Array
+    there: Array | None = None
 
 
 class Model:
@@ -134,13 +137,21 @@ class Model:
         """
         reading, applying = grouped(options, Reading, Applying)
         asked = {"reading": reading, "applying": applying, "data_dir": data_dir, "announce": announce}
-        return open_source(data, split="test", schema=self.schema, **asked)
+        source = open_source(data, split="test", schema=self.schema, **asked)
+        source.filled_with = self._filled_with
+        return source
+
+    @property
+    def _filled_with(self) -> str | None:
+        """What the model puts into holes, in a word; None where it takes none."""
+        return None if self.scaler.filling is None else self.scaler.middle
 
     def embed(self, rows: Any) -> Array:
         """Return the latent rows, (N, K) float32, of rows (N, D), or of images (N, H, W) or (N, H, W, C).
 
         Rows may also be all that `open` takes: a data frame's columns are matched by name, where the model knows names.
-        Raises DataError where the rows are of another width, or hold NaN or infinity, or columns are missing.
+        NaN is a hole: the column's mean over the training rows is taken in its place.
+        Raises DataError where the rows are of another width, or hold infinity, or columns are missing.
         """
         if _is_array(rows):
             return self._encode(self._rows(rows)).z
@@ -155,8 +166,17 @@ class Model:
             return self._rebuild(self._rows(rows)).recon.reshape(np.shape(rows))
         return self._joined([out.recon for out in self.rebuilt(self.open(rows))], self.schema.inputs)
 
+    def fill_holes(self, rows: Any) -> Array:
+        """Return rows (N, D) in raw units, float64, as they are, but for their holes: there stands what is rebuilt.
+
+        Raises DataError as `embed` does.
+        """
+        source = self.open(ArraySource("rows", self._rows(rows).x)) if _is_array(rows) else self.open(rows)
+        parts = [np.where(np.isnan(out.batch.x), out.recon, out.batch.x) for out in self.filled(source)]
+        return self._joined(parts, self.schema.inputs)
+
     def errors(self, rows: Any) -> Array:
-        """Return each row's mean squared reconstruction error (N,), in the model's units.
+        """Return each row's mean squared reconstruction error (N,), in the model's units. Holes do not count.
 
         Raises DataError as `embed` does.
         """
@@ -193,6 +213,13 @@ class Model:
         """Yield the rows of a source with their latent rows, their rebuilt rows and their errors, as `encoded` does."""
         return self._streamed(source, self._rebuild, live=live)
 
+    def filled(self, source: Source, *, live: bool = False) -> Iterator[Rebuilt]:
+        """Yield the rows of a source as `rebuilt` does, the better for their holes.
+
+        These hold what was rebuilt of them as the row is rebuilt again, several times.
+        """
+        return self._streamed(source, self._fill, live=live)
+
     def _streamed(self, source: Source, compute: Callable[..., T], *, live: bool) -> Iterator[T]:
         if live:
             return (compute(batch, live=True) for batch in source.batches() if len(batch.x))
@@ -204,7 +231,7 @@ class Model:
         if x.ndim < 2 or x.dtype.kind not in "uifb" or math.prod(x.shape[1:]) != self.schema.inputs:
             raise DataError(f"rows of {x.dtype}, {x.shape}, and numbers (N, {self.schema.inputs}) were expected")
         x = x.reshape(len(x), self.schema.inputs)
-        check_finite(x, "rows", self.schema, 0)
+        check_finite(x, "rows", self.schema, 0, holes=self._filled_with is not None)
         return Batch(x)
 
     def _encode(self, batch: Batch, *, live: bool = False) -> Encoded:
@@ -212,20 +239,39 @@ class Model:
         for raw in self._blocks(batch.x):
             x = self._padded(self.scaler.transform(raw), live=live)  # (N, E)
             parts.append(self._net.encode(x)[: len(raw)])  # (N, K)
-        return Encoded(batch, np.concatenate(parts))
+        return Encoded(batch, _blanked(np.concatenate(parts), batch))
 
-    def _rebuild(self, batch: Batch, *, live: bool = False) -> Rebuilt:
+    def _fill(self, batch: Batch, *, live: bool = False) -> Rebuilt:
+        return self._rebuild(batch, live=live, passes=FILLING_PASSES)
+
+    def _rebuild(self, batch: Batch, *, live: bool = False, passes: int = 1) -> Rebuilt:
+        """Rebuild a batch; in more than one of the `passes`, holes hold what was rebuilt of them before."""
         parts = []
         for raw in self._blocks(batch.x):
             x = self._padded(self.scaler.transform(raw), live=live)  # (N, E)
             z = self._net.encode(x)  # (N, K)
             recon = self._net.decode(z)  # (N, E)
+            if passes > 1 and (holes := self.scaler.holes(raw)) is not None:
+                for _ in range(passes - 1):
+                    x[: len(raw)][holes] = recon[: len(raw)][holes]
+                    z = self._net.encode(x.copy())
+                    recon = self._net.decode(z)
             with np.errstate(all="ignore"):  # a model out of all proportion gives infinity or NaN, without a word
                 squares = np.square(recon - x)  # (N, E)
                 mse = squares.mean(axis=1)  # (N,)
                 parts.append(tuple(values[: len(raw)] for values in (z, self.scaler.inverse(recon), mse, squares)))
         z, recon, mse, squares = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return Rebuilt(batch, z, recon, mse, squares)
+        if (lost := np.isnan(mse)).any():  # infinity less infinity
+            squares[lost] = np.nan_to_num(squares[lost], nan=np.inf, posinf=np.inf)
+            mse[lost] = np.inf
+        there = None
+        if (holes := self.scaler.holes(batch.x)) is not None:
+            there, holed = ~holes, holes.any(axis=1)
+            squares[holes] = 0
+            with np.errstate(all="ignore"):  # a row without any value has no error: NaN
+                mse[holed] = squares[holed].sum(axis=1) / there[holed].sum(axis=1)
+        z, recon, mse, squares = (_blanked(values, batch) for values in (z, recon, mse, squares))
+        return Rebuilt(batch, z, recon, mse, squares, there)
 
     def _blocks(self, x: Array) -> Iterator[Array]:
         """Cut rows to what is computed together; no rows are one block, of none."""
@@ -238,6 +284,13 @@ class Model:
         """
         missing = (MIN_BLOCK_ROWS if live else self._block_rows) - len(x)
         return np.concatenate([x, np.zeros((missing, x.shape[1]), np.float32)]) if missing > 0 else x
+
+
+def _blanked(values: Array, batch: Batch) -> Array:
+    """Make NaN of what was computed of rows that could not be read."""
+    if batch.blank is not None:
+        values[batch.blank] = np.nan
+    return values
 
 
 def _is_array(rows: Any) -> bool:

@@ -15,8 +15,8 @@ CHUNK_VALUES = 1 << 20
 def pca_mse(part: Part, test_part: Part, scaler: Scaler, components: int) -> float | None:
     """Mean squared error of PCA with this many components, fitted to the raw rows of `part`, on those of `test_part`.
 
-    Both are scaled first, so that the error is in the model's units. None above PCA_MAX_INPUTS inputs: the covariance
-    matrix would cost more than the model.
+    Both are scaled first, so that the error is in the model's units; their holes are filled with means, and are not in
+    the error. None above PCA_MAX_INPUTS inputs: the covariance matrix would cost more than the model.
     Source: Pearson 1901; Bourlard and Kamp 1988 for its being the best linear autoencoder.
     """
     inputs = scaler.inputs
@@ -30,11 +30,15 @@ def pca_mse(part: Part, test_part: Part, scaler: Scaler, components: int) -> flo
     mean = total / len(part)
     _, vectors = np.linalg.eigh(products / len(part) - np.outer(mean, mean))
     basis = vectors[:, ::-1][:, :components]  # (D, K)
-    error = 0.0
+    error, count = 0.0, len(test_part) * inputs
     for chunk in test_part.chunks(CHUNK_VALUES):
         centred = scaler.transform(chunk) - mean
-        error += float(np.square(centred - centred @ basis @ basis.T).sum())
-    return error / (len(test_part) * inputs)
+        squares = np.square(centred - centred @ basis @ basis.T)
+        if (holes := scaler.holes(chunk)) is not None:
+            squares[holes] = 0
+            count -= int(holes.sum())
+        error += float(squares.sum())
+    return error / max(1, count)
 
 
 class Moments:

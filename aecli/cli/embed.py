@@ -40,4 +40,4 @@ def embed(
             sink.write(carried.of(out.batch) | columns | ({"mse": out.mse} if isinstance(out, Rebuilt) else {}))
             if applying.line_buffered:
                 sink.flush()
-    rows.say_left_out(source, quiet=quiet)
+    rows.say_notes(source, quiet=quiet)

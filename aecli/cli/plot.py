@@ -115,7 +115,7 @@ def plot(
             drawn_rows = _write_page(loaded, source, path, quiet=quiet)
         else:
             picture = drawing.KINDS[kind](loaded, source, examples)
-        rows.say_left_out(source, quiet=quiet)
+        rows.say_notes(source, quiet=quiet)
     if kind != "map":
         drawn_rows = picture.rows
         if path is not None or output == "-":

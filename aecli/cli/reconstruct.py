@@ -58,7 +58,7 @@ def reconstruct(
             sink.write(carried.of(out.batch) | columns | errors)
             if applying.line_buffered:
                 sink.flush()
-    rows.say_left_out(source, quiet=quiet)
+    rows.say_notes(source, quiet=quiet)
 
 
 def _write_images(loaded: "Model", source: "Source", folder: Path, *, quiet: bool) -> None:

@@ -55,9 +55,9 @@ def check_data(model: Path, data: Sequence[str] | None) -> None:
         )
 
 
-def say_left_out(source: "Source", *, quiet: bool) -> None:
-    """Say how many rows or images were left out, where any were."""
-    for sentence in source.left_out():
+def say_notes(source: "Source", *, quiet: bool) -> None:
+    """Say what was left out of what was read, and what was filled, where anything was."""
+    for sentence in source.notes():
         console.say(sentence, quiet=quiet)
 
 

@@ -77,8 +77,10 @@ class Source(ABC):
     """Rows from somewhere.
 
     `resizes` tells whether it can bring images to one size. `rows` is their number where that is known before they are
-    read; `dropped` counts rows that were left out for their holes, `skipped` files that could not be read. The schema's
-    categories are complete when all rows were read.
+    read; `dropped` counts rows that were left out for their holes, `skipped` files that could not be read, `holes` the
+    cells without a value. The schema's categories are complete when all rows were read.
+    `filled_with` says in a word what a model puts into holes: then none stops a row, whatever the schema says. None
+    where the schema decides.
     """
 
     resizes = False
@@ -92,20 +94,26 @@ class Source(ABC):
         self.rows_read = 0
         self.dropped = 0
         self.skipped = 0
+        self.holes = 0
+        self.filled_with: str | None = None
 
     @abstractmethod
     def _batches(self) -> Iterator[Batch]:
         """Yield the rows in input order, in batches of whatever size the source finds natural, holes as NaN."""
 
     def batches(self) -> Iterator[Batch]:
-        """Yield the rows in input order. Holes are treated as the schema says.
+        """Yield the rows in input order. Holes are left to the model, or treated as the schema says.
 
         Raises DataError where the data breaks off, or holds what is neither a finite number nor a hole to be treated.
         """
         for batch in self._batches():
-            check_finite(batch.x, batch.name or self.name, self.schema, batch.row)
+            allowed = self.schema.missing is not None or self.filled_with is not None
+            holes_there = check_finite(batch.x, batch.name or self.name, self.schema, batch.row, holes=allowed)
             self.rows_read += len(batch.x)
-            if self.schema.missing == "drop" and batch.x.dtype.kind == "f":
+            if self.filled_with is not None:
+                if holes_there:
+                    self.holes += _count_holes(batch)
+            elif self.schema.missing == "drop" and holes_there:
                 holes = np.isnan(batch.x).any(axis=1)
                 self.dropped += int(holes.sum())
                 batch = batch[~holes] if holes.any() else batch  # noqa: PLW2901
@@ -119,10 +127,15 @@ class Source(ABC):
         """Return sentences on what training is about to learn, where that has to be said."""
         return []
 
-    def left_out(self) -> list[str]:
-        """Return sentences on how many rows or images were left out."""
+    def notes(self) -> list[str]:
+        """Return sentences on what was read otherwise than a user may think: what was left out, what was filled."""
         counts = ((self.dropped, "row", "with holes"), (self.skipped, "image", "that cannot be read"))
-        return [f"left out {count:,} {what}{'s' * (count != 1)} {why}" for count, what, why in counts if count]
+        notes = [f"left out {count:,} {what}{'s' * (count != 1)} {why}" for count, what, why in counts if count]
+        if self.holes == 1:
+            notes.append(f"1 empty cell was taken as its column's {self.filled_with}")
+        elif self.holes:
+            notes.append(f"{self.holes:,} empty cells were taken as their columns' {self.filled_with}s")
+        return notes
 
     def share_read(self) -> float | None:
         """Return the share of the data that was read so far, 0 to 1; None where its size is not known."""
@@ -150,7 +163,9 @@ class ArraySource(Source):
         """Raise DataError for a value that is neither a finite number nor a hole to be treated."""
         step = max(1, CHECK_VALUES // self.x.shape[1])
         for start in range(0, len(self.x), step):
-            check_finite(self.x[start : start + step], self.name, self.schema, start)
+            check_finite(
+                self.x[start : start + step], self.name, self.schema, start, holes=self.schema.missing is not None
+            )
 
 
 class Chain(Source):
@@ -162,32 +177,44 @@ class Chain(Source):
 
     def _batches(self) -> Iterator[Batch]:
         for source in self._all:
+            source.filled_with = self.filled_with
             for batch in source.batches():
                 yield dataclasses.replace(batch, name=source.name)
             self.dropped += source.dropped
 
 
-def check_finite(x: Array, name: str, schema: Schema, first_row: int) -> None:
-    """Raise a DataError that names the row and the column of the first value of `x` (N, D) that is infinite, or NaN.
+def check_finite(x: Array, name: str, schema: Schema, first_row: int, *, holes: bool) -> bool:
+    """Return whether `x` (N, D) holds NaN, where `holes` may be.
 
-    NaN passes where the schema says what becomes of holes. `first_row` is how many rows of the source came before
-    these; rows are named counting from 1.
+    Raises DataError for the first value that is infinite, or a hole that may not be, naming its row and column.
+    `first_row` is how many rows of the source came before these; rows are named counting from 1.
     """
     if not np.issubdtype(x.dtype, np.floating):
-        return
-    finite = np.isfinite(x) if schema.missing is None else ~np.isinf(x)
-    if not finite.all():
-        row, column = np.unravel_index(int(finite.argmin()), finite.shape)
-        what = "is empty or NaN" if np.isnan(x[row, column]) else "is infinite, or too large"
-        features = schema.features
-        raise DataError(
-            f"{name}: row {first_row + row + 1}, column {schema.names[column]!r} {what}, "
-            "and every value must be a finite number",
-            hint="train with --missing mean to fill holes with their column's mean, or --missing drop to leave such "
-            "rows out" + (f"; or leave the column out: --exclude {features[column]!r}" if features else "")
-            if what.endswith("NaN")
-            else "correct or drop such rows first",
-        )
+        return False
+    finite = np.isfinite(x)
+    if finite.all():
+        return False
+    if holes:
+        finite = ~np.isinf(x)
+        if finite.all():
+            return True
+    row, column = np.unravel_index(int(finite.argmin()), finite.shape)
+    what = "is empty or NaN" if np.isnan(x[row, column]) else "is infinite, or too large"
+    features = schema.features
+    raise DataError(
+        f"{name}: row {first_row + row + 1}, column {schema.names[column]!r} {what}, "
+        "and every value must be a finite number",
+        hint="train with --missing mean to fill holes with their column's mean, or --missing drop to leave such "
+        "rows out" + (f"; or leave the column out: --exclude {features[column]!r}" if features else "")
+        if what.endswith("NaN")
+        else "correct or drop such rows first",
+    )
+
+
+def _count_holes(batch: Batch) -> int:
+    """Count the cells without a value in rows that could be read."""
+    by_row = np.isnan(batch.x).sum(axis=1)
+    return int(by_row.sum() if batch.blank is None else by_row[~batch.blank].sum())
 
 
 def _chosen(column: Any, rows: Any) -> Any:

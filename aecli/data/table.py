@@ -208,15 +208,15 @@ class TableSource(Source):
         said, self.remarks = ["; ".join(parts), *self.remarks], []
         return said
 
-    def left_out_rows(self) -> list[str]:
-        """Return sentences on rows that could not be read."""
+    def notes(self) -> list[str]:
         if not self._bad_rows:
-            return []
+            return super().notes()
         what = "left out" if self._applying.bad_rows == "skip" else "left blank"
         rows = f"{self._bad_rows:,} row{'s' * (self._bad_rows != 1)}"
         named = "; ".join(error.message for error in self._bad)
         more = self._bad_rows - len(self._bad)
-        return [f"{what} {rows} that cannot be read: {named}" + (f"; and {more:,} more" if more else "")]
+        said = f"{what} {rows} that cannot be read: {named}" + (f"; and {more:,} more" if more else "")
+        return [said, *super().notes()]
 
     def share_read(self) -> float | None:
         return self._table.share_read() or super().share_read()

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 FORMAT = 2  # open until 1.0: fields may be added that have a default
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
-SCALERS = ("full-scale", "standard", "minmax", "none")
+SCALERS = ("full-scale", "standard", "minmax", "robust", "quantile", "none")
+KNOTS = 256  # of scaler.knots, in each column
 DTYPES = {"F32": "<f4", "F64": "<f8"}
 
 
@@ -131,6 +132,7 @@ def dumps(checkpoint: Checkpoint, tensors: "Mapping[str, np.ndarray[Any, Any]]",
     metadata = {"aecli": json.dumps(made.to_json(compact=True), sort_keys=True, ensure_ascii=False, allow_nan=False)}
     everything = {**tensors, "scaler.shift": scaler.shift, "scaler.scale": scaler.scale}
     everything |= {} if scaler.fill is None else {"scaler.fill": scaler.fill}
+    everything |= {} if scaler.knots is None else {"scaler.knots": scaler.knots}
     data: bytes = safetensors.numpy.save(everything, metadata)
     return data
 
@@ -195,8 +197,11 @@ def load(path: Path) -> "tuple[Checkpoint, dict[str, np.ndarray[Any, Any]], Scal
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
             raise CheckpointError(f"{path}: a damaged checkpoint: {name} holds NaN or infinity")
+    knots = tensors.pop("scaler.knots", None)
+    if knots is not None and (np.diff(knots) < 0).any():
+        raise CheckpointError(f"{path}: a damaged checkpoint: scaler.knots are not in ascending order")
     shift, scale, fill = tensors.pop("scaler.shift"), tensors.pop("scaler.scale"), tensors.pop("scaler.fill", None)
-    scaler = Scaler(checkpoint.scaler, shift, scale, fill, checkpoint.schema)
+    scaler = Scaler(checkpoint.scaler, shift, scale, fill, checkpoint.schema, knots)
     return checkpoint, tensors, scaler
 
 
@@ -243,7 +248,10 @@ def _check_tensors(path: Path, header: Mapping[str, Any], data_start: int, size:
         name: ("F32", (shape,)) for name, shape in tensor_shapes(checkpoint.model).items()
     }
     expected |= dict.fromkeys(("scaler.shift", "scaler.scale"), ("F64", ((inputs,), (1,))))
-    expected |= {"scaler.fill": ("F64", ((inputs,),))} if checkpoint.schema.missing == "mean" else {}
+    if "scaler.fill" in header or checkpoint.schema.missing == "mean":  # pixels may lack it, and what 0.1 wrote
+        expected["scaler.fill"] = ("F64", ((inputs,),))
+    if checkpoint.scaler == "quantile":
+        expected["scaler.knots"] = ("F64", ((inputs, KNOTS),))
     for name in sorted(header.keys() ^ expected.keys()):
         what = "is missing" if name in expected else "is not part of the model that it describes"
         raise CheckpointError(f"{path}: a damaged checkpoint: tensor {name} {what}")

@@ -1,7 +1,9 @@
 """Raw units to the model's units and back."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -9,22 +11,32 @@ import numpy as np
 from aecli.config import Schema
 from aecli.data.part import Part
 from aecli.errors import DataError
+from aecli.model.checkpoint import KNOTS
 
-KINDS = ("standard", "minmax", "none")
+KINDS = ("standard", "minmax", "robust", "quantile", "none")
 FULL_SCALE = "full-scale"
 CHUNK_VALUES = 1 << 22
 LARGEST = 1e18  # its square is still a float32
+ROUNDING = 2.0**-48  # of a column's magnitude: a spread below it is rounding, and the column constant
+NEAR = 1e-6  # of a column's magnitude: below it, moments are taken about one of the column's own values
+MAX_SAMPLE_ROWS = 1 << 17  # from which quantiles are taken
+MAX_SAMPLE_VALUES = 1 << 25
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Scaler:
-    """The map of D raw values to the E inputs of a model: categories one-hot, holes filled, then (x - shift) / scale.
+    """The map of D raw values to the E inputs of a model: categories one-hot, then (x - shift) / scale.
 
-    `shift` and `scale` are float64, (E,) or (1,); `fill` (E,) is what NaN becomes, None where there is none. E is D but
-    for categories. `full-scale` divides pixels by the value of white, `standard` gives mean 0 and variance 1, `minmax`
-    [0, 1], `none` leaves values as they are. A constant column is divided by 1.
+    `shift` and `scale` are float64, (E,) or (1,). E is D but for categories. `full-scale` divides pixels by the value
+    of white, `standard` gives mean 0 and variance 1, `minmax` [0, 1], `robust` median 0 and an interquartile range of
+    1.349, that of a normal distribution; `none` leaves values as they are. A constant column is divided by 1.
+    `quantile` first takes each value to its place among `knots` (E, KNOTS), see `_Ranks`, and then scales as `standard`
+    does.
+    `fill` (E,) is what holes become, in raw units: the mean of the training rows, for `robust` and `quantile` the
+    median. None where the rows were pixels of whole numbers, which cannot have any, and in checkpoints of format 1 that
+    were trained without holes.
     """
 
     kind: str
@@ -32,6 +44,7 @@ class Scaler:
     scale: Array
     fill: Array | None
     schema: Schema
+    knots: Array | None = None
 
     @property
     def bounded(self) -> bool:
@@ -43,78 +56,124 @@ class Scaler:
         """How many values a row has in the model's units."""
         return sum(self.schema.widths)
 
+    @property
+    def middle(self) -> str:
+        """What a hole becomes, in a word."""
+        return "median" if self.kind in ("robust", "quantile") else "mean"
+
+    @cached_property
+    def filling(self) -> Array | None:
+        """What a hole becomes in the model's units, float32 (E,); None where it cannot become anything."""
+        if self.fill is not None:
+            return self._scaled(self.fill[None]).astype(np.float32)[0]
+        return np.zeros(self.inputs, np.float32) if self.kind == "standard" else None
+
     @classmethod
     def fit(cls, kind: str, part: Part, schema: Schema) -> "Scaler":
-        """Find the scaler of the training rows.
+        """Find the scaler of the training rows. Holes count in none of its statistics.
 
         Images are divided by their full scale, whatever the kind asked for, if all their values lie within it.
         Raises DataError where a column's values are too large to be scaled, or all are holes.
         """
+        zero, one = np.zeros(1), np.ones(1)
         white = schema.full_scale
-        if white is not None and all(x.min() >= 0 and x.max() <= white for x in part.chunks(CHUNK_VALUES)):
-            return cls(FULL_SCALE, np.zeros(1), np.array([white]), None, schema)
-        unscaled = cls("none", np.zeros(1), np.ones(1), None, schema)
-        fill = unscaled._means(part) if schema.missing == "mean" else None
-        unscaled = cls("none", np.zeros(1), np.ones(1), fill, schema)
+        plain = cls("none", zero, one, None, schema)
+        if white is not None and all(_least(x) >= 0 and _most(x) <= white for x in part.chunks(CHUNK_VALUES)):
+            fill = plain._means(part) if np.issubdtype(part.x.dtype, np.floating) else None
+            return cls(FULL_SCALE, zero, np.array([white]), fill, schema)
+        fill = plain._means(part)
         if kind == "none":
-            return unscaled
+            return cls(kind, zero, one, fill, schema)
         if kind == "minmax":
-            extremes = [(x.min(axis=0), x.max(axis=0)) for x in unscaled._encoded(part)]
-            low = np.min([low for low, _ in extremes], axis=0)
-            high = np.max([high for _, high in extremes], axis=0)
+            extremes = [(np.fmin.reduce(x), np.fmax.reduce(x)) for x in plain._encoded(part)]
+            low = np.fmin.reduce([low for low, _ in extremes])
+            high = np.fmax.reduce([high for _, high in extremes])
             with np.errstate(over="ignore"):
                 spread = high - low
             _check(spread, schema)
             return cls(kind, low, _divisor(spread, np.maximum(np.abs(low), np.abs(high))), fill, schema)
-        with np.errstate(over="ignore", invalid="ignore"):
-            total: Array = sum((x.sum(axis=0) for x in unscaled._encoded(part)), np.zeros(unscaled.inputs))
-            mean = total / len(part)
-            squares: Array = sum((((x - mean) ** 2).sum(axis=0) for x in unscaled._encoded(part)), np.zeros(len(mean)))
-        _check(squares, schema)
-        return cls(kind, mean, _divisor(np.sqrt(squares / len(part)), np.abs(mean)), fill, schema)
+        if kind == "robust":
+            low, middle, high = plain._quantiles(part, np.array([0.25, 0.5, 0.75]))
+            with np.errstate(over="ignore"):
+                spread = (high - low) / 1.349
+            _check(spread, schema)
+            flat = spread <= ROUNDING * np.abs(middle)
+            if flat.any():
+                spread = np.where(flat, plain._moments(part, fill)[1], spread)
+            return cls(kind, middle, _divisor(spread, np.abs(middle)), middle, schema)
+        if kind == "quantile":
+            scores = _Ranks.SCORES * NormalDist().inv_cdf(1 - 0.5 / max(2, len(part)))
+            normal = NormalDist()
+            knots = plain._quantiles(part, np.array([normal.cdf(score) for score in scores])).T  # (E, KNOTS)
+            _check(knots[:, -1] - knots[:, 0], schema)
+            ranked = cls("none", zero, one, None, schema, np.ascontiguousarray(knots))
+            mean, spread = ranked._moments(part, ranked._means(part))
+            median = plain._quantiles(part, np.array([0.5]))[0]
+            return cls(kind, mean, _divisor(spread, np.abs(mean)), median, schema, ranked.knots)
+        mean, spread = plain._moments(part, fill)
+        return cls(kind, mean, _divisor(spread, np.abs(mean)), fill, schema)
 
     def encode(self, x: Array) -> Array:
-        """Raw rows (N, D) to rows (N, E) with categories one-hot, all zeros where it is -1, and holes filled."""
+        """Raw rows (N, D) to rows (N, E) with categories one-hot, all zeros where it is -1, all NaN where it is."""
         if any(self.schema.categories):
             columns = [
                 np.where(np.isnan(column), np.nan, column == np.arange(len(values))) if values else column
                 for column, values in zip(x.T[:, :, None], self.schema.categories, strict=True)
             ]
             x = np.concatenate(columns, axis=1)
-        if self.fill is not None:
-            x = np.where(np.isnan(x), self.fill, x)
         return x
 
-    def transform(self, x: Array) -> Array:
+    def transform(self, x: Array, *, training: bool = False) -> Array:
         """Raw rows (N, D) to float32 rows (N, E) in the model's units.
 
-        Raises DataError for a value that is too far from those of the training rows to be a float32.
+        Holes become the column's mean or median, and what is out of all proportion to these +-LARGEST. In `training`
+        holes stay NaN.
+        Raises DataError for a hole that nothing can be put into; in training, for a value out of all proportion.
         """
         scaled = np.empty((len(x), self.inputs), np.float32)
         step = max(1, CHUNK_VALUES // self.inputs)  # bounds the temporary of float64
         for start in range(0, len(x), step):
-            out = scaled[start : start + step]
+            raw, out = x[start : start + step], scaled[start : start + step]
             with np.errstate(over="ignore"):
-                rows = self.encode(x[start : start + step])
-                shifted = np.subtract(rows, self.shift, dtype=np.float64) if self.shift.any() else rows
-                np.divide(shifted, self.scale, out=out, casting="same_kind")
-            if max(out.max(initial=0), -out.min(initial=0)) > LARGEST:
-                row, column = np.unravel_index(int(np.abs(out).argmax()), out.shape)
+                self._scaled(self.encode(raw), out)
+            if max(out.max(initial=0), -out.min(initial=0)) <= LARGEST:  # false for NaN
+                continue
+            largest = np.fmax.reduce(np.abs(out), axis=None, initial=0)
+            if training and largest > LARGEST:
+                row, column = np.unravel_index(int(np.nanargmax(np.abs(out))), out.shape)
                 of = int(np.searchsorted(np.cumsum(self.schema.widths), column, side="right"))
                 raise DataError(
-                    f"{x[start + row, of]:g}, in column {self.schema.names[of]!r}, is out of all proportion to the "
-                    "training rows"
+                    f"{raw[row, of]:g}, in column {self.schema.names[of]!r}, is out of all proportion to the "
+                    "other rows",
+                    hint="correct or drop such rows first",
                 )
+            if not training:
+                if self.filling is None and np.isnan(out).any():
+                    raise DataError("a hole, and the model knows no means to fill it with", hint="train it again")
+                np.clip(out, -LARGEST, LARGEST, out=out)
+                np.copyto(out, 0.0 if self.filling is None else self.filling, where=np.isnan(out))
         return scaled
 
-    def inverse(self, x: Array) -> Array:
-        """Rows (N, E) in the model's units to rows (N, D) in raw units: float32, float64 for columns of many kinds.
+    def holes(self, x: Array) -> Array | None:
+        """Tell which inputs (N, E) of raw rows (N, D) are holes; None where none is."""
+        if x.dtype.kind != "f":
+            return None
+        holes = np.isnan(x)
+        if not holes.any():
+            return None
+        return np.repeat(holes, self.schema.widths, axis=1) if any(self.schema.categories) else holes
 
-        A category becomes the likeliest.
+    def inverse(self, x: Array) -> Array:
+        """Rows (N, E) in the model's units to rows (N, D) in raw units.
+
+        They are float32; float64 for columns of many kinds, and where float32 would round a column visibly. A category
+        becomes the likeliest.
         """
         raw = x * self.scale + self.shift
+        if self.knots is not None:
+            raw = self._ranks.values(raw)
         if self.schema.all_numbers:
-            return raw.astype(np.float32)
+            return raw if self.wide.any() else raw.astype(np.float32)
         if not any(self.schema.categories):
             return raw
         groups = np.split(raw, np.cumsum(self.schema.widths)[:-1], axis=1)
@@ -124,20 +183,120 @@ class Scaler:
         ]
         return np.stack(columns, axis=1)
 
+    @cached_property
+    def wide(self) -> Array:
+        """Tell which inputs, (E,) or (1,), float32 would round by more than a ten thousandth of their scale."""
+        if self.knots is None:
+            return np.abs(self.shift) * 2.0**-24 > 1e-4 * self.scale
+        middle = self.knots[:, [KNOTS // 4, -KNOTS // 4]]
+        return np.abs(middle).max(axis=1) * 2.0**-24 > 1e-4 * (middle[:, 1] - middle[:, 0])
+
+    @cached_property
+    def _ranks(self) -> "_Ranks":
+        assert self.knots is not None  # noqa: S101, for the type checker: only then is it asked for
+        return _Ranks(self.knots)
+
+    def _scaled(self, encoded: Array, out: Array | None = None) -> Array:
+        """Scale rows (N, E), into `out` where it is given."""
+        rows = encoded if self.knots is None else self._ranks.scores(encoded)
+        shifted = np.subtract(rows, self.shift, dtype=np.float64) if self.shift.any() else rows
+        scaled: Array = np.divide(shifted, self.scale, out=out, casting="same_kind")
+        return scaled
+
     def _encoded(self, part: Part) -> Iterator[Array]:
         for x in part.chunks(CHUNK_VALUES):
-            yield self.encode(x).astype(np.float64, copy=False)
+            rows = self.encode(x).astype(np.float64, copy=False)
+            yield rows if self.knots is None else self._ranks.scores(rows)
 
-    def _means(self, part: Part) -> Array:
-        """Return the mean of what is no hole in each of the E inputs."""
-        total, count = np.zeros(self.inputs), np.zeros(self.inputs)
-        for x in self._encoded(part):
-            total += np.nansum(x, axis=0)
-            count += (~np.isnan(x)).sum(axis=0)
+    def _means(self, part: Part, of: Callable[[Array], Array] = lambda x: x) -> Array:
+        """Return the mean of `of` what is no hole in each of the E inputs."""
+        total, count = np.zeros(self.inputs), np.zeros(self.inputs, np.int64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for rows in self._encoded(part):
+                x = of(rows)
+                summed = x.sum(axis=0)
+                holes = np.isnan(summed).any()
+                total += np.nansum(x, axis=0) if holes else summed
+                count += (~np.isnan(x)).sum(axis=0) if holes else len(x)
         if not count.all():
             column = self.schema.names[int(np.searchsorted(np.cumsum(self.schema.widths), count.argmin(), "right"))]
             raise DataError(f"column {column!r} is empty: it has no mean", hint=f"leave it out: --exclude {column!r}")
+        _check(total, self.schema)
         return total / count
+
+    def _moments(self, part: Part, mean: Array) -> tuple[Array, Array]:
+        """Return the mean and the standard deviation of each input, (E,), given what `_means` says.
+
+        Where the spread is small beside the mean, both are taken again about a value of the column: a sum of large
+        values has lost the digits in which they differ.
+        """
+        spread = np.sqrt(self._means(part, lambda x: np.square(x - mean)))
+        near = (spread <= NEAR * np.abs(mean)) & (mean != 0)
+        if near.any():
+            origin = np.where(near, self._first(part), 0.0)
+            away = self._means(part, lambda x: x - origin)
+            again = np.sqrt(self._means(part, lambda x: np.square((x - origin) - away)))
+            mean, spread = np.where(near, origin + away, mean), np.where(near, again, spread)
+        return mean, spread
+
+    def _first(self, part: Part) -> Array:
+        """Return the first value in each of the E inputs that is no hole."""
+        found = np.full(self.inputs, np.nan)
+        for x in self._encoded(part):
+            found = np.where(np.isnan(found), x[(~np.isnan(x)).argmax(axis=0), np.arange(x.shape[1])], found)
+            if not np.isnan(found).any():
+                break
+        return found
+
+    def _quantiles(self, part: Part, levels: Array) -> Array:
+        """Return the quantiles (levels, E) of the inputs, from all rows or a sample spread evenly over them."""
+        most = max(KNOTS, min(MAX_SAMPLE_ROWS, MAX_SAMPLE_VALUES // self.inputs))
+        step = -(-len(part) // most)
+        sample = np.concatenate([x[::step] for x in self._encoded(part)])
+        quantiles: Array = np.stack([np.nanquantile(column, levels) for column in sample.T], axis=1)
+        return quantiles
+
+
+class _Ranks:
+    """The place of a value among the knots of its column: its normal score, as a share of the largest, in [-1, 1].
+
+    The knots (E, KNOTS) are quantiles of the training rows, those of normal scores evenly spaced; between two of them
+    runs a straight line, and beyond them one of the slope of the whole. Equal knots are one, of their mean score.
+    """
+
+    SCORES = np.linspace(-1, 1, KNOTS)
+
+    def __init__(self, knots: Array) -> None:
+        self._columns: list[tuple[Array, Array, float]] = []
+        for column in knots:
+            values, members = np.unique(column, return_inverse=True)
+            scores = np.bincount(members, self.SCORES) / np.bincount(members)
+            spread = values[-1] - values[0]
+            self._columns.append((values, scores, (scores[-1] - scores[0]) / spread if spread > 0 else 1.0))
+
+    def scores(self, x: Array) -> Array:
+        """Return the scores of raw values (N, E), NaN for NaN."""
+        out = np.empty(x.shape)
+        for i, (values, scores, slope) in enumerate(self._columns):
+            within = np.clip(x[:, i], values[0], values[-1])
+            out[:, i] = np.interp(within, values, scores) + (x[:, i] - within) * slope
+        return out
+
+    def values(self, x: Array) -> Array:
+        """Return the raw values of scores (N, E)."""
+        out = np.empty(x.shape)
+        for i, (values, scores, slope) in enumerate(self._columns):
+            within = np.clip(x[:, i], scores[0], scores[-1])
+            out[:, i] = np.interp(within, scores, values) + (x[:, i] - within) / slope
+        return out
+
+
+def _least(x: Array) -> float:
+    return float(np.fmin.reduce(x, axis=None))
+
+
+def _most(x: Array) -> float:
+    return float(np.fmax.reduce(x, axis=None))
 
 
 def _check(moments: Array, schema: Schema) -> None:
@@ -152,4 +311,4 @@ def _check(moments: Array, schema: Schema) -> None:
 
 def _divisor(spread: Array, magnitude: Array) -> Array:
     """Return the spread of each column, 1 where it is no more than rounding: the column is constant."""
-    return np.where(spread > 1e-12 * magnitude, spread, 1.0)
+    return np.where(spread > ROUNDING * magnitude, spread, 1.0)

@@ -130,7 +130,7 @@ def fit(
             f"{config.batch_size:,}",
             hint="lower --batch-size, or train with --device cpu",
         ) from error
-    for sentence in source.left_out():
+    for sentence in source.notes():
         announce(sentence)
     results = Results(
         rows=len(training),
@@ -171,7 +171,7 @@ def _with_white(schema: Schema, scaler: Scaler, training: Part) -> Schema:
     """Return the schema with white as the largest value seen, where images exceed the full scale of their type."""
     if schema.image_shape is None or scaler.kind == FULL_SCALE:
         return schema
-    white = max(float(x.max()) for x in training.chunks(CHUNK_VALUES))
+    white = max(float(np.fmax.reduce(x, axis=None)) for x in training.chunks(CHUNK_VALUES))
     return dataclasses.replace(schema, full_scale=white if white > 0 else 1.0)
 
 

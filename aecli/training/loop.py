@@ -20,6 +20,7 @@ from aecli.training.step import Backprop
 
 Array = np.ndarray[Any, Any]
 REPORT_SECONDS = 0.2
+HIDDEN = 0.4  # of a row's values at most, where the rows have holes: the share is drawn for each row
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +141,22 @@ class Trainer:
     def differentiate(self, unscaled: Tensor) -> Tensor:
         """Return the mean squared error of one batch of `Rows.shuffled`, a scalar. Gradients go to the parameters."""
         batch = self.rows.scaled(unscaled, self._shift(), out=self._scaled)  # (B, E)
-        seen = batch
+        batch, there = self.rows.filled(batch)
+        seen = batch if there is None else self.rows.hidden(batch, self._hiding())
         if self.config.noise:
             noise = torch.randn(batch.shape, generator=self.generator, device=batch.device)
-            seen = batch + self.config.noise * noise
-        return self._backprop(seen, batch)
+            seen = seen + self.config.noise * noise
+        return self._backprop(seen, batch, there)
+
+    def _hiding(self) -> Tensor:
+        """Choose values to hide from the model, (B, E): from as if they were holes it learns what to put into these."""
+        widths = self.rows.scaler.schema.widths
+        rows = (self.batch_size, 1), (self.batch_size, len(widths))
+        share, drawn = (torch.rand(shape, generator=self.generator, device=self.rows.device) for shape in rows)
+        hide = drawn < share * HIDDEN
+        if len(widths) == self.rows.inputs:
+            return hide
+        return hide.repeat_interleave(torch.tensor(widths, device=hide.device), 1, output_size=self.rows.inputs)
 
     def _shift(self) -> Tensor | None:
         if self._shifts is None:
@@ -204,7 +216,14 @@ class Trainer:
 
 
 def evaluate(model: Autoencoder, rows: Rows) -> float:
-    """Return the mean squared error over all the rows, in the model's units, computed in fp32."""
+    """Return the mean squared error of all the rows' values that are no holes, in the model's units, in fp32."""
+    total, count = 0.0, len(rows) * rows.inputs
     with torch.no_grad():
-        total = sum(functional.mse_loss(model(batch), batch, reduction="sum").double() for batch in rows.batches())
-    return float(total) / (len(rows) * rows.inputs)
+        for unfilled in rows.batches():
+            batch, there = rows.filled(unfilled)
+            recon = model(batch)
+            if there is not None:
+                recon = torch.where(there, recon, batch)
+                count -= int(there.numel() - there.sum())
+            total = total + functional.mse_loss(recon, batch, reduction="sum").double()
+    return float(total) / max(1, count)

@@ -19,7 +19,7 @@ class Rows:
     """Training rows as batches in the model's units, float32 (B, E), on a device. 8-bit pixels stay 8 bits until then.
 
     The rows of an array in memory lie on the device. Those of a mapped file are read a window of random blocks at a
-    time, and shuffled within it.
+    time, and shuffled within it. Holes are NaN until `filled` is asked; `holes` tells whether there may be some.
     """
 
     def __init__(self, part: Part, scaler: Scaler, device: torch.device) -> None:
@@ -27,13 +27,18 @@ class Rows:
         self.inputs = scaler.inputs
         self._divisor = float(scaler.scale[0]) if part.x.dtype == np.uint8 and scaler.kind == FULL_SCALE else None
         self._resident = self._tensor(part.x[:]).to(device) if part.blocks is None else None
+        self.holes = part.x.dtype.kind == "f" and (self._resident is None or bool(self._resident.isnan().any()))
+        self._filling = (
+            torch.from_numpy(scaler.filling).to(device) if self.holes and scaler.filling is not None else None
+        )
 
     def __len__(self) -> int:
         return len(self.part)
 
     def mean(self) -> Tensor:
         """Return the mean row, float32, (E,)."""
-        total = sum((batch.sum(0, dtype=torch.float64) for batch in self.batches()), torch.zeros(()))
+        batches = (self.filled(batch)[0] for batch in self.batches())
+        total = sum((batch.sum(0, dtype=torch.float64) for batch in batches), torch.zeros(()))
         return (total / len(self)).float()
 
     def batches(self) -> Iterator[Tensor]:
@@ -66,6 +71,17 @@ class Rows:
             return batch
         return (batch.float() if out is None else out.copy_(batch)).div_(self._divisor)
 
+    def filled(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return a scaled batch with its holes filled, and which of its values (B, E) are none; None where all are."""
+        if not self.holes:
+            return batch, None
+        there = ~batch.isnan()
+        return self.hidden(batch, ~there), there
+
+    def hidden(self, batch: Tensor, hide: Tensor) -> Tensor:
+        """Return a scaled batch with what holes become in the places (B, E) to hide."""
+        return batch if self._filling is None else torch.where(hide, self._filling, batch)
+
     def _windows(self, rng: np.random.Generator) -> Iterator[Tensor]:
         blocks = self.part.blocks
         assert blocks is not None  # noqa: S101, for the type checker: only mapped rows have windows
@@ -76,7 +92,7 @@ class Rows:
             yield self._tensor(x[rng.permutation(len(x))])
 
     def _tensor(self, x: Array) -> Tensor:
-        values = x if self._divisor else self.scaler.transform(x)
+        values = x if self._divisor else self.scaler.transform(x, training=True)
         if not values.flags.writeable:  # a tensor that shares its memory would let it be written
             values = values.copy()
         return torch.from_numpy(values)

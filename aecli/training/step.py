@@ -57,10 +57,10 @@ class Backprop:
         ]
 
     @torch.no_grad()
-    def __call__(self, x: Tensor, target: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, target: Tensor, counted: Tensor | None = None) -> Tensor:
         """Return the mean squared error of what the model makes of x (B, D) to the target (B, D), both float32.
 
-        It writes the gradients into the parameters' `grad`.
+        Only values that are `counted` (B, D) are in it. It writes the gradients into the parameters' `grad`.
         """
         layers, last = self._layers, self._layers[-1]
         h = inputs = x.to(last.pre.dtype)
@@ -73,7 +73,13 @@ class Backprop:
             h = layer.out
         error = torch.sub(h, target, out=last.gradient) if h.dtype == target.dtype else h.float().sub_(target)
         errors = error.view(-1)
+        if counted is not None:
+            error.mul_(counted)
         loss: Tensor = torch.dot(errors, errors).div_(len(errors))
+        if counted is not None:  # a mean over all values becomes one over those counted
+            of_counted = counted.numel() / counted.sum().clamp_(min=1)
+            loss.mul_(of_counted)
+            error.mul_(of_counted)
         scale = 2 / error.numel()  # of the gradients: left out on the way, so that nothing is multiplied by it in vain
         if error is not last.gradient:
             last.gradient.copy_(error)

@@ -59,13 +59,22 @@ class Carried:
         return columns
 
 
-def rebuilt_columns(recon: Any, schema: "Schema") -> list[Any]:
-    """Return the columns of rebuilt rows (N, D) as their kinds have them: numbers, dates, texts."""
-    if schema.all_numbers:
-        return list(recon.T)
+def rebuilt_columns(recon: Any, schema: "Schema", fine: Any) -> list[Any]:
+    """Return the columns of rebuilt rows (N, D) as their kinds have them: numbers, dates, texts.
+
+    Numbers are float32, but for those of the columns that are `fine` (D,).
+    """
+    import numpy as np
+
     from aecli.data.table import from_numbers
 
-    return [from_numbers(*each) for each in zip(recon.T, schema.kinds, schema.categories, strict=True)]
+    kinds = zip(recon.T, schema.kinds, schema.categories, fine, strict=True)
+    return [
+        column.astype(np.float64 if is_fine else np.float32, copy=False)
+        if kind == "number"
+        else from_numbers(column, kind, categories)
+        for column, kind, categories, is_fine in kinds
+    ]
 
 
 def worst(squares: Any, schema: "Schema", count: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -108,13 +109,14 @@ class Scaler:
         return scaled
 
     def inverse(self, x: Array) -> Array:
-        """Rows (N, E) in the model's units to rows (N, D) in raw units: float32, float64 for columns of many kinds.
+        """Rows (N, E) in the model's units to rows (N, D) in raw units.
 
-        A category becomes the likeliest.
+        They are float32; float64 for columns of many kinds, and where float32 would round a column. A category becomes
+        the likeliest.
         """
         raw = x * self.scale + self.shift
         if self.schema.all_numbers:
-            return raw.astype(np.float32)
+            return raw if self.fine.any() else raw.astype(np.float32)
         if not any(self.schema.categories):
             return raw
         groups = np.split(raw, np.cumsum(self.schema.widths)[:-1], axis=1)
@@ -123,6 +125,16 @@ class Scaler:
             for group, values in zip(groups, self.schema.categories, strict=True)
         ]
         return np.stack(columns, axis=1)
+
+    @cached_property
+    def fine(self) -> Array:
+        """Whether float32 is too coarse for each of the D columns (D,): where it is, it steps by over 1e-4 scales."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            steps = np.spacing(np.abs(self.shift).astype(np.float32))
+            coarse = ~(steps <= 1e-4 * self.scale)  # too large for a float32 is coarse, too
+        starts = np.cumsum((0, *self.schema.widths[:-1]))
+        fine: Array = np.broadcast_to(coarse, self.inputs)[starts]
+        return fine
 
     def _encoded(self, part: Part) -> Iterator[Array]:
         for x in part.chunks(CHUNK_VALUES):

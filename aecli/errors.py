@@ -7,6 +7,7 @@
     └── UsageError             exit 2: what no data could make right
 
     Stopped                    exit 130 or 143: somebody wanted the run to stop
+    Finished                   exit 0: the run to go on with came to its end before
 
 Everything else that is raised is a bug and propagates.
 """
@@ -45,3 +46,7 @@ class UsageError(AecliError):
 
 class Stopped(Exception):  # noqa: N818, nothing went wrong
     """A training run was asked to stop, and did so after keeping its state."""
+
+
+class Finished(Exception):  # noqa: N818, nothing went wrong
+    """A training run was asked to go on, and its checkpoint is there already."""

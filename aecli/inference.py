@@ -160,6 +160,7 @@ class Model:
     def reconstruct(self, rows: Any) -> Array:
         """Return the rebuilt rows in raw units: (N, D), or of an array of images (N, H, W) or (N, H, W, C).
 
+        They are float32, or float64 where a column needs more digits, such as milliseconds since 1970.
         Raises DataError as `embed` does.
         """
         if _is_array(rows):

@@ -27,7 +27,8 @@ def info(model: options.Model, as_json: options.Json = False) -> None:
         "network": "-".join(map(str, widths)) + f", mirrored; {found.model.parameters:,} parameters",
         "activations": f"{found.model.activation}; bottleneck {found.model.latent_activation}; "
         f"output {found.model.output_activation}",
-        "trained on": f"{found.data or 'a file'}, {results.rows:,} rows",
+        "trained on": f"{found.source or found.data or 'a file'}, {results.rows:,} rows",
+        "written": f"{dt.datetime.fromtimestamp(model.stat().st_mtime).astimezone():%Y-%m-%d %H:%M}",
         "a row": _row(schema),
         "scaling": found.scaler,
         "recipe": f"{train.recipe}: {train.optimizer}, lr {train.lr:g}, batches of {train.batch_size}, "

@@ -53,7 +53,8 @@ def reconstruct(
     carried = tables.Carried(source, applying.keep, label=False, beside=[*names, *appended])
     with tables.open_output(output, form, header=header, inputs=(str(model), *(data or ())), quiet=quiet) as sink:
         for out in progress.shown(loaded.rebuilt(source, live=applying.line_buffered), source, output, quiet=quiet):
-            columns = dict(zip(names, tables.rebuilt_columns(out.recon, loaded.schema), strict=True))
+            rebuilt = tables.rebuilt_columns(out.recon, loaded.schema, loaded.scaler.fine)
+            columns = dict(zip(names, rebuilt, strict=True))
             errors = {"mse": out.mse, **tables.worst(out.squares, loaded.schema, top)} if error else {}
             sink.write(carried.of(out.batch) | columns | errors)
             if applying.line_buffered:

@@ -91,6 +91,16 @@ def say_written(output: Path, *, replaced: bool, quiet: bool) -> None:
     console.say(f"{'replaced' if replaced else 'wrote'} {output}", quiet=quiet)
 
 
+def stdin_is_a_file() -> bool:
+    """Return whether standard input is a regular file with something in it, of which nothing is read yet."""
+    try:
+        descriptor = sys.stdin.fileno()
+        found = os.fstat(descriptor)
+        return stat.S_ISREG(found.st_mode) and found.st_size > 0 and os.lseek(descriptor, 0, os.SEEK_CUR) == 0
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
 def _bytes_wait() -> bool:
     """Return whether standard input is a file or a pipe with something in it."""
     try:

@@ -59,13 +59,21 @@ class Carried:
         return columns
 
 
-def rebuilt_columns(recon: Any, schema: "Schema") -> list[Any]:
-    """Return the columns of rebuilt rows (N, D) as their kinds have them: numbers, dates, texts."""
-    if schema.all_numbers:
-        return list(recon.T)
+def rebuilt_columns(recon: Any, schema: "Schema", fine: Any) -> list[Any]:
+    """Return the columns of rebuilt rows (N, D) as their kinds have them: numbers, dates, texts.
+
+    Numbers are float32, but for those of the columns that are `fine` (D,).
+    """
+    import numpy as np
+
     from aecli.data.kinds import from_numbers
 
-    return [from_numbers(values, column) for values, column in zip(recon.T, schema.values, strict=True)]
+    return [
+        values.astype(np.float64 if is_fine else np.float32, copy=False)
+        if column.kind == "number"
+        else from_numbers(values, column)
+        for values, column, is_fine in zip(recon.T, schema.values, fine, strict=True)
+    ]
 
 
 def worst(squares: Any, schema: "Schema", count: int) -> dict[str, Any]:

@@ -14,14 +14,16 @@ import typer
 
 import aecli
 from aecli.cli import completion, console, flags, options, progress, rows
-from aecli.errors import AecliError, Stopped, TrainingError, UsageError
+from aecli.errors import AecliError, CheckpointError, Finished, Stopped, TrainingError, UsageError
 from aecli.options import RUN, Columns, FitOptions, Reading
 
 if TYPE_CHECKING:
+    from aecli.config import Schema
     from aecli.model.checkpoint import Checkpoint
     from aecli.training.fit import Plan
     from aecli.training.resume import ResumeFile
 
+REPLACE = "name another file with -o FILE, or replace this one with --force"
 
 Data = Annotated[
     list[str] | None,
@@ -33,17 +35,33 @@ Data = Annotated[
         show_default="digits",
     ),
 ]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="PATH",
+        help="Where to write the checkpoint. - is stdout.",
+        show_default="<data's name>.safetensors here; <data's name>-<recipe>.safetensors for a recipe but modern",
+        autocompletion=completion.files,
+    ),
+]
 Resume = Annotated[
     bool,
     typer.Option(
         "--resume",
-        help="Go on with the run that was stopped before its end, if there was one: the same data, the same options.",
+        help="Go on with the run of the same data and options that was stopped before its end. Without one, start "
+        "afresh. A run that is finished is not trained again.",
         rich_help_panel=RUN,
     ),
 ]
 Force = Annotated[
     bool,
-    typer.Option("--force", help="Replace a file that is no checkpoint; forget a stopped run.", rich_help_panel=RUN),
+    typer.Option(
+        "--force",
+        help="Replace a file that is no checkpoint, or a checkpoint of other columns; forget a stopped run.",
+        rich_help_panel=RUN,
+    ),
 ]
 
 
@@ -53,7 +71,7 @@ def train(
     columns: Columns,
     reading: Reading,
     data: Data = None,
-    output: options.Output = None,
+    output: Output = None,
     device: options.Device = "auto",
     data_dir: options.DataDir = None,
     resume: Resume = False,
@@ -65,28 +83,25 @@ def train(
 
     $ aecli train mnist -o mnist.safetensors
     """
-    if as_json and output == "-":
-        raise UsageError(
-            "--json and -o - both want stdout", hint="write the checkpoint to a file: -o model.safetensors"
-        )
-    words = data or ["digits"]
-    if words[0] == "-" and output is None:
-        raise UsageError("rows from standard input have no name to give the checkpoint", hint="name it: -o FILE")
-    path = _output_path(words[0], output)
+    words = _words(data, output, as_json=as_json)
+    path = _output_path(words[0], output, fitting.recipe)
     if path is not None:
         _check_output(path, words, force=force)
 
     def say(message: str) -> None:
         console.say(message, quiet=quiet)
 
-    started = time.perf_counter()
-    with _keeping(path, words, resume=resume, force=force, say=say) as (kept, stopping):
-        with progress.Report(quiet=quiet) as report:
+    def check(schema: "Schema") -> None:
+        if path is not None and not force:
+            _keep_other_model(path, words, schema)
 
-            def start(plan: "Plan") -> None:
-                keep_freed_memory()  # not before: while rows are gathered, what is freed makes room for others
-                report.start(plan)
+    def start(plan: "Plan") -> None:
+        keep_freed_memory()  # not before: while rows are gathered, what is freed makes room for others
+        report.start(plan)
 
+    started, made, report = time.perf_counter(), None, progress.Report(quiet=quiet)
+    with contextlib.suppress(Finished), _keeping(path, words, resume=resume, force=force, say=say) as (kept, stopping):
+        with report:
             model = aecli.fit(
                 words if len(words) > 1 else words[0],
                 device=device,
@@ -94,6 +109,7 @@ def train(
                 scratch=None if path is None else path.resolve().parent,
                 resume=kept,
                 stopping=stopping,
+                on_open=check,
                 on_start=start,
                 on_progress=report,
                 announce=say,
@@ -103,11 +119,34 @@ def train(
             )
         seconds = time.perf_counter() - started
         _write(path, model, quiet=quiet)
-    for line in _summary(model.checkpoint, seconds):
-        say(line)
-    if as_json:
+        made = model.checkpoint
+        for line in _summary(made, seconds):
+            say(line)
+    if made is None and path is not None:
+        from aecli.model import checkpoint
+
+        say(f"already finished: {path}")
+        seconds, made = time.perf_counter() - started, checkpoint.read(path)
+    if as_json and made is not None:
         facts = {"checkpoint": str(path), "data": " ".join(words)}
-        console.result(json.dumps(facts | _facts(model.checkpoint, seconds, report.device)))
+        console.result(json.dumps(facts | _facts(made, seconds, report.device or None)))
+
+
+def _words(data: list[str] | None, output: str | None, *, as_json: bool) -> list[str]:
+    """Return what to train on. Refuse words that make no sense together."""
+    if as_json and output == "-":
+        raise UsageError(
+            "--json and -o - both want stdout", hint="write the checkpoint to a file: -o model.safetensors"
+        )
+    if not data and rows.stdin_is_a_file():
+        raise UsageError(
+            "standard input is a file, and without DATA train takes the digits",
+            hint=f"to train on standard input: {shlex.join(['aecli', 'train', '-', '-o', output or 'FILE'])}",
+        )
+    words = data or ["digits"]
+    if words[0] == "-" and output is None:
+        raise UsageError("rows from standard input have no name to give the checkpoint", hint="name it: -o FILE")
+    return words
 
 
 def keep_freed_memory() -> None:
@@ -125,16 +164,19 @@ def keep_freed_memory() -> None:
         mallopt(trim_threshold, 64 << 20)
 
 
-def _output_path(data: str, output: str | None) -> Path | None:
+def _output_path(data: str, output: str | None, recipe: str) -> Path | None:
     """Return the checkpoint's path, None for stdout."""
+    from aecli.data.formats import COMPRESSED
     from aecli.data.opening import split_name
 
     named = split_name(data, "train")
     if output is not None:
         return None if output == "-" else Path(output)
-    stem = data.rpartition(":")[0] if ".npz:" in data.lower() else data
-    name = Path(named[0] if named else Path(stem).name.removesuffix(".gz").removesuffix(".zst") or "model")
-    return name.with_suffix(".safetensors")
+    name = Path(data.rpartition(":")[0] if ".npz:" in data.lower() else data).name
+    for ending in COMPRESSED:
+        name = name.removesuffix(ending)
+    stem = named[0] if named else Path(name).stem or "model"
+    return Path(f"{stem}-{recipe}.safetensors" if recipe != "modern" else f"{stem}.safetensors")
 
 
 @contextlib.contextmanager
@@ -149,9 +191,7 @@ def _keeping(
             raise UsageError("--resume reads the data again, and goes on to a file: neither can be - here")
         yield None, None
         return
-    with ResumeFile(path, resume=resume, force=force) as kept:
-        if resume:
-            say(f"going on with {kept.path}" if kept.found else "no run to go on with: starting afresh")
+    with ResumeFile(path, resume=resume, force=force, announce=say) as kept:
         stopping = console.Stopping()
         try:
             yield kept, stopping
@@ -201,12 +241,45 @@ def _check_output(path: Path, data: list[str], *, force: bool) -> None:
 
     rows.check_output(path, *data)
     if path.is_file() and not force and not is_checkpoint(path):
-        raise AecliError(
-            f"{path} is there, and is not an aecli checkpoint", hint="name another -o FILE, or replace it with --force"
+        raise AecliError(f"{path} is there, and is not an aecli checkpoint", hint=REPLACE)
+
+
+def _keep_other_model(path: Path, data: list[str], schema: "Schema") -> None:
+    """Refuse to put a model of these rows in the place of one of other columns, or of another kind of data."""
+    from aecli.data.opening import split_name
+    from aecli.data.table import listed
+    from aecli.model import checkpoint
+
+    if not path.is_file():
+        return
+    try:
+        found = checkpoint.read(path)
+    except CheckpointError as error:
+        raise AecliError(error.message, hint=REPLACE) from error
+    named = split_name(data[0], "train")
+    builtin = named[0] if named and named[1] == "train" else None
+    names, here = found.schema.names, schema.names
+    differing = None
+    if found.schema.image_shape != schema.image_shape:
+        differing = f"of {_kind(found.schema)}, and this is data of {_kind(schema)}"
+    elif found.data != builtin:
+        differing = f"of {found.data or found.source or 'other data'}, and this is {builtin or data[0]}"
+    elif set(names) != set(here):
+        only = {"it": [name for name in names if name not in here], "this data": [n for n in here if n not in names]}
+        differing = "of other columns: " + "; ".join(
+            f"only {who} has {listed(them)}" for who, them in only.items() if them
         )
+    if differing:
+        raise AecliError(f"{path} is a model {differing}", hint=REPLACE)
 
 
-def _facts(made: "Checkpoint", seconds: float, device: str) -> dict[str, object]:
+def _kind(schema: "Schema") -> str:
+    if schema.image_shape is None:
+        return console.counted(schema.inputs, "column")
+    return f"images of {' × '.join(map(str, schema.image_shape))} pixels"
+
+
+def _facts(made: "Checkpoint", seconds: float, device: str | None) -> dict[str, object]:
     return {
         "rows": made.results.rows,
         "inputs": made.model.inputs,

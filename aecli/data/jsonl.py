@@ -52,7 +52,7 @@ class JsonLinesTable(Table):
 
     def _columns(self, block: bytes, first_row: int, wanted: Sequence[tuple[str, str]]) -> list[Any]:
         types = {column: ARROW_TYPES.get(kind, pa.string()) for column, kind in wanted if kind != TEXT}
-        types |= {column: self._peeked.schema.field(column).type for column, kind in wanted if kind == TEXT}
+        types |= {column: _kept(self._peeked.schema.field(column).type) for column, kind in wanted if kind == TEXT}
         table = self._read(block, first_row, pa.schema(list(types.items())), dict(reversed(wanted)))
         return [as_kind(table[column], kind, self.name, column, first_row) for column, kind in wanted]
 
@@ -92,6 +92,11 @@ class JsonLinesTable(Table):
                         f"and the values of this feature must be {kind}s",
                         hint="correct it, or give null and train with --missing mean or --missing drop",
                     )
+
+
+def _kept(kind: pa.DataType) -> pa.DataType:
+    """Return the type of a column that is carried along: JSON has no dates, and what was null so far may be text."""
+    return pa.string() if pa.types.is_timestamp(kind) or pa.types.is_null(kind) else kind
 
 
 def _lines(stream: Stream, *, live: bool) -> Iterator[bytes]:

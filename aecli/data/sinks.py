@@ -1,9 +1,15 @@
 """Where results go: tables as CSV, TSV, JSON Lines, Parquet, Arrow or NPY, images as files."""
 
+import base64
 import contextlib
+import csv
+import io
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from datetime import date, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -88,7 +94,10 @@ def to_file(path: Path, form: str, *, header: bool = True) -> Iterator[Sink]:
 
 
 class Delimited(Sink):
-    """CSV or TSV, quoted where needed."""
+    """CSV or TSV. A cell is quoted if and only if Python's `csv` would quote it, whatever stands beside it.
+
+    Null and the empty text are both an empty cell. Lists and structs are JSON, bytes are base64.
+    """
 
     def __init__(self, stream: BinaryIO, delimiter: str, *, header: bool) -> None:
         super().__init__(stream)
@@ -96,21 +105,42 @@ class Delimited(Sink):
 
     def write(self, columns: Mapping[str, Any]) -> None:
         if self._header:
-            self._stream.write((self._delimiter.join(self._quoted(name) for name in columns) + "\n").encode())
+            names = io.StringIO(newline="")
+            csv.writer(names, delimiter=self._delimiter).writerow(columns)
+            self._stream.write(names.getvalue().removesuffix("\r\n").encode() + b"\n")
             self._header = False
-        table = to_table(columns)
-        style = "needed" if self._has_special(table) else "none"  # pyarrow's "needed" would quote every text
-        options = pacsv.WriteOptions(include_header=False, delimiter=self._delimiter, quoting_style=style)
-        pacsv.write_csv(table, self._stream, options)
+        table = to_table({name: _as_text(column) for name, column in columns.items()})
+        if table.num_columns > 1 and not self._has_special(table):
+            options = pacsv.WriteOptions(include_header=False, delimiter=self._delimiter, quoting_style="none")
+            pacsv.write_csv(table, self._stream, options)
+        elif table.num_rows:
+            self._stream.write(self._lines([column.combine_chunks() for column in table.columns]))
 
     def _has_special(self, table: pa.Table) -> bool:
         special = f'"\r\n{self._delimiter}'.encode()
         chunks = [chunk for column in table.columns for chunk in column.chunks]
         return any(byte in text for text in map(_text_of, chunks) for byte in special)
 
-    def _quoted(self, name: str) -> str:
-        special = any(c in name for c in (self._delimiter, '"', "\n", "\r"))
-        return '"' + name.replace('"', '""') + '"' if special else name
+    def _lines(self, columns: list[Any]) -> bytes:
+        """Return rows cell by cell quoted where needed, which pyarrow's own writer does for a whole column or none."""
+        import pyarrow.compute as pc  # which takes a while, and is seldom needed
+
+        kind = pa.large_string()
+        cells = [self._quoted(column.cast(kind)) if _is_text(column.type) else column.cast(kind) for column in columns]
+        if len(cells) == 1:  # an empty line would be no row
+            is_empty = pc.fill_null(pc.equal(cells[0], pa.scalar("", kind)), pa.scalar(value=True))
+            cells = [pc.if_else(is_empty, pa.scalar('""', kind), cells[0])]
+        options = {"null_handling": "replace", "null_replacement": ""}
+        rows = pc.binary_join_element_wise(*cells, pa.scalar(self._delimiter, kind), **options)
+        return _text_of(pc.binary_join_element_wise(rows, pa.scalar("\n", kind), pa.scalar("", kind)))
+
+    def _quoted(self, texts: Any) -> Any:
+        import pyarrow.compute as pc
+
+        special = pc.match_substring_regex(texts, f'["\r\n{self._delimiter}]')
+        quote, nothing = pa.scalar('"', texts.type), pa.scalar("", texts.type)
+        doubled = pc.replace_substring(texts, '"', '""')
+        return pc.if_else(special, pc.binary_join_element_wise(quote, doubled, quote, nothing), texts)
 
 
 def to_table(columns: Mapping[str, Any]) -> pa.Table:
@@ -129,23 +159,99 @@ def _to_arrow(column: Any) -> Any:
     )
 
 
+def _is_text(kind: Any) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
 def _text_of(column: Any) -> bytes:
     """Return all the text of an Arrow array one after another; none, where it holds something else."""
-    wide = pa.types.is_large_string(column.type)
-    if not len(column) or not (wide or pa.types.is_string(column.type)):
+    if not len(column) or not _is_text(column.type):
         return b""
     _, offsets, text = column.buffers()
-    places = np.frombuffer(offsets, np.int64 if wide else np.int32)
+    places = np.frombuffer(offsets, np.int64 if pa.types.is_large_string(column.type) else np.int32)
     start, end = places[column.offset], places[column.offset + len(column)]
     return bytes(memoryview(text)[start:end]) if text is not None else b""
 
 
+def _as_text(column: Any) -> Any:
+    """Return a column (N,) whose cells pyarrow can write as text: what is nested as JSON, bytes as base64."""
+    if isinstance(column, np.ndarray):
+        return column
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _as_text(column.cast(kind.value_type))
+    if pa.types.is_string_view(kind):
+        return column.cast(pa.large_string())
+    if pa.types.is_nested(kind):
+        return pa.array([None if value is None else to_json(value) for value in _values(column)], pa.string())
+    if not _is_text(kind) and (pa.types.is_binary(kind) or not _has_cast(kind)):
+        return pa.array([None if value is None else str(plain(value)) for value in _values(column)], pa.string())
+    return column
+
+
+def _has_cast(kind: Any) -> bool:
+    try:
+        pa.nulls(0, kind).cast(pa.string())
+    except pa.ArrowNotImplementedError:
+        return False
+    return not (pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind) or pa.types.is_binary_view(kind))
+
+
 class JsonLines(Sink):
-    """One JSON object a line."""
+    """One JSON object a line. Dates and times are ISO 8601, NaN and infinity null, bytes base64."""
 
     def write(self, columns: Mapping[str, Any]) -> None:
-        for row in to_table(columns).to_pylist():
-            self._stream.write(json.dumps(row, ensure_ascii=False, separators=(",", ":"), default=str).encode() + b"\n")
+        table = to_table(columns)
+        values = [_values(column) for column in table.columns]
+        lines = [to_json(dict(zip(table.column_names, row, strict=True))) for row in zip(*values, strict=True)]
+        self._stream.write("".join(f"{line}\n" for line in lines).encode())
+
+
+def to_json(value: Any) -> str:
+    """Return a value that Arrow gave to Python as compact JSON."""
+    options: dict[str, Any] = {"ensure_ascii": False, "separators": (",", ":"), "default": plain}
+    try:
+        return json.dumps(value, allow_nan=False, **options)
+    except ValueError:
+        return json.dumps(_finite(value), **options)
+
+
+def _finite(value: Any) -> Any:
+    """Return a value with null in the place of each number that JSON lacks."""
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def plain(value: object) -> Any:
+    """Return what JSON has no type for as a text or a number."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, Decimal):
+        number = float(value)
+        return number if math.isfinite(number) and Decimal(repr(number)) == value else str(value)
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return value.isoformat() if isinstance(value, date | time) else str(value)
+
+
+def _values(column: Any) -> list[Any]:
+    """Return an Arrow column as Python values. Raises DataError for those that Python cannot hold."""
+    import pyarrow.compute as pc
+
+    kind = column.type
+    if pa.types.is_timestamp(kind):  # Python's own end at microseconds and in the year 9999
+        texts = pc.replace_substring_regex(column.cast(pa.string()), r"\.0+([Zz+-]|$)", r"\1")
+        column = pc.replace_substring(texts, " ", "T", max_replacements=1)
+    elif pa.types.is_date(kind):
+        column = column.cast(pa.string())
+    try:
+        values: list[Any] = column.to_pylist()
+    except (ValueError, OverflowError, pa.ArrowException) as error:
+        raise DataError(f"values of type {kind} cannot be written as text ({error})") from error
+    return values
 
 
 class Arrow(Sink):
@@ -178,32 +284,51 @@ class Arrow(Sink):
 
         if not self._waiting:
             return
-        table = pa.concat_tables(self._waiting).combine_chunks()
-        self._waiting = []
-        if self._writer is None:
-            make = pq.ParquetWriter if self._form == "parquet" else pa.ipc.new_file
-            self._writer = make(self._stream, table.schema)
-        self._writer.write_table(table)
+        try:
+            table = pa.concat_tables(self._waiting, promote_options="permissive")
+            self._waiting = []
+            if self._writer is None:
+                table = table.cast(pa.schema([(f.name, _settled(f.type)) for f in table.schema]))
+                self._schema = table.schema
+                make = pq.ParquetWriter if self._form == "parquet" else pa.ipc.new_file
+                self._writer = make(self._stream, self._schema)
+            self._writer.write_table(table.cast(self._schema).combine_chunks())
+        except pa.ArrowException as error:
+            raise DataError(
+                f"{self._form} cannot hold these columns: {str(error).partition(chr(10))[0]}",
+                hint="their values are of one type no longer, or of one that it lacks: CSV holds any",
+            ) from error
+
+
+def _settled(kind: Any) -> Any:
+    """Return the type that a column is written with: text, where it was all null so far."""
+    return pa.string() if pa.types.is_null(kind) else kind
 
 
 class Npy(Sink):
-    """One float32 array (N, columns) of the columns of real numbers; labels and kept columns find no place in it."""
+    """One array (N, columns) of the columns of real numbers; labels and kept columns find no place in it.
+
+    It is float64 where one of the first rows' columns is, else float32.
+    """
 
     HEADER_BYTES = 128
 
     def __init__(self, stream: BinaryIO) -> None:
         super().__init__(stream)
         self._shape = (0, 0)
+        self._dtype: Any = None
         stream.write(b"\0" * self.HEADER_BYTES)  # written last, when the number of rows is known
 
     def write(self, columns: Mapping[str, Any]) -> None:
-        numbers = [c for c in columns.values() if isinstance(c, np.ndarray) and c.dtype == np.float32]
-        array = np.stack(numbers, axis=1)
+        numbers = [c for c in columns.values() if isinstance(c, np.ndarray) and c.dtype.kind == "f"]
+        self._dtype = self._dtype or np.result_type(*numbers, np.float32)
+        array = np.stack(numbers, axis=1).astype(self._dtype, copy=False)
         self._shape = (self._shape[0] + len(array), array.shape[1])
         self._stream.write(array.tobytes())
 
     def close(self) -> None:
-        header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {self._shape}, }}"
+        kind = "<f4" if self._dtype is None else self._dtype.newbyteorder("<").str
+        header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {self._shape}, }}"
         self._stream.seek(0)
         length = self.HEADER_BYTES - 10
         self._stream.write(

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from aecli.config import Schema
+from aecli.data.formats import source_name
 from aecli.data.source import Source
 from aecli.errors import AecliError, DataError
 from aecli.inference import Model
@@ -66,7 +67,7 @@ def page(model: Model, source: Source) -> Page:
         notes.append(f"the page holds the originals of {len(originals['x']):,} rows, drawn at random")
     facts: dict[str, Any] = {
         "model": Path(model.name).name,
-        "data": source.name,
+        "data": source_name(source.name),
         "rows": rows,
         "notes": notes,
         "layers": [(layer.in_dim, layer.out_dim, layer.activation) for layer in layers],

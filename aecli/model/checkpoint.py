@@ -35,7 +35,8 @@ DTYPES = {"F32": "<f4", "F64": "<f8"}
 class Checkpoint:
     """What a checkpoint says of itself. `data` is the built-in set that it was trained on, None for any other data.
 
-    `format` is that of the file it was read from.
+    `format` is that of the file it was read from. `source` is the data's name without its place. Equal data and options
+    have equal fingerprints: SHA-256 in hexadecimal digits.
     """
 
     model: ModelConfig
@@ -47,11 +48,14 @@ class Checkpoint:
     history: History
     versions: Mapping[str, str]
     format: int = FORMAT
+    source: str | None = None
+    fingerprint: str | None = None
 
     def to_json(self, *, compact: bool = False) -> dict[str, Any]:
         """Return the metadata as plain JSON values; `compact` ones lack what is at its default."""
-        names = ("format", *(field.name for field in dataclasses.fields(self) if field.name != "format"))
-        values = {name: getattr(self, name) for name in names}
+        fields = [field for field in dataclasses.fields(self) if field.name != "format"]
+        values: dict[str, Any] = {"format": self.format}
+        values |= {f.name: v for f in fields if (v := getattr(self, f.name)) != f.default or not compact}
         return {
             name: value.to_json(compact=compact) if isinstance(value, Config) else value
             for name, value in values.items()
@@ -73,8 +77,10 @@ class Checkpoint:
         if value["format"] == 1:
             value = _from_format_1(value)
         scaler, data, versions = value["scaler"], value["data"], value["versions"]
-        if not (scaler in SCALERS and isinstance(data, str | None) and isinstance(versions, dict)):
-            raise ValueError("scaler, data or versions is of the wrong type")
+        source, fingerprint = value.get("source"), value.get("fingerprint")
+        texts = all(isinstance(text, str | None) for text in (data, source, fingerprint))
+        if not (scaler in SCALERS and texts and isinstance(versions, dict)):
+            raise ValueError("scaler, data, source, fingerprint or versions is of the wrong type")
         checkpoint = cls(
             model=ModelConfig.from_json(value["model"]),
             train=TrainConfig.from_json(value["train"]),
@@ -85,6 +91,8 @@ class Checkpoint:
             history=History.from_json(value["history"]),
             versions={str(name): str(version) for name, version in versions.items()},
             format=value["format"],
+            source=source,
+            fingerprint=fingerprint,
         )
         if (inputs := sum(checkpoint.schema.widths)) != checkpoint.model.inputs:
             raise ValueError(f"its schema makes {inputs} inputs, its model has {checkpoint.model.inputs}")

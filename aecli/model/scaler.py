@@ -166,14 +166,14 @@ class Scaler:
     def inverse(self, x: Array) -> Array:
         """Rows (N, E) in the model's units to rows (N, D) in raw units.
 
-        They are float32; float64 for columns of many kinds, and where float32 would round a column visibly. A category
-        becomes the likeliest.
+        They are float32; float64 for columns of many kinds, and where float32 would round a column. A category becomes
+        the likeliest.
         """
         raw = x * self.scale + self.shift
         if self.knots is not None:
             raw = self._ranks.values(raw)
         if self.schema.all_numbers:
-            return raw if self.wide.any() else raw.astype(np.float32)
+            return raw if self.fine.any() else raw.astype(np.float32)
         if not any(self.schema.categories):
             return raw
         groups = np.split(raw, np.cumsum(self.schema.widths)[:-1], axis=1)
@@ -184,12 +184,18 @@ class Scaler:
         return np.stack(columns, axis=1)
 
     @cached_property
-    def wide(self) -> Array:
-        """Tell which inputs, (E,) or (1,), float32 would round by more than a ten thousandth of their scale."""
+    def fine(self) -> Array:
+        """Whether float32 is too coarse for each of the D columns (D,): where it is, it steps by over 1e-4 scales."""
         if self.knots is None:
-            return np.abs(self.shift) * 2.0**-24 > 1e-4 * self.scale
-        middle = self.knots[:, [KNOTS // 4, -KNOTS // 4]]
-        return np.abs(middle).max(axis=1) * 2.0**-24 > 1e-4 * (middle[:, 1] - middle[:, 0])
+            sizes, scales = np.abs(self.shift), self.scale
+        else:
+            low, high = self.knots[:, KNOTS // 4], self.knots[:, -KNOTS // 4]
+            sizes, scales = np.maximum(np.abs(low), np.abs(high)), high - low
+        with np.errstate(over="ignore", invalid="ignore"):
+            coarse = ~(np.spacing(sizes.astype(np.float32)) <= 1e-4 * scales)  # too large for a float32 is coarse, too
+        starts = np.cumsum((0, *self.schema.widths[:-1]))
+        fine: Array = np.broadcast_to(coarse, self.inputs)[starts]
+        return fine
 
     @cached_property
     def _ranks(self) -> "_Ranks":

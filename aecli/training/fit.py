@@ -12,6 +12,7 @@ import torch
 
 from aecli import __version__, metrics
 from aecli.config import ModelConfig, Results, Schema, TrainConfig
+from aecli.data.formats import source_name
 from aecli.data.gather import gather
 from aecli.data.opening import open_source, split_name
 from aecli.data.part import Part
@@ -24,7 +25,7 @@ from aecli.model.scaler import CHUNK_VALUES, FULL_SCALE, Scaler
 from aecli.options import Columns, FitOptions, Reading, grouped, with_options
 from aecli.recipes import DEFAULT_HOLDOUT, completed, resolve
 from aecli.training import loop
-from aecli.training.resume import ResumeFile, described
+from aecli.training.resume import ResumeFile, described, fingerprint
 from aecli.training.rows import Rows
 
 Array = np.ndarray[Any, Any]
@@ -43,6 +44,10 @@ class Plan:
     device: str
 
 
+def _nothing(_: object) -> None:
+    pass
+
+
 def fit(
     data: Any,
     *,
@@ -52,9 +57,10 @@ def fit(
     scratch: Path | None = None,
     resume: ResumeFile | None = None,
     stopping: AbstractContextManager[Callable[[], bool]] | None = None,
-    on_start: Callable[[Plan], None] = lambda _: None,
-    on_progress: Callable[[loop.Progress], None] = lambda _: None,
-    announce: Callable[[str], None] = lambda _: None,
+    on_open: Callable[[Schema], None] = _nothing,
+    on_start: Callable[[Plan], None] = _nothing,
+    on_progress: Callable[[loop.Progress], None] = _nothing,
+    announce: Callable[[str], None] = _nothing,
     **options: Any,
 ) -> Model:
     """Train an autoencoder. It never prints.
@@ -65,15 +71,18 @@ def fit(
     `device` is auto, cpu, cuda, cuda:N or mps. Built-in sets lie in the folder `data_dir`, or are downloaded to it.
     Rows that are too many for memory are kept in an unnamed file in the folder `scratch`; without it they stay in
     memory. The run goes on from the state that `resume` holds, and keeps its own there. While it can be stopped, it is
-    inside the context manager `stopping`, whose value is called at each step and tells whether to stop. `on_start` is
-    called with the plan, `on_progress` several times a second, `announce` with sentences that a user should know.
+    inside the context manager `stopping`, whose value is called at each step and tells whether to stop. `on_open` is
+    called before the rows are read, with a schema whose categories are not known yet; `on_start` with the plan,
+    `on_progress` several times a second, `announce` with sentences that a user should know.
     All other keywords are the flags of `aecli train`; None leaves a choice to the recipe or to a rule.
     Raises DataError where the data does not suffice, UsageError where an option makes no sense, TrainingError where the
-    loss is no longer a finite number or the device's memory is full, Stopped where it was asked to stop.
+    loss is no longer a finite number or the device's memory is full, Stopped where it was asked to stop, Finished where
+    `resume` asks to go on with a run that came to its end.
     """
     asked, columns, reading = grouped(options, FitOptions, Columns, Reading)
     opening: dict[str, Any] = {"data_dir": data_dir, "announce": announce}
     source = open_source(data, columns=columns, reading=reading, **opening)
+    on_open(source.schema)
     for sentence in source.learning():
         announce(sentence)
     named = split_name(data, "train") if isinstance(data, str) else None
@@ -99,6 +108,10 @@ def fit(
     )
     if config.precision == "auto":
         config = dataclasses.replace(config, precision="bf16" if devices.has_bf16(where) else "fp32")
+    parts = {"training": training, "validation": validation, "held-out": held_out}
+    configs = {"model": model_config.to_json(), "train": config.to_json(), "schema": schema.to_json()}
+    run = described(configs | {"scaling": {"scale": scaler.kind}}, parts, where.type)
+    kept = None if resume is None else resume.begin(run)
     on_start(
         Plan(
             model_config,
@@ -117,9 +130,7 @@ def fit(
         initialise(model, model_config, config.init, rows.mean().cpu(), torch.Generator().manual_seed(config.seed))
         model.to(where)
         trainer = loop.Trainer(model, config, rows, validation_rows, test_rows, schema.image_shape)
-        parts = {"training": training, "validation": validation, "held-out": held_out}
-        configs = {"model": model_config.to_json(), "train": config.to_json(), "schema": schema.to_json()}
-        keeper = _Keeper(trainer, resume, described(configs, parts, where.type), announce) if resume else None
+        keeper = _Keeper(trainer, resume, run, kept, announce) if resume else None
         with stopping or nullcontext(lambda: False) as stop_wanted:
             history = trainer.run(on_progress, (lambda: keeper.after_step(stop_wanted())) if keeper else lambda: None)
         train_mse = loop.evaluate(model, rows)
@@ -141,7 +152,18 @@ def fit(
     )
     trained_on = named[0] if named is not None and named[1] == "train" else None
     versions = {"aecli": __version__, "torch": torch.__version__}
-    made = Checkpoint(model_config, config, schema, scaler.kind, trained_on, results, history, versions)
+    made = Checkpoint(
+        model_config,
+        config,
+        schema,
+        scaler.kind,
+        trained_on,
+        results,
+        history,
+        versions,
+        source=trained_on or source_name(data),
+        fingerprint=fingerprint(run),
+    )
     return Model(made, {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}, scaler)
 
 
@@ -176,19 +198,22 @@ def _with_white(schema: Schema, scaler: Scaler, training: Part) -> Schema:
 
 
 class _Keeper:
-    """Keeps the state of a run in a resume file, from which it begins."""
+    """Keeps the state of a run in a resume file, after it has put the run where the state `kept` says."""
 
     def __init__(
-        self, trainer: loop.Trainer, file: ResumeFile, run: dict[str, Any], announce: Callable[[str], None]
+        self,
+        trainer: loop.Trainer,
+        file: ResumeFile,
+        run: dict[str, Any],
+        kept: tuple[dict[str, Array], dict[str, Any]] | None,
+        announce: Callable[[str], None],
     ) -> None:
-        """Raise AecliError where the file holds the state of another run, or is damaged."""
         self._trainer, self._file, self._run, self._announce = trainer, file, run, announce
-        if file.found:
-            tensors, position = file.read(run)
+        if kept is not None:
             try:
-                trainer.restore(tensors, position)
+                trainer.restore(*kept)
             except (ValueError, KeyError, TypeError, RuntimeError, UsageError) as error:
-                raise file.damaged(error) from error
+                file.give_up(error)
 
     def after_step(self, stop_wanted: bool) -> None:
         """Save where it is time to, and stop where that is wanted."""

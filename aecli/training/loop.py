@@ -94,7 +94,15 @@ class Trainer:
         return tensors, {"step": self.step_in_epoch, "history": self.history.to_json(), "seconds": self.seconds}
 
     def restore(self, tensors: Mapping[str, Array], position: Mapping[str, Any]) -> None:
-        """Go to where `state` was asked for. Raises ValueError where it was not that of such a run."""
+        """Go to where `state` was asked for. Raises ValueError where it was not that of such a run, and stays here."""
+        before = self.history, self.step_in_epoch, self.seconds, self._best
+        try:
+            self._restore(tensors, position)
+        except Exception:
+            self.history, self.step_in_epoch, self.seconds, self._best = before
+            raise
+
+    def _restore(self, tensors: Mapping[str, Array], position: Mapping[str, Any]) -> None:
         self.history = History.from_json(position["history"])
         self.step_in_epoch, self.seconds = int(position["step"]), float(position["seconds"])
         if self.history.validation_loss:
@@ -102,13 +110,14 @@ class Trainer:
         expected = self._state() | {"losses": self.losses[: self.step_in_epoch]}
         if tensors.keys() != expected.keys():
             raise ValueError(f"its tensors are not those of this run: {', '.join(tensors.keys() ^ expected.keys())}")
+        found = {name: torch.from_numpy(array.copy()) for name, array in tensors.items()}
+        for name, tensor in expected.items():
+            if found[name].shape != tensor.shape or found[name].dtype != tensor.dtype:
+                raise ValueError(f"{name} is {found[name].dtype} {tuple(found[name].shape)}")
+        self.generator.set_state(found["generator"])
         with torch.no_grad():
             for name, tensor in expected.items():
-                found = torch.from_numpy(tensors[name].copy())
-                if found.shape != tensor.shape or found.dtype != tensor.dtype:
-                    raise ValueError(f"{name} is {found.dtype} {tuple(found.shape)}")
-                tensor.copy_(found)
-        self.generator.set_state(expected["generator"])
+                tensor.copy_(found[name])
 
     def _state(self) -> dict[str, Tensor]:
         """Return the tensors of `state`: the run's own, but for the generator's."""

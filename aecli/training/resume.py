@@ -1,15 +1,18 @@
 """The resume file: a run in progress, kept beside its checkpoint until it is done.
 
+A run that is kept there and not gone on with is set aside, never lost.
+
 A safetensors file like the checkpoint, whose metadata has one key, `aecli-resume`. One run at a time holds it, by a
 lock on the file that bears the name; before the first save that file is empty.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,7 +22,8 @@ import safetensors.numpy
 
 from aecli import __version__, files
 from aecli.data.part import Part
-from aecli.errors import AecliError, CheckpointError
+from aecli.errors import AecliError, CheckpointError, Finished
+from aecli.model.checkpoint import read
 
 KEY = "aecli-resume"
 FORMAT = 2
@@ -33,28 +37,36 @@ Array = np.ndarray[Any, Any]
 class ResumeFile:
     """The place of a run's state, which this process holds from its making until `close` or `remove`."""
 
-    def __init__(self, checkpoint: Path, *, resume: bool, force: bool) -> None:
+    def __init__(
+        self, checkpoint: Path, *, resume: bool, force: bool, announce: Callable[[str], None] = lambda _: None
+    ) -> None:
         """Take hold of the resume file of a checkpoint that is to be.
 
-        Raises AecliError where another run holds it, or where a stopped run is kept in it, and neither `resume` asks to
-        go on with that nor `force` to forget it.
+        `resume` asks to go on with the run that is kept in it, `force` to forget that; without either it is set aside.
+        `announce` is told what becomes of it.
+        Raises AecliError where another run holds the file.
         """
         self.path = checkpoint.with_name(f"{checkpoint.name}.resume")
+        self._checkpoint, self._resume, self._announce = checkpoint, resume, announce
         self._descriptor = self._locked()
         self.found = os.fstat(self._descriptor).st_size > 0 and (resume or not force)
         if self.found and not resume:
-            self.close()
-            raise AecliError(
-                f"{self.path} holds a run that was stopped before its end",
-                hint="--resume goes on with it, --force starts afresh",
-            )
+            self._set_aside("holds a run that was stopped before its end", "--resume would have gone on with it")
         self._due = 0.0
 
-    def read(self, run: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, Any]]:
-        """Return the state that is kept, as `save` was given it.
+    def begin(self, run: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, Any]] | None:
+        """Return the state to go on from, as `save` was given it; None where the run starts afresh.
 
-        Raises CheckpointError where it is damaged, AecliError where it is the state of another run than `run`.
+        Raises Finished where the checkpoint is the end of such a run, AecliError where an older version kept the state.
         """
+        if not self._resume:
+            return None
+        with contextlib.suppress(CheckpointError):  # none is there, or one that is to be replaced
+            if read(self._checkpoint).fingerprint == fingerprint(run):
+                raise Finished
+        if not self.found:
+            self._announce("no run to go on with: starting afresh")
+            return None
         try:
             with safetensors.safe_open(self.path, "np") as file:
                 kept = json.loads((file.metadata() or {})[KEY])
@@ -64,25 +76,37 @@ class ResumeFile:
             differing = _differences(kept["run"], run)
             position = kept["position"]
         except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise self.damaged(error) from error
+            self.give_up(error)
+            return None
         if differing:
-            raise AecliError(
-                f"{self.path}: the run that was stopped had other data or options: {'; '.join(differing)}",
-                hint="give those, or start afresh: --force in place of --resume",
-            )
+            self._set_aside(f"holds a run of other data or options: {'; '.join(differing)}")
+            return None
+        self._announce(f"going on with {self.path}")
         return tensors, position
+
+    def give_up(self, error: Exception) -> None:
+        """Set a damaged file aside."""
+        self._set_aside(f"is damaged ({error})")
+
+    def _set_aside(self, why: str, *more: str) -> None:
+        """Give the file another name, and hold a new one."""
+        backup, number = self.path.with_name(f"{self.path.name}.bak"), 1
+        while backup.exists():
+            number += 1
+            backup = self.path.with_name(f"{self.path.name}.bak{number}")
+        try:
+            self.path.rename(backup)
+        except OSError as error:
+            raise AecliError(f"{backup}: cannot be written ({error.strerror or error})") from error
+        os.close(self._descriptor)
+        self._descriptor, self.found = self._locked(), False
+        self._announce("; ".join([f"{self.path} {why}: it is now {backup}, and this run starts afresh", *more]))
 
     def _of_another_version(self, kept: dict[str, Any]) -> AecliError:
         version = str(dict(kept["run"])["aecli"])
         return AecliError(
             f"{self.path}: the run was begun by aecli {version}, and this is {__version__}, which cannot go on with it",
             hint=f"finish it with aecli {version}, or start afresh: --force in place of --resume",
-        )
-
-    def damaged(self, error: Exception) -> CheckpointError:
-        """Return the error that says so."""
-        return CheckpointError(
-            f"{self.path}: a damaged resume file ({error})", hint="start afresh: --force in place of --resume"
         )
 
     def save(self, run: Mapping[str, Any], tensors: Mapping[str, Array], position: Mapping[str, Any]) -> None:
@@ -155,11 +179,17 @@ class ResumeFile:
 
 def described(configs: Mapping[str, Any], parts: Mapping[str, Part | None], device: str) -> dict[str, Any]:
     """Describe a run by all that decides what becomes of it: its settings, its rows, and the kind of its device."""
-    rows = {name: None if part is None else _fingerprint(part) for name, part in parts.items()}
+    rows = {name: None if part is None else _digest(part) for name, part in parts.items()}
     return json.loads(json.dumps({**configs, "rows": rows, "device": device, "aecli": __version__}))  # type: ignore[no-any-return]
 
 
-def _fingerprint(part: Part) -> list[Any]:
+def fingerprint(run: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of what `described` gave, but for the version: a newer one need not train the same again."""
+    lasting = {name: value for name, value in run.items() if name != "aecli"}
+    return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()
+
+
+def _digest(part: Part) -> list[Any]:
     found = hashlib.sha256()
     for x in part.chunks(CHUNK_VALUES):
         found.update(np.ascontiguousarray(x).data)

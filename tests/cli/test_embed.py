@@ -4,12 +4,15 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pyarrow.feather
-import pyarrow.parquet
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from pyarrow import feather
 
 import aecli
 from aecli.data.opening import open_source
+
+CASES = Path(__file__).parents[1] / "cases" / "tables"
 
 
 def digits(split="test"):
@@ -89,9 +92,9 @@ def read_table(path):
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         return {name: [row[name] for row in rows] for name in rows[0]}
     if path.suffix == ".parquet":
-        return pyarrow.parquet.read_table(path).to_pydict()
+        return pq.read_table(path).to_pydict()
     if path.suffix in (".arrow", ".feather"):
-        return pyarrow.feather.read_table(path).to_pydict()
+        return feather.read_table(path).to_pydict()
     rows = list(csv.reader(path.read_text().splitlines(), delimiter="\t" if path.suffix == ".tsv" else ","))
     return {name: [row[i] for row in rows[1:]] for i, name in enumerate(rows[0])}
 
@@ -145,3 +148,34 @@ def test_rows_give_the_same_values_whatever_comes_with_them(digits_model, size):
     model = aecli.load(digits_model)
     x = np.concatenate([digits("train").x, digits("test").x])
     assert np.array_equal(model.embed(x[:size]), model.embed(x)[:size])
+
+
+def test_kept_columns_keep_their_types(run):
+    rows = [
+        {"x": i, "y": i % 7, "when": f"2024-01-0{i % 9 + 1}", "id": None if i < 40 else f"a,{i}", "tags": ["a", str(i)]}
+        for i in range(60)
+    ]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run("train", "rows.jsonl", "--features", "x", "--features", "y", "--epochs", "1", "-q").code == 0
+    keep = ["--keep", "x", "--keep", "when", "--keep", "id", "--keep", "tags"]
+    kept = [{name: row[name] for name in ("x", "when", "id", "tags")} for row in rows]
+    done = run("embed", "rows.safetensors", "rows.jsonl", *keep, "--format", "jsonl")
+    assert [{k: v for k, v in json.loads(line).items() if k != "z0"} for line in done.out.splitlines()] == kept
+    assert run("embed", "rows.safetensors", "rows.jsonl", *keep, "-o", "codes.parquet").code == 0
+    table = pq.read_table("codes.parquet")
+    assert table.drop_columns("z0").to_pylist() == kept
+    assert table.schema.field("x").type == pa.int64()
+    done = run("embed", "rows.safetensors", "rows.jsonl", *keep)
+    cells = list(csv.reader(io.StringIO(done.out)))
+    assert cells[41][:4] == ["40", "2024-01-05", "a,40", '["a","40"]']
+
+
+def test_each_cell_of_a_csv_is_quoted_where_it_needs_it_and_nowhere_else(run):
+    data = CASES / "csv-dialect" / "ids_quote.csv"
+    assert run("train", data, "--label", "id", "--epochs", "1", "-q", "-o", "m.safetensors").code == 0
+    done = run("embed", "m.safetensors", data, "-q")
+    ids = [row[0] for row in csv.reader(io.StringIO(data.read_text()))]
+    written = [row[0] for row in csv.reader(io.StringIO(done.out))]
+    assert written == ids
+    quoted = [line for line in done.out.splitlines() if '"' in line]
+    assert len(quoted) == sum(any(c in name for c in '",\r\n') for name in ids) < len(ids) / 2

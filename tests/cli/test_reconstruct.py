@@ -3,11 +3,14 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 import aecli
 from aecli.data.opening import open_source
+
+CASES = Path(__file__).parents[1] / "cases" / "tables"
 
 
 def test_the_datas_own_columns_come_back_in_its_own_units(run, iris_model, iris_csv, iris_rows):
@@ -78,3 +81,22 @@ def test_python_gives_what_the_command_gives(run, digits_model):
     assert np.array_equal(np.load("recon.npy"), model.reconstruct(x))
     assert model.reconstruct(x.reshape(-1, 8, 8)).shape == (360, 8, 8)
     assert np.array_equal(model.decode(model.embed(x)), model.reconstruct(x))
+
+
+@pytest.mark.parametrize(("name", "column"), [("epoch_ms", "ts"), ("bigint", "c")])
+def test_rebuilt_numbers_have_the_digits_that_their_scale_asks_for(run, name, column):
+    data = CASES / "types" / f"{name}.csv"
+    assert run("train", data, "--features", "*", "--epochs", "2", "-q", "-o", "m.safetensors").code == 0
+    model = aecli.load("m.safetensors")
+    done = run("reconstruct", "m.safetensors", data, "--error", "-o", "out.parquet")
+    assert done.code == 0, done.err
+    table = pq.read_table("out.parquet")
+    assert {name: str(table.schema.field(name).type) for name in ("a", column, "mse")} == {
+        "a": "float", column: "double", "mse": "float",
+    }  # fmt: skip
+    rebuilt = np.stack([table[name].to_numpy() for name in model.schema.names], axis=1)
+    x = model.open(data).read().x
+    mse = (((rebuilt - x) / model.scaler.scale) ** 2).mean(axis=1)
+    np.testing.assert_allclose(mse, table["mse"].to_numpy(), rtol=1e-3)
+    assert model.reconstruct(x).dtype == np.float64
+    assert np.array_equal(model.reconstruct(x), rebuilt)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import platform
 import re
@@ -9,6 +10,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+import aecli
+from aecli.cli.train import _output_path
+from aecli.data.formats import source_name
 from aecli.model import checkpoint
 
 
@@ -86,11 +90,115 @@ def test_force_replaces_what_is_no_checkpoint(run):
     assert checkpoint.is_checkpoint(Path("notes.txt"))
 
 
+def test_a_checkpoint_of_other_data_is_replaced_by_force_alone(run, iris_csv):
+    flags = ["-o", "m.safetensors", "--epochs", "1", "-q"]
+    hint = "hint: name another file with -o FILE, or replace this one with --force\n"
+    assert run("train", iris_csv, "--exclude", "species", *flags).code == 0
+    before = Path("m.safetensors").read_bytes()
+    np.save("four.npy", np.random.default_rng(0).normal(size=(40, 4)))
+    petals = "'petal length (cm)', 'petal width (cm)'"
+    for words, says in (
+        ([iris_csv, "--features", "sepal*"], f"of other columns: only it has {petals}"),
+        (["digits"], "of 4 columns, and this is data of images of 8 × 8 pixels"),
+        (["four.npy"], f"of other columns: only it has 'sepal length (cm)', 'sepal width (cm)', {petals}; "
+         "only this data has 'x0', 'x1', 'x2', 'x3'"),
+    ):  # fmt: skip
+        done = run("train", *words, *flags)
+        assert (done.code, done.err) == (1, f"error: m.safetensors is a model {says}\n{hint}")
+    assert Path("m.safetensors").read_bytes() == before
+    assert run("train", iris_csv, "--exclude", "species", "--seed", "1", *flags).code == 0
+    assert run("train", "digits", "--force", *flags).code == 0
+    assert checkpoint.read(Path("m.safetensors")).data == "digits"
+
+
+def test_a_checkpoint_of_another_built_in_set_is_replaced_by_force_alone(run, tiny_archives):
+    for folder in ("MNIST", "FashionMNIST"):
+        (Path(folder) / "raw").mkdir(parents=True)
+        for name, data in tiny_archives.items():
+            (Path(folder) / "raw" / name).write_bytes(data)
+    flags = ["-o", "m.safetensors", "--epochs", "1", "-q", "--data-dir", "."]
+    assert run("train", "mnist", *flags).code == 0
+    done = run("train", "fashion-mnist", *flags)
+    assert (done.code, done.err.splitlines()[0]) == (
+        1,
+        "error: m.safetensors is a model of mnist, and this is fashion-mnist",
+    )
+
+
+def test_a_file_on_standard_input_is_not_left_unread_without_a_word(run, process):
+    done = run("train", "--epochs", "1", stdin=b"1,2,3\n" * 30)
+    assert (done.code, done.out, done.err) == (
+        2,
+        "",
+        "error: standard input is a file, and without DATA train takes the digits\n"
+        "hint: to train on standard input: aecli train - -o FILE\n",
+    )
+    assert process("train", "--epochs", "1", "-q", stdin=b"1,2,3\n").code == 0  # a pipe, as scripts and cron leave
+
+
+def test_help_says_where_the_checkpoint_goes(run):
+    said = " ".join(run("train", "--help").out.replace("│", " ").split())
+    assert "Where to write the checkpoint. - is stdout. [default: <data's name>.safetensors here;" in said
+
+
+@pytest.mark.parametrize(
+    ("data", "recipe", "name"),
+    [
+        ("digits:test", "modern", "digits.safetensors"),
+        ("digits", "classic", "digits-classic.safetensors"),
+        ("a/b.c.csv", "modern", "b.c.safetensors"),
+        ("a/b.csv.gz", "classic-2d", "b-classic-2d.safetensors"),
+        ("a/rows.npz:x", "modern", "rows.safetensors"),
+        ("./photos/", "modern", "photos.safetensors"),
+    ],
+)
+def test_the_checkpoint_is_named_after_the_data_and_the_recipe(data, recipe, name):
+    assert _output_path(data, None, recipe) == Path(name)
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        ("/home/me/rows.csv", "rows.csv"),
+        ("photos/", "photos"),
+        ("-", "standard input"),
+        (["a/x.csv", "a/y.csv"], "x.csv and 1 other"),
+        ([Path("a/x.csv"), "b", "c", "d"], "x.csv and 3 others"),
+        ("s3://bucket/some/key.parquet", "s3://bucket/some/key.parquet"),
+        ("s3://ID:se/cret@bucket/key.csv", "s3://bucket/key.csv"),
+        ("https://me:secret@host:8080/a/rows.csv?token=1#top", "https://host:8080/a/rows.csv"),
+        ("https://me@host/rows.csv", "https://host/rows.csv"),
+        ("s3://bucket/key@2024.csv", "s3://bucket/key@2024.csv"),
+        ("file:///home/me/rows.csv", "rows.csv"),
+        (np.zeros((2, 2)), None),
+        ([[1.0, 2.0]], None),
+    ],
+    ids=str,
+)
+def test_a_source_is_named_without_its_place_and_without_secrets(data, name):
+    assert source_name(data) == name
+
+
+def test_the_checkpoint_knows_the_datas_name(run, iris_csv):
+    Path("folder").mkdir()
+    iris_csv.rename("folder/iris.csv")
+    assert run("train", "folder/iris.csv", "--label", "species", "--epochs", "1", "-q").code == 0
+    data = Path("iris.safetensors").read_bytes()
+    assert checkpoint.read(Path("iris.safetensors")).source == "iris.csv"
+    assert b"folder" not in data
+    shown = run("info", "iris.safetensors").out
+    assert re.search(r"^trained on +iris\.csv, 135 rows$", shown, re.MULTILINE), shown
+    assert re.search(r"^written +\d{4}-\d\d-\d\d \d\d:\d\d$", shown, re.MULTILINE), shown
+
+
 def test_a_csv_is_trained_on_from_a_file_and_from_stdin_alike(run, iris_csv):
     flags = ["--label", "species", "--epochs", "5", "-q"]
     assert run("train", iris_csv, *flags, "-o", "file.safetensors").code == 0
     assert run("train", "-", *flags, "-o", "pipe.safetensors", stdin=iris_csv.read_bytes()).code == 0
-    assert Path("file.safetensors").read_bytes() == Path("pipe.safetensors").read_bytes()
+    file, pipe = (aecli.load(f"{name}.safetensors") for name in ("file", "pipe"))
+    assert (file.checkpoint.source, pipe.checkpoint.source) == ("iris.csv", "standard input")
+    pipe.checkpoint = dataclasses.replace(pipe.checkpoint, source="iris.csv")
+    assert pipe.to_bytes() == file.to_bytes()
     made = checkpoint.read(Path("file.safetensors"))
     assert made.schema.features == ("sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)")
     assert made.schema.label == "species"

@@ -142,7 +142,10 @@ DAMAGE = {
         lambda h, d: (h | {"encoder.0.bias": h["encoder.0.bias"] | {"data_offsets": [0, 4]}}, d),
         "is not at its place in the file",
     ),
-    "an unknown scaler": (lambda h, d: damage_metadata(h, d, scaler="bogus"), "scaler, data or versions"),
+    "an unknown scaler": (
+        lambda h, d: damage_metadata(h, d, scaler="bogus"),
+        "scaler, data, source, fingerprint or versions",
+    ),
     "an unknown schedule": (lambda h, d: damage_metadata(h, d, train__schedule="x"), "schedule is x"),
     "metadata that is null": (lambda h, d: (h | {"__metadata__": None}, d), "no aecli checkpoint"),
     "cut short": (lambda h, d: (h, d[:-1]), "bytes expected"),

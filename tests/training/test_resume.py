@@ -1,7 +1,9 @@
 """A run that is stopped anywhere, and goes on, ends at the bytes of the run that never was."""
 
 import contextlib
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +19,7 @@ from aecli import load
 from aecli.data import gather
 from aecli.data.arrays import open_array
 from aecli.data.source import ArraySource
-from aecli.errors import AecliError, CheckpointError, Stopped
+from aecli.errors import Stopped
 from aecli.model import checkpoint
 from aecli.training.fit import fit
 from aecli.training.resume import ResumeFile
@@ -44,7 +46,8 @@ def trained(step=None, *, resume=False, x=None, name="m.safetensors", **options)
     """Train on some rows, and give the checkpoint's bytes; None where it is stopped at a step."""
     options = {"epochs": 3, "batch_size": 50, "seed": 5, "device": "cpu"} | options
     source = ArraySource("rows", rows() if x is None else x, **options.pop("schema", {}))
-    with ResumeFile(Path(name), resume=resume, force=False) as kept:
+    said = {"announce": options["announce"]} if "announce" in options else {}
+    with ResumeFile(Path(name), resume=resume, force=False, **said) as kept:
         try:
             fitted = fit(source, resume=kept, stopping=at_step(step), **options)
         except Stopped:
@@ -82,23 +85,39 @@ def test_a_run_on_rows_in_a_file_goes_on_too(monkeypatch):
     assert trained(resume=True, **options) == undisturbed
 
 
-def test_another_run_is_refused_with_what_differs():
+def test_another_run_is_set_aside_with_what_differs():
+    said = []
+    undisturbed = trained(lr=0.02, x=rows(seed=1), name="other.safetensors")
     trained(3)
-    with pytest.raises(AecliError) as caught:
-        trained(resume=True, lr=0.5, x=rows(seed=1))
-    assert caught.value.message == (
-        "m.safetensors.resume: the run that was stopped had other data or options: "
-        "lr was 0.01, and is 0.5; the training rows; the held-out rows"
-    )
+    assert trained(resume=True, lr=0.02, x=rows(seed=1), announce=said.append) == undisturbed
+    assert said == [
+        "m.safetensors.resume holds a run of other data or options: lr was 0.01, and is 0.02; the training rows; "
+        "the held-out rows: it is now m.safetensors.resume.bak, and this run starts afresh"
+    ]
+    assert names() == ["m.safetensors.resume.bak"]
 
 
-def test_a_damaged_resume_file_is_refused():
+def test_another_scale_is_another_run():
+    said = []
+    trained(3)
+    trained(resume=True, scale="none", announce=said.append)
+    assert "scale was standard, and is none" in said[0]
+
+
+def test_a_damaged_resume_file_is_set_aside():
+    undisturbed = trained(name="other.safetensors")
     trained(3)
     whole = Path("m.safetensors.resume").read_bytes()
-    for damaged in (whole[:-5], whole[:100], b"nonsense", whole.replace(rb"\"step\": 3", rb"\"step\": 4")):
+    for i, damaged in enumerate(
+        (whole[:-5], whole[:100], b"nonsense", whole.replace(rb"\"step\": 3", rb"\"step\": 4")), 1
+    ):
         Path("m.safetensors.resume").write_bytes(damaged)
-        with pytest.raises(CheckpointError, match=r"^m.safetensors.resume: a damaged resume file"):
-            trained(resume=True)
+        said = []
+        assert trained(resume=True, announce=said.append) == undisturbed
+        backup = f"m.safetensors.resume.bak{i if i > 1 else ''}"
+        assert said[-1].startswith("m.safetensors.resume is damaged (")
+        assert said[-1].endswith(f"): it is now {backup}, and this run starts afresh")
+        assert Path(backup).read_bytes() == damaged
 
 
 def test_a_state_that_cannot_be_kept_does_not_stop_the_run(monkeypatch):
@@ -111,17 +130,47 @@ def test_a_state_that_cannot_be_kept_does_not_stop_the_run(monkeypatch):
     assert said[0].startswith("the run goes on, but its state cannot be kept: nowhere/m.resume: cannot be written (")
 
 
-def test_a_run_without_end_is_not_begun_anew_by_mistake(run):
+def test_a_run_without_end_is_set_aside_for_a_new_one(run):
     np.save("rows.npy", rows())
     trained(3)
-    done = run(*COMMAND)
-    assert (done.code, done.err) == (
-        1,
-        "error: m.safetensors.resume holds a run that was stopped before its end\n"
-        "hint: --resume goes on with it, --force starts afresh\n",
-    )
+    kept = Path("m.safetensors.resume").read_bytes()
+    said = "m.safetensors.resume holds a run that was stopped before its end: it is now {}, and this run starts afresh"
+    command = [word for word in COMMAND if word != "-q"]
+    for backup in ("m.safetensors.resume.bak", "m.safetensors.resume.bak2"):
+        Path("m.safetensors.resume").write_bytes(kept)
+        done = run(*command, "--epochs", "1")
+        assert done.code == 0, done.err
+        assert done.err.splitlines()[0] == f"{said.format(backup)}; --resume would have gone on with it"
+        assert Path(backup).read_bytes() == kept
+    Path("m.safetensors.resume").write_bytes(kept)
     assert run(*COMMAND, "--force", "--epochs", "1").code == 0
+    assert names() == ["m.safetensors", "m.safetensors.resume.bak", "m.safetensors.resume.bak2", "rows.npy"]
+
+
+def test_a_finished_run_is_not_trained_again(run):
+    np.save("rows.npy", rows())
+    command = [*(word for word in COMMAND if word != "-q"), "--resume", "--json"]
+    first = run(*command, "--epochs", "2")
+    made = Path("m.safetensors").stat().st_mtime_ns
+    done = run(*command, "--epochs", "2")
+    assert (done.code, done.err) == (0, "already finished: m.safetensors\n")
+    facts, before = json.loads(done.out), json.loads(first.out)
+    assert facts == before | {"seconds": facts["seconds"], "device": None}
+    assert Path("m.safetensors").stat().st_mtime_ns == made
+    for changed in (["--epochs", "3"], ["--epochs", "2", "--seed", "1"], ["--epochs", "2", "--scale", "minmax"]):
+        assert "already finished" not in run(*command, *changed).err
     assert names() == ["m.safetensors", "rows.npy"]
+
+
+def test_equal_data_and_options_have_one_fingerprint_and_others_another():
+    def made(**options):
+        fitted = fit(options.pop("x", rows()), **({"epochs": 1, "device": "cpu", "seed": 5} | options))
+        return fitted.checkpoint.fingerprint
+
+    first = made()
+    assert re.fullmatch("[0-9a-f]{64}", first)
+    assert first == made()
+    assert len({first, made(seed=6), made(x=rows(seed=1)), made(lr=0.02), made(holdout=0.2)}) == 5
 
 
 def test_a_second_run_is_told_of_the_first(run):

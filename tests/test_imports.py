@@ -28,7 +28,7 @@ LEVELS = [
     {"errors", "pipeline"},
 ]
 TORCH_MAY = {
-    "training/fit",
+    "training/run",
     "training/loop",
     "training/rows",
     "training/step",

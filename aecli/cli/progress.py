@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from aecli.data.source import Source
     from aecli.inference import Encoded
-    from aecli.training.fit import Plan
     from aecli.training.loop import Progress
+    from aecli.training.run import Plan
 
 Out = TypeVar("Out", bound="Encoded")
 

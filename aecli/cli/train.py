@@ -20,8 +20,8 @@ from aecli.options import RUN, Columns, FitOptions, Reading
 if TYPE_CHECKING:
     from aecli.config import Schema
     from aecli.model.checkpoint import Checkpoint
-    from aecli.training.fit import Plan
     from aecli.training.resume import ResumeFile
+    from aecli.training.run import Plan
 
 REPLACE = "name another file with -o FILE, or replace this one with --force"
 

@@ -160,7 +160,9 @@ def spikes(names: Sequence[str], x: Array) -> list[str]:
         np.nanquantile(x, (0.25, 0.5, 0.75), axis=0) if len(x) >= MIN_ROWS else np.zeros((3, x.shape[1]))
     )
     away = np.abs(x - middle)
-    for i in np.flatnonzero(np.nanmax(away, axis=0, initial=0) > SPIKE * np.where(high > low, high - low, np.inf)):
+    for i in np.flatnonzero(
+        np.nanmax(away, axis=0, initial=0) > SPIKE * np.where(high > low, high - low, np.inf)
+    ).tolist():
         value, times = x[np.nanargmax(away[:, i]), i], np.nanmax(away[:, i]) / (high[i] - low[i])
         said.append(
             f"column {names[i]!r} holds {value:g}, {times:,.0f} times the spread of the rest away from them: --scale "

@@ -65,7 +65,8 @@ class Scaler:
     def filling(self) -> Array | None:
         """What a hole becomes in the model's units, float32 (E,); None where it cannot become anything."""
         if self.fill is not None:
-            return self._scaled(self.fill[None]).astype(np.float32)[0]
+            filling: Array = self._scaled(self.fill[None]).astype(np.float32)[0]
+            return filling
         return np.zeros(self.inputs, np.float32) if self.kind == "standard" else None
 
     @classmethod

@@ -1,47 +1,51 @@
-"""The public way in to training: open the rows, split, scale, plan, run, judge. It never prints and never exits."""
+"""The public way in to training: open the rows, split them, scale them, run. It never prints and never exits.
+
+PyTorch is imported once the data is known to fit, so that what is wrong with it is said at once.
+"""
 
 import dataclasses
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from aecli import __version__, metrics
-from aecli.config import ModelConfig, Results, Schema, TrainConfig
+from aecli.config import Schema
+from aecli.data import settling
 from aecli.data.formats import source_name
 from aecli.data.gather import gather
 from aecli.data.opening import open_source, split_name
 from aecli.data.part import Part
-from aecli.errors import AecliError, DataError, Stopped, TrainingError, UsageError
+from aecli.errors import DataError
 from aecli.inference import Model
-from aecli.model import device as devices
-from aecli.model.checkpoint import Checkpoint
-from aecli.model.module import Autoencoder, initialise
 from aecli.model.scaler import CHUNK_VALUES, FULL_SCALE, Scaler
 from aecli.options import Columns, FitOptions, Reading, grouped, with_options
-from aecli.recipes import DEFAULT_HOLDOUT, completed, resolve
-from aecli.training import loop
-from aecli.training.resume import ResumeFile, described, fingerprint
-from aecli.training.rows import Rows
+from aecli.recipes import DEFAULT_HOLDOUT, completed
+from aecli.training.resume import ResumeFile
 
-Array = np.ndarray[Any, Any]
+if TYPE_CHECKING:
+    from aecli.training.loop import Progress
+    from aecli.training.run import Plan
+
 VALIDATION = 0.1  # of the training rows, where early stopping is on
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a run is about to do, every choice made."""
+class Prepared:
+    """Rows by what they are for, and how they are scaled. Nothing is selected on held-out rows.
 
-    model: ModelConfig
-    train: TrainConfig
-    rows: int
-    validation_rows: int
-    test_rows: int
-    device: str
+    `trained_on` is the built-in set that the rows are, `source` what they are called.
+    """
+
+    training: Part
+    validation: Part | None
+    held_out: Part | None
+    scaler: Scaler
+    schema: Schema
+    trained_on: str | None
+    source: str | None
 
 
 def _nothing(_: object) -> None:
@@ -58,8 +62,8 @@ def fit(
     resume: ResumeFile | None = None,
     stopping: AbstractContextManager[Callable[[], bool]] | None = None,
     on_open: Callable[[Schema], None] = _nothing,
-    on_start: Callable[[Plan], None] = _nothing,
-    on_progress: Callable[[loop.Progress], None] = _nothing,
+    on_start: "Callable[[Plan], None]" = _nothing,
+    on_progress: "Callable[[Progress], None]" = _nothing,
     announce: Callable[[str], None] = _nothing,
     **options: Any,
 ) -> Model:
@@ -86,14 +90,12 @@ def fit(
     for sentence in source.learning():
         announce(sentence)
     named = split_name(data, "train") if isinstance(data, str) else None
-    if test is None and named is not None and named[1] == "train" and asked.holdout is None:
-        test = f"{named[0]}:test"
+    trained_on = named[0] if named is not None and named[1] == "train" else None
+    if test is None and trained_on is not None and asked.holdout is None:
+        test = f"{trained_on}:test"
     if test is not None or asked.holdout is None:
         asked = dataclasses.replace(asked, holdout=DEFAULT_HOLDOUT if test is None else 0.0)
-    where = devices.pick(device)
     training, held_out, validation = gather(source, scratch, announce), None, None
-    for remark in source.remarks:
-        announce(remark)
     if test is not None:
         test_source = open_source(test, split="test", schema=source.schema, reading=reading, **opening)
         held_out = gather(test_source, scratch, announce)
@@ -101,70 +103,24 @@ def fit(
         training, held_out = _cut(training, asked.holdout, asked.seed, source.name)
     if asked.patience:
         training, validation = _cut(training, VALIDATION, asked.seed + 1, source.name)
-    scaler = Scaler.fit(completed(asked).scale or "standard", training, source.schema)
+    scale = completed(asked).scale or "standard"
+    scaler = Scaler.fit(scale, training, source.schema)
     schema = _with_ranges(_with_white(source.schema, scaler, training), training)
-    model_config, config = resolve(
-        asked, scaler.inputs, len(training), bounded=scaler.bounded, image_shape=schema.image_shape
-    )
-    if config.precision == "auto":
-        config = dataclasses.replace(config, precision="bf16" if devices.has_bf16(where) else "fp32")
-    parts = {"training": training, "validation": validation, "held-out": held_out}
-    configs = {"model": model_config.to_json(), "train": config.to_json(), "schema": schema.to_json()}
-    run = described(configs | {"scaling": {"scale": scaler.kind}}, parts, where.type)
-    kept = None if resume is None else resume.begin(run)
-    on_start(
-        Plan(
-            model_config,
-            config,
-            len(training),
-            0 if validation is None else len(validation),
-            0 if held_out is None else len(held_out),
-            devices.describe(where),
-        )
-    )
-    try:
-        rows = Rows(training, scaler, where)
-        validation_rows = None if validation is None else Rows(validation, scaler, where)
-        test_rows = None if held_out is None else Rows(held_out, scaler, where)
-        model = Autoencoder(model_config)
-        initialise(model, model_config, config.init, rows.mean().cpu(), torch.Generator().manual_seed(config.seed))
-        model.to(where)
-        trainer = loop.Trainer(model, config, rows, validation_rows, test_rows, schema.image_shape)
-        keeper = _Keeper(trainer, resume, run, kept, announce) if resume else None
-        with stopping or nullcontext(lambda: False) as stop_wanted:
-            history = trainer.run(on_progress, (lambda: keeper.after_step(stop_wanted())) if keeper else lambda: None)
-        train_mse = loop.evaluate(model, rows)
-        test_mse = None if test_rows is None else loop.evaluate(model, test_rows)
-    except torch.OutOfMemoryError as error:
-        raise TrainingError(
-            f"{devices.describe(where)} has too little memory for {len(training):,} rows, batches of "
-            f"{config.batch_size:,}",
-            hint="lower --batch-size, or train with --device cpu",
-        ) from error
-    for sentence in source.notes():
+    for sentence in (*source.remarks, *_spikes(schema, scaler, training), *source.notes()):
         announce(sentence)
-    results = Results(
-        rows=len(training),
-        test_rows=0 if held_out is None else len(held_out),
-        train_mse=train_mse,
-        test_mse=test_mse,
-        pca_mse=None if held_out is None else metrics.pca_mse(training, held_out, scaler, model_config.latent_dim),
+    from aecli.training.run import run
+
+    prepared = Prepared(training, validation, held_out, scaler, schema, trained_on, trained_on or source_name(data))
+    return run(
+        prepared,
+        asked,
+        device=device,
+        resume=resume,
+        stopping=stopping,
+        on_start=on_start,
+        on_progress=on_progress,
+        announce=announce,
     )
-    trained_on = named[0] if named is not None and named[1] == "train" else None
-    versions = {"aecli": __version__, "torch": torch.__version__}
-    made = Checkpoint(
-        model_config,
-        config,
-        schema,
-        scaler.kind,
-        trained_on,
-        results,
-        history,
-        versions,
-        source=trained_on or source_name(data),
-        fingerprint=fingerprint(run),
-    )
-    return Model(made, {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}, scaler)
 
 
 with_options(fit, FitOptions, Columns, Reading)
@@ -197,37 +153,11 @@ def _with_white(schema: Schema, scaler: Scaler, training: Part) -> Schema:
     return dataclasses.replace(schema, full_scale=white if white > 0 else 1.0)
 
 
-class _Keeper:
-    """Keeps the state of a run in a resume file, after it has put the run where the state `kept` says."""
-
-    def __init__(
-        self,
-        trainer: loop.Trainer,
-        file: ResumeFile,
-        run: dict[str, Any],
-        kept: tuple[dict[str, Array], dict[str, Any]] | None,
-        announce: Callable[[str], None],
-    ) -> None:
-        self._trainer, self._file, self._run, self._announce = trainer, file, run, announce
-        if kept is not None:
-            try:
-                trainer.restore(*kept)
-            except (ValueError, KeyError, TypeError, RuntimeError, UsageError) as error:
-                file.give_up(error)
-
-    def after_step(self, stop_wanted: bool) -> None:
-        """Save where it is time to, and stop where that is wanted."""
-        if not (stop_wanted or self._file.is_due()):
-            return
-        try:
-            self._file.save(self._run, *self._trainer.state())
-        except AecliError as error:
-            if stop_wanted:
-                raise
-            self._file.postpone()
-            self._announce(f"the run goes on, but its state cannot be kept: {error.message}")
-        if stop_wanted:
-            raise Stopped
+def _spikes(schema: Schema, scaler: Scaler, training: Part) -> list[str]:
+    """Return sentences on values that flatten all others of their column, as far as the first rows tell."""
+    if not schema.columns or scaler.kind not in ("standard", "minmax"):
+        return []
+    return settling.spikes(schema.names, next(training.chunks(CHUNK_VALUES)))
 
 
 def _cut(part: Part, share: float, seed: int, name: str) -> tuple[Part, Part]:

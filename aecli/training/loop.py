@@ -226,7 +226,7 @@ class Trainer:
 
 def evaluate(model: Autoencoder, rows: Rows) -> float:
     """Return the mean squared error of all the rows' values that are no holes, in the model's units, in fp32."""
-    total, count = 0.0, len(rows) * rows.inputs
+    total, count = torch.zeros((), dtype=torch.float64), len(rows) * rows.inputs
     with torch.no_grad():
         for unfilled in rows.batches():
             batch, there = rows.filled(unfilled)
@@ -234,5 +234,5 @@ def evaluate(model: Autoencoder, rows: Rows) -> float:
             if there is not None:
                 recon = torch.where(there, recon, batch)
                 count -= int(there.numel() - there.sum())
-            total = total + functional.mse_loss(recon, batch, reduction="sum").double()
+            total = total + functional.mse_loss(recon, batch, reduction="sum").double().cpu()
     return float(total) / max(1, count)

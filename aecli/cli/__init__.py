@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 from aecli import __version__
 from aecli.cli import completion, console, usage
 
-COMMANDS = ("train", "reconstruct", "embed", "plot", "info")  # in modules of these names
+COMMANDS = ("train", "reconstruct", "embed", "plot", "info", "guide")  # in modules of these names
 
 
 class Program(usage.Explained, TyperGroup):
@@ -67,6 +67,8 @@ def program(
     """Train autoencoders and put them to work from the shell.
 
     $ aecli train && aecli embed digits.safetensors > codes.csv
+
+    $ aecli guide tables
     """
     if ctx.invoked_subcommand != "train":
         # Rows are computed in as many threads as there are cores. NumPy's own beside them would wait by spinning, and
@@ -84,5 +86,5 @@ def main() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     line = os.environ.get(completion.VARIABLE)
     first = sys.argv[1:2] if line is None else completion.split(line)[1:2]
-    named = [name for name in COMMANDS if [name] == first]  # to load and build all five takes longer
+    named = [name for name in COMMANDS if [name] == first]  # to load and build all of them takes longer
     build(*named)(prog_name="aecli")

@@ -138,7 +138,7 @@ def test_a_file_on_standard_input_is_not_left_unread_without_a_word(run, process
 
 def test_help_says_where_the_checkpoint_goes(run):
     said = " ".join(run("train", "--help").out.replace("│", " ").split())
-    assert "Where to write the checkpoint. - is stdout. [default: <data's name>.safetensors here;" in said
+    assert "Where to write the checkpoint. Default: <data's name>.safetensors here, or " in said
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_a_line_is_answered(line, expected):
 @pytest.mark.parametrize("command", PROGRAM.commands)
 def test_every_option_of_a_command_is_answered(command):
     options = {name for each in PROGRAM.commands[command].params for name in each.opts if name.startswith("--")}
-    assert options
+    assert options or command == "guide"
     assert set(words(f"aecli {command} --")) == options | {
         name for each in PROGRAM.commands[command].params for name in each.secondary_opts
     } | {"--help"}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from aecli.training.fit import Plan
     from aecli.training.resume import ResumeFile
 
-REPLACE = "name another file with -o FILE, or replace this one with --force"
+REPLACE = "name another -o FILE, or replace it with --force"
 
 Data = Annotated[
     list[str] | None,

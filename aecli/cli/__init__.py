@@ -18,6 +18,7 @@ COMMANDS = {  # a module and a function of each name; how its help begins, to li
     "embed": "Compress rows to their latent values: CSV on stdout.",
     "plot": "Draw a picture of a model: a PNG, SVG or PDF file, in the terminal, or its latent space as an HTML page.",
     "info": "Show what a checkpoint holds.",
+    "guide": "Read the documentation: a topic on a terminal, or as Markdown in a pipe. Without TOPIC, list the topics.",
 }
 
 
@@ -77,6 +78,8 @@ def program(
     """Train autoencoders and put them to work from the shell.
 
     $ aecli train && aecli embed digits.safetensors > codes.csv
+
+    $ aecli guide tables
     """
     if ctx.invoked_subcommand != "train":
         # Rows are computed in as many threads as there are cores. NumPy's own beside them would wait by spinning, and

@@ -19,6 +19,7 @@ from aecli.data.formats import ARRAYS, IDX, NAMES, SPLITS, table_form
 VARIABLE = "_AECLI_COMPLETE"
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 MAX_LINE_BYTES = 1 << 20
+GUIDE = Path(__file__).parents[1] / "guide"
 END = "\0"  # no line holds it: it shows where the last word ends, inside quotes too
 
 
@@ -152,6 +153,15 @@ def _paths(start: str, wanted: Callable[[str], bool]) -> list[str]:
 def models(incomplete: str) -> list[str]:
     """Return checkpoints."""
     return _paths(incomplete, lambda name: name.endswith(".safetensors"))
+
+
+def topics() -> list[tuple[str, str]]:
+    """Return the guide's topics with their titles."""
+    found = []
+    for path in sorted(GUIDE.glob("*.md")):
+        with path.open(encoding="utf-8") as file:
+            found.append((path.stem, file.readline().lstrip("# ").rstrip()))
+    return found
 
 
 def data(ctx: typer.Context, incomplete: str) -> list[tuple[str, str] | str]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from aecli.training.resume import ResumeFile
     from aecli.training.run import Plan
 
-REPLACE = "name another file with -o FILE, or replace this one with --force"
+REPLACE = "name another -o FILE, or replace it with --force"
 
 Data = Annotated[
     list[str] | None,
@@ -41,8 +41,9 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="PATH",
-        help="Where to write the checkpoint. - is stdout.",
-        show_default="<data's name>.safetensors here; <data's name>-<recipe>.safetensors for a recipe but modern",
+        help="Where to write the checkpoint. Default: <data's name>.safetensors here, or <data's "
+        "name>-<recipe>.safetensors for a recipe other than modern; - is stdout.",
+        show_default=False,
         autocompletion=completion.files,
     ),
 ]
@@ -247,7 +248,6 @@ def _check_output(path: Path, data: list[str], *, force: bool) -> None:
 def _keep_other_model(path: Path, data: list[str], schema: "Schema") -> None:
     """Refuse to put a model of these rows in the place of one of other columns, or of another kind of data."""
     from aecli.data.opening import split_name
-    from aecli.data.table import listed
     from aecli.model import checkpoint
 
     if not path.is_file():
@@ -265,6 +265,8 @@ def _keep_other_model(path: Path, data: list[str], schema: "Schema") -> None:
     elif found.data != builtin:
         differing = f"of {found.data or found.source or 'other data'}, and this is {builtin or data[0]}"
     elif set(names) != set(here):
+        from aecli.data.table import listed
+
         only = {"it": [name for name in names if name not in here], "this data": [n for n in here if n not in names]}
         differing = "of other columns: " + "; ".join(
             f"only {who} has {listed(them)}" for who, them in only.items() if them

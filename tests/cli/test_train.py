@@ -92,7 +92,7 @@ def test_force_replaces_what_is_no_checkpoint(run):
 
 def test_a_checkpoint_of_other_data_is_replaced_by_force_alone(run, iris_csv):
     flags = ["-o", "m.safetensors", "--epochs", "1", "-q"]
-    hint = "hint: name another file with -o FILE, or replace this one with --force\n"
+    hint = "hint: name another -o FILE, or replace it with --force\n"
     assert run("train", iris_csv, "--exclude", "species", *flags).code == 0
     before = Path("m.safetensors").read_bytes()
     np.save("four.npy", np.random.default_rng(0).normal(size=(40, 4)))
@@ -138,7 +138,7 @@ def test_a_file_on_standard_input_is_not_left_unread_without_a_word(run, process
 
 def test_help_says_where_the_checkpoint_goes(run):
     said = " ".join(run("train", "--help").out.replace("│", " ").split())
-    assert "Where to write the checkpoint. - is stdout. [default: <data's name>.safetensors here;" in said
+    assert "Where to write the checkpoint. Default: <data's name>.safetensors here, or " in said
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,7 @@ class Model:
 
     def _streamed(self, source: Source, compute: Callable[..., T], *, live: bool) -> Iterator[T]:
         if live:
-            return (compute(batch, live=True) for batch in source.batches() if len(batch.x))
+            return (compute(batch, live=True) for batch in source.batches())
         batches = ahead(resized(source.batches(), self._batch_rows), AHEAD)
         return ahead(spread(compute, batches, self._net.workers), AHEAD)
 

@@ -56,11 +56,14 @@ def joined(batches: Sequence[Batch]) -> Batch:
 
 
 def resized(batches: Iterable[Batch], rows: int) -> Iterator[Batch]:
-    """Yield the same rows in batches of exactly so many, the last of what is left."""
+    """Yield the same rows in batches of exactly so many, the last of what is left. No rows are one batch of none."""
     waiting: list[Batch] = []
     missing = rows
+    empty: Batch | None = None
+    found = False
     for batch in batches:
         start = 0
+        found, empty = found or len(batch.x) > 0, batch
         while len(batch.x) - start >= missing:
             yield joined([*waiting, batch[start : start + missing]])
             start += missing
@@ -70,6 +73,8 @@ def resized(batches: Iterable[Batch], rows: int) -> Iterator[Batch]:
             missing -= len(batch.x) - start
     if waiting:
         yield joined(waiting)
+    elif empty is not None and not found:
+        yield empty
 
 
 class Source(ABC):

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,15 @@ class Piece:
 
 
 class Table(ABC):
-    """A stream of rows with columns. `named` tells whether the columns' names are the data's own."""
+    """A stream of rows with columns.
+
+    `named` tells whether the columns' names are the data's own; `rows` is their number where it is known, and 0 where
+    there are none. Columns `aside` are carried along where that is asked, and learnt only if they are named: those that
+    folders stand for. So are those of `left_out`, which tells why: an index of pandas.
+    """
+
+    aside: Sequence[str] = ()
+    left_out: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, name: str, columns: Sequence[str], *, named: bool = True, rows: int | None = None) -> None:
         self.name, self.columns, self.named, self.rows = name, list(columns), named, rows
@@ -110,8 +119,6 @@ class TableSource(Source):
         carried = [*self._keep, *([self._label] if self._label is not None else [])]
         for piece in self._table.pieces([*self._wanted, *((column, TEXT) for column in carried)]):
             features, aside = piece.columns[: len(self._wanted)], piece.columns[len(self._wanted) :]
-            if not len(features[0]):
-                continue
             labels = aside.pop() if self._label is not None else None
             kept = dict(zip(self._keep, aside, strict=True))
             yield Batch(self._matrix(piece, features), labels, kept, piece.name, piece.row)
@@ -253,32 +260,6 @@ class TableSource(Source):
         if set(several := wanted.split(",")) <= set(columns):
             hint = "name one at a time: " + " ".join(f"{flag} {name!r}" for name in several)
         raise DataError(f"{self._table.name}: {flag} {wanted!r} names no column", hint=hint)
-
-
-class Several(Table):
-    """Tables of the same columns, in any order, one after the other. Each is opened when its turn comes."""
-
-    def __init__(self, first: Table, others: Iterator[Table]) -> None:
-        super().__init__(first.name, first.columns, named=first.named)
-        self._first, self._others = first, others
-
-    def peek(self) -> pa.Table:
-        return self._first.peek()
-
-    def pieces(self, wanted: Sequence[tuple[str, str]]) -> Iterator[Piece]:
-        yield from self._first.pieces(wanted)
-        places = {column: i for i, column in enumerate(self.columns)}
-        for table in self._others:
-            if not table.named and not self.named and len(table.columns) == len(self.columns):
-                yield from table.pieces([(table.columns[places[column]], kind) for column, kind in wanted])
-                continue
-            missing = [column for column, _ in wanted if column not in table.columns]
-            if missing:
-                raise DataError(
-                    f"{table.name}: columns that {self.name} has are missing: {listed(missing)}",
-                    hint=f"its columns are {listed(table.columns)}",
-                )
-            yield from table.pieces(wanted)
 
 
 def kind_of(kind: pa.DataType) -> str:

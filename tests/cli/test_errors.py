@@ -176,12 +176,12 @@ CASES = {
         "error: one.csv: 1 row, and at least one to train on and one to hold out are needed\n",
     ),
     "a file of an unread format": (
-        ["train", "notes.xlsx"],
-        {"notes.xlsx": b"?"},
+        ["train", "notes.bin"],
+        {"notes.bin": b"\1\2\3"},
         1,
-        "error: notes.xlsx: the name ends in '.xlsx', which is none of the formats that are read\n"
-        "hint: they are .csv, .tsv, .jsonl, .ndjson, .parquet, .arrow, .feather, .npy, .npz, IDX files and images; "
-        "--input-format names the one of a table with another name\n",
+        "error: notes.bin: not text, and no format that is read: it begins with b'\\x01\\x02\\x03'\n"
+        "hint: read are CSV, JSON Lines, a JSON array, Parquet, Arrow, NPY, NPZ, IDX and images, compressed by gzip, "
+        "zstd, xz, bzip2 or zip or not\n",
     ),
     "a folder": (
         ["train", "."],

@@ -12,12 +12,13 @@ from aecli.data.stream import Stream
 from aecli.errors import DataError
 
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, RuntimeError, LookupError)
+MAX_DEPTH = 2  # an NPZ may lie in a zip archive
 
 
-def unpacked(stream: Stream, path: Path | None, *, force: bool) -> tuple[str | None, Stream]:
+def unpacked(stream: Stream, path: Path | None, *, force: bool, depth: int = 1) -> tuple[str | None, Stream]:
     """Return what is in a zip archive: the format that its first bytes tell, and its bytes.
 
-    That is the one file in it; or the archive itself, where it is an NPZ.
+    That is the one file in it; or the archive itself, where it is an NPZ. `depth` counts archives in archives.
     Raises DataError where it is damaged, or holds several files, or none.
     """
     file = stream.file()
@@ -39,7 +40,10 @@ def unpacked(stream: Stream, path: Path | None, *, force: bool) -> tuple[str | N
     member = Stream(
         stream.name, cast(BinaryIO, _Member(archive, members[0])), packed=members[0].compress_size, force=force
     )
-    return form_of(member.peek()), member
+    form = form_of(member.peek())
+    if form == "zip" and depth < MAX_DEPTH:
+        return unpacked(member, path, force=force, depth=depth + 1)
+    return form, member
 
 
 def _several(name: str, path: Path | None, members: list[str]) -> DataError:

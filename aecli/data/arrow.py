@@ -106,7 +106,7 @@ class FrameTable(Table):
             raise DataError(f"{name}: a column is not of one type ({_first_line(error)})") from error
         self._table = table.rename_columns([str(column) for column in table.column_names])
         super().__init__(name, self._table.column_names, rows=len(table))
-        self.left_out = _index_columns(self._table.schema)
+        self.left_out = _index_columns(table.schema)
 
     def peek(self) -> pa.Table:
         return self._table.slice(0, MAX_BATCH_ROWS)

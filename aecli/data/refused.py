@@ -29,7 +29,7 @@ REFUSED = {
         ".npy",
     ),
     "pickle": (
-        "a pickle, which may run any program when it is read",
+        "a pickle",
         "import pandas; pandas.read_pickle({source}).to_parquet({made})",
         ".parquet",
     ),
@@ -46,7 +46,7 @@ REFUSED = {
         ".npy",
     ),
     "objects": (
-        "an array of Python objects, a pickle, which may run any program when it is read",
+        "an array of Python objects, which is a pickle",
         "import numpy; numpy.save({made}, numpy.load({source}, allow_pickle=True).astype(float))",
         ".numbers.npy",
     ),
@@ -56,11 +56,12 @@ OTHER = {
     "rds": ("a file of R", "Rscript -e 'write.csv(readRDS({source}), {made}, row.names=FALSE)'"),
     "rdata": ("a file of R", "Rscript -e 'load({source}); write.csv(NAME, {made}, row.names=FALSE)'"),
     "tar": ("a tar archive", "tar xOf {word} NAME | aecli COMMAND ... -"),
+    "zip": ("a zip archive in another", "unzip it first"),
     "pdf": ("a PDF file", "its tables have to be taken out first"),
     "avro": ("an Avro file", "write it as Parquet first"),
 }
 TRUSTED = ("pickle", "objects")
-ALSO = {"hdf5": """python -c 'import h5py, numpy; numpy.save("FILE.npy", h5py.File({source})["NAME"][:])'"""}
+ALSO = {"hdf5": """python -c 'import h5py, numpy; numpy.save({array}, h5py.File({source})["NAME"][:])'"""}
 
 
 def refused(name: str, form: str, *, path: Path | None = None) -> DataError:
@@ -68,16 +69,21 @@ def refused(name: str, form: str, *, path: Path | None = None) -> DataError:
     source = json.dumps(str(path or "FILE"), ensure_ascii=False)
     if form in OTHER:
         what, way = OTHER[form]
-        made = json.dumps((path.stem if path else "FILE") + ".csv", ensure_ascii=False)
+        made = _quoted(path, ".csv")
         return DataError(
             f"{name}: {what}, which is not read",
             hint=way.format(source=source, made=made, word=shlex.quote(str(path or "FILE"))),
         )
     what, code, ending = REFUSED[form]
-    made = json.dumps((path.stem if path else "FILE") + ending, ensure_ascii=False)
+    made = _quoted(path, ending)
     hint = shlex.join(["python", "-c", code.format(source=source, made=made)])
     if form in ALSO:
-        hint += f", or for a plain array {ALSO[form].format(source=source)}"
+        hint += f", or for a plain array {ALSO[form].format(source=source, array=_quoted(path, '.npy'))}"
     if form in TRUSTED:
-        hint = f"if you trust it: {hint}"
+        hint = f"if you trust it, as it may run any program: {hint}"
     return DataError(f"{name}: {what}, which is not read", hint=hint)
+
+
+def _quoted(path: Path | None, ending: str) -> str:
+    """Return the name of what is made of a file, as Python and R write it."""
+    return json.dumps((path.stem if path else "FILE") + ending, ensure_ascii=False)

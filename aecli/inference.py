@@ -123,17 +123,19 @@ class Model:
         data: Any,
         *,
         data_dir: Path | None = None,
+        force: bool = False,
         announce: Callable[[str], None] = lambda _: None,
         **options: Any,
     ) -> Source:
         """Open rows for this model, to be streamed through it by `encoded` or `rebuilt`.
 
         `data` is what it is for `aecli.fit`; a built-in set's name alone means its test split. `options` are the fields
-        of `options.Reading` and `options.Applying`.
+        of `options.Reading` and `options.Applying`. With `force`, what may be a decompression bomb is read all the
+        same.
         Raises DataError where there is no such data, or it does not fit the model.
         """
         reading, applying = grouped(options, Reading, Applying)
-        asked = {"reading": reading, "applying": applying, "data_dir": data_dir, "announce": announce}
+        asked = {"reading": reading, "applying": applying, "data_dir": data_dir, "force": force, "announce": announce}
         return open_source(data, split="test", schema=self.schema, **asked)
 
     def embed(self, rows: Any) -> Array:

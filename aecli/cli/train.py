@@ -43,7 +43,11 @@ Resume = Annotated[
 ]
 Force = Annotated[
     bool,
-    typer.Option("--force", help="Replace a file that is no checkpoint; forget a stopped run.", rich_help_panel=RUN),
+    typer.Option(
+        "--force",
+        help="Replace a file that is no checkpoint; forget a stopped run; read what may be a zip bomb.",
+        rich_help_panel=RUN,
+    ),
 ]
 
 
@@ -91,6 +95,7 @@ def train(
                 words if len(words) > 1 else words[0],
                 device=device,
                 data_dir=data_dir,
+                force=force,
                 scratch=None if path is None else path.resolve().parent,
                 resume=kept,
                 stopping=stopping,
@@ -127,13 +132,17 @@ def keep_freed_memory() -> None:
 
 def _output_path(data: str, output: str | None) -> Path | None:
     """Return the checkpoint's path, None for stdout."""
+    from aecli.data.formats import COMPRESSED
     from aecli.data.opening import split_name
 
     named = split_name(data, "train")
     if output is not None:
         return None if output == "-" else Path(output)
     stem = data.rpartition(":")[0] if ".npz:" in data.lower() else data
-    name = Path(named[0] if named else Path(stem).name.removesuffix(".gz").removesuffix(".zst") or "model")
+    file = Path(stem).name
+    for ending in COMPRESSED:
+        file = file.removesuffix(ending)
+    name = Path(named[0] if named else file or "model")
     return name.with_suffix(".safetensors")
 
 

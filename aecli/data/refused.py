@@ -46,7 +46,7 @@ REFUSED = {
         ".npy",
     ),
     "objects": (
-        "an array of Python objects, which is a pickle",
+        "an NPY file of Python objects",
         "import numpy; numpy.save({made}, numpy.load({source}, allow_pickle=True).astype(float))",
         ".numbers.npy",
     ),

@@ -388,7 +388,7 @@ def test_an_object_array_is_never_unpickled(run):
     np.save("objects.npy", np.array([{}, {}], dtype=object), allow_pickle=True)
     done = run("train", "objects.npy")
     assert done.code == 1
-    assert done.err.startswith("error: objects.npy: an NPY file of Python objects, and numbers were expected")
+    assert done.err.startswith("error: objects.npy: an NPY file of Python objects, which is not read")
 
 
 def test_a_set_that_is_not_there_without_a_network_says_the_way_out(process, tmp_path):

@@ -34,7 +34,9 @@ def unpacked(stream: Stream, path: Path | None, *, force: bool, depth: int = 1) 
     if names and all(name.endswith(".npy") for name in names):
         file.seek(0)
         return "npz", Stream(stream.name, file, force=force)
-    members = [one for one in archive.infolist() if not one.is_dir() and not one.filename.startswith("__MACOSX/")]
+    members = [
+        one for one in archive.infolist() if not one.filename.endswith("/") and not one.filename.startswith("__MACOSX/")
+    ]
     if len(members) != 1:
         raise _several(stream.name, path, [one.filename for one in members])
     member = Stream(

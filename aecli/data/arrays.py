@@ -101,9 +101,8 @@ def _npz(stream: Stream, key: str | None, path: Path | None) -> Array:
                 key = names[0]
             if key not in names:
                 asked = f"no array {key!r} in it" if key is not None else f"it holds {len(names)} arrays"
-                raise DataError(
-                    f"{name}: {asked}", hint=f"name one: {', '.join(f'{path or name}:{each}' for each in names[:8])}"
-                )
+                words = ", ".join(f"{path or 'FILE.npz'}:{each}" for each in names[:8])
+                raise DataError(f"{name}: {asked}", hint=f"name one{'' if path else ' of a file'}: {words}")
             if archive.zip is not None:
                 held = archive.zip.getinfo(f"{key}.npy")
                 stream.check_ratio(held.compress_size, held.file_size)

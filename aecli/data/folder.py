@@ -25,7 +25,7 @@ def is_table(folder: Path) -> bool:
             others.append(file)
         elif _is_parquet(file):
             tables.append(file)
-        elif table_form(file.name) is not None and file.suffix.lower() not in (".txt", ".json"):
+        elif table_form(file.name) is not None and file.suffix.lower() != ".json":
             others.append(file)
     if tables and others:
         raise DataError(

@@ -4,8 +4,6 @@ NAMES = ("digits", "mnist", "fashion-mnist", "kmnist", "qmnist", "emnist")
 SPLITS = ("train", "test")
 TABLES = {
     ".csv": "csv",
-    ".txt": "csv",
-    ".dat": "csv",
     ".tsv": "tsv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -18,7 +16,7 @@ TABLES = {
 TEXTS = ("csv", "tsv", "jsonl")
 COMPRESSED = (".gz", ".zst", ".xz", ".bz2", ".zip")
 ARRAYS = (".npy", ".npz")
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pbm", ".pgm", ".ppm")
 IDX = r"(-idx\d-[a-z]+|\.idx)(\.gz)?$"  # in t10k-images-idx3-ubyte.gz
 
 PEEK_BYTES = 4096  # of a file's start, at most, that are looked at

@@ -5,6 +5,7 @@ A JSON array of objects is cut into such lines as it is read. Rows are counted f
 
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -34,7 +35,13 @@ class JsonLinesTable(Table):
 
     def __init__(self, stream: Stream, *, live: bool = False) -> None:
         self._stream = stream
-        is_array = stream.peek().removeprefix(BOM).lstrip(BLANKS).startswith(b"[")
+        start = stream.peek().removeprefix(BOM).lstrip(BLANKS)
+        is_array = start.startswith(b"[")
+        if re.match(rb"{\s*\n", start):
+            raise DataError(
+                f"{stream.name}: an object on several lines, and one on each line was expected, or an array of them",
+                hint="jq -c . FILE | aecli COMMAND ... -",
+            )
         self._blocks = _array_lines(stream, live=live) if is_array else _lines(stream, live=live)
         self._first_block = next(self._blocks, b"")
         self._peeked = self._read(self._first_block, 0, None) if self._first_block else pa.table({})

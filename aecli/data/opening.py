@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from aecli.config import Schema
 from aecli.data.folder import is_table
 from aecli.data.formats import ARRAYS, BLANKS, BOM, IDX, NAMES, SPLITS, TEXTS, form_of, is_text, table_form
+from aecli.data.formats import IMAGES as IMAGE_ENDINGS
 from aecli.data.refused import refused
 from aecli.data.source import Chain, Source
 from aecli.errors import DataError, UsageError
@@ -138,9 +139,13 @@ def _looked(one: Input, asked: Request) -> Input:
         inside, stream = unpacked(stream, one.path, force=asked.force)
         start, form = stream.peek(), asked.reading.input_format or inside
     if form is None:
-        form = _form_by_name(stream.name)
-    if form in TEXTS and not is_text(start) and asked.reading.encoding is None:
-        raise DataError(f"{stream.name}: not text, and no format that is read: it begins with {start[:8]!r}", hint=READ)
+        form = _form_by_name(stream.name, start)
+    if form in TEXTS and form_of(start) is None and asked.reading.encoding is None and not is_text(start):
+        place = next(i for i in range(len(start)) if not is_text(start[: i + 1]))
+        raise DataError(
+            f"{stream.name}: not text, and no format that is read: byte {place + 1} is {start[place : place + 1]!r}",
+            hint=READ,
+        )
     if form not in KINDS:
         raise refused(stream.name, form, path=one.path)
     return dataclasses.replace(one, kind=KINDS[form], form=form, stream=stream)
@@ -164,8 +169,8 @@ def _stream(path: Path | None, asked: Request) -> "Stream":
     return Stream("standard input", stdin, force=asked.force)
 
 
-def _form_by_name(name: str) -> str:
-    """Return the format that a name says; CSV, where it says nothing."""
+def _form_by_name(name: str, start: bytes) -> str:
+    """Return the format that a name says, of what starts so; CSV, where it says nothing."""
     if re.search(IDX, name):
         return "idx"
     ending = Path(name).suffix.lower()
@@ -173,11 +178,12 @@ def _form_by_name(name: str) -> str:
         return ending[1:]
     if form := table_form(name):
         return form
-    if ending:
+    if ending in IMAGE_ENDINGS:
+        return "image"
+    if ending and not is_text(start):
         from aecli.data.images import endings
 
-        if ending in endings():
-            return "image"
+        return "image" if ending in endings() else "csv"
     return "csv"
 
 
@@ -269,6 +275,10 @@ def _open_arrays(inputs: Sequence[Input], asked: Request) -> Source:
                 _check_kind(found, inputs[0])
                 stream = found.stream or _stream(found.path, asked)
                 source = open_array(stream, found.form, found.part, asked.missing, path=found.path)
+            if not source.rows:
+                if asked.schema is None and len(inputs) == 1:
+                    raise DataError(f"{source.name}: no rows to read, it has columns alone")
+                asked.announce(f"{source.name}: no rows in it")
             _check_width(source, asked.schema)
             if first and source.schema.inputs != first[0].schema.inputs:
                 raise DataError(

@@ -179,7 +179,7 @@ CASES = {
         ["train", "notes.bin"],
         {"notes.bin": b"\1\2\3"},
         1,
-        "error: notes.bin: not text, and no format that is read: it begins with b'\\x01\\x02\\x03'\n"
+        "error: notes.bin: not text, and no format that is read: byte 1 is b'\\x01'\n"
         "hint: read are CSV, JSON Lines, a JSON array, Parquet, Arrow, NPY, NPZ, IDX and images, compressed by gzip, "
         "zstd, xz, bzip2 or zip or not\n",
     ),

@@ -126,17 +126,19 @@ class Model:
         data: Any,
         *,
         data_dir: Path | None = None,
+        force: bool = False,
         announce: Callable[[str], None] = lambda _: None,
         **options: Any,
     ) -> Source:
         """Open rows for this model, to be streamed through it by `encoded` or `rebuilt`.
 
         `data` is what it is for `aecli.fit`; a built-in set's name alone means its test split. `options` are the fields
-        of `options.Reading` and `options.Applying`.
+        of `options.Reading` and `options.Applying`. With `force`, what may be a decompression bomb is read all the
+        same.
         Raises DataError where there is no such data, or it does not fit the model.
         """
         reading, applying = grouped(options, Reading, Applying)
-        asked = {"reading": reading, "applying": applying, "data_dir": data_dir, "announce": announce}
+        asked = {"reading": reading, "applying": applying, "data_dir": data_dir, "force": force, "announce": announce}
         source = open_source(data, split="test", schema=self.schema, **asked)
         source.filled_with = self._filled_with
         return source
@@ -223,7 +225,7 @@ class Model:
 
     def _streamed(self, source: Source, compute: Callable[..., T], *, live: bool) -> Iterator[T]:
         if live:
-            return (compute(batch, live=True) for batch in source.batches() if len(batch.x))
+            return (compute(batch, live=True) for batch in source.batches())
         batches = ahead(resized(source.batches(), self._batch_rows), AHEAD)
         return ahead(spread(compute, batches, self._net.workers), AHEAD)
 

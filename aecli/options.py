@@ -203,7 +203,7 @@ class Reading:
             "The format of a table: csv, tsv, jsonl, parquet or arrow.",
             READING,
             "FORMAT",
-            "by the name's ending; csv from -",
+            "its first bytes tell; text of no other format is csv",
         ),
     ] = None
     input_header: Annotated[

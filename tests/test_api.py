@@ -1,7 +1,6 @@
-import dataclasses
-
 """The library: what the command line is a client of."""
 
+import dataclasses
 import inspect
 import re
 import shutil
@@ -121,6 +120,6 @@ def test_each_flag_of_train_that_is_about_the_model_or_the_data_is_a_keyword_of_
     command = typer.main.get_command(build("train", "info")).commands["train"]
     flags = {parameter.name for parameter in command.params} - {"help"}
     keywords = set(inspect.signature(aecli.fit).parameters)
-    own = {"output", "force", "as_json", "quiet"}
+    own = {"output", "as_json", "quiet"}
     assert flags - keywords == own
     assert {"device", "data_dir", "resume"} <= flags

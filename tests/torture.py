@@ -9,9 +9,12 @@ breaks a library may take the process with it.
 """
 
 import argparse
+import bz2
 import contextlib
 import gzip
 import io
+import json
+import lzma
 import os
 import random
 import re
@@ -22,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -106,7 +110,15 @@ def originals():
         writer.write_table(table)
     rows = table.to_pylist()
     Path("original.jsonl").write_text("".join(f"{row}\n".replace("'", '"') for row in rows))
-    Path("original.csv.gz").write_bytes(gzip.compress(Path("original.csv").read_bytes()))
+    Path("original.json").write_text(json.dumps(rows, indent=1))
+    with pa.ipc.new_stream("original.arrows", table.schema) as writer:
+        writer.write_table(table)
+    csv = Path("original.csv").read_bytes()
+    Path("original.csv.gz").write_bytes(gzip.compress(csv))
+    Path("original.csv.xz").write_bytes(lzma.compress(csv))
+    Path("original.csv.bz2").write_bytes(bz2.compress(csv))
+    with zipfile.ZipFile("original.csv.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("original.csv", csv)
     pixels = rng.integers(0, 256, (60, 8, 8), dtype=np.uint8)
     np.save("original.npy", pixels)
     np.savez_compressed("original.npz", pixels)
@@ -120,14 +132,11 @@ def originals():
         subprocess.run([*PROGRAM, "train", *command, "-q"], check=True)
     shutil.copy("table.safetensors", "original.safetensors")
     images = dict.fromkeys(("npy", "npz", "idx", "png", "jpg"), "images.safetensors")
-    return (
-        dict.fromkeys(("csv", "csv.gz", "jsonl", "parquet", "arrow"), "table.safetensors")
-        | images
-        | {"safetensors": None}
-    )
+    return dict.fromkeys(TABLES, "table.safetensors") | images | {"safetensors": None}
 
 
-FORMATS = ("csv", "csv.gz", "jsonl", "parquet", "arrow", "npy", "npz", "idx", "png", "jpg", "safetensors")
+TABLES = ("csv", "csv.gz", "csv.xz", "csv.bz2", "csv.zip", "jsonl", "json", "parquet", "arrow", "arrows")
+FORMATS = (*TABLES, "npy", "npz", "idx", "png", "jpg", "safetensors")
 
 
 def mutated(data, rng, form):

@@ -14,10 +14,9 @@ from typing import Any
 
 import typer
 
-from aecli.data.formats import ARRAYS, IDX, NAMES, SPLITS, table_form
+from aecli.data.formats import ARRAYS, IDX, IMAGES, NAMES, SPLITS, table_form
 
 VARIABLE = "_AECLI_COMPLETE"
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 MAX_LINE_BYTES = 1 << 20
 GUIDE = Path(__file__).parents[1] / "guide"
 END = "\0"  # no line holds it: it shows where the last word ends, inside quotes too
@@ -203,12 +202,16 @@ def columns(ctx: typer.Context) -> list[str]:
         try:
             path = Path(word).expanduser()
             form = table_form(path.name)
-            if form not in ("csv", "tsv", "jsonl") or path.suffix == ".zst" or not path.is_file():
+            if (
+                form not in ("csv", "tsv", "jsonl")
+                or path.suffix in (".zst", ".xz", ".bz2", ".zip")
+                or not path.is_file()
+            ):
                 continue
             with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
                 line = stream.readline(MAX_LINE_BYTES).decode("utf-8-sig")
-            names = json.loads(line) if form == "jsonl" else _header(line, ctx.params, form)
-        except (OSError, EOFError, ValueError, RuntimeError, zlib.error):  # of JSON nested too deeply, too
+            names = dict(json.loads(line)) if form == "jsonl" else _header(line, ctx.params, form)
+        except (OSError, EOFError, ValueError, TypeError, RuntimeError, zlib.error):  # of JSON nested too deeply, too
             continue
         return [name for name in names if name.isprintable()] if isinstance(names, dict | list) else []
     return []

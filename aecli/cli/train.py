@@ -60,7 +60,8 @@ Force = Annotated[
     bool,
     typer.Option(
         "--force",
-        help="Replace a file that is no checkpoint, or a checkpoint of other columns; forget a stopped run.",
+        help="Replace a file that is no checkpoint, or a checkpoint of other columns; forget a stopped run; read what "
+        "may be a decompression bomb.",
         rich_help_panel=RUN,
     ),
 ]
@@ -107,6 +108,7 @@ def train(
                 words if len(words) > 1 else words[0],
                 device=device,
                 data_dir=data_dir,
+                force=force,
                 scratch=None if path is None else path.resolve().parent,
                 resume=kept,
                 stopping=stopping,

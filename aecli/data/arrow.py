@@ -1,6 +1,8 @@
 """Tables that know their types: Parquet, and Arrow, which is also called Feather version 2."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +14,6 @@ from aecli.errors import DataError
 
 MAX_BATCH_ROWS = 1 << 16
 BATCH_VALUES = 1 << 20
-COPY_BYTES = 1 << 20
 FILE_MAGIC = b"ARROW1\0\0"
 
 
@@ -22,13 +23,12 @@ class ParquetTable(Table):
     def __init__(self, stream: Stream) -> None:
         self._stream, self._name = stream, stream.name
         try:
-            self._file = pq.ParquetFile(stream.seekable() or _copied(stream), pre_buffer=False)
+            self._file = pq.ParquetFile(stream.file(), pre_buffer=False)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(f"{stream.name}: not a Parquet file, or a damaged one ({_first_line(error)})") from error
         schema, rows = self._file.schema_arrow, self._file.metadata.num_rows
-        super().__init__(stream.name, schema.names, rows=rows)
-        if not rows or not schema.names:
-            raise DataError(f"{stream.name}: no rows to read, {rows:,} rows of {len(schema.names):,} columns")
+        super().__init__(stream.name, schema.names, rows=rows if schema.names else 0)
+        self.aside = _index_columns(schema)
 
     def types(self) -> Mapping[str, pa.DataType]:
         return {field.name: field.type for field in self._file.schema_arrow}
@@ -38,7 +38,8 @@ class ParquetTable(Table):
         return self._file.schema_arrow.empty_table() if first is None else pa.Table.from_batches([first])
 
     def pieces(self, wanted: Sequence[tuple[str, str]]) -> Iterator[Piece]:
-        return _pieces(self.name, self._batches(list({column for column, _ in wanted})), wanted)
+        batches = self._batches(list({column for column, _ in wanted}))
+        return _pieces(self.name, batches, wanted, self._file.schema_arrow)
 
     def _batches(self, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
         rows = max(1, min(MAX_BATCH_ROWS, BATCH_VALUES // len(columns or self.columns)))
@@ -67,8 +68,8 @@ class ArrowTable(Table):
         super().__init__(stream.name, names)
         self._stream = stream
         self._first = next(self._batches(), None)
-        if self._first is None:
-            raise DataError(f"{stream.name}: no rows to read, it has columns alone")
+        self.rows = 0 if self._first is None else None
+        self.aside = _index_columns(self._reader.schema)
 
     def share_read(self) -> float | None:
         return self._stream.share_read()
@@ -77,15 +78,16 @@ class ArrowTable(Table):
         return {field.name: field.type for field in self._reader.schema}
 
     def peek(self) -> pa.Table:
-        return pa.Table.from_batches([self._first])
+        return self._reader.schema.empty_table() if self._first is None else pa.Table.from_batches([self._first])
 
     def pieces(self, wanted: Sequence[tuple[str, str]]) -> Iterator[Piece]:
         def batches() -> Iterator[pa.RecordBatch]:
             first, self._first = self._first, None
-            yield first
-            yield from self._batches()
+            if first is not None:
+                yield first
+                yield from self._batches()
 
-        return _pieces(self.name, batches(), wanted)
+        return _pieces(self.name, batches(), wanted, self._reader.schema)
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the batches in pieces of a bounded size, each checked: its bytes come from strangers."""
@@ -110,6 +112,7 @@ class FrameTable(Table):
             raise DataError(f"{name}: a column is not of one type ({_first_line(error)})") from error
         self._table = table.rename_columns([str(column) for column in table.column_names])
         super().__init__(name, self._table.column_names, rows=len(table))
+        self.aside = _index_columns(table.schema)
 
     def types(self) -> Mapping[str, pa.DataType]:
         return {field.name: field.type for field in self._table.schema}
@@ -118,12 +121,16 @@ class FrameTable(Table):
         return self._table.slice(0, MAX_BATCH_ROWS)
 
     def pieces(self, wanted: Sequence[tuple[str, str]]) -> Iterator[Piece]:
-        return _pieces(self.name, iter(self._table.to_batches(MAX_BATCH_ROWS)), wanted)
+        return _pieces(self.name, iter(self._table.to_batches(MAX_BATCH_ROWS)), wanted, self._table.schema)
 
 
-def _pieces(name: str, batches: Iterator[pa.RecordBatch], wanted: Sequence[tuple[str, str]]) -> Iterator[Piece]:
+def _pieces(
+    name: str, batches: Iterator[pa.RecordBatch], wanted: Sequence[tuple[str, str]], schema: pa.Schema
+) -> Iterator[Piece]:
+    """Yield the wanted columns of each batch; no batches are one piece, of no rows."""
     row = 0
-    for batch in batches:
+    first = next(batches, None)
+    for batch in [pa.RecordBatch.from_pylist([], schema)] if first is None else chain([first], batches):
         columns = [as_kind(batch.column(column), kind, name, column, row) for column, kind in wanted]
         yield Piece(name, row, columns)
         row += len(batch)
@@ -142,14 +149,13 @@ class _Rest:
         return start + self._stream.block(size - len(start)) if size > len(start) else start
 
 
-def _copied(stream: Stream) -> Any:
-    import tempfile
-
-    file = tempfile.TemporaryFile()  # noqa: SIM115, it is gone when nobody reads it any more
-    while block := stream.block(COPY_BYTES):
-        file.write(block)
-    file.seek(0)
-    return file
+def _index_columns(schema: pa.Schema) -> dict[str, str]:
+    """Return the columns that are the index of a pandas frame, as pandas notes it, each with why it is no feature."""
+    try:
+        index = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))["index_columns"]
+        return dict.fromkeys([name for name in index if name in schema.names], "row index")
+    except (ValueError, LookupError, TypeError):  # written by someone else
+        return {}
 
 
 def _first_line(error: Exception) -> str:

@@ -47,9 +47,9 @@ class CsvTable(Table):
         self._first_block = first[end:] if header else first
         if header and not self._first_block.strip() and not live:
             self._first_block = next(self._records, b"")
-            if not self._first_block.strip():
-                raise DataError(f"{name}: no rows to read, there is a header alone")
-        super().__init__(name, cells if header else [f"x{i}" for i in range(len(cells))], named=header)
+        no_rows = not live and not self._first_block.strip()
+        names = cells if header else [f"x{i}" for i in range(len(cells))]
+        super().__init__(name, names, named=header, rows=0 if no_rows else None)
 
     def share_read(self) -> float | None:
         return self._stream.share_read()
@@ -114,6 +114,9 @@ class CsvTable(Table):
         return batches[0] if batches else pa.RecordBatch.from_pylist([], table.schema)
 
     def _read(self, block: bytes, convert: pacsv.ConvertOptions, invalid_row_handler: Any = None) -> pa.Table:
+        if not block.strip():
+            wanted = convert.include_columns or self.columns
+            return pa.schema([(name, convert.column_types.get(name, pa.null())) for name in wanted]).empty_table()
         return pacsv.read_csv(
             pa.BufferReader(block),
             pacsv.ReadOptions(column_names=self.columns, use_threads=False, block_size=len(block) + 1),

@@ -1,4 +1,4 @@
-"""What data is called: the names of the built-in sets, and the endings of files. Nothing heavy is imported for it."""
+"""What data is: by its first bytes, and by its name where they do not tell. Nothing heavy is imported to know it."""
 
 import re
 from collections.abc import Sequence
@@ -12,13 +12,51 @@ TABLES = {
     ".tsv": "tsv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "jsonl",
     ".parquet": "parquet",
     ".arrow": "arrow",
+    ".arrows": "arrow",
     ".feather": "arrow",
 }
-COMPRESSED = (".gz", ".zst")
+TEXTS = ("csv", "tsv", "jsonl")
+COMPRESSED = (".gz", ".zst", ".xz", ".bz2", ".zip")
 ARRAYS = (".npy", ".npz")
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pbm", ".pgm", ".ppm")
 IDX = r"(-idx\d-[a-z]+|\.idx)(\.gz)?$"  # in t10k-images-idx3-ubyte.gz
+
+PEEK_BYTES = 4096  # of a file's start, at most, that are looked at
+MAGIC_BYTES = 12  # that tell all formats but tar
+BLANKS = b" \t\r\n"
+BOM = b"\xef\xbb\xbf"
+COMPRESSIONS = ("gzip", "zstd", "xz", "bz2")
+MAGIC = (
+    (b"\x1f\x8b", "gzip"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"\xfd7zXZ\0", "xz"),
+    *((b"BZh%d1AY&SY" % level, "bz2") for level in range(1, 10)),
+    (b"PK\3\4", "zip"),
+    (b"PK\5\6", "zip"),
+    (b"ARROW1\0\0", "arrow"),
+    (b"\x93NUMPY", "npy"),
+    (b"\x89PNG", "image"),
+    (b"\xff\xd8\xff", "image"),
+    (b"GIF87a", "image"),
+    (b"GIF89a", "image"),
+    (b"II*\0", "image"),
+    (b"MM\0*", "image"),
+    (b"\x89HDF\r\n\x1a\n", "hdf5"),
+    (b"SQLite format 3\0", "sqlite"),
+    (b"%PDF-", "pdf"),
+    (b"MATLAB ", "matlab"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "xls"),
+    (b"RDX2\n", "rdata"),
+    (b"RDX3\n", "rdata"),
+    (b"X\n\0\0\0", "rds"),
+    (b"<stata_dta>", "stata"),
+    *((bytes([0x80, protocol]), "pickle") for protocol in range(2, 6)),
+)
+# These may begin a line of text, too: no format is known by them unless the bytes after them are no text.
+LETTERS = ((b"PAR1", "parquet"), (b"FEA1", "arrow"), (b"BM", "image"), (b"ORC", "orc"), (b"Obj\1", "avro"))
 
 
 def table_form(name: str) -> str | None:
@@ -50,3 +88,58 @@ def source_name(data: Any) -> str | None:
         return Path(word).name or word
     user = r"[^/]*@|[^/@]*:(?!\d+(?:/|$))[^@]*@"  # a password may hold a slash
     return f"{url[1]}://{re.sub(f'^(?:{user})', '', url[2])}"
+
+
+def form_of(start: bytes) -> str | None:
+    """Return the format that the first bytes of a file or a stream tell; None where they do not.
+
+    JSON Lines and an array of objects are both "jsonl". CSV is told by nothing.
+    """
+    magic = MAGIC if is_text(start) else MAGIC + LETTERS
+    if form := next((form for begins, form in magic if start.startswith(begins)), None):
+        return form
+    return next((form for form, is_it in SHAPES.items() if is_it(start)), None)
+
+
+def _is_webp(start: bytes) -> bool:
+    return start[:4] == b"RIFF" and start[8:12] == b"WEBP"
+
+
+def _is_arrow_stream(start: bytes) -> bool:
+    """Return whether a mark stands here, and then the length of a schema."""
+    return start[:4] == b"\xff\xff\xff\xff" and len(start) >= 8 and start[7] == 0 and start[4] % 8 == 0
+
+
+def _is_idx(start: bytes) -> bool:
+    """Return whether two zeros stand here, a type, and a number of dimensions."""
+    return len(start) >= 4 and start[:2] == b"\0\0" and start[2] in (8, 9, 11, 12, 13, 14) and 0 < start[3] <= 8
+
+
+def _is_tar(start: bytes) -> bool:
+    return start[257:262] == b"ustar"
+
+
+def _is_json(start: bytes) -> bool:
+    """Return whether an object begins here, or an array of objects, or of nothing."""
+    text = start.removeprefix(BOM).lstrip(BLANKS)
+    inside = text[1:].lstrip(BLANKS)
+    if text[:1] == b"[":
+        return inside[:1] == b"{" or inside.rstrip(BLANKS) == b"]"
+    return text[:1] == b"{" and inside[:1] in (b'"', b"}")
+
+
+SHAPES = {"image": _is_webp, "arrow": _is_arrow_stream, "idx": _is_idx, "tar": _is_tar, "jsonl": _is_json}
+
+
+def is_undecided(start: bytes) -> bool:
+    """Return whether more bytes may tell more. Those of a line of text that is whole do not."""
+    if len(start) >= PEEK_BYTES:
+        return False
+    return not start.removeprefix(BOM).strip(BLANKS + b"[{") or (len(start) < MAGIC_BYTES and b"\n" not in start)
+
+
+def is_text(start: bytes) -> bool:
+    """Return whether these bytes may be text: of UTF-8, of one byte a letter, or of UTF-16."""
+    marked = start.startswith((b"\xff\xfe", b"\xfe\xff"))
+    wide = len(start) >= 4 and not (any(start[::2]) and any(start[1::2])) and any(start)
+    return marked or wide or not any(byte < 9 or 13 < byte < 27 or 27 < byte < 32 for byte in start)

@@ -1,15 +1,14 @@
 """IDX files, the format of MNIST: a type, the dimensions, then the values, big-endian, plain or gzipped."""
 
-import gzip
 import math
 import re
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from aecli.data.formats import IDX
+from aecli.data.stream import Stream
 from aecli.errors import DataError
 
 CHUNK_BYTES = 1 << 20
@@ -22,32 +21,32 @@ def is_idx(path: Path) -> bool:
 
 
 def read_idx(path: Path) -> np.ndarray[Any, Any]:
-    """Read the array that an IDX file holds.
+    """Read the array that an IDX file holds. Raises DataError as `idx_array` does, and where it cannot be opened."""
+    return idx_array(Stream.open(path))
 
-    Raises DataError where the file is no IDX file, or holds fewer or more bytes than its header says.
+
+def idx_array(stream: Stream) -> np.ndarray[Any, Any]:
+    """Read the array that a stream of IDX holds.
+
+    Raises DataError where it is no IDX, or holds fewer or more bytes than its header says.
     """
-    data = bytearray()  # grown in place: the file is never there twice, and the array may be written to
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            data += stream.read(4 + 4 * 255)
-            dtype, shape, start = _header(path, data)
-            expected = start + math.prod(shape) * dtype.itemsize
-            while len(data) <= expected and (part := stream.read(CHUNK_BYTES)):
-                data += part
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: the gzip stream is damaged or cut short ({error})") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    data = bytearray(stream.block(4 + 4 * 255))  # grown in place: it is never there twice, and may be written to
+    dtype, shape, start = _header(stream.name, data)
+    expected = start + math.prod(shape) * dtype.itemsize
+    while len(data) <= expected and (part := stream.block(CHUNK_BYTES)):
+        data += part
     if len(data) != expected:
         found = f"{len(data):,}" if len(data) < expected else "more"
-        raise DataError(f"{path}: an IDX file of shape {shape} takes {expected:,} bytes, and this one has {found}")
+        raise DataError(
+            f"{stream.name}: an IDX file of shape {shape} takes {expected:,} bytes, and this one has {found}"
+        )
     array = np.frombuffer(data, dtype, offset=start).reshape(shape)
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 
-def _header(path: Path, data: bytearray) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+def _header(name: str, data: bytearray) -> tuple[np.dtype[Any], tuple[int, ...], int]:
     """Read what the values are, their shape, and where they start."""
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in DTYPES or not data[3]:
-        raise DataError(f"{path}: not an IDX file, it begins with {bytes(data[:4])!r}")
+        raise DataError(f"{name}: not an IDX file, it begins with {bytes(data[:4])!r}")
     start = 4 + 4 * data[3]
     return np.dtype(DTYPES[data[2]]), tuple(int.from_bytes(data[i : i + 4], "big") for i in range(4, start, 4)), start

@@ -4,11 +4,11 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -50,8 +50,9 @@ class ImageSource(Source):
         schema: Schema | None = None,
         size: tuple[int, int] | None = None,
         skip_broken: bool = False,
+        opened: Mapping[Path, BinaryIO] | None = None,
     ) -> None:
-        """Find the images that the paths name.
+        """Find the images that the paths name. Those that are `opened` are no files of these names.
 
         For a model, all are brought to what the `schema` says; without one the first image tells their size, unless
         `size` (width, height) does, and whether they are grey or coloured, of 8 bits or of 16.
@@ -70,7 +71,7 @@ class ImageSource(Source):
                 f"{name}: a folder without images, none of its files has an ending that Pillow knows",
                 hint=f"tables are read from files: name them, such as {paths[0]}/*.csv",
             )
-        self._skip_broken = skip_broken
+        self._skip_broken, self._opened = skip_broken, opened or {}
         labelled = DEFAULT_LABEL if len(self._labels) == len(self._files) else None
         if schema is not None:
             if schema.image_shape is None or schema.full_scale is None:
@@ -106,7 +107,7 @@ class ImageSource(Source):
         """Return the shape of the images, (H, W) or (H, W, 3), and what white is, from the first that can be read."""
         for file in self._files:
             try:
-                with Image.open(file) as image:
+                with Image.open(self._opened.get(file, file)) as image:
                     width, height = size or ImageOps.exif_transpose(image).size
                     wide, grey = image.mode in WIDE, image.mode in ("1", "L", "LA", "La", *WIDE)
             except BROKEN as error:
@@ -120,7 +121,7 @@ class ImageSource(Source):
         """Read the pixels (D,) of one image; None where it is broken and may be skipped."""
         height, width, channels = (*self._shape, 1)[:3]
         try:
-            with Image.open(file) as opened:
+            with Image.open(self._opened.get(file, file)) as opened:
                 image = ImageOps.exif_transpose(opened)
                 if image.size != (width, height) and not self.schema.resize:
                     raise DataError(

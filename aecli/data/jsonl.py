@@ -1,36 +1,51 @@
 """JSON Lines: one object a line, parsed by pyarrow in blocks of whole lines, with the types laid down.
 
-Rows are counted from 1.
+A JSON array of objects is cut into such lines as it is read. Rows are counted from 1.
 """
 
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.json as pajson
 
+from aecli.data.formats import BLANKS, BOM
 from aecli.data.stream import Stream
 from aecli.data.table import ARROW_TYPES, TEXT, Piece, Table, as_kind, shortened
 from aecli.errors import DataError
 
 BLOCK_BYTES = 4 << 20
 MAX_LINE_BYTES = 64 << 20
+QUOTE, COMMA = 2, 3
+MARKS = np.zeros(256, np.int8)
+MARKS[[ord(each) for each in '"{[}],']] = [QUOTE, 1, 1, -1, -1, COMMA]
+BLANKED = bytes.maketrans(b"\r\n", b"  ")
 PYTHON_TYPES: dict[str, tuple[type, ...]] = {"number": (int, float), "boolean": (bool,), "category": (str,)}
 
 
 class JsonLinesTable(Table):
-    """A stream of objects. The keys of the first block are the columns; one that a later object lacks is a hole."""
+    """Objects, one a line or in an array.
+
+    The keys of the first block are the columns; one that a later object lacks is a hole.
+    """
 
     def __init__(self, stream: Stream, *, live: bool = False) -> None:
         self._stream = stream
-        self._blocks = _lines(stream, live=live)
+        start = stream.peek().removeprefix(BOM).lstrip(BLANKS)
+        is_array = start.startswith(b"[")
+        if re.match(rb"{\s*\n", start):
+            raise DataError(
+                f"{stream.name}: an object on several lines, and one on each line was expected, or an array of them",
+                hint="jq -c . FILE | aecli COMMAND ... -",
+            )
+        self._blocks = _array_lines(stream, live=live) if is_array else _lines(stream, live=live)
         self._first_block = next(self._blocks, b"")
-        if not self._first_block.strip():
-            raise DataError(f"{stream.name}: no rows to read, it is empty")
-        self._peeked = self._read(self._first_block, 0, None)
-        super().__init__(stream.name, self._peeked.column_names)
+        self._peeked = self._read(self._first_block, 0, None) if self._first_block else pa.table({})
+        super().__init__(stream.name, self._peeked.column_names, rows=None if self._first_block else 0)
 
     def share_read(self) -> float | None:
         return self._stream.share_read()
@@ -101,8 +116,10 @@ def _kept(kind: pa.DataType) -> pa.DataType:
 
 def _lines(stream: Stream, *, live: bool) -> Iterator[bytes]:
     """Cut a stream into blocks of whole lines."""
-    rest = b""
+    rest, first = b"", True
     while block := stream.block(BLOCK_BYTES, live=live):
+        if first:
+            block, first = block.removeprefix(BOM), False
         if len(rest) > MAX_LINE_BYTES:
             raise DataError(f"{stream.name}: a line of more than {MAX_LINE_BYTES >> 20} MB is no row")
         end = block.rfind(b"\n") + 1
@@ -114,3 +131,53 @@ def _lines(stream: Stream, *, live: bool) -> Iterator[bytes]:
             yield whole
     if rest.strip():
         yield rest
+
+
+def _array_lines(stream: Stream, *, live: bool) -> Iterator[bytes]:
+    """Cut the array that a stream holds into blocks of whole elements, each on a line of its own."""
+    name, rest, begun = stream.name, b"", False
+    while block := stream.block(BLOCK_BYTES, live=live):
+        if len(rest) > MAX_LINE_BYTES:
+            raise DataError(f"{name}: an object of more than {MAX_LINE_BYTES >> 20} MB is no row")
+        rest += block
+        if not begun:  # all before the bracket was looked at already
+            rest, begun = rest.removeprefix(BOM).lstrip(BLANKS)[1:], True
+        lines, rest, ended = _elements(rest)
+        if lines.strip():
+            yield lines
+        if ended:
+            _check_nothing_left(stream, rest)
+            return
+    raise DataError(f"{name}: the JSON array is never closed: the file is damaged or cut short")
+
+
+def _elements(text: bytes) -> tuple[bytes, bytes, bool]:
+    """Cut text that begins with an element of an array: its whole elements as lines, what is left, whether it ended.
+
+    Commas between elements become the ends of lines, and what ends lines inside of elements, blanks.
+    """
+    plain = text.replace(b"\\\\", b"__").replace(b'\\"', b"__")  # no quote that is left is escaped
+    marks = MARKS[np.frombuffer(plain, np.uint8)]
+    places = np.flatnonzero(marks)
+    marks = marks[places]
+    quotes = marks == QUOTE
+    outside = (np.cumsum(quotes, dtype=np.int32) & 1 == 0) & ~quotes
+    places, marks = places[outside], marks[outside]
+    depth = np.cumsum(np.where(marks == COMMA, 0, marks), dtype=np.int32)
+    ends = places[depth < 0]
+    ended = len(ends) > 0
+    commas = places[(marks == COMMA) & (depth == 0)]
+    if ended:
+        commas = commas[commas < ends[0]]
+    end = int(ends[0]) if ended else int(commas[-1]) + 1 if len(commas) else 0
+    lines = bytearray(text[:end].translate(BLANKED))
+    np.frombuffer(lines, np.uint8)[commas] = ord("\n")
+    return bytes(lines), text[end + ended :], ended
+
+
+def _check_nothing_left(stream: Stream, rest: bytes) -> None:
+    while not rest.strip(BLANKS):
+        if not (rest := stream.block(BLOCK_BYTES)):
+            return
+    more = shortened(rest.strip()[:60].decode(errors="replace"))
+    raise DataError(f"{stream.name}: more after the end of the JSON array: {more}")

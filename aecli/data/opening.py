@@ -1,23 +1,36 @@
 """From what a user names to a source of rows, in one way: what is it, who reads it, what does the schema say."""
 
+import dataclasses
 import difflib
+import functools
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from aecli.config import Schema
-from aecli.data.formats import ARRAYS, IDX, NAMES, SPLITS, TABLES, table_form
+from aecli.data.folder import is_table
+from aecli.data.formats import ARRAYS, BLANKS, BOM, IDX, NAMES, SPLITS, TEXTS, form_of, is_text, table_form
+from aecli.data.formats import IMAGES as IMAGE_ENDINGS
+from aecli.data.refused import refused
 from aecli.data.source import Chain, Source
 from aecli.errors import DataError, UsageError
 from aecli.options import ALL_COLUMNS, AS_IT_IS, PLAINLY, Applying, Columns, Reading
 
 if TYPE_CHECKING:
+    from aecli.data.stream import Stream
     from aecli.data.table import Table
 
+READ = (
+    "read are CSV, JSON Lines, a JSON array, Parquet, Arrow, NPY, NPZ, IDX and images, compressed by gzip, zstd, xz, "
+    "bzip2 or zip or not"
+)
 SET, TABLE, ARRAY, IMAGES, FRAME, SOURCE = "built-in set", "table", "array", "images", "data frame", "source"
+
+KINDS = dict.fromkeys(("csv", "tsv", "jsonl", "parquet", "arrow"), TABLE)
+KINDS |= dict.fromkeys(("npy", "npz", "idx"), ARRAY) | {"image": IMAGES}
 
 
 def _silent(_: str) -> None:
@@ -28,18 +41,26 @@ def _silent(_: str) -> None:
 class Input:
     """One thing to read: what was given, and what it is.
 
-    `path` is its file, None where it has none. `part` is the split of a built-in set, or the key of an NPZ's array.
+    `kind` is None where that is found out at its turn. `path` is its file, None where it has none. `part` is the split
+    of a built-in set, or the key of an NPZ's array. `form` is a file's format, and `stream` its bytes, where they can
+    be read only once. `folders` are the values that a table's folders stand for, as `year=2024` does.
     """
 
     given: Any
-    kind: str
+    kind: str | None
     path: Path | None = None
     part: str | None = None
+    form: str | None = None
+    stream: "Stream | None" = None
+    folders: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of the rows: with the `schema` of a model, they are matched to it."""
+    """What is asked of the rows: with the `schema` of a model, they are matched to it.
+
+    With `force`, what may be a decompression bomb is read all the same.
+    """
 
     schema: Schema | None = None
     columns: Columns = ALL_COLUMNS
@@ -47,6 +68,7 @@ class Request:
     applying: Applying = PLAINLY
     data_dir: Path | None = None
     stdin: BinaryIO | None = None
+    force: bool = False
     announce: Callable[[str], None] = _silent
 
     @property
@@ -64,25 +86,24 @@ def open_source(data: Any, *, split: str = "train", **request: Any) -> Source:
     """
     asked = Request(**request)
     several = isinstance(data, list | tuple) and all(isinstance(each, str | Path) for each in data)
-    inputs = [identified(each, split, asked.reading) for each in (data if several else [data])]
-    kinds = {each.kind for each in inputs}
+    inputs = [identified(each, split, asked, turn=i) for i, each in enumerate(data if several else [data])]
+    kinds = {each.kind for each in inputs if each.kind is not None}
     if SET in kinds and len(inputs) > 1:
         raise UsageError("a built-in set is read alone", hint=f"name {inputs[0].given} only, or files only")
-    if len(kinds) > 1:
-        raise DataError(
-            f"{inputs[0].given} and {next(i.given for i in inputs if i.kind != inputs[0].kind)}: tables, arrays and "
-            "images are not read together"
-        )
-    source = READERS[inputs[0].kind](inputs, asked)
-    if inputs[0].kind not in (TABLE, FRAME):
+    for each in inputs:
+        _check_kind(each, inputs[0])
+    kind = inputs[0].kind or TABLE
+    source = READERS[kind](inputs, asked)
+    if kind not in (TABLE, FRAME):
         _check_unnamed(source, asked)
     return source
 
 
-def identified(given: Any, split: str, reading: Reading) -> Input:
+def identified(given: Any, split: str, asked: Request, *, turn: int = 0) -> Input:
     """Return what was given: a name, a path, an array, a data frame.
 
-    Raises DataError where there is no such file or set.
+    What can be read only once, such as a pipe, is looked at when its `turn` comes, after all that are before it.
+    Raises DataError where there is no such file or set, or it is of a format that is not read.
     """
     if isinstance(given, Source):
         return Input(given, SOURCE)
@@ -95,15 +116,75 @@ def identified(given: Any, split: str, reading: Reading) -> Input:
     path = None if word == "-" else Path(file)
     if path is not None and not path.exists():
         raise DataError(f"{word}: no such file")
-    return Input(word, TABLE if reading.input_format is not None else _kind(path), path, key)
+    if path is not None and path.is_dir():
+        return Input(word, TABLE if is_table(path) else IMAGES, path)
+    lasts = path is not None and path.is_file()
+    if not lasts and turn:
+        return Input(word, None, path, key)
+    found = _looked(Input(word, None, path, key), asked)
+    again = lasts and (found.kind != IMAGES or found.stream is None or found.stream.is_plain())
+    return dataclasses.replace(found, stream=None) if again else found
 
 
-def _kind(path: Path | None) -> str:
-    """Return what a file is by its name."""
-    if path is None or (table_form(path.name) is not None and not path.is_dir()):
-        return TABLE
-    is_array = re.search(IDX, path.name) is not None or path.suffix.lower() in ARRAYS
-    return ARRAY if is_array and path.is_file() else IMAGES
+def _looked(one: Input, asked: Request) -> Input:
+    """Return a file with its bytes, and what they are."""
+    if one.stream is not None:
+        return one
+    stream = _stream(one.path, asked)
+    start = stream.peek()
+    form = asked.reading.input_format or form_of(start)
+    if form_of(start) == "zip":
+        from aecli.data.archive import unpacked
+
+        inside, stream = unpacked(stream, one.path, force=asked.force)
+        start, form = stream.peek(), asked.reading.input_format or inside
+    if form is None:
+        form = _form_by_name(stream.name, start)
+    if form in TEXTS and form_of(start) is None and asked.reading.encoding is None and not is_text(start):
+        place = next(i for i in range(len(start)) if not is_text(start[: i + 1]))
+        raise DataError(
+            f"{stream.name}: not text, and no format that is read: byte {place + 1} is {start[place : place + 1]!r}",
+            hint=READ,
+        )
+    if form not in KINDS:
+        raise refused(stream.name, form, path=one.path)
+    return dataclasses.replace(one, kind=KINDS[form], form=form, stream=stream)
+
+
+def _check_kind(one: Input, first: Input) -> None:
+    if one.kind not in (None, first.kind):
+        raise DataError(f"{first.given} and {one.given}: tables, arrays and images are not read together")
+
+
+def _stream(path: Path | None, asked: Request) -> "Stream":
+    from aecli.data.stream import Stream
+
+    if path is not None:
+        return Stream.open(path, force=asked.force)
+    stdin = asked.stdin
+    if stdin is None:
+        if sys.stdin is None:
+            raise DataError("standard input is closed")
+        stdin = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
+    return Stream("standard input", stdin, force=asked.force)
+
+
+def _form_by_name(name: str, start: bytes) -> str:
+    """Return the format that a name says, of what starts so; CSV, where it says nothing."""
+    if re.search(IDX, name):
+        return "idx"
+    ending = Path(name).suffix.lower()
+    if ending in ARRAYS:
+        return ending[1:]
+    if form := table_form(name):
+        return form
+    if ending in IMAGE_ENDINGS:
+        return "image"
+    if ending and not is_text(start):
+        from aecli.data.images import endings
+
+        return "image" if ending in endings() else "csv"
+    return "csv"
 
 
 def split_name(data: str, split: str) -> tuple[str, str] | None:
@@ -139,14 +220,40 @@ def _open_set(inputs: Sequence[Input], asked: Request) -> Source:
 
 
 def _open_tables(inputs: Sequence[Input], asked: Request) -> Source:
-    from aecli.data.table import Several, TableSource
+    from aecli.data.table import TableSource
 
     if asked.columns.image_size is not None:
         raise UsageError("--image-size is for images, and this is a table")
-    tables = (_table(each, asked) for each in inputs)
-    first = next(tables)
-    table = Several(first, tables) if len(inputs) > 1 else first
+    training = asked.schema is None
+    files = [file for one in inputs for file in _files(one)]
+    if len(files) == 1:
+        table = _table(files[0], asked, files[0])
+    else:
+        from aecli.data.several import Several
+
+        openers = [functools.partial(_table, file, asked, files[0]) for file in files]
+        table = Several(
+            openers,
+            look=[(training or bool(asked.applying.keep)) and file.kind is not None for file in files],
+            training=training,
+            announce=asked.announce,
+        )
+    if table.rows == 0:
+        if training:
+            why = "there is a header alone" if table.columns else "it is empty"
+            raise DataError(f"{table.name}: no rows to read, {why}")
+        if len(files) == 1:
+            asked.announce(f"{table.name}: no rows in it")
     return TableSource(table, asked.columns, asked.applying, asked.schema)
+
+
+def _files(one: Input) -> list[Input]:
+    """Return the files of a folder of tables; any other input is one."""
+    if one.path is None or not one.path.is_dir():
+        return [one]
+    from aecli.data.folder import tables_in
+
+    return [Input(path, TABLE, path, form="parquet", folders=values) for path, values in tables_in(one.path)]
 
 
 def _open_frame(inputs: Sequence[Input], asked: Request) -> Source:
@@ -161,10 +268,17 @@ def _open_arrays(inputs: Sequence[Input], asked: Request) -> Source:
 
     def each() -> Iterator[Source]:
         for one in inputs:
-            if one.path is None:
+            if one.form is None and one.kind is not None:
                 source = array_source("the array", one.given, asked.missing)
             else:
-                source = open_array(one.path, one.part, asked.missing)
+                found = _looked(one, asked)
+                _check_kind(found, inputs[0])
+                stream = found.stream or _stream(found.path, asked)
+                source = open_array(stream, found.form, found.part, asked.missing, path=found.path)
+            if not source.rows:
+                if asked.schema is None and len(inputs) == 1:
+                    raise DataError(f"{source.name}: no rows to read, it has columns alone")
+                asked.announce(f"{source.name}: no rows in it")
             _check_width(source, asked.schema)
             if first and source.schema.inputs != first[0].schema.inputs:
                 raise DataError(
@@ -180,17 +294,26 @@ def _open_arrays(inputs: Sequence[Input], asked: Request) -> Source:
 
 
 def _open_images(inputs: Sequence[Input], asked: Request) -> Source:
-    from aecli.data.images import ImageSource, endings
+    from aecli.data.images import ImageSource
 
-    paths = [each.path for each in inputs if each.path is not None]
-    for path in paths:
-        if not path.is_dir() and path.suffix.lower() not in endings():
-            raise DataError(
-                f"{path}: the name ends in {path.suffix or 'nothing'!r}, which is none of the formats that are read",
-                hint=f"they are {', '.join((*TABLES, *ARRAYS))}, IDX files and images; "
-                "--input-format names the one of a table with another name",
-            )
-    return ImageSource(paths, schema=asked.schema, size=asked.columns.image_size, skip_broken=asked.reading.skip_broken)
+    paths: list[Path] = []
+    opened: dict[Path, BinaryIO] = {}
+    for one in inputs:
+        path = one.path
+        if one.kind is None or one.stream is not None:
+            found = _looked(one, asked)
+            _check_kind(found, inputs[0])
+            if found.stream is not None and not found.stream.is_plain():
+                path = Path(found.stream.name)
+                opened[path] = found.stream.file()
+        paths.append(path or Path())
+    return ImageSource(
+        paths,
+        schema=asked.schema,
+        size=asked.columns.image_size,
+        skip_broken=asked.reading.skip_broken,
+        opened=opened,
+    )
 
 
 READERS: dict[str, Callable[[Sequence[Input], Request], Source]] = {
@@ -219,37 +342,46 @@ def _check_width(source: Source, schema: Schema | None) -> None:
         raise DataError(f"{source.name}: {source.schema.inputs} values a row, and the model takes {schema.inputs}")
 
 
-def _table(one: Input, asked: Request) -> "Table":
-    """Open a table: a file, or standard input."""
-    from aecli.data.stream import Stream
-
-    if one.path is None:
-        stdin = asked.stdin
-        if stdin is None:
-            if sys.stdin is None:
-                raise DataError("standard input is closed")
-            stdin = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
-        stream = Stream("standard input", stdin)
-    elif one.path.is_dir():
-        raise DataError(f"{one.path}: a folder, and a table was expected", hint=f"name its files: {one.path}/*")
-    else:
-        stream = Stream.open(one.path)
-    live = asked.applying.line_buffered
-    match asked.reading.input_format or (one.path and table_form(one.path.name)):
+def _table(one: Input, asked: Request, first: Input) -> "Table":
+    """Open a table: a file, or standard input. Raises DataError where it is none, unlike the `first` of several."""
+    found = _looked(one, asked)
+    _check_kind(found, first)
+    stream, live = found.stream or _stream(found.path, asked), asked.applying.line_buffered
+    if found.form in TEXTS and not stream.peek().removeprefix(BOM).strip(BLANKS):
+        return _no_rows(stream.name, asked)
+    match found.form:
         case "parquet":
             from aecli.data.arrow import ParquetTable
 
-            return ParquetTable(stream)
+            table: Table = ParquetTable(stream)
         case "arrow":
             from aecli.data.arrow import ArrowTable
 
-            return ArrowTable(stream)
+            table = ArrowTable(stream)
         case "jsonl":
             from aecli.data.jsonl import JsonLinesTable
 
-            return JsonLinesTable(stream, live=live)
+            table = JsonLinesTable(stream, live=live)
         case form:
             from aecli.data.csv import CsvTable
 
             delimiter = asked.reading.delimiter or ("\t" if form == "tsv" else ",")
-            return CsvTable(stream, delimiter=delimiter, header=asked.reading.input_header, live=live)
+            table = CsvTable(stream, delimiter=delimiter, header=asked.reading.input_header, live=live)
+    if table.rows == 0 and not table.columns:
+        return _no_rows(stream.name, asked)
+    if found.folders:
+        from aecli.data.several import InFolder
+
+        return InFolder(table, found.folders)
+    return table
+
+
+def _no_rows(name: str, asked: Request) -> "Table":
+    """Return a table of no rows and no header: its columns are those that the model wants."""
+    from aecli.data.several import NoRows
+
+    schema = asked.schema
+    if schema is None:
+        return NoRows(name, [])
+    carried = [column for column in asked.applying.keep if column not in schema.names]
+    return NoRows(name, [*schema.names, *carried], named=schema.features is not None)

@@ -4,6 +4,7 @@ Shape letters, here and everywhere: N rows, D input values a row, K latent value
 """
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -57,11 +58,14 @@ def joined(batches: Sequence[Batch]) -> Batch:
 
 
 def resized(batches: Iterable[Batch], rows: int) -> Iterator[Batch]:
-    """Yield the same rows in batches of exactly so many, the last of what is left."""
+    """Yield the same rows in batches of exactly so many, the last of what is left. No rows are one batch of none."""
     waiting: list[Batch] = []
     missing = rows
+    empty: Batch | None = None
+    found = False
     for batch in batches:
         start = 0
+        found, empty = found or len(batch.x) > 0, batch
         while len(batch.x) - start >= missing:
             yield joined([*waiting, batch[start : start + missing]])
             start += missing
@@ -71,6 +75,8 @@ def resized(batches: Iterable[Batch], rows: int) -> Iterator[Batch]:
             missing -= len(batch.x) - start
     if waiting:
         yield joined(waiting)
+    elif empty is not None and not found:
+        yield empty
 
 
 class Source(ABC):
@@ -148,14 +154,15 @@ class ArraySource(Source):
     batch_size = 4096
 
     def __init__(self, name: str, array: Array | FileRows, labels: Any = None, **schema: Any) -> None:
-        if array.size == 0:
+        width = math.prod(array.shape[1:])
+        if not width:
             raise DataError(f"{name}: no rows to read, the array's shape is {array.shape}")
-        self.x = array.reshape(len(array), -1)  # (N, D)
+        self.x = array.reshape(len(array), width)  # (N, D)
         self.labels = labels
         super().__init__(name, Schema(self.x.shape[1], **schema), len(array))
 
     def _batches(self) -> Iterator[Batch]:
-        for start in range(0, len(self.x), self.batch_size):
+        for start in range(0, max(1, len(self.x)), self.batch_size):
             rows = slice(start, start + self.batch_size)
             yield Batch(self.x[rows], None if self.labels is None else self.labels[rows], row=start)
 

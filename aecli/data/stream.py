@@ -3,56 +3,122 @@
 import io
 import os
 import stat
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from aecli.data.formats import COMPRESSIONS, PEEK_BYTES, form_of, is_undecided
 from aecli.errors import DataError
 
 MAX_READ_BYTES = 16 << 20
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+COPY_BYTES = 1 << 20
+PACKED_BYTES = 1 << 16
+MAX_LAYERS = 4  # a file may be compressed more than once, and is not read if it is so more often
+BOMB_BYTES, BOMB_RATIO = 10**9, 1000  # above both, what is decompressed may be meant to do harm
+MAX_XZ_BYTES = 1 << 30  # of memory, that a file may ask for
 
 
 class Stream:
-    """Bytes to read once, from the start. `size` is how many there are before decompression, where that is known."""
+    """Bytes to read once, from the start, decompressed where they are compressed, whatever the name says.
 
-    def __init__(self, name: str, raw: BinaryIO, *, compression: str | None = None) -> None:
+    `size` is how many there are before decompression, where that is known; `packed` is the same for a `raw` that
+    decompresses by itself. With `force` they may become as many as they like.
+    """
+
+    def __init__(self, name: str, raw: BinaryIO, *, packed: int | None = None, force: bool = False) -> None:
         self.name, self.size = name, _size(raw)
-        self._file = _Counted(raw)
-        self._decompressed: Any = None
-        if compression is not None:
-            import pyarrow as pa
-
-            self._decompressed = pa.CompressedInputStream(pa.PythonFile(self._file, "r"), compression)
+        self._raw, self._packed, self._force = raw, packed, force
+        self._counted = _Counted(raw)
+        self._layers: list[_Ahead] = []
+        self._given = 0
 
     @classmethod
-    def open(cls, path: Path) -> "Stream":
-        """Open a file, which is decompressed if its name says so. Raises DataError where that cannot be done."""
+    def open(cls, path: Path, *, force: bool = False) -> "Stream":
+        """Open a file. Raises DataError where that cannot be done."""
         try:
             raw: Any = OwnFile(path)
         except OSError as error:
             raise DataError(f"{path}: cannot be opened ({error.strerror or error})") from error
-        return cls(str(path), raw, compression=COMPRESSIONS.get(path.suffix.lower()))
+        return cls(str(path), raw, force=force)
+
+    def peek(self) -> bytes:
+        """Return the first bytes, which are read all the same later: as many as tell what this is, none at the end.
+
+        Raises DataError as `block` does.
+        """
+        try:
+            return self._bytes().peek()
+        except OSError as error:
+            raise self._damaged(error) from error
 
     def block(self, size: int, *, live: bool = False) -> bytes:
         """Read the next bytes: so many or, where it is `live`, those that are there. None are the end.
 
-        Raises DataError where they cannot be read or decompressed.
+        Raises DataError where they cannot be read or decompressed, or become so many that they may be a bomb.
         """
         try:
-            if self._decompressed is not None:
-                data: bytes = self._decompressed.read_buffer(size).to_pybytes()  # `read` loses memory where it fails
-                return data
-            return self._file.some(size) if live else self._file.read(size)
+            data = self._bytes().some(size) if live else self._bytes().read(size)
         except OSError as error:
-            raise DataError(f"{self.name}: the file is damaged or cut short ({error})") from error
+            raise self._damaged(error) from error
+        self._given += len(data)
+        if self._packed is not None or len(self._layers) > 1:
+            self.check_ratio(self._counted.count if self._packed is None else self._packed, self._given)
+        return data
 
-    def seekable(self) -> BinaryIO | None:
-        """Return the file itself where it is a regular one that is not compressed, None elsewhere."""
-        return self._file.raw if self.size is not None and self._decompressed is None else None
+    def is_plain(self) -> bool:
+        """Return whether this is a regular file, and not compressed. Raises DataError as `block` does."""
+        self.peek()
+        return self.size is not None and len(self._layers) == 1
+
+    def file(self) -> BinaryIO:
+        """Return a file of all the bytes: this one where it is a regular one and not compressed, else a copy.
+
+        The copy has no name, and is gone when nobody reads it any more.
+        """
+        if self.is_plain():
+            self._raw.seek(0)
+            return self._raw
+        import tempfile
+
+        try:
+            with tempfile.TemporaryFile() as copy:
+                while block := self.block(COPY_BYTES):
+                    copy.write(block)
+                copy.flush()
+                file = OwnFile(os.dup(copy.fileno()), "r+b")
+        except OSError as error:
+            raise DataError(
+                f"{self.name}: no room for a copy of it in {tempfile.gettempdir()} ({error.strerror or error})",
+                hint="name a folder with more room: TMPDIR=FOLDER aecli ...",
+            ) from error
+        file.seek(0)
+        return file
 
     def share_read(self) -> float | None:
         """Return the share of the bytes that was read so far, 0 to 1; None where their number is not known."""
-        return min(1.0, self._file.count / self.size) if self.size else None
+        return min(1.0, self._counted.count / self.size) if self.size else None
+
+    def _bytes(self) -> "_Ahead":
+        """Return what gives the decompressed bytes; at first, find out how they are compressed."""
+        if not self._layers:
+            self._layers.append(_Ahead(self._counted))
+            while (form := form_of(self._layers[-1].peek())) in COMPRESSIONS:
+                if len(self._layers) > MAX_LAYERS:
+                    raise DataError(f"{self.name}: compressed more than {MAX_LAYERS} times")
+                self._layers.append(_Ahead(_DECOMPRESSED[form](self._layers[-1])))
+        return self._layers[-1]
+
+    def check_ratio(self, packed: int, unpacked: int) -> None:
+        """Raise DataError where so many bytes that become so many may be meant to do harm, unless it is forced."""
+        if unpacked > BOMB_BYTES and unpacked > BOMB_RATIO * packed and not self._force:
+            raise DataError(
+                f"{self.name}: may be a decompression bomb: {packed:,} bytes become {unpacked:,} or more",
+                hint="--force reads it all the same",
+            )
+
+    def _damaged(self, error: OSError) -> DataError:
+        return DataError(f"{self.name}: the file is damaged or cut short ({error})")
 
 
 class OwnFile(io.FileIO):
@@ -62,16 +128,13 @@ class OwnFile(io.FileIO):
         self.close()
 
 
-class _Counted:
-    """A file whose bytes are counted as they are read: what pyarrow's decompression asks of one."""
+class _Bytes(ABC):
+    """What gives bytes one after another, as pyarrow asks it of a file."""
 
     closed = False
 
-    def __init__(self, raw: BinaryIO) -> None:
-        self.raw, self.count = raw, 0
-
-    def close(self) -> None:
-        """Close nothing: the file goes with its last reader."""
+    def close(self) -> None:  # noqa: B027, pyarrow asks for it, and the file goes with its last reader
+        """Close nothing."""
 
     def read(self, size: int) -> bytes:
         """Read this many bytes, fewer at the end."""
@@ -81,12 +144,102 @@ class _Counted:
             size -= len(part)
         return b"".join(parts)
 
+    @abstractmethod
     def some(self, size: int) -> bytes:
-        """Read those bytes that are there, up to so many; none are the end."""
-        read: Any = getattr(self.raw, "read1", self.raw.read)
+        """Read those bytes that are there, up to so many; none are the end. Raises OSError where they are damaged."""
+
+
+class _Counted(_Bytes):
+    """The bytes of a file, which are counted."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw, self.count = raw, 0
+
+    def some(self, size: int) -> bytes:
+        read: Any = getattr(self._raw, "read1", self._raw.read)
         data: bytes = read(min(size, MAX_READ_BYTES)) or b""  # takes memory for all that it is asked for
         self.count += len(data)
         return data
+
+
+class _Ahead(_Bytes):
+    """Bytes that can be looked at before they are read."""
+
+    def __init__(self, source: _Bytes) -> None:
+        self._source, self._start = source, b""
+
+    def peek(self) -> bytes:
+        while is_undecided(self._start) and (more := self._source.some(PEEK_BYTES - len(self._start))):
+            self._start += more
+        return self._start
+
+    def some(self, size: int) -> bytes:
+        if not self._start:
+            return self._source.some(size)
+        data, self._start = self._start[:size], self._start[size:]
+        return data
+
+    def read(self, size: int) -> bytes:
+        return super().read(size) if self._start else self._source.read(size)
+
+
+class _ByArrow(_Bytes):
+    """What pyarrow decompresses: gzip and zstd."""
+
+    def __init__(self, source: _Bytes, compression: str) -> None:
+        import pyarrow as pa
+
+        self._file = pa.CompressedInputStream(pa.PythonFile(source, "r"), compression)
+
+    def some(self, size: int) -> bytes:
+        data: bytes = self._file.read_buffer(size).to_pybytes()  # `read` loses memory where it fails
+        return data
+
+
+class _ByPython(_Bytes):
+    """What Python decompresses: xz and bzip2. One stream may follow another."""
+
+    def __init__(self, source: _Bytes, decompressor: Callable[[], Any]) -> None:
+        self._source, self._new = source, decompressor
+        self._now = decompressor()
+
+    def some(self, size: int) -> bytes:
+        import lzma
+
+        try:
+            while True:
+                packed = b""
+                if self._now.eof:
+                    packed = (self._now.unused_data or self._source.some(PACKED_BYTES)).lstrip(b"\0")  # xz may pad
+                    if not packed:
+                        return b""
+                    self._now = self._new()
+                elif self._now.needs_input and not (packed := self._source.some(PACKED_BYTES)):
+                    raise OSError("it ends too early")
+                if data := self._now.decompress(packed, size):
+                    return bytes(data)
+        except (lzma.LZMAError, ValueError, EOFError, MemoryError) as error:
+            raise OSError(str(error)) from error
+
+
+def _xz(source: _Bytes) -> _Bytes:
+    import lzma
+
+    return _ByPython(source, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_XZ_BYTES))
+
+
+def _bz2(source: _Bytes) -> _Bytes:
+    import bz2
+
+    return _ByPython(source, bz2.BZ2Decompressor)
+
+
+_DECOMPRESSED: dict[str | None, Callable[[_Bytes], _Bytes]] = {
+    "gzip": lambda source: _ByArrow(source, "gzip"),
+    "zstd": lambda source: _ByArrow(source, "zstd"),
+    "xz": _xz,
+    "bz2": _bz2,
+}
 
 
 def _size(raw: BinaryIO) -> int | None:

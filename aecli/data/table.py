@@ -48,7 +48,6 @@ __all__ = [
     "ARROW_TYPES",
     "TEXT",
     "Piece",
-    "Several",
     "Table",
     "TableSource",
     "as_kind",
@@ -73,7 +72,16 @@ class Piece:
 
 
 class Table(ABC):
-    """A stream of rows with columns. `named` tells whether the columns' names are the data's own."""
+    """A stream of rows with columns.
+
+    `named` tells whether the columns' names are the data's own; `rows` is their number where it is known, and 0 where
+    there are none. Columns `aside` are learnt only if they are named, each with the reason: those that folders stand
+    for, an index of pandas. `learnt` are the columns that are asked for as features. `dialect` is how text is written.
+    """
+
+    dialect: Dialect | None = None
+    aside: Mapping[str, str] = MappingProxyType({})
+    learnt: frozenset[str] = frozenset()
 
     def __init__(self, name: str, columns: Sequence[str], *, named: bool = True, rows: int | None = None) -> None:
         self.name, self.columns, self.named, self.rows = name, list(columns), named, rows
@@ -84,9 +92,6 @@ class Table(ABC):
                     f"{name}: two columns bear the name {column!r}", hint="give each column a name of its own"
                 )
             seen.add(column)
-
-    dialect: Dialect | None = None
-    aside: Mapping[str, str] = MappingProxyType({})  # columns that are no features by themselves, and why
 
     def types(self) -> Mapping[str, pa.DataType]:
         """Return the types of the columns by name; none where they are text that is parsed as what is wanted."""
@@ -155,6 +160,7 @@ class TableSource(Source):
             ]
             schema = dataclasses.replace(schema, label=self._label, columns=tuple(named))
         super().__init__(table.name, schema, table.rows)
+        table.learnt = frozenset(self._features)
         types = table.types()
         self._wanted = [
             (name, "category" if column.kind == "category" else kinds.reader_kind(column, types.get(name)))
@@ -165,8 +171,6 @@ class TableSource(Source):
         carried = [*self._keep, *([self._label] if self._label is not None else [])]
         for piece in self._table.pieces([*self._wanted, *((column, TEXT) for column in carried)]):
             features, aside = piece.columns[: len(self._wanted)], piece.columns[len(self._wanted) :]
-            if not len(features[0]):
-                continue
             bad = dict(piece.bad)
             x = self._matrix(piece, features, bad)
             labels = aside.pop() if self._label is not None else None
@@ -421,32 +425,6 @@ class TableSource(Source):
         if set(several := wanted.split(",")) <= set(columns):
             hint = "name one at a time: " + " ".join(f"{flag} {name!r}" for name in several)
         raise DataError(f"{self._table.name}: {flag} {wanted!r} names no column", hint=hint)
-
-
-class Several(Table):
-    """Tables of the same columns, in any order, one after the other. Each is opened when its turn comes."""
-
-    def __init__(self, first: Table, others: Iterator[Table]) -> None:
-        super().__init__(first.name, first.columns, named=first.named)
-        self._first, self._others = first, others
-
-    def peek(self) -> pa.Table:
-        return self._first.peek()
-
-    def pieces(self, wanted: Sequence[tuple[str, str]]) -> Iterator[Piece]:
-        yield from self._first.pieces(wanted)
-        places = {column: i for i, column in enumerate(self.columns)}
-        for table in self._others:
-            if not table.named and not self.named and len(table.columns) == len(self.columns):
-                yield from table.pieces([(table.columns[places[column]], kind) for column, kind in wanted])
-                continue
-            missing = [column for column, _ in wanted if column not in table.columns]
-            if missing:
-                raise DataError(
-                    f"{table.name}: columns that {self.name} has are missing: {listed(missing)}",
-                    hint=f"its columns are {listed(table.columns)}",
-                )
-            yield from table.pieces(wanted)
 
 
 def as_kind(values: Any, kind: str, name: str, column: str, first_row: int) -> Any:

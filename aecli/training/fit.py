@@ -59,6 +59,7 @@ def fit(
     device: str = "auto",
     data_dir: Path | None = None,
     scratch: Path | None = None,
+    force: bool = False,
     resume: ResumeFile | None = None,
     stopping: AbstractContextManager[Callable[[], bool]] | None = None,
     on_open: Callable[[Schema], None] = _nothing,
@@ -74,17 +75,18 @@ def fit(
     built-in set's test split, else a random share `holdout` of the rows.
     `device` is auto, cpu, cuda, cuda:N or mps. Built-in sets lie in the folder `data_dir`, or are downloaded to it.
     Rows that are too many for memory are kept in an unnamed file in the folder `scratch`; without it they stay in
-    memory. The run goes on from the state that `resume` holds, and keeps its own there. While it can be stopped, it is
-    inside the context manager `stopping`, whose value is called at each step and tells whether to stop. `on_open` is
-    called before the rows are read, with a schema whose categories are not known yet; `on_start` with the plan,
-    `on_progress` several times a second, `announce` with sentences that a user should know.
+    memory. With `force`, what may be a decompression bomb is read all the same. The run goes on from the state that
+    `resume` holds, and keeps its own there. While it can be stopped, it is inside the context manager `stopping`, whose
+    value is called at each step and tells whether to stop. `on_open` is called before the rows are read, with a schema
+    whose categories are not known yet; `on_start` with the plan, `on_progress` several times a second, `announce` with
+    sentences that a user should know.
     All other keywords are the flags of `aecli train`; None leaves a choice to the recipe or to a rule.
     Raises DataError where the data does not suffice, UsageError where an option makes no sense, TrainingError where the
     loss is no longer a finite number or the device's memory is full, Stopped where it was asked to stop, Finished where
     `resume` asks to go on with a run that came to its end.
     """
     asked, columns, reading = grouped(options, FitOptions, Columns, Reading)
-    opening: dict[str, Any] = {"data_dir": data_dir, "announce": announce}
+    opening: dict[str, Any] = {"data_dir": data_dir, "announce": announce, "force": force}
     source = open_source(data, columns=columns, reading=reading, **opening)
     on_open(source.schema)
     for sentence in source.learning():

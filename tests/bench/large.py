@@ -23,8 +23,8 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the program has it
 import numpy as np
 
 from aecli.data import gather, part
-from aecli.data.arrays import open_array
 from aecli.data.idx import read_idx
+from aecli.data.opening import open_source
 from aecli.data.source import ArraySource
 from aecli.training import loop
 from aecli.training.fit import fit
@@ -49,12 +49,12 @@ def shuffling(epochs):
     """Print the error of each way to shuffle, and its ratio to that of a full shuffle."""
     np.save("plain.npy", images("train"))
     np.save("sorted.npy", images("train")[np.argsort(read_idx(RAW / "train-labels-idx1-ubyte.gz"), kind="stable")])
-    full = error(open_array(Path("plain.npy"), None, None), epochs)
+    full = error(open_source("plain.npy"), epochs)
     print(f"all rows shuffled in memory   test MSE {full:.6f}", flush=True)
     gather.MEMORY_BYTES, part.BLOCK_BYTES, loop.BLOCK_BYTES = 1 << 20, BLOCK_BYTES, BLOCK_BYTES
     loop.WINDOW_BYTES = BLOCKS_TOGETHER * BLOCK_BYTES
     for name in ("plain", "sorted"):
-        found = error(open_array(Path(f"{name}.npy"), None, None), epochs)
+        found = error(open_source(f"{name}.npy"), epochs)
         print(f"windows of blocks, {name:10} test MSE {found:.6f}, {found / full:.3f} of it", flush=True)
 
 

@@ -173,12 +173,12 @@ CASES = {
         "error: one.csv: 1 row, and at least one to train on and one to hold out are needed\n",
     ),
     "a file of an unread format": (
-        ["train", "notes.xlsx"],
-        {"notes.xlsx": b"?"},
+        ["train", "notes.bin"],
+        {"notes.bin": b"\1\2\3"},
         1,
-        "error: notes.xlsx: the name ends in '.xlsx', which is none of the formats that are read\n"
-        "hint: they are .csv, .tsv, .jsonl, .ndjson, .parquet, .arrow, .feather, .npy, .npz, IDX files and images; "
-        "--input-format names the one of a table with another name\n",
+        "error: notes.bin: not text, and no format that is read: byte 1 is b'\\x01'\n"
+        "hint: read are CSV, JSON Lines, a JSON array, Parquet, Arrow, NPY, NPZ, IDX and images, compressed by gzip, "
+        "zstd, xz, bzip2 or zip or not\n",
     ),
     "a folder": (
         ["train", "."],
@@ -385,7 +385,7 @@ def test_an_object_array_is_never_unpickled(run):
     np.save("objects.npy", np.array([{}, {}], dtype=object), allow_pickle=True)
     done = run("train", "objects.npy")
     assert done.code == 1
-    assert done.err.startswith("error: objects.npy: an NPY file of Python objects, and numbers were expected")
+    assert done.err.startswith("error: objects.npy: an NPY file of Python objects, which is not read")
 
 
 def test_a_set_that_is_not_there_without_a_network_says_the_way_out(process, tmp_path):

@@ -17,7 +17,7 @@ import torture
 
 from aecli import load
 from aecli.data import gather
-from aecli.data.arrays import open_array
+from aecli.data.opening import open_source
 from aecli.data.source import ArraySource
 from aecli.errors import Stopped
 from aecli.model import checkpoint
@@ -79,7 +79,7 @@ def test_a_run_on_rows_in_a_file_goes_on_too(monkeypatch):
     monkeypatch.setattr("aecli.data.part.BLOCK_BYTES", 1000)
     monkeypatch.setattr("aecli.training.rows.WINDOW_BYTES", 5000)
     np.save("rows.npy", rows())
-    options = {"x": open_array(Path("rows.npy"), None, None).x}
+    options = {"x": open_source("rows.npy").x}
     undisturbed = trained(**options, name="other.safetensors")
     trained(9, **options)
     assert trained(resume=True, **options) == undisturbed

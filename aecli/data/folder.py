@@ -1,0 +1,99 @@
+"""Folders of Parquet files: one table, in the order of the files' names."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from aecli.data.formats import IMAGES, form_of, table_form
+from aecli.errors import DataError
+
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+START_BYTES = 32
+
+
+def is_table(folder: Path) -> bool:
+    """Return whether a folder holds Parquet files.
+
+    Raises DataError where it holds images or other tables beside them, or a table that its files alone do not tell.
+    """
+    tables, others = [], []
+    for file in _files(folder):
+        if file.suffix.lower() in IMAGES:
+            others.append(file)
+        elif _is_parquet(file):
+            tables.append(file)
+        elif table_form(file.name) is not None and file.suffix.lower() != ".json":
+            others.append(file)
+    if tables and others:
+        raise DataError(
+            f"{folder}: a folder of Parquet files and others, such as {tables[0]} and {others[0]}",
+            hint=f"name the files that are meant: {folder}/*{tables[0].suffix}",
+        )
+    if tables and (folder / "_delta_log").is_dir():
+        raise DataError(
+            f"{folder}: a Delta table, whose log tells which of its files still count",
+            hint=f'python -c \'import deltalake; deltalake.DeltaTable("{folder}").to_pandas()'
+            f'.to_parquet("{folder.name}.parquet")\'',
+        )
+    return bool(tables)
+
+
+def tables_in(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Return the Parquet files in a folder and its folders, each with the values that its folders stand for.
+
+    They are Arrow scalars, by column: whole numbers where a column's values are all written so, texts elsewhere.
+    """
+    import pyarrow as pa
+
+    found = [(file, _values(file.relative_to(folder))) for file in _files(folder) if _is_parquet(file)]
+    texts: dict[str, set[str | None]] = {}
+    for _, values in found:
+        for column, value in values.items():
+            texts.setdefault(column, set()).add(value)
+    kinds = {column: pa.int64() if _are_numbers(values) else pa.string() for column, values in texts.items()}
+    return [
+        (
+            file,
+            {
+                column: pa.scalar(_typed(values.get(column), numbers=kind == pa.int64()), kind)
+                for column, kind in kinds.items()
+            },
+        )
+        for file, values in found
+    ]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the files in a folder and its folders, sorted. Those that begin with . or _ are for programs."""
+    found: list[Path] = []
+    for where, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith((".", "_"))]
+        found += [Path(where, name) for name in names if not name.startswith((".", "_"))]
+    return iter(sorted(found))
+
+
+def _is_parquet(file: Path) -> bool:
+    if table_form(file.name) == "parquet":
+        return True
+    try:
+        with file.open("rb") as opened:
+            return file.is_file() and form_of(opened.read(START_BYTES)) == "parquet"
+    except OSError:
+        return False
+
+
+def _values(path: Path) -> dict[str, str | None]:
+    """Return what the folders of a path such as `year=2024/site=x/part.parquet` stand for."""
+    pairs = [found.groups() for part in path.parts[:-1] if (found := re.fullmatch(r"([^=]+)=(.*)", part))]
+    return {unquote(column): None if value == NO_VALUE else unquote(value) for column, value in pairs}
+
+
+def _are_numbers(texts: set[str | None]) -> bool:
+    return any(texts) and all(text is None or re.fullmatch(r"0|-?[1-9]\d{0,17}", text) for text in texts)
+
+
+def _typed(text: str | None, *, numbers: bool) -> int | str | None:
+    return int(text) if numbers and text is not None else text

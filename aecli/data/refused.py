@@ -1,0 +1,89 @@
+"""What is not read, and the command that makes a table of it."""
+
+import json
+import shlex
+from pathlib import Path
+
+from aecli.errors import DataError
+
+# What it is, the Python that makes something of it that is read, and the ending of what it makes.
+REFUSED = {
+    "hdf5": (
+        "an HDF5 file",
+        "import pandas; pandas.read_hdf({source}).to_parquet({made})",
+        ".parquet",
+    ),
+    "xlsx": (
+        "a spreadsheet",
+        "import pandas; pandas.read_excel({source}).to_csv({made}, index=False)",
+        ".csv",
+    ),
+    "sqlite": (
+        "an SQLite database",
+        'import pandas, sqlite3; pandas.read_sql("select * from TABLE", sqlite3.connect({source})).to_parquet({made})',
+        ".parquet",
+    ),
+    "matlab": (
+        "a MATLAB file",
+        'import numpy, scipy.io; numpy.save({made}, scipy.io.loadmat({source})["NAME"])',
+        ".npy",
+    ),
+    "pickle": (
+        "a pickle",
+        "import pandas; pandas.read_pickle({source}).to_parquet({made})",
+        ".parquet",
+    ),
+    "orc": ("an ORC file", "import pandas; pandas.read_orc({source}).to_parquet({made})", ".parquet"),
+    "stata": ("a Stata file", "import pandas; pandas.read_stata({source}).to_parquet({made})", ".parquet"),
+    "structured": (
+        "an array of records",
+        "import numpy, pandas; pandas.DataFrame(numpy.load({source})).to_parquet({made})",
+        ".parquet",
+    ),
+    "sparse": (
+        "a sparse matrix",
+        "import numpy, scipy.sparse; numpy.save({made}, scipy.sparse.load_npz({source}).toarray())",
+        ".npy",
+    ),
+    "objects": (
+        "an NPY file of Python objects",
+        "import numpy; numpy.save({made}, numpy.load({source}, allow_pickle=True).astype(float))",
+        ".numbers.npy",
+    ),
+}
+REFUSED["xls"] = REFUSED["xlsx"]
+OTHER = {
+    "rds": ("a file of R", "Rscript -e 'write.csv(readRDS({source}), {made}, row.names=FALSE)'"),
+    "rdata": ("a file of R", "Rscript -e 'load({source}); write.csv(NAME, {made}, row.names=FALSE)'"),
+    "tar": ("a tar archive", "tar xOf {word} NAME | aecli COMMAND ... -"),
+    "zip": ("a zip archive in another", "unzip it first"),
+    "pdf": ("a PDF file", "its tables have to be taken out first"),
+    "avro": ("an Avro file", "write it as Parquet first"),
+}
+TRUSTED = ("pickle", "objects")
+ALSO = {"hdf5": """python -c 'import h5py, numpy; numpy.save({array}, h5py.File({source})["NAME"][:])'"""}
+
+
+def refused(name: str, form: str, *, path: Path | None = None) -> DataError:
+    """Return the error for a format that is not read. Its hint is a command that makes something that is read."""
+    source = json.dumps(str(path or "FILE"), ensure_ascii=False)
+    if form in OTHER:
+        what, way = OTHER[form]
+        made = _quoted(path, ".csv")
+        return DataError(
+            f"{name}: {what}, which is not read",
+            hint=way.format(source=source, made=made, word=shlex.quote(str(path or "FILE"))),
+        )
+    what, code, ending = REFUSED[form]
+    made = _quoted(path, ending)
+    hint = shlex.join(["python", "-c", code.format(source=source, made=made)])
+    if form in ALSO:
+        hint += f", or for a plain array {ALSO[form].format(source=source, array=_quoted(path, '.npy'))}"
+    if form in TRUSTED:
+        hint = f"if you trust it, as it may run any program: {hint}"
+    return DataError(f"{name}: {what}, which is not read", hint=hint)
+
+
+def _quoted(path: Path | None, ending: str) -> str:
+    """Return the name of what is made of a file, as Python and R write it."""
+    return json.dumps((path.stem if path else "FILE") + ending, ensure_ascii=False)

@@ -251,5 +251,7 @@ def _table(one: Input, asked: Request) -> "Table":
         case form:
             from aecli.data.csv import CsvTable
 
-            delimiter = asked.reading.delimiter or ("\t" if form == "tsv" else ",")
-            return CsvTable(stream, delimiter=delimiter, header=asked.reading.input_header, live=live)
+            by_name = "\t" if form == "tsv" else None
+            return CsvTable(
+                stream, asked.reading, asked.schema, live=live, announce=asked.announce, default_delimiter=by_name
+            )

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from aecli.config import Column, Schema
+from aecli.config import Column, Dialect, Schema
 from aecli.data.source import Array, Batch, Source
 from aecli.errors import DataError
 from aecli.options import ALL_COLUMNS, PLAINLY, Applying, Columns
@@ -42,6 +42,8 @@ class Piece:
 
 class Table(ABC):
     """A stream of rows with columns. `named` tells whether the columns' names are the data's own."""
+
+    dialect: Dialect | None = None  # how its text is written
 
     def __init__(self, name: str, columns: Sequence[str], *, named: bool = True, rows: int | None = None) -> None:
         self.name, self.columns, self.named, self.rows = name, list(columns), named, rows
@@ -109,6 +111,8 @@ class TableSource(Source):
     def _batches(self) -> Iterator[Batch]:
         carried = [*self._keep, *([self._label] if self._label is not None else [])]
         for piece in self._table.pieces([*self._wanted, *((column, TEXT) for column in carried)]):
+            if piece.bad:
+                raise next(iter(piece.bad.values()))
             features, aside = piece.columns[: len(self._wanted)], piece.columns[len(self._wanted) :]
             if not len(features[0]):
                 continue

@@ -14,6 +14,7 @@ import shlex
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ import pyarrow.csv as pacsv
 from aecli.config import Dialect, Schema
 from aecli.data import cells
 from aecli.data.dialect import SAMPLE_BYTES, Found, about_comments, check_reading, find, na_values, not_encoded
-from aecli.data.encoding import MARKS, marked
+from aecli.data.encoding import marked
 from aecli.data.source import Array
 from aecli.data.stream import Stream
 from aecli.data.table import ARROW_TYPES, TEXT, Piece, Table, shortened, timestamps
@@ -74,7 +75,9 @@ class _Parsed:
 
 
 class CsvTable(Table):
-    """A CSV. How it is written is found in its first lines, where neither `reading` nor the model's `schema` says it."""
+    """A CSV. How it is written is found in its first lines, where neither `reading` nor a model's `schema` says it."""
+
+    dialect: Dialect
 
     def __init__(
         self,
@@ -94,8 +97,9 @@ class CsvTable(Table):
         check_reading(reading)
         self._stream, self._live, self._announce, self._training = stream, live, announce, schema is None
         self._na = na_values(reading, schema)
-        self._small = not any(0 <= float(value) <= 255 for value in self._na if cells.is_number(value))
-        self._small_blocks = self._small  # so far all blocks could be read by `_small_rows`
+        self._small = not any(
+            0 <= float(value) <= 255 for value in self._na if cells.is_number(value)
+        )  # so far for all blocks
         text = _Text(stream, reading, schema, live=live)
         self._records = _records(stream.name, text.blocks())
         self._sampled: deque[bytes] = deque()
@@ -306,7 +310,7 @@ class CsvTable(Table):
 
         After the first such block no other is tried: blocks that other threads had begun by then may still be uint8.
         """
-        if self._small and b"0x" not in block and b"0X" not in block:  # a number to uint8 alone
+        if self._small and not any(x in block and b"0" + x in block for x in (b"x", b"X")):  # a number to uint8 alone
             numbers = [column for column, kind in types.items() if kind == NUMBER]
             with contextlib.suppress(pa.ArrowInvalid):
                 rows = self._rows(block, types | dict.fromkeys(numbers, pa.uint8()))
@@ -335,10 +339,10 @@ class CsvTable(Table):
             column_types=types,
             include_columns=list(types),
             null_values=nulls or self._nulls,
-            true_values=sorted(cells.TRUE),
-            false_values=sorted(cells.FALSE),
             decimal_point=self.dialect.decimal,
         )
+        if pa.bool_() in types.values():  # as each value costs time in each column
+            options.true_values, options.false_values = sorted(cells.TRUE), sorted(cells.FALSE)
         table = self._read(block, options)
         batches = table.to_batches()  # one at most, as the block is read in one go
         return batches[0] if batches else pa.RecordBatch.from_pylist([], table.schema)
@@ -358,25 +362,21 @@ class CsvTable(Table):
 
     def _converted(self, columns: list[Any], wanted: Sequence[tuple[str, str]]) -> tuple[list[Any], dict[int, _Bad]]:
         """Return columns as their kinds ask for, with nulls for the cells that are not of their kind; and bad rows."""
-        out, bad = [], {}
+        out: list[Any] = []
+        bad: dict[int, _Bad] = {}
         for values, (column, kind) in zip(columns, wanted, strict=True):
-            values, wrong = self._as_kind(values, kind)
-            out.append(values)
-            if wrong is not None and wrong.any():
-                for place in np.flatnonzero(wrong).tolist():
-                    bad.setdefault(place, (column, kind, place))
-        texts = dict(zip((column for column, _ in wanted), columns, strict=True))
-        return out, {
-            place: _Bad(
-                f", column {column!r} holds {shortened(texts[column][place].as_py())}, "
-                f"and the cells of this feature must be {kind}s",
-                self._mend(),
-            )
-            for place, (column, kind, _) in bad.items()
-        }
+            converted, wrong = self._as_kind(values, kind)
+            out.append(converted)
+            if wrong is None or not wrong.any():
+                continue
+            for place in np.flatnonzero(wrong).tolist():
+                if place not in bad:
+                    found = f", column {column!r} holds {shortened(values[place].as_py())}"
+                    bad[place] = _Bad(f"{found}, and the cells of this feature must be {kind}s", self._mend())
+        return out, bad
 
     def _as_kind(self, values: Any, kind: str) -> tuple[Any, Array | None]:
-        """Return a column as its kind has it. The second is True for cells that are not of it, None where there are none."""
+        """Return a column as its kind has it. The second is True where a cell is not of it, None where all are."""
         if not pa.types.is_string(values.type):
             return (cells.without(values, self._na) if kind == "number" and self._na else values), None
         if kind == "number":
@@ -409,7 +409,7 @@ class CsvTable(Table):
         places = {column: i for i, column in enumerate(self._physical)}
         columns, bad = self._converted([every[places[column]] for column, _ in wanted], wanted)
         if not is_text:
-            bad |= self._undecoded(columns, [column for column, _ in wanted], every, places, text)
+            bad |= self._undecoded([column for column, _ in wanted], every, places, text)
         if self._found.dropped:
             filled = cells.stripped(every[-1], self._na).is_valid().to_numpy(zero_copy_only=False)
             for place in np.flatnonzero(filled).tolist():
@@ -423,9 +423,7 @@ class CsvTable(Table):
             columns = [pc.if_else(wrong, None, column) for column in columns]
         return _Parsed(columns, _newlines(block), text, removed, comment, dict(sorted(bad.items())))
 
-    def _undecoded(
-        self, columns: list[Any], names: list[str], every: list[Any], places: dict[str, int], text: bytes
-    ) -> dict[int, _Bad]:
+    def _undecoded(self, names: list[str], every: list[Any], places: dict[str, int], text: bytes) -> dict[int, _Bad]:
         """Return the rows of a block that are no text in the encoding, where a wanted column is concerned."""
         bad: dict[int, _Bad] = {}
         for column in dict.fromkeys(names):
@@ -466,9 +464,9 @@ class CsvTable(Table):
 
     def _leave_out(self) -> str:
         """Return the command that trains without a line, to be named in "{line}"."""
-        if self._stream.seekable() is None or not os.path.exists(self.name):
-            return "leave the line out first: sed '{line}d' | aecli train - -o MODEL.safetensors"
-        return f"leave the line out: sed '{{line}}d' {shlex.quote(self.name)} | aecli train - -o MODEL.safetensors"
+        if self._stream.seekable() is None or not Path(self.name).exists():
+            return "leave the line out first: sed {line}d | aecli train - -o MODEL.safetensors"
+        return f"leave the line out: sed {{line}}d {shlex.quote(self.name)} | aecli train - -o MODEL.safetensors"
 
     def _prepared(self, block: bytes) -> tuple[bytes, list[int], bytes | None]:
         """Return a block as pyarrow reads it, the numbers of the lines removed, and the first comment not asked for."""
@@ -483,7 +481,7 @@ class CsvTable(Table):
 
     def _without_comments(self, block: bytes) -> tuple[bytes, list[int], bytes | None]:
         mark = (self.dialect.comment or "#").encode()
-        if not block.startswith(mark) and b"\n" + mark not in block:
+        if mark not in block or not (block.startswith(mark) or b"\n" + mark in block):
             return block, [], None
         kept, removed, unasked, in_quotes = [], [], None, False
         for number, line in enumerate(block.split(b"\n")):
@@ -574,10 +572,10 @@ class _Text:
 def _records(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
     """Cut text into blocks of whole records: a newline inside quotes ends none. Blank lines at the end are left out."""
     rest = b""
-    for block in blocks:
+    for more in blocks:
         if len(rest) > MAX_RECORD_BYTES:
             raise DataError(f"{name}: a quote is opened and not closed within {MAX_RECORD_BYTES >> 20} MB")
-        block = rest + block
+        block = rest + more
         end = _last_record_end(block)
         if block.endswith((b"\n\n", b"\n\r\n"), 0, end):
             end = len(block[:end].rstrip(b"\r\n"))

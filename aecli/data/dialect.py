@@ -384,36 +384,35 @@ class _Table:
         """Return whether the first record is a header; None where more records have to be seen."""
         if self._reading.input_header is not None:
             return self._reading.input_header
-        cells = _bare(self._records[first].cells)
-        next_cells = [record.cells for record in below[:FEW]]
-        numbers = [is_number(cell) for cell in cells]
-        shown = ", ".join(cells[:6]) + (", ..." if len(cells) > 6 else "")
-        if self._schema is not None:
-            if self._search.names & set(named(cells)[0]):
-                return True
-            if self._is_row_of_a_model(cells):
-                if self._search.names:
-                    self._notes.append(f"{self._name} has no header: its columns are taken in the model's order")
-                return False
-        if not next_cells and not self._complete and any(numbers):
+        cells, next_cells = _bare(self._records[first].cells), [record.cells for record in below[:FEW]]
+        of_model = self._header_of_model(cells)
+        if of_model is not None:
+            return of_model
+        if not next_cells and not self._complete and any(map(is_number, cells)):
             return None
-        row = _is_like_one_of(cells, next_cells)
-        if not any(numbers):
-            if all(cell in HOLES for cell in cells) or (row and not _text_above_numbers(cells, next_cells)):
-                return self._no_header(cells, shown)
+        header, shown = _is_header(cells, next_cells), ", ".join(cells[:6]) + ", ..." * (len(cells) > 6)
+        if header and any(map(is_number, cells)):
+            self._notes.append(
+                f"the first line is taken as the columns' names: {shown} (--no-input-header reads it as a row)"
+            )
+        if not header and self._schema is None:
+            self._notes.append(
+                f"no header: the first line is a row ({shown}), and the columns are called x0 to x{len(cells) - 1} "
+                "(--input-header takes it as their names)"
+            )
+        return header
+
+    def _header_of_model(self, cells: list[str]) -> bool | None:
+        """Return whether a model's columns tell that the first line is a header or none; None where they don't."""
+        if self._schema is None:
+            return None
+        if self._search.names & set(named(cells)[0]):
             return True
-        if cells == [str(i) for i in range(len(cells))]:
-            header = not row
-        elif _text_above_numbers(cells, next_cells):
-            header = True
-        else:
-            header = sum(numbers) >= NUMBERS_OF_A_HEADER and _is_even(cells) and not row
-        if not header:
-            return self._no_header(cells, shown)
-        self._notes.append(
-            f"the first line is taken as the columns' names: {shown} (--no-input-header reads it as a row)"
-        )
-        return True
+        if not self._is_row_of_a_model(cells):
+            return None
+        if self._search.names:
+            self._notes.append(f"{self._name} has no header: its columns are taken in the model's order")
+        return False
 
     def _is_row_of_a_model(self, cells: list[str]) -> bool:
         """Return whether a first line without names of the model is a row: numbers, as many as the model takes."""
@@ -424,14 +423,6 @@ class _Table:
         if not schema.features:
             return all(like) and cells != [str(i) for i in range(len(cells))]
         return all(like) and len(cells) == schema.inputs
-
-    def _no_header(self, cells: list[str], shown: str) -> bool:
-        if self._schema is None:
-            self._notes.append(
-                f"no header: the first line is a row ({shown}), and the columns are called x0 to x{len(cells) - 1} "
-                "(--input-header takes it as their names)"
-            )
-        return False
 
     def _made(self, first: int, *, header: bool, names: list[str]) -> Found:
         records, width = self._records, self._width
@@ -523,6 +514,19 @@ def named(cells: Sequence[str]) -> tuple[list[str], frozenset[str], list[str]]:
         if not name:
             nameless.append(new)
     return made, frozenset(nameless), changed
+
+
+def _is_header(cells: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
+    """Return whether a first row is a header, by the next ones."""
+    row = _is_like_one_of(cells, below)
+    numbers = sum(map(is_number, cells))
+    if cells == [str(i) for i in range(len(cells))]:
+        return not row
+    if all(cell in HOLES for cell in cells):
+        return False
+    if _text_above_numbers(cells, below):
+        return True
+    return not row and (not numbers or (numbers >= NUMBERS_OF_A_HEADER and _is_even(cells)))
 
 
 def _text_above_numbers(first: Sequence[str], below: Sequence[Sequence[str]]) -> bool:

@@ -138,7 +138,7 @@ def near_number(cells: Iterable[str | None], delimiter: str = ",", decimal: str 
 def _mark(marked: Sequence[str], plain: Sequence[str], delimiter: str, decimal: str) -> tuple[str | None, str]:
     """Return the mark that stands in numbers, and whether it groups thousands or is the decimal."""
     for mark in "'\u2019\u00a0\u202f ":
-        if all(mark in cell or "." in cell for cell in marked):
+        if all(mark in cell for cell in marked):
             return mark, "thousands"
     for mark, other in ((",", "."), (".", ",")):
         groups = re.compile(rf"[+-]?[0-9]{{1,3}}({re.escape(mark)}[0-9]{{3}})+({re.escape(other)}[0-9]*)?")

@@ -24,7 +24,7 @@ import pyarrow.csv as pacsv
 
 from aecli.config import Dialect, Schema
 from aecli.data import cells
-from aecli.data.dialect import SAMPLE_BYTES, Found, about_comments, check_reading, find, na_values, not_encoded
+from aecli.data.dialect import SAMPLE_BYTES, Found, about_comments, check_reading, find, na_values, not_encoded, nothing
 from aecli.data.encoding import marked
 from aecli.data.source import Array
 from aecli.data.stream import Stream
@@ -104,10 +104,14 @@ class CsvTable(Table):
         self._records = _records(stream.name, text.blocks())
         self._sampled: deque[bytes] = deque()
         found = self._find(reading, schema, text, default_delimiter)
-        for note in found.notes if found else ():
+        if found is None:
+            if schema is None:
+                raise DataError(f"{stream.name}: no rows to read, it is empty")
+            found = nothing(schema, schema.dialect or Dialect())
+        self._found = found
+        self._commented = found.commented  # whether it was said that there are comments
+        for note in found.notes:
             announce(note)
-        self._commented = found is not None and found.commented  # whether it was said that there are comments
-        self._found = found or _nothing(schema, stream.name)
         self.nameless = self._found.nameless  # columns whose names were made up
         super().__init__(stream.name, self._found.names, named=self._found.dialect.header)
         self.dialect = self._found.dialect
@@ -165,9 +169,9 @@ class CsvTable(Table):
         if not block.strip():
             block = next(self._records, b"")
             self._sampled.append(block)
-            if not block.strip() and self._training:
-                raise DataError(f"{self.name}: no rows to read, there is a header alone")
         text, _, _ = self._prepared(block)
+        if not text.strip() and self._training:
+            raise DataError(f"{self.name}: no rows to read, there is a header alone")
         convert = pacsv.ConvertOptions(
             null_values=self._nulls, decimal_point=self.dialect.decimal, include_columns=self.columns
         )
@@ -192,6 +196,11 @@ class CsvTable(Table):
 
     def _typed(self, column: Any) -> Any | None:
         """Return a peeked column with a better type than pyarrow found; None where there is none."""
+        if pa.types.is_integer(column.type) and self.dialect.date_format is not None:  # such as 20240131
+            texts = cells.as_array(column).cast(pa.string())
+            values, bad = self._dates(texts)
+            if not bad.any():
+                return self._days(values, texts)
         if not pa.types.is_string(column.type):
             return cells.without(cells.as_array(column), self._na) if self._na else None
         texts = cells.as_array(column)
@@ -270,6 +279,8 @@ class CsvTable(Table):
             line = first_line + int(lines[place]) if lines is not None and place < len(lines) else None
             where = f"row {first_row + place + 1}" + (f" (line {line})" if bad.in_line and line is not None else "")
             hint = bad.hint and bad.hint.replace("{line}", str(line))
+            if bad.in_line and first_row + place == 0 and line and line > 1:
+                hint = f"where the table begins further down, say so: --skip-rows {line - 1}"
             errors[place] = DataError(f"{self.name}: {where}{bad.what}", hint=hint)
         return errors
 
@@ -348,6 +359,9 @@ class CsvTable(Table):
         return batches[0] if batches else pa.RecordBatch.from_pylist([], table.schema)
 
     def _read(self, block: bytes, convert: pacsv.ConvertOptions, invalid_row_handler: Any = None) -> pa.Table:
+        if not block:
+            names = convert.include_columns or self._physical
+            return pa.schema([(name, convert.column_types.get(name, pa.null())) for name in names]).empty_table()
         return pacsv.read_csv(
             pa.BufferReader(block),
             pacsv.ReadOptions(column_names=self._physical, use_threads=False, block_size=len(block) + 1),
@@ -603,15 +617,6 @@ def _last_record_end(block: bytes) -> int:
         quotes -= block.count(b'"', before, end)
         end = before
     return end
-
-
-def _nothing(schema: Schema | None, name: str) -> Found:
-    """Return what is found in an empty stream: the model's columns without rows."""
-    if schema is None:
-        raise DataError(f"{name}: no rows to read, it is empty")
-    names = list(schema.names)
-    dialect = schema.dialect or Dialect()
-    return Found(dialect, names, frozenset(), dropped=False, start=0, line=1, blanks=False, commented=False, notes=[])
 
 
 def _as_texts(columns: Sequence[str]) -> pacsv.ConvertOptions:

@@ -183,9 +183,12 @@ def _text_lines(sample: bytes) -> tuple[list[str], list[int]]:
     """Return the first lines of a sample, with their ends, and at which byte each begins, and the next would."""
     lines: list[str] = []
     starts = [0]
-    while starts[-1] < len(sample) and len(lines) < SAMPLE_LINES and (starts[-1] < SAMPLE_BYTES or len(lines) < 3):
+    told = size = 0  # lines that begin with # may be many
+    while starts[-1] < len(sample) and told < SAMPLE_LINES and (size < SAMPLE_BYTES or told < 3):
         end = sample.find(b"\n", starts[-1]) + 1 or len(sample)
         lines.append(sample[starts[-1] : end].decode("utf-8", ESCAPED))
+        if not lines[-1].startswith("#"):
+            told, size = told + 1, size + end - starts[-1]
         starts.append(end)
     return lines, starts
 
@@ -258,11 +261,13 @@ class _Search:
         best, most = candidates[0], 0.0
         for delimiter in candidates:
             width, share = self.width(delimiter)
-            if width < 2 or (delimiter == " " and most > 0.5):
+            if width < 2 or (delimiter == " " and (most > 0.5 or self.width("\t")[0] > 1)):
                 continue
             others = [other for other in DELIMITERS[:-1] if other != delimiter]
             cells = [cell for record in self.records(delimiter) if len(record.cells) == width for cell in record.cells]
             cells = cells[: max(2000, 3 * width)]
+            if delimiter == " " and not any(map(is_number, cells)):
+                continue  # a text
             fit = share * sum(_is_whole(cell, others) for cell in cells) / len(cells)
             if fit > most:
                 best, most = delimiter, fit
@@ -276,7 +281,8 @@ def _is_whole(cell: str, others: Sequence[str]) -> bool:
     if re.fullmatch(r"[+-]?[0-9]+(?:[.,][0-9]+)*(?:[eE][+-]?[0-9]+)?", cell) or cell.startswith(("[", "{", "(")):
         return True
     parts = cell.split()
-    return not any(other in cell for other in others) and not (len(parts) > 1 and all(map(is_number, parts)))
+    parted = any(re.search(f"{re.escape(other)}(?! )", cell) for other in others if other in cell)  # a, b is prose
+    return not parted and not (len(parts) > 1 and all(map(is_number, parts)))
 
 
 def _bare(cells: list[str]) -> list[str]:
@@ -309,7 +315,7 @@ class _Table:
         records = self._records
         told = [i for i in range(first, len(records)) if not records[i].is_blank and not self._is_comment(records[i])]
         if not told:
-            return None if not self._complete else self._made(len(records), header=False, names=[])
+            return None if not self._complete else self._nothing()
         if len(told) > 1 and self._is_comment_like_a_row(told):
             told = told[1:]
         first = told[0]
@@ -424,6 +430,14 @@ class _Table:
             return all(like) and cells != [str(i) for i in range(len(cells))]
         return all(like) and len(cells) == schema.inputs
 
+    def _nothing(self) -> Found:
+        """Return what is found where all lines are left out: the model's columns without rows."""
+        if self._schema is None:
+            raise DataError(f"{self._name}: no rows to read, all its lines are comments, blank or left out")
+        end = len(self._search.lines)
+        dialect = dataclasses.replace(self._said, delimiter=self._delimiter)
+        return nothing(self._schema, dialect, self._search.starts[end], end + 1)
+
     def _made(self, first: int, *, header: bool, names: list[str]) -> Found:
         records, width = self._records, self._width
         rows = [r for r in records[first + header :] if not r.is_blank and not self._is_comment(r)]
@@ -483,6 +497,21 @@ class _Table:
         if not (followed := len(re.findall(f"{delimiter} ", bare))):
             return False
         return followed == bare.count(self._delimiter) or re.search(f'{delimiter} +"', bare) is not None
+
+
+def nothing(schema: Schema, dialect: Dialect, start: int = 0, line: int = 1) -> Found:
+    """Return what is found where there is no table: the model's columns."""
+    return Found(
+        dialect,
+        list(schema.names),
+        frozenset(),
+        dropped=False,
+        start=start,
+        line=line,
+        blanks=False,
+        commented=False,
+        notes=[],
+    )
 
 
 def about_comments(line: str, width: int) -> str:

@@ -171,6 +171,11 @@ class Schema(Config):
         return names or None
 
     @cached_property
+    def column_names(self) -> tuple[str, ...]:
+        """The columns' names, `x0, x1, ...` where the data has none."""
+        return self.features or tuple(f"x{i}" for i in range(len(self.columns) or self.inputs))
+
+    @cached_property
     def values(self) -> tuple[Column, ...]:
         """What each of the D values is, as a column: a vector's are numbers, named `name.0`, `name.1`, ..."""
         if not self.columns:

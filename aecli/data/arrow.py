@@ -27,15 +27,16 @@ class ParquetTable(Table):
         except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(f"{stream.name}: not a Parquet file, or a damaged one ({_first_line(error)})") from error
         schema, rows = self._file.schema_arrow, self._file.metadata.num_rows
-        super().__init__(stream.name, schema.names, rows=rows if schema.names else 0)
+        self._schema = flattened(schema.empty_table()).schema
+        super().__init__(stream.name, self._schema.names, rows=rows if schema.names else 0)
         self.aside = _index_columns(schema)
 
     def types(self) -> Mapping[str, pa.DataType]:
-        return {field.name: field.type for field in self._file.schema_arrow}
+        return {field.name: field.type for field in self._schema}
 
     def peek(self) -> pa.Table:
         first = next(self._batches(None), None)
-        return self._file.schema_arrow.empty_table() if first is None else pa.Table.from_batches([first])
+        return flattened(self._file.schema_arrow.empty_table() if first is None else pa.Table.from_batches([first]))
 
     def pieces(self, wanted: Sequence[tuple[str, str]]) -> Iterator[Piece]:
         batches = self._batches(list({column for column, _ in wanted}))
@@ -59,13 +60,13 @@ class ArrowTable(Table):
             start = stream.block(len(FILE_MAGIC))
             source = _Rest(b"" if start == FILE_MAGIC else start, stream)
             self._reader = pa.ipc.open_stream(pa.PythonFile(source, "r"))
-            names = self._reader.schema.names
+            self._schema = flattened(self._reader.schema.empty_table()).schema
         except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(
                 f"{stream.name}: not an Arrow file, or a damaged one ({_first_line(error)})",
                 hint="Feather's version 1 is not read: write it anew as version 2" if start[:4] == b"FEA1" else None,
             ) from error
-        super().__init__(stream.name, names)
+        super().__init__(stream.name, self._schema.names)
         self._stream = stream
         self._first = next(self._batches(), None)
         self.rows = 0 if self._first is None else None
@@ -75,10 +76,10 @@ class ArrowTable(Table):
         return self._stream.share_read()
 
     def types(self) -> Mapping[str, pa.DataType]:
-        return {field.name: field.type for field in self._reader.schema}
+        return {field.name: field.type for field in self._schema}
 
     def peek(self) -> pa.Table:
-        return self._reader.schema.empty_table() if self._first is None else pa.Table.from_batches([self._first])
+        return self._schema.empty_table() if self._first is None else flattened(pa.Table.from_batches([self._first]))
 
     def pieces(self, wanted: Sequence[tuple[str, str]]) -> Iterator[Piece]:
         def batches() -> Iterator[pa.RecordBatch]:
@@ -110,6 +111,7 @@ class FrameTable(Table):
             table = frame if isinstance(frame, pa.Table) else pa.table(frame)
         except (pa.ArrowException, TypeError, ValueError) as error:
             raise DataError(f"{name}: a column is not of one type ({_first_line(error)})") from error
+        table = flattened(table)
         self._table = table.rename_columns([str(column) for column in table.column_names])
         super().__init__(name, self._table.column_names, rows=len(table))
         self.aside = _index_columns(table.schema)
@@ -131,7 +133,8 @@ def _pieces(
     row = 0
     first = next(batches, None)
     for batch in [pa.RecordBatch.from_pylist([], schema)] if first is None else chain([first], batches):
-        columns = [as_kind(batch.column(column), kind, name, column, row) for column, kind in wanted]
+        flat = flattened(batch)
+        columns = [as_kind(flat.column(column), kind, name, column, row) for column, kind in wanted]
         yield Piece(name, row, columns)
         row += len(batch)
 
@@ -147,6 +150,13 @@ class _Rest:
     def read(self, size: int) -> bytes:
         start, self._start = self._start[:size], self._start[size:]
         return start + self._stream.block(size - len(start)) if size > len(start) else start
+
+
+def flattened(rows: Any) -> Any:
+    """Return a batch or a table whose structs are columns of their own, `item.embedding`."""
+    while any(pa.types.is_struct(field.type) for field in rows.schema):
+        rows = (rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])).flatten()
+    return rows
 
 
 def _index_columns(schema: pa.Schema) -> dict[str, str]:

@@ -1,106 +1,336 @@
 """CSV from a file or a stream: read in blocks of whole records, each parsed by pyarrow with its types laid down.
 
-Rows are counted from 1, below the header.
+Rows are counted from 1, below the header; lines are the file's. A block that pyarrow refuses is read again as text,
+to tell which rows are bad.
 """
 
+import codecs
 import contextlib
 import csv
-import io
+import dataclasses
 import os
 import re
-from collections.abc import Generator, Iterator, Sequence
+import shlex
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
+from aecli.config import Dialect, Schema
+from aecli.data import cells
+from aecli.data.dialect import SAMPLE_BYTES, Found, about_comments, check_reading, find, na_values, not_encoded, nothing
+from aecli.data.encoding import marked
+from aecli.data.source import Array
 from aecli.data.stream import Stream
-from aecli.data.table import ARROW_TYPES, TEXT, Piece, Table, is_number, timestamps
+from aecli.data.table import ARROW_TYPES, TEXT, Piece, Table, shortened, timestamps
 from aecli.errors import DataError
+from aecli.options import AS_IT_IS, Reading
 from aecli.pipeline import spread
 
 BLOCK_BYTES = 4 << 20
 MAX_RECORD_BYTES = 64 << 20
 WORKERS = min(4, os.cpu_count() or 1)  # one thread a block: pyarrow's own take a third more processor time
-HOLES = frozenset(pacsv.ConvertOptions().null_values)
-BOOLEANS = frozenset(pacsv.ConvertOptions().true_values + pacsv.ConvertOptions().false_values)
-OPENING_QUOTE = re.compile(rb'(^|[,;\t\n])"')  # elsewhere a quote is a character like others
+OPENING_QUOTE = re.compile(rb'(^|[,;|\t\n])"')  # elsewhere a quote is a character like others
+DROPPED = "\0dropped"  # the name of a last column that nobody sees
+DATES = ("date", "timestamp")
+NUMBER = ARROW_TYPES["number"]
+KEEP, PRIVATE = "aecli-keep", 0xF700  # the error handler that makes characters of private use of bytes that are no text
+PEEKED_CELLS = 1000
+
+
+def _kept(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "".join(chr(PRIVATE + byte) for byte in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(KEEP, _kept)
+
+
+@dataclass(frozen=True)
+class _Bad:
+    """Why a row cannot be read: what the error says of it, and whether it names the line. "{line}" is its number."""
+
+    what: str
+    hint: str | None = None
+    in_line: bool = False
+
+
+@dataclass(frozen=True)
+class _Parsed:
+    """The wanted columns of a block, of so many lines; and by their places its bad rows."""
+
+    columns: list[Any]
+    lines: int
+    text: bytes
+    removed: list[int]
+    comment: bytes | None
+    bad: dict[int, _Bad] = field(default_factory=dict)
 
 
 class CsvTable(Table):
-    """A CSV. Where its header is not said to be there or not, the first two rows tell."""
+    """A CSV. How it is written is found in its first lines, where neither `reading` nor a model's `schema` says it."""
 
-    def __init__(self, stream: Stream, *, delimiter: str = ",", header: bool | None = None, live: bool = False) -> None:
-        """Read the header. A `live` stream is read as its bytes come, and not in large blocks."""
-        self._stream, self._delimiter, self._live = stream, delimiter, live
-        self._small = True  # so far all blocks could be read by `_small_rows`
-        self._records = _records(stream, live=live)
-        name, first = stream.name, next(self._records, b"")
-        if not first.strip():
-            raise DataError(f"{name}: no rows to read, it is empty")
-        end = _first_record_end(first)
-        cells = _cells(first[:end], name, delimiter)
-        while header is None and _may_be_row(cells) and end == len(first) and (more := next(self._records, b"")):
-            first += more  # a short block held one row alone
-        if header is None:
-            header = _is_header(cells, _cells(first[end:][: _first_record_end(first[end:])], name, delimiter))
-        self._first_block = first[end:] if header else first
-        if header and not self._first_block.strip() and not live:
-            self._first_block = next(self._records, b"")
-        no_rows = not live and not self._first_block.strip()
-        names = cells if header else [f"x{i}" for i in range(len(cells))]
-        super().__init__(name, names, named=header, rows=0 if no_rows else None)
+    dialect: Dialect
+
+    def __init__(
+        self,
+        stream: Stream,
+        reading: Reading = AS_IT_IS,
+        schema: Schema | None = None,
+        *,
+        live: bool = False,
+        announce: Callable[[str], None] = lambda _: None,
+        default_delimiter: str | None = None,
+    ) -> None:
+        """Read the header. A `live` stream is read as its bytes come, and not in large blocks.
+
+        `default_delimiter` is the one that the file's name tells.
+        Raises DataError where there is no table, UsageError for options that make no sense.
+        """
+        check_reading(reading)
+        self._stream, self._live, self._announce, self._training = stream, live, announce, schema is None
+        self._na = na_values(reading, schema)
+        self._small = not any(
+            0 <= float(value) <= 255 for value in self._na if cells.is_number(value)
+        )  # so far for all blocks
+        text = _Text(stream, reading, schema, live=live)
+        self._records = _records(stream.name, text.blocks())
+        self._sampled: deque[bytes] = deque()
+        found = self._find(reading, schema, text, default_delimiter)
+        if found is None:
+            if schema is None:
+                raise DataError(f"{stream.name}: no rows to read, it is empty")
+            found = nothing(schema, schema.dialect or Dialect())
+        self._found = found
+        self._commented = found.commented  # whether it was said that there are comments
+        for note in found.notes:
+            announce(note)
+        self.nameless = self._found.nameless  # columns whose names were made up
+        no_rows = not live and not any(block.strip() for block in self._sampled)
+        rows = 0 if no_rows else None
+        super().__init__(stream.name, self._found.names, named=self._found.dialect.header, rows=rows)
+        self.dialect = self._found.dialect
+        self._physical = [*self.columns, *[DROPPED] * self._found.dropped]
+        self._delimiter = "\t" if self.dialect.delimiter == " " else self.dialect.delimiter
+        self._nulls = [*pacsv.ConvertOptions().null_values, *self._na]  # few, as each costs time in each column
+
+    def _find(self, reading: Reading, schema: Schema | None, text: "_Text", default: str | None) -> Found | None:
+        """Read the first blocks, and find how they are written. None where there are none."""
+        sample, complete = b"", False
+        while True:
+            try:
+                block = next(self._records, b"")
+            except DataError as error:
+                if not sample:
+                    raise
+                block, self._records = b"", _broken_off(error)  # after the rows before it
+            complete = not block
+            sample += block
+            if block:
+                self._sampled.append(block)
+            if len(sample) < SAMPLE_BYTES and not self._live and not complete:
+                continue
+            complete = complete or len(sample) >= SAMPLE_BYTES
+            if not sample.strip():
+                if complete:
+                    return None
+                continue
+            found = find(
+                self._stream.name,
+                sample,
+                reading,
+                schema,
+                encoding=text.encoding,
+                default_delimiter=default,
+                complete=complete,
+            )
+            if found is not None:
+                self._skip(found.start)
+                return found
+
+    def _skip(self, count: int) -> None:
+        """Leave out the first bytes of what was sampled."""
+        while count and self._sampled:
+            block = self._sampled.popleft()
+            if len(block) > count:
+                self._sampled.appendleft(block[count:])
+            count = max(0, count - len(block))
 
     def share_read(self) -> float | None:
         return self._stream.share_read()
 
     def peek(self) -> pa.Table:
+        block = b"".join(self._sampled)
+        if not block.strip():
+            block = next(self._records, b"")
+            self._sampled.append(block)
+        text, _, _ = self._prepared(block)
+        if not text.strip() and self._training:
+            raise DataError(f"{self.name}: no rows to read, there is a header alone")
+        convert = pacsv.ConvertOptions(
+            null_values=self._nulls, decimal_point=self.dialect.decimal, include_columns=self.columns
+        )
         try:
-            return self._read(self._first_block, pacsv.ConvertOptions())
+            table = self._read(text, convert)
         except pa.ArrowInvalid as error:
-            self._explain(self._first_block, 0, {})
-            raise DataError(f"{self.name}: {error}") from error
+            parsed = self._reread(block, [(column, TEXT) for column in self.columns])
+            if parsed.bad and self._training:
+                raise self._errors(parsed, 0, self._found.line)[min(parsed.bad)] from error
+            rows = pa.array(~cells.mask_of(parsed.bad, len(parsed.columns[0])))
+            names = [str(i) for i in range(len(self.columns))]
+            clean = pa.table([column.filter(rows) for column in parsed.columns], names)
+            table = _inferred(clean, convert.null_values, self.dialect.decimal).rename_columns(self.columns)
+        columns = table.columns
+        better = [self._typed(column) for column in columns]
+        if any(column is not None for column in better):
+            columns = [a if b is None else b for a, b in zip(columns, better, strict=True)]
+            table = pa.table(columns, self.columns)
+        if self._training:
+            self._look(table, text)
+        return table
+
+    def _typed(self, column: Any) -> Any | None:
+        """Return a peeked column with a better type than pyarrow found; None where there is none."""
+        if pa.types.is_integer(column.type) and self.dialect.date_format is not None:  # such as 20240131
+            texts = cells.as_array(column).cast(pa.string())
+            values, bad = self._dates(texts)
+            if not bad.any():
+                return self._days(values, texts)
+        if not pa.types.is_string(column.type):
+            return cells.without(cells.as_array(column), self._na) if self._na else None
+        texts = cells.as_array(column)
+        first = texts[:PEEKED_CELLS]
+        for convert in (self._dates, lambda values: cells.numbers(values, self.dialect, self._na)):
+            _, bad = convert(first)
+            if not bad.any():
+                values, bad = convert(texts)
+                if not bad.any():
+                    return self._days(values, first)
+        if self.dialect.date_format is None and len(formats := cells.date_formats(first.to_pylist())) == 1:
+            values, bad = cells.dates(texts, formats[0], timestamps, self._na)
+            if not bad.any():
+                self.dialect = dataclasses.replace(self.dialect, date_format=formats[0])
+                return self._days(values, first)
+        return None
+
+    @staticmethod
+    def _days(values: Any, texts: Any) -> Any:
+        """Return timestamps as dates, where their texts have no time of day."""
+        is_day = pa.types.is_timestamp(values.type) and not pc.any(pc.match_substring(texts, ":")).as_py()
+        return values.cast(pa.date32()) if is_day else values
+
+    def _dates(self, texts: Any) -> tuple[Any, Array]:
+        return cells.dates(texts, self.dialect.date_format, timestamps, self._na)
+
+    def _look(self, table: pa.Table, text: bytes) -> None:
+        """Raise DataError for a row of units below the header, and ask whether points group thousands."""
+        end = min(len(text), SAMPLE_BYTES)
+        sample = text[: text.rfind(b"\n", 0, end) + 1] or text
+        with contextlib.suppress(pa.ArrowInvalid):
+            first = self._read(sample, _as_texts(self._physical))
+            columns = [column.to_pylist() for column in first.columns[: len(self.columns)]]
+            if self.named and self._has_units(columns):
+                raise DataError(
+                    f"{self.name}: line {self._found.line} holds no number, and the lines below do: "
+                    f"{shortened(_first_line(text))}",
+                    hint=self._leave_out().replace("{line}", str(self._found.line)),
+                )
+            if self.dialect.thousands is None and self.dialect.decimal == ".":
+                for column, kind, values in zip(self.columns, table.schema.types, columns, strict=True):
+                    if pa.types.is_floating(kind) and (pair := cells.grouped_by_points(values)):
+                        self._announce(
+                            f"column {column!r} holds {pair[0]} beside {pair[1]}: if the point groups thousands, "
+                            "say --thousands ."
+                        )
+
+    @staticmethod
+    def _has_units(columns: list[list[str]]) -> bool:
+        """Return whether the first row has text above numbers, and no number."""
+        if any(cells.is_number(column[0]) for column in columns if column):
+            return False
+        told = [[cell for cell in column[1:] if cell.strip() not in cells.HOLES] for column in columns if column]
+        of_numbers = [len(rest) >= 2 and all(map(cells.is_number, rest)) for rest in told]
+        odd = [column[0].strip() not in cells.HOLES for column in columns if column]
+        return 2 * sum(of_numbers) > len(columns) and any(a and b for a, b in zip(of_numbers, odd, strict=True))
 
     def pieces(self, wanted: Sequence[tuple[str, str]]) -> Iterator[Piece]:
-        def parse(block: bytes) -> tuple[bytes, list[Any] | pa.ArrowInvalid]:
-            try:
-                return block, self._parse(block, wanted)
-            except pa.ArrowInvalid as error:
-                return block, error
+        def parse(block: bytes) -> _Parsed:
+            return self._parse(block, wanted)
 
-        rows = 0
-        for block, columns in map(parse, self._blocks()) if self._live else spread(parse, self._blocks(), WORKERS):
-            if isinstance(columns, pa.ArrowInvalid):
-                self._explain(block, rows, dict(reversed(wanted)))
-                raise DataError(f"{self.name}: {columns}") from columns
-            yield Piece(self.name, rows, columns)
-            rows += len(columns[0])
+        rows, line = 0, self._found.line
+        for parsed in map(parse, self._blocks()) if self._live else spread(parse, self._blocks(), WORKERS):
+            if parsed.comment is not None and not self._commented:
+                self._commented = True
+                self._announce(about_comments(parsed.comment.decode(errors="replace"), len(self._physical)))
+            yield Piece(self.name, rows, parsed.columns, self._errors(parsed, rows, line) if parsed.bad else {})
+            rows += len(parsed.columns[0])
+            line += parsed.lines
+
+    def _errors(self, parsed: _Parsed, first_row: int, first_line: int) -> dict[int, DataError]:
+        """Return the errors of a block's bad rows by their places."""
+        lines = _record_lines(parsed) if any(bad.in_line for bad in parsed.bad.values()) else None
+        errors = {}
+        for place, bad in parsed.bad.items():
+            line = first_line + int(lines[place]) if lines is not None and place < len(lines) else None
+            where = f"row {first_row + place + 1}" + (f" (line {line})" if bad.in_line and line is not None else "")
+            hint = bad.hint and bad.hint.replace("{line}", str(line))
+            if bad.in_line and first_row + place == 0 and line and line > 1:
+                hint = f"where the table begins further down, say so: --skip-rows {line - 1}"
+            errors[place] = DataError(f"{self.name}: {where}{bad.what}", hint=hint)
+        return errors
 
     def _blocks(self) -> Generator[bytes]:
-        yield self._first_block
-        self._first_block = b""
-        yield from self._records
+        empty = True
+        while self._sampled:
+            if (block := self._sampled.popleft()).strip():
+                empty = False
+                yield block
+        for block in self._records:
+            empty = False
+            yield block
+        if empty:
+            yield b""  # a piece of no rows tells the columns
 
-    def _parse(self, block: bytes, wanted: Sequence[tuple[str, str]]) -> list[Any]:
-        """Return the wanted columns of a block. Raises pa.ArrowInvalid where a row or a cell is not as it should be."""
-        once = {column: ARROW_TYPES.get(kind, pa.string()) for column, kind in reversed(wanted)}
+    def _parse(self, block: bytes, wanted: Sequence[tuple[str, str]]) -> _Parsed:
+        """Return the wanted columns of a block."""
+        try:
+            text, removed, comment = self._prepared(block)
+            columns, bad = self._converted(self._typed_columns(text, wanted), wanted)
+            if not bad and not _may_be_blank(columns):
+                return _Parsed(columns, _newlines(block), text, removed, comment)
+        except pa.ArrowInvalid:
+            pass
+        return self._reread(block, wanted)
+
+    def _typed_columns(self, text: bytes, wanted: Sequence[tuple[str, str]]) -> list[Any]:
+        """Return the wanted columns. Raises pa.ArrowInvalid where a row or a cell is not as it should be."""
+        once = {column: self._read_as(kind) for column, kind in reversed(wanted)}
         texts = {column: pa.string() for column, kind in wanted if kind == TEXT and once[column] != pa.string()}
-        rows = self._small_rows(block, once)
-        rows = self._rows(block, once) if rows is None else rows
-        both = self._rows(block, texts) if texts else rows
-        columns = [(both if kind == TEXT and column in texts else rows)[column] for column, kind in wanted]
-        return [
-            timestamps(values) if kind in ("date", "timestamp") else values
-            for values, (_, kind) in zip(columns, wanted, strict=True)
-        ]
+        rows = self._small_rows(text, once)
+        rows = self._rows_with_holes(text, once) if rows is None else rows
+        both = self._rows(text, texts) if texts else rows
+        return [(both if kind == TEXT and column in texts else rows)[column] for column, kind in wanted]
+
+    def _read_as(self, kind: str) -> pa.DataType:
+        """Return the type that pyarrow reads a kind of column as."""
+        if kind == "number" and self.dialect.thousands is not None:
+            return pa.string()
+        return ARROW_TYPES.get(kind, pa.string())
 
     def _small_rows(self, block: bytes, types: dict[str, pa.DataType]) -> pa.RecordBatch | None:
         """Return a block's numbers as uint8, in three quarters of the time; None where they are not all of 0 to 255.
 
         After the first such block no other is tried: blocks that other threads had begun by then may still be uint8.
         """
-        if self._small and b"0x" not in block and b"0X" not in block:  # a number to uint8 alone
-            numbers = [column for column, kind in types.items() if kind == ARROW_TYPES["number"]]
+        if self._small and not any(x in block and b"0" + x in block for x in (b"x", b"X")):  # a number to uint8 alone
+            numbers = [column for column, kind in types.items() if kind == NUMBER]
             with contextlib.suppress(pa.ArrowInvalid):
                 rows = self._rows(block, types | dict.fromkeys(numbers, pa.uint8()))
                 if not any(rows[column].null_count for column in numbers):
@@ -108,75 +338,282 @@ class CsvTable(Table):
         self._small = False
         return None
 
-    def _rows(self, block: bytes, types: dict[str, pa.DataType]) -> pa.RecordBatch:
-        table = self._read(block, pacsv.ConvertOptions(column_types=types, include_columns=list(types)))
+    def _rows_with_holes(self, block: bytes, types: dict[str, pa.DataType]) -> pa.RecordBatch:
+        """Return a block's rows. From the first block on that has other spellings of holes, all of them are read."""
+        try:
+            return self._rows(block, types)
+        except pa.ArrowInvalid:
+            spellings = [each for each in cells.holes(self._na) if each]
+            every = ["", *spellings, *(" " * n for n in range(1, 9)), *(f" {each}" for each in spellings)]
+            if len(self._nulls) == len(every):
+                raise
+            rows = self._rows(block, types, every)
+            self._nulls = every
+            return rows
+
+    def _rows(self, block: bytes, types: dict[str, pa.DataType], nulls: list[str] | None = None) -> pa.RecordBatch:
+        if self._found.dropped:
+            types = types | {DROPPED: pa.null()}
+        options = pacsv.ConvertOptions(
+            column_types=types,
+            include_columns=list(types),
+            null_values=nulls or self._nulls,
+            decimal_point=self.dialect.decimal,
+        )
+        if pa.bool_() in types.values():  # as each value costs time in each column
+            options.true_values, options.false_values = sorted(cells.TRUE), sorted(cells.FALSE)
+        table = self._read(block, options)
         batches = table.to_batches()  # one at most, as the block is read in one go
         return batches[0] if batches else pa.RecordBatch.from_pylist([], table.schema)
 
     def _read(self, block: bytes, convert: pacsv.ConvertOptions, invalid_row_handler: Any = None) -> pa.Table:
-        if not block.strip():
-            wanted = convert.include_columns or self.columns
-            return pa.schema([(name, convert.column_types.get(name, pa.null())) for name in wanted]).empty_table()
+        if not block:
+            names = convert.include_columns or self._physical
+            return pa.schema([(name, convert.column_types.get(name, pa.null())) for name in names]).empty_table()
         return pacsv.read_csv(
             pa.BufferReader(block),
-            pacsv.ReadOptions(column_names=self.columns, use_threads=False, block_size=len(block) + 1),
+            pacsv.ReadOptions(column_names=self._physical, use_threads=False, block_size=len(block) + 1),
             pacsv.ParseOptions(
-                delimiter=self._delimiter, newlines_in_values=b'"' in block, invalid_row_handler=invalid_row_handler
+                delimiter=self._delimiter,
+                newlines_in_values=b'"' in block,
+                ignore_empty_lines=False,
+                invalid_row_handler=invalid_row_handler,
             ),
             convert,
         )
 
-    def _explain(self, block: bytes, first_row: int, kinds: dict[str, str]) -> None:
-        """Raise a DataError that names the row, and where there is one the column, where `block` cannot be parsed."""
-        ragged: list[Any] = []
+    def _converted(self, columns: list[Any], wanted: Sequence[tuple[str, str]]) -> tuple[list[Any], dict[int, _Bad]]:
+        """Return columns as their kinds ask for, with nulls for the cells that are not of their kind; and bad rows."""
+        out: list[Any] = []
+        bad: dict[int, _Bad] = {}
+        for values, (column, kind) in zip(columns, wanted, strict=True):
+            converted, wrong = self._as_kind(values, kind)
+            out.append(converted)
+            if wrong is None or not wrong.any():
+                continue
+            for place in np.flatnonzero(wrong).tolist():
+                if place not in bad:
+                    found = f", column {column!r} holds {shortened(values[place].as_py())}"
+                    bad[place] = _Bad(f"{found}, and the cells of this feature must be {kind}s", self._mend())
+        return out, bad
+
+    def _as_kind(self, values: Any, kind: str) -> tuple[Any, Array | None]:
+        """Return a column as its kind has it. The second is True where a cell is not of it, None where all are."""
+        if not pa.types.is_string(values.type):
+            return (cells.without(values, self._na) if kind == "number" and self._na else values), None
+        if kind == "number":
+            return cells.numbers(values, self.dialect, self._na)
+        if kind == "boolean":
+            return cells.booleans(values, self._na)
+        if kind in DATES:
+            return self._dates(values)
+        if kind == "category" and self._na:
+            named = pc.is_in(pc.utf8_trim_whitespace(values), pa.array(self._na, pa.string()))
+            return pc.if_else(named, None, values), None
+        return values, None
+
+    def _reread(self, block: bytes, wanted: Sequence[tuple[str, str]]) -> _Parsed:
+        """Return the wanted columns of a block with rows that cannot be read, by reading its cells as text."""
+        text, removed, comment = self._prepared(block)
+        ragged: list[tuple[int, _Bad]] = []
 
         def note(row: Any) -> str:
-            ragged.append(row)
+            ragged.append((row.number - 1, self._ragged(row.actual_columns, row.text)))
             return "skip"
 
-        readable = block.decode("latin-1").encode()  # `note` is not called for a row that is not UTF-8
-        table = self._read(readable, pacsv.ConvertOptions(column_types=dict.fromkeys(self.columns, pa.string())), note)
-        if ragged:
-            row = ragged[0]
-            raise DataError(
-                f"{self.name}: row {first_row + row.number} has {row.actual_columns} cells, "
-                f"and {row.expected_columns} were expected"
-            )
-        for column in self.columns:
-            kind = kinds.get(column, TEXT)
-            for i, shown in enumerate(table[column].to_pylist()):
-                cell = shown.encode("latin-1")
-                place = f"{self.name}: row {first_row + i + 1}, column {column!r}"
+        readable, is_text = text, True
+        try:
+            text.decode()
+        except UnicodeDecodeError:
+            readable, is_text = text.decode("utf-8", KEEP).encode(), False
+        table = self._read(readable, _as_texts(self._physical), note)
+        every = [cells.as_array(column) for column in table.columns]
+        places = {column: i for i, column in enumerate(self._physical)}
+        columns, bad = self._converted([every[places[column]] for column, _ in wanted], wanted)
+        if not is_text:
+            bad |= self._undecoded([column for column, _ in wanted], every, places, text)
+        if self._found.dropped:
+            filled = cells.stripped(every[-1], self._na).is_valid().to_numpy(zero_copy_only=False)
+            for place in np.flatnonzero(filled).tolist():
+                line = self._delimiter.join(str(column[place]) for column in every)
+                bad[place] = self._ragged(len(self._physical), line, expected=len(self.columns))
+        for place in np.flatnonzero(self._blank(every)).tolist():
+            bad[place] = _Bad(" has no value at all", self._mend_lines("leave blank lines out"), in_line=True)
+        columns, bad = _interleaved(columns, bad, dict(ragged))
+        wrong = pa.array(cells.mask_of(bad, len(columns[0])))
+        if bad:
+            columns = [pc.if_else(wrong, None, column) for column in columns]
+        return _Parsed(columns, _newlines(block), text, removed, comment, dict(sorted(bad.items())))
+
+    def _undecoded(self, names: list[str], every: list[Any], places: dict[str, int], text: bytes) -> dict[int, _Bad]:
+        """Return the rows of a block that are no text in the encoding, where a wanted column is concerned."""
+        bad: dict[int, _Bad] = {}
+        for column in dict.fromkeys(names):
+            texts = every[places[column]]
+            found = pc.match_substring_regex(texts, "[\uf700-\uf7ff]").to_numpy(zero_copy_only=False)
+            for place in np.flatnonzero(found).tolist():
+                shown = b"".join(_byte(char) for char in texts[place].as_py())
+                error = not_encoded(f", column {column!r}", shown, self.dialect.encoding, text)
+                bad.setdefault(place, _Bad(error.message, error.hint))
+        return bad
+
+    def _blank(self, every: list[Any]) -> Array:
+        """Return for each row whether no cell of it holds anything."""
+        blank: Array = np.ones(len(every[0]), bool)
+        for column in every:
+            if not blank.any():
+                break
+            blank &= cells.stripped(column, self._na).is_null().to_numpy(zero_copy_only=False)
+        return blank
+
+    def _ragged(self, found: int, text: str | None, expected: int | None = None) -> _Bad:
+        expected = expected or len(self._physical) - self._found.dropped
+        cells_found = "1 cell" if found == 1 else f"{found} cells"
+        shown = f": {shortened(text.strip())}" if text is not None else ""
+        return _Bad(
+            f" has {cells_found}, and {expected} were expected{shown}",
+            self._mend_lines("leave the line out"),
+            in_line=True,
+        )
+
+    def _mend(self) -> str:
+        if self._training:
+            return "correct the cell, or leave it empty and train with --missing mean or --missing drop"
+        return "correct the cell, or say --bad-rows blank or --bad-rows skip"
+
+    def _mend_lines(self, what: str) -> str:
+        return self._leave_out() if self._training else f"{what}, or say --bad-rows blank or --bad-rows skip"
+
+    def _leave_out(self) -> str:
+        """Return the command that trains without a line, to be named in "{line}"."""
+        if not Path(self.name).is_file():
+            return "leave the line out first: sed {line}d | aecli train - -o MODEL.safetensors"
+        return f"leave the line out: sed {{line}}d {shlex.quote(self.name)} | aecli train - -o MODEL.safetensors"
+
+    def _prepared(self, block: bytes) -> tuple[bytes, list[int], bytes | None]:
+        """Return a block as pyarrow reads it, the numbers of the lines removed, and the first comment not asked for."""
+        block, removed, comment = self._without_comments(block)
+        if self.dialect.delimiter == " ":
+            block = _with_tabs(block)
+        elif self._found.blanks:
+            mark = re.escape(self._delimiter.encode())
+            pattern, new = (rb'("[^"]*")|(%b) +' % mark, rb"\1\2") if b'"' in block else (rb"(%b) +" % mark, rb"\1")
+            block = re.sub(pattern, new, block)
+        return block, removed, comment
+
+    def _without_comments(self, block: bytes) -> tuple[bytes, list[int], bytes | None]:
+        mark = (self.dialect.comment or "#").encode()
+        if mark not in block or not (block.startswith(mark) or b"\n" + mark in block):
+            return block, [], None
+        kept, removed, unasked, in_quotes = [], [], None, False
+        for number, line in enumerate(block.split(b"\n")):
+            if line.startswith(mark) and not in_quotes and self._is_comment(line):
+                removed.append(number)
+                unasked = unasked or (None if self.dialect.comment else line)
+                continue
+            in_quotes ^= line.count(b'"') % 2 == 1
+            kept.append(line)
+        return b"\n".join(kept), removed, unasked
+
+    def _is_comment(self, line: bytes) -> bool:
+        """Return whether a line that begins as a comment does is one: without an option, by the number of its cells."""
+        if self.dialect.comment:
+            return True
+        if self.dialect.delimiter == " ":
+            return len(line.split()) != len(self._physical)
+        if line.count(self._delimiter.encode()) + 1 == len(self._physical):
+            return False
+        text = line.decode("utf-8", "replace").rstrip("\r")
+        return len(next(csv.reader([text], delimiter=self._delimiter), [])) != len(self._physical)
+
+
+class _Text:
+    """The bytes of a stream as UTF-8 with line feeds, whatever they are written in.
+
+    A mark at the start tells the encoding; else an option does, or the model, or it is UTF-8.
+    """
+
+    def __init__(self, stream: Stream, reading: Reading, schema: Schema | None, *, live: bool) -> None:
+        self._stream, self._live = stream, live
+        self._start = self._some()
+        while len(self._start) < 4 and (more := self._some()):
+            self._start += more
+        known = schema.dialect.encoding if schema and schema.dialect else "utf-8"
+        by_mark = marked(self._start)
+        if reading.encoding is None and by_mark is None and (known.startswith("utf-16") or self._is_utf_8()):
+            known = "utf-8"
+        by_zeros = by_mark in ("utf-16-le", "utf-16-be")
+        given = reading.encoding if reading.encoding and not reading.encoding.lower().startswith("utf-16") else None
+        self._codec = given if given and (by_zeros or by_mark is None) else by_mark or reading.encoding or known
+        self.encoding = "utf-16" if self._codec.lower().startswith("utf-16") else codecs.lookup(self._codec).name
+        self._old_ends = False
+
+    def _some(self) -> bytes:
+        return self._stream.block(BLOCK_BYTES, live=self._live)
+
+    def _is_utf_8(self) -> bool:
+        """Return whether the start is UTF-8 and no ASCII: hardly any text in another encoding is."""
+        start = self._start[:SAMPLE_BYTES]
+        try:
+            codecs.getincrementaldecoder("utf-8")().decode(start)
+        except UnicodeDecodeError:
+            return False
+        return not start.isascii()
+
+    def blocks(self) -> Iterator[bytes]:
+        """Yield the text in blocks. Raises DataError where it is not in its encoding at all."""
+        name = self._stream.name
+        decoder = None
+        if self.encoding != "utf-8":
+            errors = "surrogatepass" if self.encoding == "utf-16" else "surrogateescape"
+            decoder = codecs.getincrementaldecoder(self._codec)(errors)
+        block, first = self._start, True
+        while block:
+            if decoder is not None:
                 try:
-                    text = cell.decode()
-                except UnicodeDecodeError as error:
-                    raise DataError(
-                        f"{place} is not UTF-8: {cell!r}", hint="convert the file first: iconv -f latin1 -t utf-8"
-                    ) from error
-                if kind != TEXT and text not in HOLES and not _is(kind, text):
-                    raise DataError(
-                        f"{place} holds {text!r}, and the cells of this feature must be {kind}s",
-                        hint="correct the cell, or leave it empty and train with --missing mean or --missing drop",
-                    )
+                    block = decoder.decode(block).encode("utf-8", "surrogatepass")
+                except (UnicodeError, ValueError) as error:
+                    raise DataError(f"{name} is not {self.encoding.upper()}: {error}") from error
+            if first:
+                block = block.removeprefix(codecs.BOM_UTF8)
+                while b"\n" not in block and block.endswith(b"\r") and (more := self._some()):
+                    block += decoder.decode(more).encode("utf-8", "surrogatepass") if decoder else more
+                self._old_ends = b"\n" not in block and b"\r" in block[:-1]
+                first = False
+            if self._old_ends:
+                block = block.replace(b"\r", b"\n")
+            yield block
+            block = self._some()
+        if decoder is not None:
+            try:
+                decoder.decode(b"", final=True)
+            except UnicodeDecodeError as error:
+                raise DataError(f"{name}: the file is damaged or cut short ({error.reason})") from error
 
 
-def _records(stream: Stream, *, live: bool) -> Iterator[bytes]:
-    """Cut a stream into blocks of whole records: a newline inside quotes ends none."""
-    name, rest, first = stream.name, b"", True
-    while block := stream.block(BLOCK_BYTES, live=live):
-        if first:
-            block, first = block.removeprefix(b"\xef\xbb\xbf"), False
+def _records(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Cut text into blocks of whole records: a newline inside quotes ends none. Blank lines at the end are left out."""
+    rest = b""
+    for more in blocks:
         if len(rest) > MAX_RECORD_BYTES:
             raise DataError(f"{name}: a quote is opened and not closed within {MAX_RECORD_BYTES >> 20} MB")
-        block = rest + block
+        block = rest + more
         end = _last_record_end(block)
+        if block.endswith((b"\n\n", b"\n\r\n"), 0, end):
+            end = len(block[:end].rstrip(b"\r\n"))
+            end = block.find(b"\n", end) + 1 if end else 0
         rest = block[end:]
         if end:
             yield block[:end]
     if rest.count(b'"') % 2 and OPENING_QUOTE.search(rest):
         raise DataError(f"{name}: a quote is opened and never closed, after {rest[:40].decode(errors='replace')!r}")
-    if rest:
+    if rest := rest.rstrip(b"\r\n") + b"\n" if rest.strip() else b"":
         yield rest
+
+
+def _broken_off(error: DataError) -> Iterator[bytes]:
+    raise error
+    yield b""
 
 
 def _last_record_end(block: bytes) -> int:
@@ -190,49 +627,77 @@ def _last_record_end(block: bytes) -> int:
     return end
 
 
-def _first_record_end(block: bytes) -> int:
-    end = 0
-    while newline := block.find(b"\n", end) + 1:
-        end = newline
-        if block.count(b'"', 0, end) % 2 == 0:
-            return end
-    return len(block)
+def _as_texts(columns: Sequence[str]) -> pacsv.ConvertOptions:
+    return pacsv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()))
 
 
-def _cells(record: bytes, name: str, delimiter: str) -> list[str]:
-    try:
-        return next(csv.reader(io.StringIO(record.decode(), newline=""), delimiter=delimiter), [])
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{name}: not UTF-8 text, an early line holds {record[error.start : error.end]!r}",
-            hint="convert the file first: iconv -f latin1 -t utf-8",
-        ) from error
-    except csv.Error as error:
-        raise DataError(f"{name}: an early line cannot be read ({error})") from error
-
-
-def _may_be_row(cells: list[str]) -> bool:
-    return any(is_number(cell) for cell in cells)
-
-
-def _is_header(first: list[str], second: list[str]) -> bool:
-    """Tell a header from a row: no number, or 0, 1, 2 and so on, or text where the next row holds a number."""
-    if not _may_be_row(first) or first == [str(i) for i in range(len(first))]:
-        return True
-    return any(
-        is_number(below) and not is_number(above) and above not in HOLES
-        for above, below in zip(first, second, strict=False)
+def _inferred(table: pa.Table, nulls: Sequence[str], decimal: str) -> pa.Table:
+    """Return a table of texts with the types that pyarrow finds for them."""
+    sink = pa.BufferOutputStream()
+    pacsv.write_csv(table, sink)
+    return pacsv.read_csv(
+        pa.BufferReader(sink.getvalue()),
+        pacsv.ReadOptions(use_threads=False, block_size=len(sink.getvalue()) + 1),
+        pacsv.ParseOptions(newlines_in_values=True),
+        pacsv.ConvertOptions(null_values=nulls, decimal_point=decimal),
     )
 
 
-def _is(kind: str, text: str) -> bool:
-    """Return whether a cell is written as its kind is."""
-    if kind == "number":
-        return is_number(text)
-    if kind == "boolean":
-        return text in BOOLEANS
-    try:
-        timestamps(pa.array([text]))
-    except pa.ArrowInvalid:
-        return kind == "category"
+def _first_line(text: bytes) -> str:
+    return text[: text.find(b"\n")].decode(errors="replace").strip()
+
+
+def _newlines(block: bytes) -> int:
+    return int(np.count_nonzero(np.frombuffer(block, np.uint8) == 10))
+
+
+def _record_lines(parsed: _Parsed) -> Array:
+    """Return the line that each record of a block begins in, counted from 0."""
+    data = np.frombuffer(parsed.text, np.uint8)
+    ends = np.flatnonzero(data == 10)
+    quotes = np.cumsum(data == 34)[ends] if b'"' in parsed.text else np.zeros(len(ends), int)
+    starts: Array = np.concatenate([[0], np.flatnonzero(quotes % 2 == 0) + 1])
+    for line in parsed.removed:
+        starts = starts + (starts >= line)
+    return starts
+
+
+def _may_be_blank(columns: list[Any]) -> bool:
+    """Return whether a row may hold nothing, by the columns that were read."""
+    blank: Any = None
+    for column in columns:
+        if not pa.types.is_string(column.type) and not column.null_count:
+            return False
+        empty = column.is_null()
+        if pa.types.is_string(column.type):
+            empty = pc.or_kleene(empty, pc.equal(column, ""))
+        blank = empty if blank is None else pc.and_kleene(blank, empty)
+        if not pc.any(blank).as_py():
+            return False
     return True
+
+
+def _interleaved(
+    columns: list[Any], bad: dict[int, _Bad], ragged: dict[int, _Bad]
+) -> tuple[list[Any], dict[int, _Bad]]:
+    """Put rows of nulls where ragged rows were left out."""
+    if not ragged:
+        return columns, bad
+    is_ragged = cells.mask_of(ragged, len(columns[0]) + len(ragged))
+    places = np.flatnonzero(~is_ragged)
+    index = np.zeros(len(is_ragged), np.int64)
+    index[places] = np.arange(len(places))
+    taken = pa.array(index, mask=is_ragged)
+    return [column.take(taken) for column in columns], {int(places[p]): b for p, b in bad.items()} | ragged
+
+
+def _byte(char: str) -> bytes:
+    return bytes([ord(char) - PRIVATE]) if PRIVATE <= ord(char) < PRIVATE + 256 else char.encode()
+
+
+def _with_tabs(block: bytes) -> bytes:
+    """Make one tab of each run of blanks between cells."""
+    if b'"' not in block:
+        return re.sub(rb"[ \t]+", b"\t", re.sub(rb"(?m)^[ \t]+|[ \t]+(?=\r?$)", b"", block))
+    block = re.sub(rb'("[^"]*")|[ \t]+', lambda found: found[1] or b"\t", block)
+    return re.sub(rb"(?m)^\t|\t(?=\r?$)", b"", block)

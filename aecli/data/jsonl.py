@@ -5,17 +5,21 @@ A JSON array of objects is cut into such lines as it is read. Rows are counted f
 
 import io
 import json
+import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.json as pajson
 
+from aecli.data.arrow import flattened
+from aecli.data.cells import is_number
 from aecli.data.formats import BLANKS, BOM
 from aecli.data.stream import Stream
-from aecli.data.table import ARROW_TYPES, TEXT, Piece, Table, as_kind, shortened
+from aecli.data.table import ARROW_TYPES, TEXT, Piece, Table, as_kind, shortened, timestamps
 from aecli.errors import DataError
 
 BLOCK_BYTES = 4 << 20
@@ -44,7 +48,8 @@ class JsonLinesTable(Table):
             )
         self._blocks = _array_lines(stream, live=live) if is_array else _lines(stream, live=live)
         self._first_block = next(self._blocks, b"")
-        self._peeked = self._read(self._first_block, 0, None) if self._first_block else pa.table({})
+        self._unread: DataError | None = None  # why the first block cannot be read as a whole
+        self._peeked = flattened(self._peek(self._first_block)) if self._first_block else pa.table({})
         super().__init__(stream.name, self._peeked.column_names, rows=None if self._first_block else 0)
 
     def share_read(self) -> float | None:
@@ -54,59 +59,212 @@ class JsonLinesTable(Table):
         return {field.name: field.type for field in self._peeked.schema}
 
     def peek(self) -> pa.Table:
+        if self._unread is not None:
+            raise self._unread
         return self._peeked
 
     def pieces(self, wanted: Sequence[tuple[str, str]]) -> Iterator[Piece]:
         rows, block = 0, self._first_block
         self._first_block = b""
         while block:
-            columns = self._columns(block, rows, wanted)
-            yield Piece(self.name, rows, columns)
+            columns, bad = self._columns(block, rows, wanted)
+            yield Piece(self.name, rows, columns, bad)
             rows += len(columns[0])
             block = next(self._blocks, b"")
 
-    def _columns(self, block: bytes, first_row: int, wanted: Sequence[tuple[str, str]]) -> list[Any]:
-        types = {column: ARROW_TYPES.get(kind, pa.string()) for column, kind in wanted if kind != TEXT}
-        types |= {column: _kept(self._peeked.schema.field(column).type) for column, kind in wanted if kind == TEXT}
-        table = self._read(block, first_row, pa.schema(list(types.items())), dict(reversed(wanted)))
-        return [as_kind(table[column], kind, self.name, column, first_row) for column, kind in wanted]
-
-    def _read(
-        self, block: bytes, first_row: int, schema: pa.Schema | None, kinds: dict[str, str] | None = None
-    ) -> pa.Table:
-        options = pajson.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore" if schema else "infer")
+    def _peek(self, block: bytes) -> pa.Table:
+        """Return the first block with the types that its values have, without the rows that cannot be read."""
         try:
-            block.decode()  # pyarrow accepts what is not UTF-8
-            return pajson.read_json(io.BytesIO(block), pajson.ReadOptions(block_size=len(block) + 1), options)
+            return self._read(block, None)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError) as error:
-            self._explain(block, first_row, kinds or {})
-            raise DataError(f"{self._stream.name}: {error}") from error
+            rows = [self._row(line, number) for number, line in enumerate(_told(block), 1)]
+            objects = [row for row in rows if isinstance(row, dict)]
+            first = next((row for row in rows if isinstance(row, DataError)), None)
+            if not objects:
+                raise (first or DataError(f"{self._stream.name}: {error}")) from error
+            keys = dict.fromkeys(key for row in objects for key in row)
+            self._unread = first or self._of_two_types(objects)
+            return pa.table({key: _array([row.get(key) for row in objects]) for key in keys})
 
-    def _explain(self, block: bytes, first_row: int, kinds: dict[str, str]) -> None:
-        """Raise a DataError that names the row, and where there is one the key, where `block` cannot be parsed."""
-        lines = (line for line in block.splitlines() if line.strip())
-        for i, line in enumerate(lines, first_row + 1):
-            place = f"{self._stream.name}: row {i}"
-            try:
-                row = json.loads(line.decode())
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{place} is not UTF-8: {shortened(line)}",
-                    hint="convert the file first: iconv -f latin1 -t utf-8",
-                ) from error
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"{place} is not JSON: {shortened(line.decode())}") from error
-            if not isinstance(row, dict):
-                raise DataError(f"{place} is {shortened(row)}, and an object was expected")
-            for column, kind in kinds.items():
-                value, types = row.get(column), PYTHON_TYPES.get(kind, (str,))
-                wrong = not isinstance(value, types) or (isinstance(value, bool) and kind != "boolean")
-                if value is not None and wrong and kind != TEXT:
-                    raise DataError(
-                        f"{place}, column {column!r} holds {shortened(value)}, "
-                        f"and the values of this feature must be {kind}s",
-                        hint="correct it, or give null and train with --missing mean or --missing drop",
+    def _of_two_types(self, rows: list[dict[str, Any]]) -> DataError | None:
+        """Return the error for the first value that is of another type than the one before it in its column."""
+        seen: dict[str, str] = {}
+        for number, row in enumerate(rows, 1):
+            for key, value in row.items():
+                kind = "number" if isinstance(value, bool) and _is_mixed(key, rows) else _json_type(value)
+                if kind != "null" and seen.setdefault(key, kind) != kind:
+                    return DataError(
+                        f"{self._stream.name}: row {number}, column {key!r} holds {shortened(value)}, a {kind}, "
+                        f"and the values before it are {seen[key]}s"
                     )
+        return None
+
+    def _columns(
+        self, block: bytes, first_row: int, wanted: Sequence[tuple[str, str]]
+    ) -> tuple[list[Any], dict[int, DataError]]:
+        """Return the wanted columns, and the rows that cannot be read: with nulls in their cells."""
+        types = {column: self._read_as(column, kind) for column, kind in wanted if kind != TEXT}
+        types |= {column: _kept(self._peeked.schema.field(column).type) for column, kind in wanted if kind == TEXT}
+        try:
+            table = flattened(self._read(block, pa.schema(_nested(types))))
+            columns = [as_kind(table[column], kind, self.name, column, first_row) for column, kind in wanted]
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError, DataError):
+            return self._reread(block, first_row, wanted)
+        blank: Any = True
+        for column in columns:
+            if not column.null_count:
+                return columns, {}
+            blank = pc.and_(column.is_null(), blank)
+        return self._reread(block, first_row, wanted) if pc.any(blank).as_py() else (columns, {})
+
+    def _read_as(self, column: str, kind: str) -> pa.DataType:
+        """Return the type to read a column as: the one that it has, where a cast makes its kind of it."""
+        found, laid_down = self._peeked.schema.field(column).type, ARROW_TYPES.get(kind, pa.string())
+        is_text = pa.types.is_string(found)
+        cast = (kind == "number" and is_text) or (kind == "category" and not is_text and not pa.types.is_null(found))
+        return found if cast else laid_down
+
+    def _read(self, block: bytes, schema: pa.Schema | None) -> pa.Table:
+        options = pajson.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore" if schema else "infer")
+        block.decode()  # pyarrow accepts what is not UTF-8
+        return pajson.read_json(io.BytesIO(block), pajson.ReadOptions(block_size=len(block) + 1), options)
+
+    def _reread(
+        self, block: bytes, first_row: int, wanted: Sequence[tuple[str, str]]
+    ) -> tuple[list[Any], dict[int, DataError]]:
+        """Return the wanted columns of a block, read row by row."""
+        rows: list[dict[str, Any]] = []
+        bad: dict[int, DataError] = {}
+        for place, line in enumerate(_told(block)):
+            row = self._row(line, first_row + place + 1)
+            if isinstance(row, DataError):
+                bad[place] = row
+            rows.append(row if isinstance(row, dict) else {})
+        columns = [[_value(row, column) for row in rows] for column, _ in wanted]
+        for (column, kind), values in zip(wanted, columns, strict=True):
+            for place, value in enumerate(values):
+                if value is not None and not self._fits(column, kind, value):
+                    bad.setdefault(
+                        place,
+                        DataError(
+                            f"{self._stream.name}: row {first_row + place + 1}, column {column!r} holds "
+                            f"{shortened(value)}, and the values of this feature must be {kind}s",
+                            hint="correct it, or give null and train with --missing mean or --missing drop",
+                        ),
+                    )
+        arrays = []
+        for (column, kind), values in zip(wanted, columns, strict=True):
+            good = [None if place in bad else value for place, value in enumerate(values)]
+            if kind == TEXT:
+                arrays.append(pa.array(good, _kept(self._peeked.schema.field(column).type)))
+            elif kind == "number":
+                arrays.append(pa.array([None if value is None else _float(value) for value in good], pa.float64()))
+            elif kind == "boolean":
+                arrays.append(pa.array([None if value is None else bool(value) for value in good], pa.bool_()))
+            elif kind == "category":
+                arrays.append(pa.array([None if value is None else _word(value) for value in good], pa.string()))
+            else:
+                texts = pa.array(good, ARROW_TYPES.get(kind, pa.string()))
+                arrays.append(as_kind(texts, kind, self.name, column, first_row))
+        return arrays, dict(sorted(bad.items()))
+
+    def _fits(self, column: str, kind: str, value: Any) -> bool:
+        """Return whether a value is of its kind."""
+        found = self._peeked.schema.field(column).type
+        if kind == TEXT:
+            return _casts(value, lambda: pa.array([value], found))
+        if kind == "number" and isinstance(value, str) and pa.types.is_string(found):
+            return is_number(value)
+        if kind in ("date", "timestamp"):
+            return isinstance(value, str) and _casts(value, lambda: timestamps(pa.array([value], pa.string())))
+        if kind == "category":
+            return isinstance(value, str | int | float)
+        if kind == "boolean":
+            return isinstance(value, bool) or value in (0, 1)
+        types = PYTHON_TYPES.get(kind, (str,))
+        return isinstance(value, types) and (kind == "boolean" or not isinstance(value, bool))
+
+    def _row(self, line: bytes, number: int) -> dict[str, Any] | DataError:
+        """Return the object in a line, or the error that says why there is none."""
+        place = f"{self._stream.name}: row {number}"
+        try:
+            row = json.loads(line.decode())
+        except UnicodeDecodeError:
+            return DataError(
+                f"{place} is not UTF-8: {shortened(line)}", hint="convert the file first: iconv -f latin1 -t utf-8"
+            )
+        except (ValueError, RecursionError):
+            return DataError(f"{place} is not JSON: {shortened(line.decode())}")
+        if not isinstance(row, dict):
+            return DataError(f"{place} is {shortened(row)}, and an object was expected")
+        if all(value is None for value in row.values()):
+            return DataError(f"{place} has no value at all: {shortened(line.decode().strip())}")
+        return row
+
+
+def _is_mixed(key: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether a column holds true or false beside 0 and 1, and nothing else: it is one of booleans."""
+    return all(row.get(key) in (None, 0, 1) for row in rows)
+
+
+def _nested(types: Mapping[str, pa.DataType]) -> list[tuple[str, pa.DataType]]:
+    """Return the fields of objects whose values inside objects are named `item.name`."""
+    inside: dict[str, dict[str, pa.DataType]] = {}
+    fields: list[tuple[str, pa.DataType]] = []
+    for name, kind in types.items():
+        outer, point, inner = name.partition(".")
+        if point:
+            inside.setdefault(outer, {})[inner] = kind
+        else:
+            fields.append((name, kind))
+    return [*fields, *((outer, pa.struct(_nested(within))) for outer, within in inside.items())]
+
+
+def _value(row: Mapping[str, Any], column: str) -> Any:
+    """Return the value of a column, which may lie in an object inside the row's."""
+    outer, point, inner = column.partition(".")
+    if column in row or not point:
+        return row.get(column)
+    within = row.get(outer)
+    return _value(within, inner) if isinstance(within, dict) else None
+
+
+def _told(block: bytes) -> list[bytes]:
+    return [line for line in block.split(b"\n") if line.strip()]
+
+
+def _json_type(value: Any) -> str:
+    names = {bool: "boolean", int: "number", float: "number", str: "text", list: "list", dict: "object"}
+    return names.get(type(value), "null")
+
+
+def _array(values: list[Any]) -> Any:
+    """Return values as a column, as texts where they are of several types."""
+    if any(isinstance(value, bool) for value in values) and all(value in (None, 0, 1) for value in values):
+        return pa.array([None if value is None else bool(value) for value in values])
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return pa.array([None if value is None else _word(value) for value in values], pa.string())
+
+
+def _casts(value: Any, cast: Callable[[], Any]) -> bool:
+    try:
+        cast()
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return False
+    return value is not None
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _kept(kind: pa.DataType) -> pa.DataType:

@@ -1,6 +1,7 @@
 """What kind of feature a column is, and how its cells become numbers and are written again."""
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,10 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aecli.config import Column
+from aecli.config import Column, Dialect
+from aecli.data import cells as cells_of
+from aecli.data.cells import is_number
 
 Array = np.ndarray[Any, Any]
 TEXT = "text"  # the kind of a column that is read as it is written
+PLAIN = Dialect()
 PAIRS = (("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"), ("off", "on"))
 ONE_ZERO = {"0": "false", "1": "true"}  # which stand beside the words of the first pair
 MAX_DIGITS = 15  # of a number written as text: more are an account or a code, and a float64 would round them
@@ -36,8 +40,11 @@ class Guess:
     cell: str | None = None
 
 
-def guessed(name: str, values: Any) -> Guess:
-    """Guess what a column (N,) of Arrow's is, by its type, or by its texts."""
+def guessed(name: str, values: Any, dialect: Dialect = PLAIN, na: Sequence[str] = ()) -> Guess:
+    """Guess what a column (N,) of Arrow's is, by its type, or by its texts, which are written in a dialect.
+
+    `na` are the values that stand for a hole beside the usual spellings.
+    """
     values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     kind = kind_of(values.type)
     if kind == "vector":
@@ -46,7 +53,7 @@ def guessed(name: str, values: Any) -> Guess:
         return Guess(Column(name, kind))
     if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
         return Guess(Column(name), f"is of type {values.type}, which cannot be learnt", ("--exclude", name))
-    return _guessed_text(name, stripped(values).drop_null())
+    return _guessed_text(name, cells_of.stripped(values.cast(pa.string()), na).drop_null(), dialect)
 
 
 def kind_of(kind: pa.DataType) -> str:
@@ -80,7 +87,7 @@ def _guessed_vector(name: str, lengths: Sequence[int]) -> Guess:
     return Guess(Column(name, "vector", width=width))
 
 
-def _guessed_text(name: str, texts: Any) -> Guess:
+def _guessed_text(name: str, texts: Any, dialect: Dialect) -> Guess:
     """Guess what a column of texts, without holes, is."""
     cells: list[str] = texts.to_pylist()
     if not cells:
@@ -89,11 +96,11 @@ def _guessed_text(name: str, texts: Any) -> Guess:
         return Guess(Column(name, "boolean", words=words))
     if all(map(is_number, cells)):
         return _guessed_numbers(name, cells)
-    if all(map(CLOCK.fullmatch, cells)):
+    if cells_of.is_time(cells):
         return Guess(Column(name, "time"))
     if all(map(VECTOR.fullmatch, cells)):
         return _guessed_vector(name, [len(_list(cell) or ()) for cell in cells])
-    return _guessed_date(name, texts, cells)
+    return _guessed_date(name, texts, cells, dialect)
 
 
 def _guessed_numbers(name: str, cells: list[str]) -> Guess:
@@ -106,16 +113,34 @@ def _guessed_numbers(name: str, cells: list[str]) -> Guess:
     return Guess(Column(name), what, ("--categorical" if few else "--exclude", name), codes[0])
 
 
-def _guessed_date(name: str, texts: Any, cells: list[str]) -> Guess:
-    try:
-        stamps = timestamps(texts)
-    except pa.ArrowInvalid:
+def _guessed_date(name: str, texts: Any, cells: list[str], dialect: Dialect) -> Guess:
+    stamps, wrong = cells_of.dates(texts, dialect.date_format, timestamps)
+    if wrong.any():
+        if guess := _nearly(name, cells, dialect):
+            return guess
         cell = next(cell for cell in cells if not is_number(cell))
         few = len(set(cells)) <= max(20, len(cells) / 20) and len(set(cells)) < len(cells)
         what = "which is no number: --categorical, --label or --exclude says what it is"
         return Guess(Column(name), what, ("--categorical" if few else "--exclude", name), cell)
     days = pc.all(pc.equal(stamps, pc.floor_temporal(stamps, unit="day"))).as_py()
     return Guess(Column(name, "date" if days else "timestamp"))
+
+
+def _nearly(name: str, cells: list[str], dialect: Dialect) -> Guess | None:
+    """Return what would make dates or numbers of texts that are nearly some; None where they are not."""
+    if formats := cells_of.date_formats(cells):
+        said = " or ".join(f"--date-format {form}" for form in formats)
+        return Guess(Column(name), f"which is a date: {said} reads it", ("--date-format", formats[0]), cells[0])
+    near = cells_of.near_number(cells, dialect.delimiter, dialect.decimal)
+    if near is None:
+        return None
+    if near.option is None:
+        marks = {"currency": "a currency sign", "percent": "a percent sign", "brackets": "brackets", "unit": "a unit"}
+        said = f"which is a number with {marks[near.how]}: that has to go first, or --exclude leaves the column out"
+        return Guess(Column(name), said, ("--exclude", name), near.cell)
+    verb = "makes a hole of it" if near.how == "below" else "reads it"
+    said = f"which is {'a limit' if near.how == 'below' else 'a number in other marks'}: {near.option} {verb}"
+    return Guess(Column(name), said, tuple(shlex.split(near.option)), near.cell)
 
 
 def _words(found: Counter[str]) -> tuple[str, str] | tuple[()]:
@@ -150,7 +175,7 @@ def reader_kind(column: Column, kind: pa.DataType | None) -> str:
     return column.kind if column.kind in ("date", "timestamp") and kind_of(kind) in ("date", "timestamp") else TEXT
 
 
-def to_numbers(values: Any, column: Column) -> tuple[Array, Array]:
+def to_numbers(values: Any, column: Column, dialect: Dialect = PLAIN, na: Sequence[str] = ()) -> tuple[Array, Array]:
     """Return a column's cells (N,), as a reader gave them, as numbers (N, width), and which cells (N,) cannot be read.
 
     Holes are NaN. Categories are not converted here: what their numbers are, the model knows.
@@ -159,17 +184,25 @@ def to_numbers(values: Any, column: Column) -> tuple[Array, Array]:
     if column.kind == "vector":
         return _vectors(values, column.width)
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-        values = stripped(values)
-        cells = values.to_pylist()
-        read = _READERS[column.kind]
-        numbers = np.array([np.nan if cell is None else read(cell, column) for cell in cells], np.float64)
-        holes = values.is_null().to_numpy(zero_copy_only=False)
-        return numbers[:, None], np.isnan(numbers) & ~holes
-    numbers = _typed(values, column)
+        return _texts(values.cast(pa.string()), column, dialect, na)
+    numbers = _typed(values, column, na)
     return numbers[:, None], np.zeros(len(numbers), bool)
 
 
-def _typed(values: Any, column: Column) -> Array:
+def _texts(values: Any, column: Column, dialect: Dialect, na: Sequence[str]) -> tuple[Array, Array]:
+    if column.kind == "number":
+        found, wrong = cells_of.numbers(values, dialect, na)
+        return _typed(found, column)[:, None], wrong
+    if column.kind in ("date", "timestamp"):
+        found, wrong = cells_of.dates(values, dialect.date_format, timestamps, na)
+        return _typed(found, column)[:, None], wrong
+    values = cells_of.stripped(values, na)
+    read = _READERS[column.kind]
+    numbers = np.array([np.nan if cell is None else read(cell, column) for cell in values.to_pylist()], np.float64)
+    return numbers[:, None], np.isnan(numbers) & ~values.is_null().to_numpy(zero_copy_only=False)
+
+
+def _typed(values: Any, column: Column, na: Sequence[str] = ()) -> Array:
     if column.kind in ("date", "timestamp"):
         ticks = timestamps(values).cast(pa.int64())
         return np.asarray(ticks.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)) / 1e6
@@ -181,7 +214,8 @@ def _typed(values: Any, column: Column) -> Array:
         return np.asarray(ticks.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)) / 1e6
     if pa.types.is_boolean(values.type):
         values = values.cast(pa.uint8())
-    return np.asarray(values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False))
+    values = cells_of.without(values.cast(pa.float64(), safe=False), na)
+    return np.asarray(values.to_numpy(zero_copy_only=False))
 
 
 def _number(cell: str, _: Column) -> float:
@@ -200,20 +234,10 @@ def _time(cell: str, _: Column) -> float:
     return np.nan if found is None else int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3] or 0)
 
 
-def _instant(cell: str, _: Column) -> float:
-    try:
-        return float(timestamps(pa.array([cell])).cast(pa.int64())[0].as_py()) / 1e6
-    except pa.ArrowInvalid:
-        return np.nan
-
-
 _READERS: dict[str, Callable[[str, Column], float]] = {
-    "number": _number,
     "boolean": _boolean,
     "time": _time,
     "duration": lambda cell, column: _number(cell, column) if is_number(cell) else _time(cell, column),
-    "date": _instant,
-    "timestamp": _instant,
 }
 
 
@@ -246,14 +270,14 @@ def category(text: str) -> str:
     return text[:-2] if re.fullmatch(r"[+-]?\d+\.0", text) else text
 
 
-def texts(values: Any) -> Any:
-    """Return a column of anything as text, without blanks around it; holes and empty texts are nulls."""
+def texts(values: Any, na: Sequence[str] = ()) -> Any:
+    """Return a column of anything as text, without blanks around it; empty texts, and those of `na`, are nulls."""
     values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     if pa.types.is_boolean(values.type):
         return pc.if_else(values, pa.scalar("true"), pa.scalar("false"))
-    return stripped(values if pa.types.is_string(values.type) else values.cast(pa.string(), safe=False))
+    return cells_of.stripped(values.cast(pa.string(), safe=False), na, usual=False)
 
 
 def from_numbers(numbers: Array, column: Column) -> Any:
@@ -287,7 +311,7 @@ def timestamps(values: Any) -> Any:
     Raises pa.ArrowInvalid for text that is no ISO 8601 date or time.
     """
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-        values = stripped(values)
+        values = cells_of.stripped(values.cast(pa.string()), usual=False)
         try:
             return values.cast(pa.timestamp("us"))
         except pa.ArrowInvalid:
@@ -295,21 +319,6 @@ def timestamps(values: Any) -> Any:
     if not (pa.types.is_temporal(values.type) or pa.types.is_null(values.type)):
         raise pa.ArrowInvalid(f"{values.type} is no date or time")
     return values.cast(pa.timestamp("us", getattr(values.type, "tz", None)), safe=False)
-
-
-def stripped(values: Any) -> Any:
-    """Return texts without blanks around them; empty ones are holes."""
-    values = pc.utf8_trim_whitespace(values)
-    return pc.if_else(pc.equal(values, ""), pa.scalar(None, values.type), values)
-
-
-def is_number(text: str) -> bool:
-    """Return whether a cell is written as a number."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return "_" not in text
 
 
 def shortened(cell: object) -> str:

@@ -220,6 +220,7 @@ def _open_set(inputs: Sequence[Input], asked: Request) -> Source:
 
 
 def _open_tables(inputs: Sequence[Input], asked: Request) -> Source:
+    from aecli.data.dialect import na_values
     from aecli.data.table import TableSource
 
     if asked.columns.image_size is not None:
@@ -238,6 +239,7 @@ def _open_tables(inputs: Sequence[Input], asked: Request) -> Source:
             training=training,
             announce=asked.announce,
         )
+    table.na = na_values(asked.reading, asked.schema)
     if table.rows == 0:
         if training:
             why = "there is a header alone" if table.columns else "it is empty"
@@ -258,9 +260,12 @@ def _files(one: Input) -> list[Input]:
 
 def _open_frame(inputs: Sequence[Input], asked: Request) -> Source:
     from aecli.data.arrow import FrameTable
+    from aecli.data.dialect import na_values
     from aecli.data.table import TableSource
 
-    return TableSource(FrameTable(inputs[0].given), asked.columns, asked.applying, asked.schema)
+    table = FrameTable(inputs[0].given)
+    table.na = na_values(asked.reading, asked.schema)
+    return TableSource(table, asked.columns, asked.applying, asked.schema)
 
 
 def _open_arrays(inputs: Sequence[Input], asked: Request) -> Source:
@@ -365,8 +370,14 @@ def _table(one: Input, asked: Request, first: Input) -> "Table":
         case form:
             from aecli.data.csv import CsvTable
 
-            delimiter = asked.reading.delimiter or ("\t" if form == "tsv" else ",")
-            table = CsvTable(stream, delimiter=delimiter, header=asked.reading.input_header, live=live)
+            table = CsvTable(
+                stream,
+                asked.reading,
+                asked.schema,
+                live=live,
+                announce=asked.announce,
+                default_delimiter="\t" if form == "tsv" else None,
+            )
     if table.rows == 0 and not table.columns:
         return _no_rows(stream.name, asked)
     if found.folders:
@@ -383,5 +394,5 @@ def _no_rows(name: str, asked: Request) -> "Table":
     schema = asked.schema
     if schema is None:
         return NoRows(name, [])
-    carried = [column for column in asked.applying.keep if column not in schema.names]
-    return NoRows(name, [*schema.names, *carried], named=schema.features is not None)
+    carried = [column for column in asked.applying.keep if column not in schema.column_names]
+    return NoRows(name, [*schema.column_names, *carried], named=schema.features is not None)

@@ -8,14 +8,14 @@ None is left out where fewer than two features would remain. Every other sorted 
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from aecli.config import Column
+from aecli.config import Column, Dialect
 from aecli.data import kinds
 from aecli.errors import DataError
 
@@ -44,18 +44,19 @@ def settled(
     chosen: Sequence[str] = (),
     categorical: Sequence[str] = (),
     may_have_holes: bool = False,
-    problem_of: Callable[[str, kinds.Guess], kinds.Guess] = lambda _, guess: guess,
+    dialect: Dialect = kinds.PLAIN,
+    na: Sequence[str] = (),
 ) -> Settled:
     """Settle what each of the candidates is, by the first rows of the table called `name`.
 
-    The `chosen` ones are learnt whatever they look like. `problem_of` may say more of a column that cannot be learnt.
+    The `chosen` ones are learnt whatever they look like. Text is written in the `dialect`; `na` are spellings of holes.
     Raises one DataError for all the columns that have to be spoken for.
     """
     found = Settled()
     guesses = {
         column: kinds.Guess(Column(column, "category"))
         if column in categorical
-        else kinds.guessed(column, peeked[column])
+        else kinds.guessed(column, peeked[column], dialect, na)
         for column in candidates
     }
     reasons = {
@@ -66,7 +67,7 @@ def settled(
     if len(candidates) - len(reasons) >= 2:
         found.left_out = reasons
     learnt = {column: guess for column, guess in guesses.items() if column not in found.left_out}
-    _check(name, peeked, {c: problem_of(c, g) if g.problem else g for c, g in learnt.items()}, may_have_holes)
+    _check(name, peeked, learnt, may_have_holes)
     found.columns = [guess.column for guess in learnt.values()]
     ordered = [c for c, g in learnt.items() if c not in chosen and _is_sorted(g.column, peeked[c])]
     if ordered and len(ordered) < len(learnt):

@@ -18,7 +18,8 @@ import pyarrow as pa
 
 from aecli.config import Column, Dialect, Schema
 from aecli.data import kinds, settling
-from aecli.data.kinds import TEXT, is_number, shortened, timestamps
+from aecli.data.cells import is_number
+from aecli.data.kinds import TEXT, shortened, timestamps
 from aecli.data.source import Array, Batch, Source
 from aecli.errors import DataError
 from aecli.options import ALL_COLUMNS, PLAINLY, Applying, Columns
@@ -76,12 +77,14 @@ class Table(ABC):
 
     `named` tells whether the columns' names are the data's own; `rows` is their number where it is known, and 0 where
     there are none. Columns `aside` are learnt only if they are named, each with the reason: those that folders stand
-    for, an index of pandas. `learnt` are the columns that are asked for as features. `dialect` is how text is written.
+    for, an index of pandas. `learnt` are the columns that are asked for as features. `dialect` is how text is
+    written, `na` are the values that stand for a hole beside the usual spellings.
     """
 
     dialect: Dialect | None = None
     aside: Mapping[str, str] = MappingProxyType({})
     learnt: frozenset[str] = frozenset()
+    na: Sequence[str] = ()
 
     def __init__(self, name: str, columns: Sequence[str], *, named: bool = True, rows: int | None = None) -> None:
         self.name, self.columns, self.named, self.rows = name, list(columns), named, rows
@@ -230,7 +233,8 @@ class TableSource(Source):
 
         Rows with a cell that cannot be read are added to `bad`, by their place.
         """
-        if self.schema.all_numbers and all(kind == "number" for _, kind in self._wanted):
+        plain = not self.schema.na or not self._table.types()
+        if plain and self.schema.all_numbers and all(kind == "number" for _, kind in self._wanted):
             values = pa.record_batch(columns, [str(i) for i in range(len(columns))])
             may_have_holes = any(column.type == ARROW_TYPES["number"] for column in columns)
             x: Array = values.to_tensor(null_to_nan=may_have_holes).to_numpy()  # which makes floats of bytes
@@ -244,7 +248,9 @@ class TableSource(Source):
                 if column.kind == "category":
                     x[:, place] = self._numbered(piece, values, i, bad)
                 else:
-                    numbers, wrong = kinds.to_numbers(values, column)
+                    numbers, wrong = kinds.to_numbers(
+                        values, column, self._table.dialect or kinds.PLAIN, self.schema.na
+                    )
                     x[:, place : place + column.width] = numbers
                     for row in np.flatnonzero(wrong).tolist():
                         bad.setdefault(row, self._unreadable(piece, row, i, values[row].as_py()))
@@ -273,7 +279,7 @@ class TableSource(Source):
     def _numbered(self, piece: Piece, values: Any, place: int, bad: dict[int, DataError]) -> Array:
         """Return each category's number; of one that the model does not know that of the rare ones, or -1."""
         column = self.schema.columns[place]
-        encoded = kinds.texts(values).dictionary_encode()
+        encoded = kinds.texts(values, self.schema.na).dictionary_encode()
         names = [kinds.category(text) for text in encoded.dictionary.to_pylist()]
         seen = self._seen[place] if self._seen else None
         if seen is not None:
@@ -355,6 +361,8 @@ class TableSource(Source):
             chosen=named,
             categorical=categorical,
             may_have_holes=columns.missing is not None,
+            dialect=table.dialect or kinds.PLAIN,
+            na=table.na,
         )
         self.unlearnt |= found.left_out
         self.remarks += found.notes
@@ -373,6 +381,7 @@ class TableSource(Source):
             missing=columns.missing,
             label=self._label,
             dialect=table.dialect,
+            na=tuple(table.na),
             left_out=tuple(sorted(self.unlearnt.items())),
         )
 

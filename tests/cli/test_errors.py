@@ -93,13 +93,15 @@ CASES = {
         ["train", "ragged.csv"],
         {"ragged.csv": b"a,b,c\n1,2,3\n4,5\n"},
         1,
-        "error: ragged.csv: row 2 has 2 cells, and 3 were expected\n",
+        "error: ragged.csv: row 2 (line 3) has 2 cells, and 3 were expected: '4,5'\n"
+        "hint: leave the line out: sed 3d ragged.csv | aecli train - -o MODEL.safetensors\n",
     ),
     "a decimal comma": (
         ["train", "comma.csv"],
         {"comma.csv": b"a,b,c\n1,2,3\n1,5,2,3\n"},
         1,
-        "error: comma.csv: row 2 has 4 cells, and 3 were expected\n",
+        "error: comma.csv: row 2 (line 3) has 4 cells, and 3 were expected: '1,5,2,3'\n"
+        "hint: leave the line out: sed 3d comma.csv | aecli train - -o MODEL.safetensors\n",
     ),
     "a hexadecimal number": (
         ["train", "hex.csv"],
@@ -107,13 +109,6 @@ CASES = {
         1,
         "error: hex.csv: row 2, column 'b' holds '0x10', and the cells of this feature must be numbers\n"
         "hint: correct the cell, or leave it empty and train with --missing mean or --missing drop\n",
-    ),
-    "another delimiter": (
-        ["train", "semi.csv"],
-        {"semi.csv": b"a;b;c\n1;2;3\n4;5;6\n"},
-        1,
-        "error: semi.csv: row 1, column 'a;b;c' holds '1;2;3', which is no number\n"
-        "hint: if ';' stands between the cells, say so: --delimiter ';'\n",
     ),
     "several columns at once": (
         ["train", "small.csv", "--exclude", "a,b"],
@@ -127,18 +122,12 @@ CASES = {
         1,
         "error: quote.csv: a quote is opened and never closed, after '4,\"5,6\\n7,8,9\\n'\n",
     ),
-    "two columns of one name": (
-        ["train", "twice.csv"],
-        {"twice.csv": b"a,b,a\n1,2,3\n4,5,6\n"},
-        1,
-        "error: twice.csv: two columns bear the name 'a'\nhint: give each column a name of its own\n",
-    ),
     "text that is not UTF-8": (
         ["train", "latin.csv", "--label", "name"],
         {"latin.csv": "a,b,name\n1,2,x\n3,4,café\n".encode("latin-1")},
         1,
         "error: latin.csv: row 2, column 'name' is not UTF-8: b'caf\\xe9'\n"
-        "hint: convert the file first: iconv -f latin1 -t utf-8\n",
+        "hint: --encoding cp1252 reads 'café' there\n",
     ),
     "a label that is no column": (
         ["train", "small.csv", "--label", "clas"],
@@ -344,7 +333,10 @@ def test_a_value_out_of_all_proportion_is_an_error(run, iris_model):
     Path("far.csv").write_text("a,b,c,d\n1,2,3,4\n1,2,1e300,4\n".replace("a,b,c,d", "5,3,1.4,0.2"))
     done = run("embed", iris_model, "far.csv")
     assert (done.code, done.out) == (1, "")
-    assert done.err == "error: 1e+300, in column 'petal length (cm)', is out of all proportion to the training rows\n"
+    assert done.err == (
+        "far.csv has no header: its columns are taken in the model's order\n"
+        "error: 1e+300, in column 'petal length (cm)', is out of all proportion to the training rows\n"
+    )
 
 
 def test_a_checkpoint_is_not_replaced_by_anything_else(run, digits_model):

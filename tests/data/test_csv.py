@@ -13,15 +13,15 @@ from aecli.data.opening import open_source
 from aecli.data.stream import Stream
 from aecli.data.table import TableSource
 from aecli.errors import DataError
-from aecli.options import Applying, Columns, grouped
+from aecli.options import Applying, Columns, Reading, grouped
 
 
 def source(text, **options):
     data = text if isinstance(text, bytes) else text.encode()
-    reading = {name: options.pop(name) for name in ("delimiter", "header", "live") if name in options}
-    schema = options.pop("schema", None)
-    columns, applying = grouped(options, Columns, Applying)
-    return TableSource(csv.CsvTable(Stream("data", io.BytesIO(data)), **reading), columns, applying, schema)
+    live, schema, announce = options.pop("live", False), options.pop("schema", None), options.pop("announce", print)
+    columns, applying, reading = grouped(options, Columns, Applying, Reading)
+    table = csv.CsvTable(Stream("data", io.BytesIO(data)), reading, schema, live=live, announce=announce)
+    return TableSource(table, columns, applying, schema)
 
 
 def test_columns_are_features_but_for_the_label_and_the_excluded():
@@ -120,7 +120,7 @@ def test_an_error_names_the_row_across_blocks(monkeypatch):
     with pytest.raises(DataError, match=r"row 501, column 'b' holds 'two'"):
         source(text).read()
     text = "a,b\n" + "1,2\n" * 500 + "1\n" + "1,2\n" * 500
-    with pytest.raises(DataError, match=r"row 501 has 1 cells, and 2 were expected"):
+    with pytest.raises(DataError, match=r"row 501 \(line 502\) has 1 cell, and 2 were expected: '1'"):
         source(text).read()
 
 

@@ -1,0 +1,273 @@
+"""What the cells of a text table say: nothing, a number, a date, a time of day; and numbers that need an option.
+
+Functions on lists look at a sample. `numbers` and `booleans` convert whole Arrow columns.
+"""
+
+import datetime as dt
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from aecli.config import Dialect
+from aecli.data.source import Array
+from aecli.errors import UsageError
+
+HOLES = frozenset(
+    {
+        *("", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "na", "Na", "n.a.", "N.A.", "<NA>", "NaT"),
+        *("NaN", "nan", "NAN", "-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
+        *("NULL", "null", "Null", "<null>", "(null)", "None", "none", "NONE", "nil", "Nil", "NIL", "\\N"),
+        *("-", "--", "---", "?", ".", "..", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!", "#NV"),
+    }
+)
+TRUE = frozenset({"1", "true", "True", "TRUE", "yes", "Yes", "YES", "y", "Y", "t", "T", "on", "On", "ON"})
+FALSE = frozenset({"0", "false", "False", "FALSE", "no", "No", "NO", "n", "N", "f", "F", "off", "Off", "OFF"})
+MOST = 0.9  # the share of a column's cells that tells what it was meant to be
+
+NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+NO_DIGITS = r"[+-]?(?:[iI][nN][fF](?:[iI][nN][iI][tT][yY])?|[nN][aA][nN])"
+PLAIN = re.compile(rf"{NUMBER}|{NO_DIGITS}")
+DATES = ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y.%m.%d")
+TIMES = ("", " %H:%M", " %H:%M:%S")
+TIME = re.compile(r"([01]?[0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,9})?)?")
+
+
+def holes(na: Iterable[str] = ()) -> frozenset[str]:
+    """Return the spellings of a cell without a value, in a column that is no text: the usual ones and `na`."""
+    return HOLES | frozenset(na)
+
+
+def is_number(text: str) -> bool:
+    """Return whether a cell is written as a number, with a decimal point and nothing beside it."""
+    return PLAIN.fullmatch(text.strip()) is not None
+
+
+def is_time(cells: Iterable[str | None]) -> bool:
+    """Return whether all cells that hold something are times of day, such as 13:45 or 13:45:00."""
+    told = _told(cells)
+    return bool(told) and all(TIME.fullmatch(cell) for cell in told)
+
+
+def date_formats(cells: Iterable[str | None]) -> list[str]:
+    """Return the formats, as of `strptime`, that fit all cells that hold something. None fits what is no date."""
+    told = list(dict.fromkeys(_told(cells)))
+    if not told or any(len(cell) > 19 or not cell[0].isdigit() for cell in told):
+        return []
+    return [date + time for date in DATES for time in TIMES if _all_fit(told, date + time)]
+
+
+def _all_fit(cells: Sequence[str], form: str) -> bool:
+    try:
+        return all(dt.datetime.strptime(cell, form) for cell in cells)  # noqa: DTZ007, a cell bears no zone
+    except ValueError:
+        return False
+
+
+def _told(cells: Iterable[str | None]) -> list[str]:
+    stripped = (cell.strip() for cell in cells if cell is not None)
+    return [cell for cell in stripped if cell not in HOLES]
+
+
+@dataclass(frozen=True)
+class Near:
+    """How a column's cells differ from numbers.
+
+    `share` of the cells would be numbers. `how` is "thousands", "decimal", "currency", "percent", "brackets", "unit"
+    or "below" (a limit such as <0.01). `option` is what reads them, None where something has to go first. `cell` is
+    the first that is no number, in row `row`, counted from 0.
+    """
+
+    share: float
+    how: str
+    option: str | None
+    cell: str
+    row: int
+
+
+MONEY = r"(?:[$€£¥₹₽]|USD|EUR|GBP|CHF|JPY)"
+MARKED = r"[+-]?[0-9][0-9.,'\u2019\u00a0\u202f ]*(?:[eE][+-]?[0-9]+)?"
+WORN = {
+    "below": re.compile(rf"[<>≤≥]=?\s*({MARKED})"),
+    "brackets": re.compile(rf"\(\s*{MONEY}?\s*({MARKED})\s*\)"),
+    "currency": re.compile(rf"[+-]?\s*{MONEY}\s*({MARKED})|({MARKED})\s*{MONEY}"),
+    "percent": re.compile(rf"({MARKED})\s*%"),
+    "unit": re.compile(rf"({MARKED})\s*[A-Za-zµμ°Ω][A-Za-z0-9µμ°Ω/²³^*·-]{{0,7}}"),
+    "": re.compile(rf"({MARKED})"),
+}
+
+
+def near_number(cells: Iterable[str | None], delimiter: str = ",", decimal: str = ".") -> Near | None:
+    """Tell how a column's cells would be numbers, of which at least nine tenths would be; None for other columns.
+
+    `delimiter` and `decimal` are the table's: where a comma parts the cells, one inside a cell groups thousands.
+    """
+    told = [(row, cell.strip()) for row, cell in enumerate(cells) if cell is not None and cell.strip() not in HOLES]
+    seen: dict[str, list[tuple[int, str, str]]] = {}  # how a cell is worn -> row, cell, the number inside
+    for row, cell in told:
+        for how, pattern in ({"plain": PLAIN} | WORN).items():
+            if found := pattern.fullmatch(cell):
+                inside = next((group for group in found.groups() if group), cell) if found.groups() else cell
+                seen.setdefault(how, []).append((row, cell, inside.strip()))
+                break
+    odd = {how: cells for how, cells in seen.items() if how != "plain"}
+    share = sum(map(len, seen.values())) / max(1, len(told))
+    if not odd or share < MOST:
+        return None
+    how = max(odd, key=lambda how: len(odd[how]))
+    row, cell, _ = odd[how][0]
+    if how == "below":
+        return Near(share, how, f"--na '{cell}'", cell, row)
+    if how:
+        return Near(share, how, None, cell, row)
+    marked = [inside for _, _, inside in odd[""]]
+    plain = [cell for _, cell, _ in seen.get("plain", [])]
+    mark, what = _mark(marked, plain, delimiter, decimal)
+    if mark is None:
+        return None
+    option = f"--{what} {mark!r}" if mark in " '\u2019\u00a0\u202f" else f"--{what} {mark}"
+    if what == "thousands" and mark == "." and decimal == ".":
+        option += " --decimal ,"
+    return Near(share, what, option, cell, row)
+
+
+def _mark(marked: Sequence[str], plain: Sequence[str], delimiter: str, decimal: str) -> tuple[str | None, str]:
+    """Return the mark that stands in numbers, and whether it groups thousands or is the decimal."""
+    for mark in "'\u2019\u00a0\u202f ":
+        if all(mark in cell for cell in marked):
+            return mark, "thousands"
+    for mark, other in ((",", "."), (".", ",")):
+        groups = re.compile(rf"[+-]?[0-9]{{1,3}}({re.escape(mark)}[0-9]{{3}})+({re.escape(other)}[0-9]*)?")
+        if not all(groups.fullmatch(cell) for cell in marked):
+            continue
+        sure = any(cell.count(mark) > 1 or other in cell for cell in marked)
+        if sure or mark != "," or delimiter == "," or any("." in cell or len(cell) <= 3 for cell in plain):
+            return mark, "thousands"
+    if decimal == "." and all(re.fullmatch(r"[+-]?[0-9]*,[0-9]*([eE][+-]?[0-9]+)?", cell) for cell in marked):
+        return ",", "decimal"
+    if all(re.fullmatch(r"[+-]?[0-9]{1,3}(\.[0-9]{3})*(,[0-9]*)?|[+-]?[0-9]+,[0-9]*", cell) for cell in marked):
+        return ".", "thousands"
+    return None, ""
+
+
+def grouped_by_points(cells: Iterable[str | None]) -> tuple[str, str] | None:
+    """Return a cell such as 1.016 and one such as 950, where points may group thousands; None where they don't seem to.
+
+    They seem to where each number with a point has three digits after it and one to three before, and the others are
+    whole numbers below a thousand, of which there are some.
+    """
+    told = _told(cells)
+    dotted = [cell for cell in told if "." in cell]
+    others = [cell for cell in told if "." not in cell]
+    if (
+        len(set(others)) < 2
+        or len(others) < len(told) / 20
+        or len(dotted) < 3
+        or not all(re.fullmatch(r"[+-]?[1-9][0-9]{0,2}\.[0-9]{3}", c) for c in dotted)
+    ):
+        return None
+    return (dotted[0], others[0]) if all(re.fullmatch(r"[+-]?[0-9]{1,3}", cell) for cell in others) else None
+
+
+def check_marks(dialect: Dialect) -> None:
+    """Raise UsageError where the marks of numbers make no sense together."""
+    if dialect.thousands is not None:
+        if len(dialect.thousands) != 1 or dialect.thousands in "0123456789+-eE":
+            raise UsageError(f"--thousands is {dialect.thousands!r}, and one character such as ',' was expected")
+        if dialect.thousands == dialect.decimal:
+            raise UsageError(
+                f"--thousands and --decimal are both {dialect.decimal!r}",
+                hint=f"say what the decimal mark is: --decimal {',' if dialect.decimal == '.' else '.'}",
+            )
+
+
+def stripped(texts: Any, na: Sequence[str] = (), *, usual: bool = True) -> Any:
+    """Return a text column without blanks around its cells, with nulls where they hold nothing."""
+    texts = pc.utf8_trim_whitespace(texts)
+    spellings = holes(na) if usual else frozenset(na) | {""}
+    return pc.if_else(pc.is_in(texts, pa.array(sorted(spellings), pa.string())), None, texts)
+
+
+def numbers(texts: Any, dialect: Dialect, na: Sequence[str] = ()) -> tuple[Any, Array]:
+    """Convert a text column to float64. The second is True where a cell holds something that is no number."""
+    texts = stripped(texts, na)
+    plain = texts
+    if dialect.thousands is not None:
+        mark = dialect.thousands
+        if mark == " ":
+            plain = pc.replace_substring_regex(plain, "[\u00a0\u202f\u2009]", " ")
+        ends = f"(?:{re.escape(dialect.decimal)}[0-9]*)?(?:[eE][+-]?[0-9]+)?$"
+        grouped = pc.match_substring_regex(plain, f"^[+-]?[0-9]{{1,3}}(?:{re.escape(mark)}[0-9]{{3}})+{ends}")
+        plain = pc.if_else(grouped, pc.replace_substring(plain, mark, ""), plain)
+    if dialect.decimal == ",":
+        plain = pc.if_else(pc.match_substring(plain, "."), "no number", pc.replace_substring(plain, ",", "."))
+    fits = pc.match_substring_regex(plain, f"^(?:{NUMBER}|{NO_DIGITS})$")
+    bad = pc.invert(fits).fill_null(False)
+    values = pc.if_else(fits, plain, None).cast(pa.float64())
+    return without(values, na), bad.to_numpy(zero_copy_only=False)
+
+
+def booleans(texts: Any, na: Sequence[str] = ()) -> tuple[Any, Array]:
+    """Convert a text column to booleans. The second is True where a cell holds something that is none."""
+    texts = stripped(texts, na)
+    true = pc.is_in(texts, pa.array(sorted(TRUE)))
+    false = pc.is_in(texts, pa.array(sorted(FALSE)))
+    known = pc.or_(true, false)
+    bad = pc.and_(pc.invert(known), pc.is_valid(texts))
+    return pc.if_else(known, true, None), bad.to_numpy(zero_copy_only=False)
+
+
+def without(values: Any, na: Sequence[str]) -> Any:
+    """Return numbers with nulls where they equal one of `na`: -999.0 is the -999 that was named."""
+    named = [float(text) for text in na if is_number(text)]
+    if not named or not pa.types.is_floating(values.type):
+        return values
+    return pc.if_else(pc.is_in(values, pa.array(named, pa.float64())), None, values)
+
+
+def dates(texts: Any, form: str | None, iso: Callable[[Any], Any], na: Sequence[str] = ()) -> tuple[Any, Array]:
+    """Convert a text column to timestamps: by the format, else by `iso`, which raises pa.ArrowInvalid.
+
+    The second is True where a cell holds something that is no date.
+    """
+    texts = stripped(texts, na)
+    values = pa.nulls(len(texts), pa.timestamp("us"))
+    if form is not None:
+        values = pc.strptime(texts, form, "us", error_is_null=True)
+        if "%Y" in form:  # of which strptime takes two digits, too
+            values = pc.if_else(pc.match_substring_regex(texts, "[0-9]{4}"), values, None)
+    left = pc.and_(pc.is_null(values), pc.is_valid(texts)).to_numpy(zero_copy_only=False)
+    if not left.any():
+        return values, left
+    found = pc.if_else(pa.array(left), texts, None)
+    try:
+        others = iso(found)
+    except pa.ArrowInvalid:
+        encoded = found.dictionary_encode()
+        each = pa.concat_arrays([_or_null(iso, encoded.dictionary[i : i + 1]) for i in range(len(encoded.dictionary))])
+        others = each.take(encoded.indices)
+    values = pc.if_else(pa.array(left), others, values)
+    return values, left & pc.is_null(others).to_numpy(zero_copy_only=False)
+
+
+def _or_null(iso: Callable[[Any], Any], text: Any) -> Any:
+    try:
+        return iso(text)
+    except pa.ArrowInvalid:
+        return pa.nulls(1, pa.timestamp("us"))
+
+
+def as_array(column: Any) -> Any:
+    """Return a column of one or more chunks as one array."""
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def mask_of(places: Iterable[int], size: int) -> Array:
+    """Return booleans (N,), True at the places."""
+    mask = np.zeros(size, bool)
+    mask[list(places)] = True
+    return mask

@@ -1,0 +1,611 @@
+"""How a text table is written: found in its first lines, where neither an option nor the model says it.
+
+The rules, in their order:
+
+- The delimiter is the one of `, ; tab |` and runs of blanks that parts most lines into the same number of cells, two at
+  least, and leaves no other delimiter inside them. A first line `sep=;` says it.
+- A line that begins with # is a comment where its number of cells is not the table's.
+- A first line that holds all of a model's names is its header.
+- Lines above the table are left out where a blank line or a header of text alone follows them. All other lines of
+  another width are bad rows.
+- A first line is a header where it holds no number; or text above a number; or 0, 1, 2, ...; or four numbers or more of
+  one step. It is a row where one of the next ones is like it: with the same cells, as evenly spaced, or with text of
+  the same shape, such as $1.50 above $2.75.
+- A last column without a name and without a cell that holds something is dropped.
+- Names are in Unicode NFC, and without blanks around them. Empty and repeated ones get numbers.
+"""
+
+import codecs
+import csv
+import dataclasses
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from aecli.config import Dialect, Schema
+from aecli.data.cells import (
+    HOLES,
+    Near,
+    check_marks,
+    date_formats,
+    grouped_by_points,
+    holes,
+    is_number,
+    is_time,
+    near_number,
+)
+from aecli.data.encoding import encoding_that_fits
+from aecli.errors import DataError, UsageError
+from aecli.options import Reading
+
+__all__ = [
+    "HOLES",
+    "Found",
+    "Near",
+    "date_formats",
+    "find",
+    "grouped_by_points",
+    "holes",
+    "is_number",
+    "is_time",
+    "na_values",
+    "near_number",
+]
+
+DELIMITERS = (",", ";", "\t", "|", " ")  # a blank stands for runs of them
+SAMPLE_BYTES, SAMPLE_LINES = 64 << 10, 200
+FEW = 20  # rows that are compared to a first one
+NUMBERS_OF_A_HEADER = 4
+ESCAPED = "surrogateescape"  # how bytes that are no text stay in a Python text
+
+
+@dataclass(frozen=True)
+class Found:
+    """How a table is written, and where it begins.
+
+    `names` are those of its columns, `nameless` those among them that were made. `dropped` tells that a line has one
+    cell more, which is empty. The rows begin at byte `start`, which is in line `line`,
+    counted from 1. `blanks` tells that blanks follow the delimiters, `commented` that comments are said in
+    the `notes`, which are sentences for the user.
+    """
+
+    dialect: Dialect
+    names: list[str]
+    nameless: frozenset[str]
+    dropped: bool
+    start: int
+    line: int
+    blanks: bool
+    commented: bool
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A record of the sample: its cells, its first line and the one after its last, counted from 0."""
+
+    cells: list[str]
+    start: int
+    end: int
+
+    @property
+    def is_blank(self) -> bool:
+        return not any(self.cells)
+
+
+def na_values(reading: Reading, schema: Schema | None) -> tuple[str, ...]:
+    """Return the values that stand for a hole beside the usual spellings: those given now, else the model's."""
+    return reading.na or (schema.na if schema else ())
+
+
+def check_reading(reading: Reading) -> None:
+    """Raise UsageError for options that no table could be written with."""
+    if reading.delimiter is not None and (len(reading.delimiter) != 1 or not reading.delimiter.isascii()):
+        raise UsageError(f"--delimiter is {reading.delimiter!r}, and one ASCII character was expected")
+    if reading.encoding is not None:
+        try:
+            codecs.lookup(reading.encoding)
+        except LookupError as error:
+            raise UsageError(
+                f"--encoding is {reading.encoding!r}, which is none that is known", hint="such as utf-8, cp1252, utf-16"
+            ) from error
+    marks(reading, None)
+
+
+def marks(reading: Reading, known: Dialect | None) -> Dialect:
+    """Return what is said of a table's cells, by the options given now or else by the model."""
+    known = known or Dialect()
+    thousands = reading.thousands or known.thousands
+    implied = {".": ",", ",": "."}.get(reading.thousands or "", known.decimal)
+    said = dataclasses.replace(
+        known,
+        decimal=reading.decimal or implied,
+        thousands=thousands,
+        comment=reading.comment or known.comment,
+        date_format=reading.date_format or known.date_format,
+    )
+    check_marks(said)
+    return said
+
+
+def find(
+    name: str,
+    sample: bytes,
+    reading: Reading,
+    schema: Schema | None,
+    *,
+    encoding: str = "utf-8",
+    default_delimiter: str | None = None,
+    complete: bool = True,
+) -> Found | None:
+    """Find how a table is written by its first whole records.
+
+    `schema` is that of a model that is applied. `default_delimiter` is the one that the file's name tells. Where the
+    sample is not `complete`, more of it may be had: returns None where it is needed.
+    Raises DataError where the first line is not in the encoding.
+    """
+    known = schema.dialect if schema else None
+    said = dataclasses.replace(marks(reading, known), encoding=encoding)
+    lines, starts = _text_lines(sample)
+    skipped = reading.skip_rows
+    top = min(skipped or 0, len(lines))
+    separator = re.fullmatch(r"sep=(.)\s*", lines[top], re.IGNORECASE) if len(lines) > top else None
+    top += separator is not None
+    given = reading.delimiter or (separator[1] if separator else None)
+    names = _names_of(schema)
+    search = _Search(lines, starts, top, said.comment, names)
+
+    tried = (
+        [given]
+        if given
+        else list(dict.fromkeys([known.delimiter if known else "", default_delimiter or ",", *DELIMITERS]))
+    )
+    place = None
+    if reading.input_header is not False:
+        place = next((found for d in tried if d and (found := search.header_by_names(d))), None)
+    if place is not None:
+        delimiter, first = place
+        by_names = True
+    else:
+        by_names = False
+        if known and skipped is None and not given and len(lines) > known.skip_rows > top:
+            top = known.skip_rows
+            search = _Search(lines, starts, top, said.comment, names)
+        delimiter = given or search.delimiter([d for d in tried if d])
+        first = 0
+    return _Table(name, search, reading, schema, said, delimiter, complete=complete).found(first, by_names=by_names)
+
+
+def _text_lines(sample: bytes) -> tuple[list[str], list[int]]:
+    """Return the first lines of a sample, with their ends, and at which byte each begins, and the next would."""
+    lines: list[str] = []
+    starts = [0]
+    told = size = 0  # lines that begin with # may be many
+    while starts[-1] < len(sample) and told < SAMPLE_LINES and (size < SAMPLE_BYTES or told < 3):
+        end = sample.find(b"\n", starts[-1]) + 1 or len(sample)
+        lines.append(sample[starts[-1] : end].decode("utf-8", ESCAPED))
+        if not lines[-1].startswith("#"):
+            told, size = told + 1, size + end - starts[-1]
+        starts.append(end)
+    return lines, starts
+
+
+def _names_of(schema: Schema | None) -> frozenset[str]:
+    return frozenset(schema.features or ()) if schema else frozenset()
+
+
+class _Search:
+    """The lines of a sample, read with one delimiter after the other."""
+
+    def __init__(
+        self, lines: list[str], starts: list[int], top: int, comment: str | None, names: frozenset[str]
+    ) -> None:
+        self.lines, self.starts, self.top, self.comment, self.names = lines, starts, top, comment, names
+        self._read: dict[str, list[_Line]] = {}
+
+    def records(self, delimiter: str) -> list[_Line]:
+        """Return the records below the top that are no comments by an option, blanks stripped off the cells."""
+        if delimiter not in self._read:
+            self._read[delimiter] = list(self._records(delimiter))
+        return self._read[delimiter]
+
+    def _records(self, delimiter: str) -> Iterator[_Line]:
+        numbers: list[int] = []
+
+        def feed() -> Iterator[str]:
+            for number in range(self.top, len(self.lines)):
+                line = self.lines[number]
+                if self.comment and line.startswith(self.comment):
+                    continue
+                numbers.append(number)
+                yield line.strip().replace("\t", " ") + "\n" if delimiter == " " else line.rstrip("\r\n") + "\n"
+
+        reader = csv.reader(feed(), delimiter=delimiter, skipinitialspace=True)
+        before = 0
+        while True:
+            try:
+                cells = next(reader, None)
+            except csv.Error:  # a cell of more than 128 kB, or a zero byte
+                cells = []
+            if cells is None:
+                return
+            if numbers[before:]:
+                yield _Line([cell.strip() for cell in cells], numbers[before], numbers[-1] + 1)
+            before = len(numbers)
+
+    def header_by_names(self, delimiter: str) -> tuple[str, int] | None:
+        """Return the place of a record that holds all of the model's names."""
+        if not self.names:
+            return None
+        for place, record in enumerate(self.records(delimiter)[:FEW]):
+            for cells in (record.cells, _bare(record.cells)):
+                if self.names <= set(named(cells)[0]):
+                    return delimiter, place
+        return None
+
+    def width(self, delimiter: str) -> tuple[int, float]:
+        """Return how many cells most records have, and how large their share is."""
+        told = [record for record in self.records(delimiter) if not record.is_blank]
+        bare = [record for record in told if not self.lines[record.start].startswith("#")]
+        widths = Counter(len(record.cells) for record in (bare or told))
+        if not widths:
+            return 0, 0.0
+        width, count = max(widths.items(), key=lambda item: (item[1], item[0]))
+        return width, count / sum(widths.values())
+
+    def delimiter(self, candidates: Sequence[str]) -> str:
+        """Return the delimiter that fits best, the first of those that fit equally well."""
+        best, most = candidates[0], 0.0
+        for delimiter in candidates:
+            width, share = self.width(delimiter)
+            if width < 2 or (delimiter == " " and (most > 0.5 or self.width("\t")[0] > 1)):
+                continue
+            others = [other for other in DELIMITERS[:-1] if other != delimiter]
+            cells = [cell for record in self.records(delimiter) if len(record.cells) == width for cell in record.cells]
+            cells = cells[: max(2000, 3 * width)]
+            if delimiter == " " and not any(map(is_number, cells)):
+                continue  # a text
+            fit = share * sum(_is_whole(cell, others) for cell in cells) / len(cells)
+            if fit > most:
+                best, most = delimiter, fit
+            if delimiter == candidates[0] and fit == 1.0:
+                break
+        return best
+
+
+def _is_whole(cell: str, others: Sequence[str]) -> bool:
+    """Return whether a cell seems not to be several."""
+    if re.fullmatch(r"[+-]?[0-9]+(?:[.,][0-9]+)*(?:[eE][+-]?[0-9]+)?", cell) or cell.startswith(("[", "{", "(")):
+        return True
+    parts = cell.split()
+    parted = any(re.search(f"{re.escape(other)}(?! )", cell) for other in others if other in cell)  # a, b is prose
+    return not parted and not (len(parts) > 1 and all(map(is_number, parts)))
+
+
+def _bare(cells: list[str]) -> list[str]:
+    """Return cells without the # before the first."""
+    return [cells[0].removeprefix("#").strip(), *cells[1:]] if cells and cells[0].startswith("#") else cells
+
+
+class _Table:
+    """What is found once the delimiter is: where the table begins, and its names."""
+
+    def __init__(
+        self,
+        name: str,
+        search: _Search,
+        reading: Reading,
+        schema: Schema | None,
+        said: Dialect,
+        delimiter: str,
+        *,
+        complete: bool,
+    ) -> None:
+        self._name, self._search, self._reading, self._schema = name, search, reading, schema
+        self._said, self._delimiter, self._complete = said, delimiter, complete
+        self._records = search.records(delimiter)
+        self._width, _ = search.width(delimiter)
+        self._below = False  # whether there are lines above the table
+        self._notes: list[str] = []
+
+    def found(self, first: int, *, by_names: bool) -> Found | None:
+        records = self._records
+        told = [i for i in range(first, len(records)) if not records[i].is_blank and not self._is_comment(records[i])]
+        if not told:
+            return None if not self._complete else self._nothing()
+        if len(told) > 1 and self._is_comment_like_a_row(told):
+            told = told[1:]
+        first = told[0]
+        skip = self._reading.skip_rows or 0
+        if not by_names and self._reading.skip_rows is None:
+            if len(records[first].cells) != self._width and (start := self._below_a_preamble(told)) is not None:
+                first, self._below = start, True
+                skip = records[first].start
+                lines = "line 1 above it is" if skip == 1 else f"the {skip} lines above it are"
+                self._notes.append(
+                    f"the table begins in line {skip + 1}: {lines} left out (--skip-rows {skip} says so, "
+                    "--skip-rows 0 reads all)"
+                )
+            elif self._schema is not None and self._schema.dialect is not None:
+                skip = self._search.top if self._search.top == self._schema.dialect.skip_rows else skip
+        elif by_names:
+            skip = max(skip, self._preamble_of(first))
+        self._said = dataclasses.replace(self._said, skip_rows=skip)
+        self._refuse_other_encodings(records[first])
+        header: bool | None = True
+        if not by_names and not self._below:
+            header = self._header(first, [records[i] for i in told if i > first])
+        if header is None:
+            return None
+        cells = records[first].cells
+        return self._made(first, header=header, names=_bare(cells) if header else cells)
+
+    def _preamble_of(self, first: int) -> int:
+        """Return how many lines are above a header that was found by its names, where they are no comments."""
+        above = [record for record in self._records[:first] if not record.is_blank and not self._is_comment(record)]
+        return self._records[first].start if above else 0
+
+    def _is_comment(self, record: _Line) -> bool:
+        return self._search.lines[record.start].startswith("#") and len(record.cells) != self._width
+
+    def _is_comment_like_a_row(self, told: list[int]) -> bool:
+        """Return whether the first line is a comment of as many cells as the table has: its header is below it."""
+        first, second = (self._records[i] for i in told[:2])
+        below = [self._records[i].cells for i in told[2 : FEW + 2]]
+        is_hashed = self._search.lines[first.start].startswith("#")
+        return is_hashed and not any(map(is_number, second.cells)) and _text_above_numbers(second.cells, below)
+
+    def _below_a_preamble(self, told: list[int]) -> int | None:
+        """Return the place of the first record of the table's width, where it is plain that those above are none."""
+        records = self._records
+        start = next((i for i in told if len(records[i].cells) == self._width), None)
+        if start is None or start == told[0] or self._reading.input_header is False:
+            return None
+        if any(len(records[i].cells) > self._width for i in told if i < start):
+            return None
+        cells, below = records[start].cells, [records[i].cells for i in told if i > start][:FEW]
+        has_blank_line = records[start - 1].is_blank
+        has_text = any(cell not in HOLES and not is_number(cell) for cell in cells)
+        texts_alone = not any(is_number(cell) for cell in cells) and _text_above_numbers(cells, below)
+        return start if (has_blank_line and has_text) or texts_alone else None
+
+    def _refuse_other_encodings(self, record: _Line) -> None:
+        """Raise DataError where the first line is not text in the encoding."""
+        line = "".join(self._search.lines[record.start : record.end])
+        if not re.search("[\udc80-\udcff]", line) or self._reading.input_header is False:
+            return
+        number = record.start + 1
+        shown = line.strip().encode("utf-8", ESCAPED)
+        raise not_encoded(
+            f"{self._name}: line {number}",
+            shown,
+            self._said.encoding,
+            "".join(self._search.lines).encode("utf-8", ESCAPED),
+        )
+
+    def _header(self, first: int, below: list[_Line]) -> bool | None:
+        """Return whether the first record is a header; None where more records have to be seen."""
+        if self._reading.input_header is not None:
+            return self._reading.input_header
+        cells, next_cells = _bare(self._records[first].cells), [record.cells for record in below[:FEW]]
+        of_model = self._header_of_model(cells)
+        if of_model is not None:
+            return of_model
+        if not next_cells and not self._complete and any(map(is_number, cells)):
+            return None
+        header, shown = _is_header(cells, next_cells), ", ".join(cells[:6]) + ", ..." * (len(cells) > 6)
+        if header and any(map(is_number, cells)):
+            self._notes.append(
+                f"the first line is taken as the columns' names: {shown} (--no-input-header reads it as a row)"
+            )
+        if not header and self._schema is None:
+            self._notes.append(
+                f"no header: the first line is a row ({shown}), and the columns are called x0 to x{len(cells) - 1} "
+                "(--input-header takes it as their names)"
+            )
+        return header
+
+    def _header_of_model(self, cells: list[str]) -> bool | None:
+        """Return whether a model's columns tell that the first line is a header or none; None where they don't."""
+        if self._schema is None:
+            return None
+        if self._search.names & set(named(cells)[0]):
+            return True
+        if not self._is_row_of_a_model(cells):
+            return None
+        if self._search.names:
+            self._notes.append(f"{self._name} has no header: its columns are taken in the model's order")
+        return False
+
+    def _is_row_of_a_model(self, cells: list[str]) -> bool:
+        """Return whether a first line without names of the model is a row: numbers, as many as the model takes."""
+        schema = self._schema
+        if schema is None or len(cells) < schema.inputs:
+            return False
+        like = [is_number(cell) or cell in HOLES or _is_local_number(cell) for cell in cells]
+        if not schema.features:
+            return all(like) and cells != [str(i) for i in range(len(cells))]
+        return all(like) and len(cells) == schema.inputs
+
+    def _nothing(self) -> Found:
+        """Return what is found where all lines are left out: the model's columns without rows."""
+        if self._schema is None:
+            raise DataError(f"{self._name}: no rows to read, all its lines are comments, blank or left out")
+        end = len(self._search.lines)
+        dialect = dataclasses.replace(self._said, delimiter=self._delimiter)
+        return nothing(self._schema, dialect, self._search.starts[end], end + 1)
+
+    def _made(self, first: int, *, header: bool, names: list[str]) -> Found:
+        records, width = self._records, self._width
+        rows = [r for r in records[first + header :] if not r.is_blank and not self._is_comment(r)]
+        full = [record.cells for record in rows if len(record.cells) == width]
+        dropped = False
+        made = list(names)
+        if header:
+            if len(names) == width + 1 and not names[-1] and full:
+                made = names[:-1]
+            elif len(names) == width and width > 2 and not names[-1] and full and not any(c[-1] for c in full):
+                made, dropped = names[:-1], True
+            elif len(names) == width - 1 and len(full) == len(rows) and not any(cells[-1] for cells in full):
+                dropped = True
+            elif len(names) == width - 1 and len(full) == len(rows) and self._delimiter in " \t":
+                made = ["", *names]  # as R writes the names of rows
+        elif names and width > 2 and full and len(names) == width and not any(cells[-1] for cells in [names, *full]):
+            dropped = True
+        nameless: frozenset[str] = frozenset()
+        if header:
+            made, nameless, renamed = named(made)
+            if renamed and self._schema is None:
+                self._notes.append(f"columns that had no name, or one that was taken, are called {', '.join(renamed)}")
+        else:
+            made = [f"x{i}" for i in range((width or len(made)) - dropped)]
+        self._note_hashes(rows)
+        comment = next((r for r in records[:first] if self._is_comment(r)), None) if not self._said.skip_rows else None
+        if commented := comment is not None:
+            self._notes.append(about_comments(self._search.lines[comment.start], self._width))
+        start_line = (records[first].end if header else records[first].start) if first < len(records) else 0
+        start = self._search.starts[start_line]
+        return Found(
+            dataclasses.replace(self._said, delimiter=self._delimiter, header=header),
+            made,
+            nameless,
+            dropped=dropped,
+            start=start,
+            line=start_line + 1,
+            blanks=self._delimiter != " " and self._blanks_follow(),
+            commented=commented,
+            notes=self._notes,
+        )
+
+    def _note_hashes(self, rows: list[_Line]) -> None:
+        lines = self._search.lines
+        hashed = [row for row in rows if lines[row.start].startswith("#") and len(row.cells) == self._width]
+        if hashed and self._schema is None:
+            self._notes.append(
+                f"line {hashed[0].start + 1} begins with '#' and is read as a row, as it has {self._width} cells "
+                "(--comment '#' leaves such lines out)"
+            )
+
+    def _blanks_follow(self) -> bool:
+        """Return whether blanks follow the delimiters: every one of them, or one before a quote."""
+        text = "".join(self._search.lines[self._search.top :])
+        bare = re.sub(r'"[^"]*"', '"', text) if '"' in text else text
+        delimiter = re.escape(self._delimiter)
+        if not (followed := len(re.findall(f"{delimiter} ", bare))):
+            return False
+        return followed == bare.count(self._delimiter) or re.search(f'{delimiter} +"', bare) is not None
+
+
+def nothing(schema: Schema, dialect: Dialect, start: int = 0, line: int = 1) -> Found:
+    """Return what is found where there is no table: the model's columns."""
+    return Found(
+        dialect,
+        list(schema.column_names),
+        frozenset(),
+        dropped=False,
+        start=start,
+        line=line,
+        blanks=False,
+        commented=False,
+        notes=[],
+    )
+
+
+def about_comments(line: str, width: int) -> str:
+    """Return the sentence that says that comments such as `line` are left out."""
+    shown = line.strip() if len(line.strip()) <= 60 else f"{line.strip()[:57]}..."
+    return f"lines that begin with '#' and have not {width} cells are left out as comments, such as {shown!r}"
+
+
+def named(cells: Sequence[str]) -> tuple[list[str], frozenset[str], list[str]]:
+    """Return the names of columns by the cells of a header: none empty, none twice.
+
+    The second are those that were empty, the third all that were changed.
+    """
+    names = [unicodedata.normalize("NFC", cell).strip() for cell in cells]
+    taken, made, nameless, changed = set(names), [], [], []
+    seen: set[str] = set()
+    for place, name in enumerate(names, 1):
+        if name and name not in seen:
+            seen.add(name)
+            made.append(name)
+            continue
+        stem, number = (f"{name}_", 2) if name else ("column", place)
+        while (new := f"{stem}{number}") in taken:
+            number += 1
+        taken.add(new)
+        seen.add(new)
+        made.append(new)
+        changed.append(new)
+        if not name:
+            nameless.append(new)
+    return made, frozenset(nameless), changed
+
+
+def _is_header(cells: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
+    """Return whether a first row is a header, by the next ones."""
+    row = _is_like_one_of(cells, below)
+    numbers = sum(map(is_number, cells))
+    if cells == [str(i) for i in range(len(cells))]:
+        return not row
+    if all(cell in HOLES for cell in cells):
+        return False
+    if _text_above_numbers(cells, below):
+        return True
+    return not row and (not numbers or (numbers >= NUMBERS_OF_A_HEADER and _is_even(cells)))
+
+
+def _text_above_numbers(first: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
+    """Return whether a column has text in the first row, and a number in the next cell that holds something."""
+    for column, above in enumerate(first):
+        if is_number(above) or above in HOLES or _is_local_number(above):
+            continue
+        cell = next((row[column] for row in below if column < len(row) and row[column] not in HOLES), "")
+        if is_number(cell) or _is_local_number(cell):
+            return True
+    return False
+
+
+def _is_local_number(cell: str) -> bool:
+    """Return whether a cell is a number with marks of its own, such as 1,5 or $1,016.50, and not a name."""
+    return re.fullmatch(r"[+(-]?\s*[$€£¥]?\s*[0-9][0-9.,'\u00a0 ]*\s*[%€$£)]?", cell) is not None
+
+
+def _shape(cell: str) -> str:
+    return re.sub(r"[0-9]+([.,][0-9]+)*", "0", cell)
+
+
+def _is_like_one_of(first: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
+    """Return whether one of the next rows shows that the first is a row, too."""
+    rows = [list(row) for row in below if len(row) == len(first)]
+    if list(first) in rows:
+        return True
+    if len(first) > 2 and _is_even(first) and any(_is_even(row) for row in rows):
+        return True
+    for column, cell in enumerate(first):
+        if is_number(cell) or not re.search("[0-9]", cell):
+            continue
+        shapes = {_shape(row[column]) for row in rows if row[column] not in HOLES}
+        if shapes == {_shape(cell)}:
+            return True
+    return False
+
+
+def _is_even(cells: Sequence[str]) -> bool:
+    """Return whether the numbers among some cells, two at least, are of one step."""
+    values = [float(cell) for cell in cells if is_number(cell)]
+    if len(values) < 2 or values[0] == values[1]:
+        return False
+    step = values[1] - values[0]
+    return all(abs(b - a - step) <= 1e-6 * abs(step) for a, b in pairwise(values))
+
+
+def not_encoded(place: str, shown: object, encoding: str, data: bytes) -> DataError:
+    """Return the error for text that is not in the encoding: with the one that fits, where there is one."""
+    fitting = encoding_that_fits(data) if encoding == "utf-8" else None
+    hint = f"--encoding {fitting[0]} reads {fitting[1]!r} there" if fitting else "--encoding says what it is in"
+    text = repr(shown) if len(repr(shown)) <= 60 else f"{repr(shown)[:57]}..."
+    return DataError(f"{place} is not {encoding.upper()}: {text}", hint=hint)

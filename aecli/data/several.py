@@ -55,9 +55,11 @@ class Several(Table):
             self._peeked = self._first.peek()
         return self._peeked
 
-    def pieces(self, wanted: Sequence[tuple[str, str]]) -> Iterator[Piece]:
+    def check(self, wanted: Sequence[tuple[str, str]]) -> None:
         for name, lacking in self._lacking.items():
             self._check(name, lacking, wanted)
+
+    def pieces(self, wanted: Sequence[tuple[str, str]]) -> Iterator[Piece]:
         for i, opener in enumerate(self._openers):
             table = self._first if i == 0 and self._first is not None else opener()
             self._first = None
@@ -165,11 +167,13 @@ class NoRows(Table):
 
 
 def _peeked_together(tables: Sequence[Table]) -> pa.Table:
-    """Return the first rows of the first table, then of those that have columns which those before them lack."""
-    peeked = [tables[0].peek()]
-    seen = set(tables[0].columns)
+    """Return the first rows of the first table, with those of later tables in columns that the ones before lack."""
+    peeked = tables[0].peek()
     for table in tables[1:]:
-        if new := [column for column in table.columns if column not in seen]:
-            peeked.append(table.peek().select(new))
-            seen.update(new)
-    return pa.concat_tables(peeked, promote_options="default") if len(peeked) > 1 else peeked[0]
+        if new := [column for column in table.columns if column not in peeked.column_names]:
+            found = table.peek()
+            rows = min(len(peeked), len(found))
+            peeked = peeked.slice(0, rows)
+            for column in new:
+                peeked = peeked.append_column(column, found[column].slice(0, rows))
+    return peeked

@@ -100,6 +100,9 @@ class Table(ABC):
         """Return the types of the columns by name; none where they are text that is parsed as what is wanted."""
         return {}
 
+    def check(self, wanted: Sequence[tuple[str, str]]) -> None:  # noqa: B027, most tables are one file
+        """Raise DataError where it is known before reading that a part of the table lacks what is wanted of it."""
+
     @abstractmethod
     def peek(self) -> pa.Table:
         """Return some of the first rows, with the types that they seem to have, or do have."""
@@ -169,10 +172,12 @@ class TableSource(Source):
             (name, "category" if column.kind == "category" else kinds.reader_kind(column, types.get(name)))
             for name, column in zip(self._features, schema.columns, strict=True)
         ]
+        carried = [*self._keep, *([self._label] if self._label is not None else [])]
+        self._read = [*self._wanted, *((column, TEXT) for column in carried)]
+        table.check(self._read)
 
     def _batches(self) -> Iterator[Batch]:
-        carried = [*self._keep, *([self._label] if self._label is not None else [])]
-        for piece in self._table.pieces([*self._wanted, *((column, TEXT) for column in carried)]):
+        for piece in self._table.pieces(self._read):
             features, aside = piece.columns[: len(self._wanted)], piece.columns[len(self._wanted) :]
             bad = dict(piece.bad)
             x = self._matrix(piece, features, bad)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aecli.config import Column, Schema
+from aecli.config import Column, Dialect, Schema
 from aecli.data import csv
 from aecli.data.opening import open_source
 from aecli.data.stream import Stream
@@ -27,13 +27,15 @@ def source(text, **options):
 def test_columns_are_features_but_for_the_label_and_the_excluded():
     rows = source("id,a,b,kind\n7,1,2,x\n8,3,4,y\n", label="kind", exclude=["i*"])
     batch = rows.read()
-    assert rows.schema == Schema(2, columns=(Column("a"), Column("b")), label="kind")
+    assert rows.schema == Schema(2, columns=(Column("a"), Column("b")), label="kind", dialect=Dialect())
     assert batch.x.tolist() == [[1, 2], [3, 4]]
     assert batch.labels.to_pylist() == ["x", "y"]
 
 
 def test_a_column_named_label_is_the_label():
-    assert source("label,a,b\n1,2,3\n4,5,6\n").schema == Schema(2, columns=(Column("a"), Column("b")), label="label")
+    assert source("label,a,b\n1,2,3\n4,5,6\n").schema == Schema(
+        2, columns=(Column("a"), Column("b")), label="label", dialect=Dialect()
+    )
 
 
 def test_kept_columns_come_as_they_were_written():
@@ -117,7 +119,7 @@ def test_blocks_end_at_records_whatever_their_size(monkeypatch, block):
 def test_an_error_names_the_row_across_blocks(monkeypatch):
     monkeypatch.setattr(csv, "BLOCK_BYTES", 64)
     text = "a,b\n" + "1,2\n" * 500 + "1,two\n" + "1,2\n" * 500
-    with pytest.raises(DataError, match=r"row 501, column 'b' holds 'two'"):
+    with pytest.raises(DataError, match=r"column 'b' holds 'two' in row 501"):
         source(text).read()
     text = "a,b\n" + "1,2\n" * 500 + "1\n" + "1,2\n" * 500
     with pytest.raises(DataError, match=r"row 501 \(line 502\) has 1 cell, and 2 were expected: '1'"):
@@ -129,7 +131,7 @@ def test_the_first_error_is_said_and_the_rows_before_it_come(monkeypatch, worker
     monkeypatch.setattr(csv, "WORKERS", workers)
     monkeypatch.setattr(csv, "BLOCK_BYTES", 64)
     unclosed = '1,"2\n' + "1,2\n" * 20
-    with pytest.raises(DataError, match=r"row 41, column 'b' holds 'bad'"):
+    with pytest.raises(DataError, match=r"column 'b' holds 'bad' in row 41"):
         source("a,b\n" + "1,2\n" * 40 + "1,bad\n" + "1,2\n" * 20 + unclosed).read()
     table = source("a,b\n" + "1,2\n" * 80 + unclosed)
     with pytest.raises(DataError, match="a quote is opened and never closed"):

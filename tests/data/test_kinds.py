@@ -15,7 +15,7 @@ CASES = Path(__file__).parents[1] / "cases" / "tables"
 
 def trained(run, case, *options, epochs=2):
     """Train on a case: what was said, and the model, or None where it is an error."""
-    done = run("train", CASES / case, "--epochs", epochs, "--device", "cpu", "-o", "m.safetensors", *options)
+    done = run("train", CASES / case, "--epochs", epochs, "--device", "cpu", "-o", "m.safetensors", "--force", *options)
     return done, aecli.load("m.safetensors") if done.code == 0 else None
 
 

@@ -337,9 +337,9 @@ def test_the_index_of_pandas_is_known_and_so_are_partitions():
     frame.to_parquet("named.parquet")
     TABLE.to_pandas().set_index(pd.Index([5, 9, 7])).to_parquet("nameless.parquet")
     for name, index in (("named.parquet", "a"), ("nameless.parquet", "__index_level_0__")):
-        assert ParquetTable(Stream.open(Path(name))).left_out == {index: "row index"}
-    assert FrameTable(frame).left_out == {"a": "row index"}
-    assert ParquetTable(Stream.open(CASES / "parquet-types/pandas_index.parquet")).left_out == {}
+        assert ParquetTable(Stream.open(Path(name))).aside == {index: "row index"}
+    assert FrameTable(frame).aside == {"a": "row index"}
+    assert ParquetTable(Stream.open(CASES / "parquet-types/pandas_index.parquet")).aside == {}
 
 
 @pytest.mark.parametrize("names", [("p_int", "p_extra"), ("p_extra", "p_int")])

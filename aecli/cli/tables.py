@@ -1,7 +1,7 @@
 """The tables that embed and reconstruct write."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from aecli.config import Schema
     from aecli.data.sinks import Sink
     from aecli.data.source import Batch, Source
+    from aecli.inference import Model, Rebuilt
+
+LATEST = 253_402_300_800  # seconds from 1970 to the year 10000
 
 
 @contextlib.contextmanager
@@ -59,13 +62,49 @@ class Carried:
         return columns
 
 
-def rebuilt_columns(recon: Any, schema: "Schema") -> list[Any]:
-    """Return the columns of rebuilt rows (N, D) as their kinds have them: numbers, dates, texts."""
-    if schema.all_numbers:
-        return list(recon.T)
+def rebuilt_columns(out: "Rebuilt", model: "Model", *, holes_only: bool = False) -> list[Any]:
+    """Return the columns of rebuilt rows (N, D) as their kinds have them: numbers, dates, texts.
+
+    With `holes_only` the rows' own values stay, and what is rebuilt stands in their holes. Rows that could not be read
+    are empty, and so are dates out of all range.
+    """
+    import numpy as np
+
     from aecli.data.table import from_numbers
 
-    return [from_numbers(*each) for each in zip(recon.T, schema.kinds, schema.categories, strict=True)]
+    schema, blank = model.schema, out.batch.blank
+    decimals, wide = model.scaler.decimals
+    columns = []
+    for i, (kind, categories) in enumerate(zip(schema.kinds, schema.categories, strict=True)):
+        column, own = out.recon[:, i], out.batch.x[:, i]
+        if kind == "number":
+            if wide[i] or holes_only:
+                column = np.round(column.astype(np.float64), decimals[i])
+            column = np.where(np.isnan(own), column, own) if holes_only else column
+            columns.append(column if wide[i] or holes_only else column.astype(np.float32, copy=False))
+        else:
+            column = np.where(np.isnan(own), column, own) if holes_only else column
+            lost = ~(np.abs(column) < LATEST)
+            columns.append(_without(from_numbers(np.where(lost, 0, column), kind, categories), lost))
+    return columns if blank is None else [_without(column, blank) for column in columns]
+
+
+def emptied(columns: Mapping[str, Any], blank: Any) -> dict[str, Any]:
+    """Return columns with empty cells in the rows that are `blank` (N,), which could not be read; None for no row."""
+    return dict(columns) if blank is None else {name: _without(column, blank) for name, column in columns.items()}
+
+
+def _without(column: Any, rows: Any) -> Any:
+    """Return a column with empty cells in some rows (N,)."""
+    if not rows.any():
+        return column
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from aecli.data.sinks import to_table
+
+    values = to_table({"": column}).column(0).combine_chunks()
+    return pc.if_else(pa.array(~rows), values, pa.scalar(None, values.type))
 
 
 def worst(squares: Any, schema: "Schema", count: int) -> dict[str, Any]:
@@ -79,6 +118,8 @@ def worst(squares: Any, schema: "Schema", count: int) -> dict[str, Any]:
     by_column = np.add.reduceat(squares, starts, axis=1)  # (N, D)
     names = np.array(schema.names)
     order = np.argsort(-by_column, axis=1, kind="stable")[:, :count]
+    endless = np.isinf(by_column)  # an error out of all proportion is all that counts
+    by_column = np.where(endless.any(axis=1, keepdims=True), endless.astype(np.float32), by_column)
     total = np.maximum(by_column.sum(axis=1), np.finfo(np.float32).tiny)
     columns: dict[str, Any] = {}
     for i in range(count):

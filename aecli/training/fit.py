@@ -18,6 +18,7 @@ from aecli.data.part import Part
 from aecli.errors import AecliError, DataError, Stopped, TrainingError, UsageError
 from aecli.inference import Model
 from aecli.model import device as devices
+from aecli.model import holes
 from aecli.model.checkpoint import Checkpoint
 from aecli.model.module import Autoencoder, initialise
 from aecli.model.scaler import CHUNK_VALUES, FULL_SCALE, Scaler
@@ -120,6 +121,9 @@ def fit(
             history = trainer.run(on_progress, (lambda: keeper.after_step(stop_wanted())) if keeper else lambda: None)
         train_mse = loop.evaluate(model, rows)
         test_mse = None if test_rows is None else loop.evaluate(model, test_rows)
+        tensors = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
+        if schema.missing == "mean" and scaler.inputs <= holes.MAX_INPUTS:
+            tensors[holes.PRECISION] = holes.precision(*loop.error_products(model, rows))
     except torch.OutOfMemoryError as error:
         raise TrainingError(
             f"{devices.describe(where)} has too little memory for {len(training):,} rows, batches of "
@@ -138,7 +142,7 @@ def fit(
     trained_on = named[0] if named is not None and named[1] == "train" else None
     versions = {"aecli": __version__, "torch": torch.__version__}
     made = Checkpoint(model_config, config, schema, scaler.kind, trained_on, results, history, versions)
-    return Model(made, {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}, scaler)
+    return Model(made, tensors, scaler)
 
 
 with_options(fit, FitOptions, Columns, Reading)

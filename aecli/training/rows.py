@@ -28,7 +28,9 @@ class Rows:
         self._divisor = float(scaler.scale[0]) if part.x.dtype == np.uint8 and scaler.kind == FULL_SCALE else None
         self._resident = self._tensor(part.x[:]).to(device) if part.blocks is None else None
         self.holes = part.x.dtype.kind == "f" and (self._resident is None or bool(self._resident.isnan().any()))
-        self._filling = torch.from_numpy(scaler.filling).to(device) if self.holes and scaler.filling is not None else None
+        self._filling = (
+            torch.from_numpy(scaler.filling).to(device) if self.holes and scaler.filling is not None else None
+        )
 
     def __len__(self) -> int:
         return len(self.part)

@@ -15,7 +15,7 @@ from aecli.config import Schema
 from aecli.data.opening import open_source
 from aecli.data.source import ArraySource, Batch, Source, check_finite, resized
 from aecli.errors import DataError
-from aecli.model import checkpoint
+from aecli.model import checkpoint, holes
 from aecli.model.checkpoint import Checkpoint
 from aecli.model.scaler import Scaler
 from aecli.options import Applying, Reading, grouped
@@ -31,7 +31,6 @@ BATCH_VALUES = 1 << 20  # values of x in one batch: bounds the memory that wide 
 MAX_BATCH_ROWS = 1024
 MAX_BLOCK_ROWS = 256  # what layers of usual widths give for so many rows fits a core's cache
 MIN_BLOCK_ROWS = 32
-FILLING_PASSES = 5  # in which what is put into holes settles
 AHEAD = 2  # batches that wait between reading, computing and writing
 
 
@@ -74,7 +73,7 @@ class Model:
         Raises AecliError where there is no such device.
         """
         self.checkpoint, self.tensors, self.scaler, self.path = made, tensors, scaler, path
-        self._net = self._network(device, tensors)
+        self._net = self._network(device, {name: tensors[name] for name in tensors.keys() - {holes.PRECISION}})
         rows = max(MIN_BLOCK_ROWS, BATCH_VALUES // self.checkpoint.model.inputs)
         self._batch_rows, self._block_rows = min(MAX_BATCH_ROWS, rows), min(MAX_BLOCK_ROWS, rows)
 
@@ -170,7 +169,7 @@ class Model:
         return self._joined([out.recon for out in self.rebuilt(self.open(rows))], self.schema.inputs)
 
     def fill_holes(self, rows: Any) -> Array:
-        """Return rows (N, D) in raw units, float64, as they are, but for their holes: there stands what is rebuilt.
+        """Return rows (N, D) in raw units as they are, but for their holes: there stands what the model expects.
 
         Raises DataError as `embed` does.
         """
@@ -217,10 +216,7 @@ class Model:
         return self._streamed(source, self._rebuild, live=live)
 
     def filled(self, source: Source, *, live: bool = False) -> Iterator[Rebuilt]:
-        """Yield the rows of a source as `rebuilt` does, the better for their holes.
-
-        These hold what was rebuilt of them as the row is rebuilt again, several times.
-        """
+        """Yield the rows of a source as `rebuilt` does, and in their holes what is best put there: see model/holes.py."""
         return self._streamed(source, self._fill, live=live)
 
     def _streamed(self, source: Source, compute: Callable[..., T], *, live: bool) -> Iterator[T]:
@@ -245,32 +241,28 @@ class Model:
         return Encoded(batch, _blanked(np.concatenate(parts), batch))
 
     def _fill(self, batch: Batch, *, live: bool = False) -> Rebuilt:
-        return self._rebuild(batch, live=live, passes=FILLING_PASSES)
+        return self._rebuild(batch, live=live, filling=True)
 
-    def _rebuild(self, batch: Batch, *, live: bool = False, passes: int = 1) -> Rebuilt:
-        """Rebuild a batch; in more than one of the `passes`, holes hold what was rebuilt of them before."""
+    def _rebuild(self, batch: Batch, *, live: bool = False, filling: bool = False) -> Rebuilt:
         parts = []
         for raw in self._blocks(batch.x):
             x = self._padded(self.scaler.transform(raw), live=live)  # (N, E)
             z = self._net.encode(x)  # (N, K)
             recon = self._net.decode(z)  # (N, E)
-            if passes > 1 and (holes := self.scaler.holes(raw)) is not None:
-                for _ in range(passes - 1):
-                    x[: len(raw)][holes] = recon[: len(raw)][holes]
-                    z = self._net.encode(x.copy())
-                    recon = self._net.decode(z)
             with np.errstate(all="ignore"):  # a model out of all proportion gives infinity or NaN, without a word
                 squares = np.square(recon - x)  # (N, E)
                 mse = squares.mean(axis=1)  # (N,)
+                if filling and (empty := self.scaler.holes(raw)) is not None:
+                    recon = holes.fill(x, recon, self._padded(empty, live=live), self.tensors.get(holes.PRECISION))
                 parts.append(tuple(values[: len(raw)] for values in (z, self.scaler.inverse(recon), mse, squares)))
         z, recon, mse, squares = (np.concatenate(column) for column in zip(*parts, strict=True))
         if (lost := np.isnan(mse)).any():  # infinity less infinity
             squares[lost] = np.nan_to_num(squares[lost], nan=np.inf, posinf=np.inf)
             mse[lost] = np.inf
         there = None
-        if (holes := self.scaler.holes(batch.x)) is not None:
-            there, holed = ~holes, holes.any(axis=1)
-            squares[holes] = 0
+        if (empty := self.scaler.holes(batch.x)) is not None:
+            there, holed = ~empty, empty.any(axis=1)
+            squares[empty] = 0
             with np.errstate(all="ignore"):  # a row without any value has no error: NaN
                 mse[holed] = squares[holed].sum(axis=1) / there[holed].sum(axis=1)
         z, recon, mse, squares = (_blanked(values, batch) for values in (z, recon, mse, squares))
@@ -286,7 +278,7 @@ class Model:
         A product's last bits depend on how many rows are multiplied, and on a row's place among them.
         """
         missing = (MIN_BLOCK_ROWS if live else self._block_rows) - len(x)
-        return np.concatenate([x, np.zeros((missing, x.shape[1]), np.float32)]) if missing > 0 else x
+        return np.concatenate([x, np.zeros((missing, x.shape[1]), x.dtype)]) if missing > 0 else x
 
 
 def _blanked(values: Array, batch: Batch) -> Array:

@@ -36,8 +36,8 @@ def embed(
     with tables.open_output(output, form, header=header, inputs=(str(model), *(data or ())), quiet=quiet) as sink:
         stream = loaded.rebuilt if error else loaded.encoded
         for out in progress.shown(stream(source, live=applying.line_buffered), source, output, quiet=quiet):
-            columns = dict(zip(names, out.z.T, strict=True))
-            sink.write(carried.of(out.batch) | columns | ({"mse": out.mse} if isinstance(out, Rebuilt) else {}))
+            columns = dict(zip(names, out.z.T, strict=True)) | ({"mse": out.mse} if isinstance(out, Rebuilt) else {})
+            sink.write(carried.of(out.batch) | tables.emptied(columns, out.batch.blank))
             if applying.line_buffered:
                 sink.flush()
     rows.say_notes(source, quiet=quiet)

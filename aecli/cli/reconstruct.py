@@ -24,6 +24,7 @@ def reconstruct(
     header: options.Header = True,
     error: options.Error = False,
     top_features: options.TopFeatures = None,
+    fill_holes: options.FillHoles = False,
     device: options.Device = "cpu",
     data_dir: options.DataDir = None,
     quiet: options.Quiet = False,
@@ -32,16 +33,20 @@ def reconstruct(
 
     $ aecli reconstruct digits.safetensors digits --error > rebuilt.csv
 
+    $ aecli reconstruct table.safetensors table.csv --fill-holes > filled.csv
+
     An output that ends in / is a folder, for the images of an image model.
     """
     if top_features is not None and not error:
         raise UsageError("--top-features tells what the error comes from, and there is none", hint="add --error")
+    if fill_holes and applying.unknown == "ignore":
+        raise UsageError("--fill-holes writes every category that is there, and --unknown ignore forgets some of them")
     rows.check_data(model, data)
     loaded = aecli.load(model, device=device)
     source = rows.open_rows(loaded, data, reading, applying, data_dir=data_dir, quiet=quiet)
     if output is not None and (output.endswith("/") or Path(output).is_dir()):
-        if form is not None or error or applying.keep:
-            raise UsageError("--format, --error and --keep are for tables, and a folder takes images")
+        if form is not None or error or applying.keep or fill_holes:
+            raise UsageError("--format, --error, --keep and --fill-holes are for tables, and a folder takes images")
         _write_images(loaded, source, Path(output), quiet=quiet)
         return
     names = loaded.schema.features or source.schema.names
@@ -52,11 +57,11 @@ def reconstruct(
             raise DataError(f"{source.name}: a feature is named {name!r}, as a column that the output appends")
     carried = tables.Carried(source, applying.keep, label=False, beside=[*names, *appended])
     with tables.open_output(output, form, header=header, inputs=(str(model), *(data or ())), quiet=quiet) as sink:
-        for out in progress.shown(loaded.rebuilt(source, live=applying.line_buffered), source, output, quiet=quiet):
-            rebuilt = tables.rebuilt_columns(out.recon, loaded.schema, loaded.scaler.fine)
-            columns = dict(zip(names, rebuilt, strict=True))
+        stream = loaded.filled if fill_holes else loaded.rebuilt
+        for out in progress.shown(stream(source, live=applying.line_buffered), source, output, quiet=quiet):
+            columns = dict(zip(names, tables.rebuilt_columns(out, loaded, holes_only=fill_holes), strict=True))
             errors = {"mse": out.mse, **tables.worst(out.squares, loaded.schema, top)} if error else {}
-            sink.write(carried.of(out.batch) | columns | errors)
+            sink.write(carried.of(out.batch) | columns | tables.emptied(errors, out.batch.blank))
             if applying.line_buffered:
                 sink.flush()
     rows.say_notes(source, quiet=quiet)

@@ -1,7 +1,7 @@
 """The tables that embed and reconstruct write."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from aecli.config import Schema
     from aecli.data.sinks import Sink
     from aecli.data.source import Batch, Source
+    from aecli.inference import Model, Rebuilt
+
+LATEST = 253_402_300_800  # seconds from 1970 to the year 10000
 
 
 @contextlib.contextmanager
@@ -59,21 +62,48 @@ class Carried:
         return columns
 
 
-def rebuilt_columns(recon: Any, schema: "Schema", fine: Any) -> list[Any]:
+def rebuilt_columns(out: "Rebuilt", model: "Model", *, holes_only: bool = False) -> list[Any]:
     """Return the columns of rebuilt rows (N, D) as their kinds have them: numbers, dates, texts.
 
-    Numbers are float32, but for those of the columns that are `fine` (D,).
+    With `holes_only` the rows' own values stay, and what is rebuilt stands in their holes. Rows that could not be read
+    are empty, and so are dates out of all range.
     """
     import numpy as np
 
     from aecli.data.kinds import from_numbers
 
-    return [
-        values.astype(np.float64 if is_fine else np.float32, copy=False)
-        if column.kind == "number"
-        else from_numbers(values, column)
-        for values, column, is_fine in zip(recon.T, schema.values, fine, strict=True)
-    ]
+    schema, blank = model.schema, out.batch.blank
+    decimals, wide = model.scaler.decimals
+    columns = []
+    for i, column in enumerate(schema.values):
+        values, own = out.recon[:, i], out.batch.x[:, i]
+        if column.kind == "number" and (wide[i] or holes_only):
+            values = np.round(values.astype(np.float64), decimals[i])
+        values = np.where(np.isnan(own), values, own) if holes_only else values
+        if column.kind == "number":
+            columns.append(values if wide[i] or holes_only else values.astype(np.float32, copy=False))
+        else:
+            lost = ~(np.abs(values) < LATEST)
+            columns.append(_without(from_numbers(np.where(lost, 0, values), column), lost))
+    return columns if blank is None else [_without(column, blank) for column in columns]
+
+
+def emptied(columns: Mapping[str, Any], blank: Any) -> dict[str, Any]:
+    """Return columns with empty cells in the rows that are `blank` (N,), which could not be read; None for no row."""
+    return dict(columns) if blank is None else {name: _without(column, blank) for name, column in columns.items()}
+
+
+def _without(column: Any, rows: Any) -> Any:
+    """Return a column with empty cells in some rows (N,)."""
+    if not rows.any():
+        return column
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from aecli.data.sinks import to_table
+
+    values = to_table({"": column}).column(0).combine_chunks()
+    return pc.if_else(pa.array(~rows), values, pa.scalar(None, values.type))
 
 
 def worst(squares: Any, schema: "Schema", count: int) -> dict[str, Any]:
@@ -87,6 +117,8 @@ def worst(squares: Any, schema: "Schema", count: int) -> dict[str, Any]:
     by_column = np.add.reduceat(squares, starts, axis=1)  # (N, D)
     names = np.array(schema.names)
     order = np.argsort(-by_column, axis=1, kind="stable")[:, :count]
+    endless = np.isinf(by_column)  # an error out of all proportion is all that counts
+    by_column = np.where(endless.any(axis=1, keepdims=True), endless.astype(np.float32), by_column)
     total = np.maximum(by_column.sum(axis=1), np.finfo(np.float32).tiny)
     columns: dict[str, Any] = {}
     for i in range(count):

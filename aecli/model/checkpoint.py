@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FORMAT = 2  # open until 1.0: fields may be added that have a default
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 SCALERS = ("full-scale", "standard", "minmax", "robust", "quantile", "none")
+PRECISION = "holes.precision"  # see model/holes.py
 KNOTS = 256  # of scaler.knots, in each column
 DTYPES = {"F32": "<f4", "F64": "<f8"}
 
@@ -258,6 +259,8 @@ def _check_tensors(path: Path, header: Mapping[str, Any], data_start: int, size:
     expected |= dict.fromkeys(("scaler.shift", "scaler.scale"), ("F64", ((inputs,), (1,))))
     if "scaler.fill" in header or checkpoint.schema.missing == "mean":  # pixels may lack it, and what 0.1 wrote
         expected["scaler.fill"] = ("F64", ((inputs,),))
+    if PRECISION in header:
+        expected[PRECISION] = ("F32", ((inputs, inputs),))
     if checkpoint.scaler == "quantile":
         expected["scaler.knots"] = ("F64", ((inputs, KNOTS),))
     for name in sorted(header.keys() ^ expected.keys()):

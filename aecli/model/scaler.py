@@ -65,7 +65,7 @@ class Scaler:
     def filling(self) -> Array | None:
         """What a hole becomes in the model's units, float32 (E,); None where it cannot become anything."""
         if self.fill is not None:
-            filling: Array = self._scaled(self.fill[None]).astype(np.float32)[0]
+            filling: Array = self._scaled(self.fill[None])[0].astype(np.float32)
             return filling
         return np.zeros(self.inputs, np.float32) if self.kind == "standard" else None
 
@@ -174,7 +174,7 @@ class Scaler:
         if self.knots is not None:
             raw = self._ranks.values(raw)
         if self.schema.all_numbers:
-            return raw if self.fine.any() else raw.astype(np.float32)
+            return raw if any(self.decimals[1]) else raw.astype(np.float32)
         if not any(self.schema.categories):
             return raw
         groups = np.split(raw, np.cumsum(self.schema.widths)[:-1], axis=1)
@@ -185,18 +185,21 @@ class Scaler:
         return np.stack(columns, axis=1)
 
     @cached_property
-    def fine(self) -> Array:
-        """Whether float32 is too coarse for each of the D columns (D,): where it is, it steps by over 1e-4 scales."""
-        if self.knots is None:
-            sizes, scales = np.abs(self.shift), self.scale
-        else:
-            low, high = self.knots[:, KNOTS // 4], self.knots[:, -KNOTS // 4]
-            sizes, scales = np.maximum(np.abs(low), np.abs(high)), high - low
-        with np.errstate(over="ignore", invalid="ignore"):
-            coarse = ~(np.spacing(sizes.astype(np.float32)) <= 1e-4 * scales)  # too large for a float32 is coarse, too
+    def decimals(self) -> tuple[list[int], list[bool]]:
+        """How many decimals the values of each of the D columns need, and whether float32 would round them visibly.
+
+        With so many decimals a column's scale has seven digits. A rounding is visible from a ten thousandth of it on.
+        """
         starts = np.cumsum((0, *self.schema.widths[:-1]))
-        fine: Array = np.broadcast_to(coarse, self.inputs)[starts]
-        return fine
+        if self.knots is None:
+            places, scale = np.abs(self.shift), self.scale
+        else:
+            quarter = self.knots[:, [KNOTS // 4, -KNOTS // 4]]
+            places, scale = np.abs(quarter).max(axis=1), quarter[:, 1] - quarter[:, 0]
+        places, scale = (np.broadcast_to(values, self.inputs)[starts] for values in (places, scale))
+        known = np.where(scale > 0, scale, 1)
+        decimals = np.clip(6 - np.floor(np.log10(known)), -100, 100).astype(int)
+        return decimals.tolist(), (places * 2.0**-24 > 1e-4 * known).tolist()
 
     @cached_property
     def _ranks(self) -> "_Ranks":

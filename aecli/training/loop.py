@@ -20,7 +20,7 @@ from aecli.training.step import Backprop
 
 Array = np.ndarray[Any, Any]
 REPORT_SECONDS = 0.2
-HIDDEN = 0.4  # of a row's values at most, where the rows have holes: the share is drawn for each row
+HIDDEN = 0.7  # of a row's values at most, where the rows have holes: the share is drawn for each row
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +226,7 @@ class Trainer:
 
 def evaluate(model: Autoencoder, rows: Rows) -> float:
     """Return the mean squared error of all the rows' values that are no holes, in the model's units, in fp32."""
-    total, count = torch.zeros((), dtype=torch.float64), len(rows) * rows.inputs
+    total, count = torch.zeros((), dtype=torch.float64, device=rows.device), len(rows) * rows.inputs
     with torch.no_grad():
         for unfilled in rows.batches():
             batch, there = rows.filled(unfilled)
@@ -234,5 +234,19 @@ def evaluate(model: Autoencoder, rows: Rows) -> float:
             if there is not None:
                 recon = torch.where(there, recon, batch)
                 count -= int(there.numel() - there.sum())
-            total = total + functional.mse_loss(recon, batch, reduction="sum").double().cpu()
+            total += functional.mse_loss(recon, batch, reduction="sum")
     return float(total) / max(1, count)
+
+
+def error_products(model: Autoencoder, rows: Rows) -> tuple[Array, Array]:
+    """Return the sums of the products of all pairs of errors in a row, and how many pairs each is of, (E, E)."""
+    products, counts = (np.zeros((rows.inputs, rows.inputs)) for _ in range(2))
+    with torch.no_grad():
+        for unfilled in rows.batches():
+            batch, there = rows.filled(unfilled)
+            errors = (model(batch) - batch).cpu().numpy().astype(np.float64)
+            counted = np.ones_like(errors) if there is None else there.cpu().numpy().astype(np.float64)
+            errors *= counted
+            products += errors.T @ errors
+            counts += counted.T @ counted
+    return products, counts

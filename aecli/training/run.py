@@ -14,6 +14,7 @@ from aecli.config import ModelConfig, Results, TrainConfig
 from aecli.errors import AecliError, Stopped, TrainingError, UsageError
 from aecli.inference import Model
 from aecli.model import device as devices
+from aecli.model import holes
 from aecli.model.checkpoint import Checkpoint
 from aecli.model.module import Autoencoder, initialise
 from aecli.options import FitOptions
@@ -76,6 +77,9 @@ def run(
             history = trainer.run(on_progress, (lambda: keeper.after_step(stop_wanted())) if keeper else lambda: None)
         train_mse = loop.evaluate(model, training)
         test_mse = None if held_out is None else loop.evaluate(model, held_out)
+        tensors = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
+        if rows.schema.missing == "mean" and rows.scaler.inputs <= holes.MAX_INPUTS:
+            tensors[holes.PRECISION] = holes.precision(*loop.error_products(model, training))
     except torch.OutOfMemoryError as error:
         raise TrainingError(
             f"{devices.describe(where)} has too little memory for {len(rows.training):,} rows, batches of "
@@ -97,7 +101,7 @@ def run(
         source=rows.source,
         fingerprint=fingerprint(description),
     )
-    return Model(made, {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}, rows.scaler)
+    return Model(made, tensors, rows.scaler)
 
 
 class _Keeper:

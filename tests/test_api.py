@@ -1,7 +1,6 @@
-import dataclasses
-
 """The library: what the command line is a client of."""
 
+import dataclasses
 import inspect
 import re
 import shutil

@@ -237,5 +237,12 @@ def _concatenated(columns: Sequence[Any]) -> Any:
         return np.concatenate(columns)
     import pyarrow as pa
 
-    kind = columns[0].type
-    return pa.chunked_array([c if c.type == kind else c.cast(kind) for c in columns]).combine_chunks()
+    kinds = list(dict.fromkeys(column.type for column in columns))
+    schemas = [pa.schema([("", kind)]) for kind in kinds]
+    for promotion in (lambda: pa.unify_schemas(schemas, promote_options="permissive").field(0).type, pa.string):
+        try:
+            kind = kinds[0] if len(kinds) == 1 else promotion()
+            return pa.chunked_array([c if c.type == kind else c.cast(kind) for c in columns], kind).combine_chunks()
+        except pa.ArrowException:  # no type holds both, or not all of their values
+            continue
+    raise DataError(f"a column that is carried along is {kinds[0]} at first, and {kinds[1]} later")

@@ -179,3 +179,21 @@ def test_each_cell_of_a_csv_is_quoted_where_it_needs_it_and_nowhere_else(run):
     assert written == ids
     quoted = [line for line in done.out.splitlines() if '"' in line]
     assert len(quoted) == sum(any(c in name for c in '",\r\n') for name in ids) < len(ids) / 2
+
+
+def test_files_whose_kept_columns_are_of_other_types_are_joined_as_what_holds_both(run):
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    ids = {"null": pa.nulls(40), "int": pa.array(range(40)), "float": pa.array(np.arange(40) + 0.5)}
+    ids |= {"text": pa.array([f"k,{i}" for i in range(40)]), "list": pa.array([[i] for i in range(40)])}
+    for name, column in ids.items():
+        pq.write_table(pa.table([*x.T, column], ["x", "y", "id"]), f"{name}.parquet")
+    assert run("train", "text.parquet", "--exclude", "id", "--epochs", "1", "-q", "-o", "m.safetensors").code == 0
+    for pair, kind in {"null text": "string", "int float": "double", "int text": "string", "null list": "list"}.items():
+        files = [f"{name}.parquet" for name in pair.split()]
+        for order in (files, files[::-1]):
+            done = run("embed", "m.safetensors", *order, "--keep", "id", "-q", "-o", "out.parquet")
+            assert done.code == 0, done.err
+            assert str(pq.read_table("out.parquet").schema.field("id").type).startswith(kind)
+    done = run("embed", "m.safetensors", "text.parquet", "list.parquet", "--keep", "id", "-q")
+    assert done.code == 1
+    assert done.err.startswith("error: a column that is carried along is string at first, and list<")

@@ -216,7 +216,7 @@ class Model:
         return self._streamed(source, self._rebuild, live=live)
 
     def filled(self, source: Source, *, live: bool = False) -> Iterator[Rebuilt]:
-        """Yield the rows of a source as `rebuilt` does, and in their holes what is best put there: see model/holes.py."""
+        """Yield the rows of a source as `rebuilt` does, and in their holes what fits best: see model/holes.py."""
         return self._streamed(source, self._fill, live=live)
 
     def _streamed(self, source: Source, compute: Callable[..., T], *, live: bool) -> Iterator[T]:

@@ -157,12 +157,9 @@ class JsonLinesTable(Table):
             good = [None if place in bad else value for place, value in enumerate(values)]
             if kind == TEXT:
                 arrays.append(pa.array(good, _kept(self._peeked.schema.field(column).type)))
-            elif kind == "number":
-                arrays.append(pa.array([None if value is None else _float(value) for value in good], pa.float64()))
-            elif kind == "boolean":
-                arrays.append(pa.array([None if value is None else bool(value) for value in good], pa.bool_()))
-            elif kind == "category":
-                arrays.append(pa.array([None if value is None else _word(value) for value in good], pa.string()))
+            elif kind in MADE:
+                make = MADE[kind]
+                arrays.append(pa.array([None if value is None else make(value) for value in good], ARROW_TYPES[kind]))
             else:
                 texts = pa.array(good, ARROW_TYPES.get(kind, pa.string()))
                 arrays.append(as_kind(texts, kind, self.name, column, first_row))
@@ -265,6 +262,9 @@ def _float(value: Any) -> float:
         return float(value)
     except OverflowError:
         return math.inf if value > 0 else -math.inf
+
+
+MADE: dict[str, Callable[[Any], Any]] = {"number": _float, "boolean": bool, "category": _word}
 
 
 def _kept(kind: pa.DataType) -> pa.DataType:

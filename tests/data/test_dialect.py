@@ -139,7 +139,7 @@ def test_a_row_is_no_header_where_the_next_ones_are_like_it(first):
 
 
 def test_names_are_compared_after_unicode_nfc():
-    _, source, _ = case("headers/nfc.csv")
+    _, source, _ = case("headers/nfc.csv", features=("*",))
     assert case("headers/nfd.csv", schema=remembered(source))[0].shape == (40, 3)
 
 
@@ -149,7 +149,7 @@ def test_a_header_alone_is_an_error_in_training_and_no_rows_for_a_model():
     for text in ("a,b\n", "", "b,a"):
         empty = table(text, model("a", "b"))
         assert set(empty.columns) == {"a", "b"}
-        assert list(empty.pieces([("a", "number"), ("b", "number")])) == []
+        assert [len(piece.columns[0]) for piece in empty.pieces([("a", "number"), ("b", "number")])] == [0]
 
 
 @pytest.mark.parametrize("name", ["dash", "q", "None", "backslashN", "space", "div0"])
@@ -182,7 +182,7 @@ def test_thousands_are_groups_of_three_digits():
 
 
 def test_a_preamble_is_left_out_and_said():
-    x, source, said = case("csv-dialect/worldbank_preamble.csv", exclude=("Country*",))
+    x, source, said = case("csv-dialect/worldbank_preamble.csv", exclude=("Country*",), features=("*",))
     assert x[:2].tolist() == [[0, 0, 0.5], [1.5, 2, 1.5]]
     assert source.schema.features == ("1960", "1961", "1962")
     assert said == [

@@ -117,6 +117,7 @@ class CsvTable(Table):
         rows = 0 if no_rows else None
         super().__init__(stream.name, self._found.names, named=self._found.dialect.header, rows=rows)
         self.dialect = self._found.dialect
+        self._texts: pa.Table | None = None  # the first rows as they are written, once they are asked for
         self._physical = [*self.columns, *[DROPPED] * self._found.dropped]
         self._delimiter = "\t" if self.dialect.delimiter == " " else self.dialect.delimiter
         self._nulls = [*pacsv.ConvertOptions().null_values, *self._na]  # few, as each costs time in each column
@@ -259,6 +260,14 @@ class CsvTable(Table):
         of_numbers = [len(rest) >= 2 and all(map(cells.is_number, rest)) for rest in told]
         odd = [column[0].strip() not in cells.HOLES for column in columns if column]
         return 2 * sum(of_numbers) > len(columns) and any(a and b for a, b in zip(of_numbers, odd, strict=True))
+
+    def written(self, column: str, row: int) -> str | None:
+        if self._texts is None:
+            with contextlib.suppress(pa.ArrowInvalid, IndexError):
+                text = self._prepared(self._sampled[0])[0]
+                self._texts = self._read(text, _as_texts(self._physical))
+        known = self._texts is not None and row < len(self._texts)
+        return str(self._texts[column][row].as_py()) if known and self._texts is not None else None
 
     def pieces(self, wanted: Sequence[tuple[str, str]]) -> Iterator[Piece]:
         def parse(block: bytes) -> _Parsed:

@@ -25,19 +25,27 @@ CODE = re.compile(r"[+-]?0\d")  # 01234 is a postcode
 VECTOR = re.compile(r"\s*\[.*\]\s*", re.DOTALL)
 CLOCK = re.compile(r"\s*(\d{1,3}):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?\s*")
 DAY_SECONDS = 86_400
+SED = {  # what takes a sign out of a table's numbers
+    "currency": "sed 's/[$€£¥₹₽]//g'",
+    "percent": "sed 's/%//g'",
+    "brackets": r"sed -E 's/\(([0-9.,]+)\)/-\1/g'",
+    "unit": r"sed -E 's/([0-9]) *[A-Za-zµ°Ω]+/\1/g'",
+}
 
 
 @dataclass(frozen=True)
 class Guess:
     """What a column seems to be.
 
-    `problem` says why it cannot be learnt as it is, as its `cell` shows; `options` are what would settle it.
+    `problem` says why it cannot be learnt as it is, as its `cell` shows; `options` are what would settle it, or where
+    none does, a `hint`.
     """
 
     column: Column
     problem: str = ""
     options: tuple[str, ...] = ()
     cell: str | None = None
+    hint: str | None = None
 
 
 def guessed(name: str, values: Any, dialect: Dialect = PLAIN, na: Sequence[str] = ()) -> Guess:
@@ -137,7 +145,8 @@ def _nearly(name: str, cells: list[str], dialect: Dialect) -> Guess | None:
     if near.option is None:
         marks = {"currency": "a currency sign", "percent": "a percent sign", "brackets": "brackets", "unit": "a unit"}
         said = f"which is a number with {marks[near.how]}: that has to go first, or --exclude leaves the column out"
-        return Guess(Column(name), said, ("--exclude", name), near.cell)
+        hint = f"{SED[near.how]} FILE | aecli train - -o MODEL.safetensors"
+        return Guess(Column(name), said, (), near.cell, hint)
     verb = "makes a hole of it" if near.how == "below" else "reads it"
     said = f"which is {'a limit' if near.how == 'below' else 'a number in other marks'}: {near.option} {verb}"
     return Guess(Column(name), said, tuple(shlex.split(near.option)), near.cell)

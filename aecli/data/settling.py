@@ -8,7 +8,8 @@ None is left out where fewer than two features would remain. Every other sorted 
 """
 
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,10 +47,12 @@ def settled(
     may_have_holes: bool = False,
     dialect: Dialect = kinds.PLAIN,
     na: Sequence[str] = (),
+    written: Callable[[str, int], str | None] = lambda _column, _row: None,
 ) -> Settled:
     """Settle what each of the candidates is, by the first rows of the table called `name`.
 
     The `chosen` ones are learnt whatever they look like. Text is written in the `dialect`; `na` are spellings of holes.
+    `written` returns a cell, of a column and a row counted from 0, as it is written.
     Raises one DataError for all the columns that have to be spoken for.
     """
     found = Settled()
@@ -67,7 +70,10 @@ def settled(
     if len(candidates) - len(reasons) >= 2:
         found.left_out = reasons
     learnt = {column: guess for column, guess in guesses.items() if column not in found.left_out}
-    _check(name, peeked, learnt, may_have_holes)
+    holes = (
+        {} if may_have_holes else {column: _holes(guess.column, peeked[column], na) for column, guess in learnt.items()}
+    )
+    _check(name, peeked, learnt, holes, written)
     found.columns = [guess.column for guess in learnt.values()]
     ordered = [c for c, g in learnt.items() if c not in chosen and _is_sorted(g.column, peeked[c])]
     if ordered and len(ordered) < len(learnt):
@@ -106,29 +112,48 @@ def _is_sorted(column: Column, values: Any) -> bool:
     return bool(((steps >= 0).all() or (steps <= 0).all()) and steps.any())
 
 
-def _check(name: str, peeked: pa.Table, learnt: dict[str, kinds.Guess], may_have_holes: bool) -> None:
+def _holes(column: Column, values: Any, na: Sequence[str]) -> Array:
+    """Return the rows, counted from 0, without a value."""
+    values = kinds.texts(values, na) if column.kind == "category" else values
+    found: Array = np.flatnonzero(np.asarray(values.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)))
+    return found
+
+
+def _check(
+    name: str,
+    peeked: pa.Table,
+    learnt: dict[str, kinds.Guess],
+    holes: dict[str, Array],
+    written: Callable[[str, int], str | None],
+) -> None:
     """Raise one DataError for all columns that have to be spoken for, with what would settle them."""
     problems: list[str] = []
     options: list[str] = []
     missing: list[str] = []
+    hint = None
     for column, guess in learnt.items():
         if guess.problem:
             row = _row_of(guess.cell, peeked[column])
             shown = "" if guess.cell is None else f"holds {kinds.shortened(guess.cell)} in row {row}, "
             problems.append(f"column {column!r} {shown}{guess.problem}")
             options += guess.options
-        elif (holes := peeked[column].null_count) and not may_have_holes:
-            row = int(np.asarray(peeked[column].is_null().to_numpy()).argmax()) + 1
-            first = f"the first in row {row}" if holes > 1 else f"in row {row}"
+            hint = hint or guess.hint
+        elif len(rows := holes.get(column, np.zeros(0, int))):
+            count = "1 cell" if len(rows) == 1 else f"{len(rows):,} cells"
+            spelling = written(column, int(rows[0]))
+            shown = f", {spelling.strip()!r}" if spelling and spelling.strip() else ""
+            first = f"in row {rows[0] + 1}{shown}" if len(rows) == 1 else f"the first in row {rows[0] + 1}{shown}"
             problems.append(
-                f"column {column!r} has {holes:,} empty cell{'s' * (holes != 1)}, {first}: --missing says what "
-                "becomes of them"
+                f"column {column!r} has {count} without a value, {first}: --missing says what becomes of it"
             )
             missing = ["--missing", "mean"]
     if not problems:
         return
     several = f"{len(problems)} columns cannot be learnt as they are: " if len(problems) > 1 else ""
-    raise DataError(f"{name}: {several}{'; '.join(problems)}", options=_once(options + missing))
+    message = f"{name}: {several}{'; '.join(problems)}"
+    if hint is not None:
+        raise DataError(message, hint=hint.replace("FILE", shlex.quote(name)))
+    raise DataError(message, options=_once(options + missing))
 
 
 def _row_of(cell: str | None, values: Any) -> int:

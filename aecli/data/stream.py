@@ -114,7 +114,7 @@ class Stream:
         if unpacked > BOMB_BYTES and unpacked > BOMB_RATIO * packed and not self._force:
             raise DataError(
                 f"{self.name}: may be a decompression bomb: {packed:,} bytes become {unpacked:,} or more",
-                hint="--force reads it all the same",
+                hint="unpack it first, if you trust it; train --force reads it all the same",
             )
 
     def _damaged(self, error: OSError) -> DataError:

@@ -103,6 +103,10 @@ class Table(ABC):
     def check(self, wanted: Sequence[tuple[str, str]]) -> None:  # noqa: B027, most tables are one file
         """Raise DataError where it is known before reading that a part of the table lacks what is wanted of it."""
 
+    def written(self, column: str, row: int) -> str | None:  # noqa: ARG002
+        """Return a cell of the first rows as it is written; None where the format has no writing of its own."""
+        return None
+
     @abstractmethod
     def peek(self) -> pa.Table:
         """Return some of the first rows, with the types that they seem to have, or do have."""
@@ -368,10 +372,13 @@ class TableSource(Source):
             may_have_holes=columns.missing is not None,
             dialect=table.dialect or kinds.PLAIN,
             na=table.na,
+            written=table.written,
         )
         self.unlearnt |= found.left_out
         self.remarks += found.notes
         self._features = [column.name or "" for column in found.columns]
+        if alike := [name for name in self._features if name.casefold() == DEFAULT_LABEL and name != self._label]:
+            self.remarks.append(f"column {alike[0]!r} is learnt: --label {alike[0]!r} takes it as the label")
         if not self._features:
             raise DataError(f"{table.name}: no column is left to train on, of {len(table.columns)}")
         if any(column.kind == "category" for column in found.columns):

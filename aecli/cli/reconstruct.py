@@ -1,5 +1,6 @@
 """aecli reconstruct."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,13 +44,14 @@ def reconstruct(
         raise UsageError("--fill-holes writes every category that is there, and --unknown ignore forgets some of them")
     rows.check_data(model, data)
     loaded = aecli.load(model, device=device)
+    applying = dataclasses.replace(applying, keep_all=fill_holes)
     source = rows.open_rows(loaded, data, reading, applying, data_dir=data_dir, quiet=quiet)
     if output is not None and (output.endswith("/") or Path(output).is_dir()):
         if form is not None or error or applying.keep or fill_holes:
             raise UsageError("--format, --error, --keep and --fill-holes are for tables, and a folder takes images")
         _write_images(loaded, source, Path(output), quiet=quiet)
         return
-    names = loaded.schema.features or source.schema.names
+    names = loaded.schema.names if loaded.schema.features else source.schema.names
     top = min(top_features or 0, len(names))
     appended = ["mse"] * error + [f"{what}{i + 1}" for i in range(top) for what in ("worst", "share")]
     for name in appended:
@@ -61,7 +63,8 @@ def reconstruct(
         for out in progress.shown(stream(source, live=applying.line_buffered), source, output, quiet=quiet):
             columns = dict(zip(names, tables.rebuilt_columns(out, loaded, holes_only=fill_holes), strict=True))
             errors = {"mse": out.mse, **tables.worst(out.squares, loaded.schema, top)} if error else {}
-            sink.write(carried.of(out.batch) | columns | tables.emptied(errors, out.batch.blank))
+            whole = carried.of(out.batch) | columns | tables.emptied(errors, out.batch.blank)
+            sink.write(tables.in_order(whole, source.columns) if fill_holes else whole)
             if applying.line_buffered:
                 sink.flush()
     rows.say_notes(source, quiet=quiet)

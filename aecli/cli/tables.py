@@ -62,6 +62,11 @@ class Carried:
         return columns
 
 
+def in_order(columns: Mapping[str, Any], first: Sequence[str]) -> dict[str, Any]:
+    """Return columns in the order of a table's, then the others."""
+    return {name: columns[name] for name in (*first, *columns) if name in columns}
+
+
 def rebuilt_columns(out: "Rebuilt", model: "Model", *, holes_only: bool = False) -> list[Any]:
     """Return the columns of rebuilt rows (N, D) as their kinds have them: numbers, dates, texts.
 

@@ -82,9 +82,10 @@ def resized(batches: Iterable[Batch], rows: int) -> Iterator[Batch]:
 class Source(ABC):
     """Rows from somewhere.
 
-    `resizes` tells whether it can bring images to one size. `rows` is their number where that is known before they are
-    read; `dropped` counts rows that were left out for their holes, `skipped` files that could not be read, `holes` the
-    cells without a value. The schema's categories are complete when all rows were read.
+    `resizes` tells whether it can bring images to one size. `columns` are all that a table has. `rows` is their number
+    where that is known before they are read; `dropped` counts rows that were left out for their holes, `skipped` files
+    that could not be read, `holes` the cells without a value. The schema's categories are complete when all rows were
+    read.
     `filled_with` says in a word what a model puts into holes: then none stops a row, whatever the schema says. None
     where the schema decides.
     """
@@ -92,6 +93,7 @@ class Source(ABC):
     resizes = False
     renumbered: Mapping[int, Array] = MappingProxyType({})
     remarks: Sequence[str] = ()
+    columns: Sequence[str] = ()
 
     def __init__(self, name: str, schema: Schema, rows: int | None = None) -> None:
         self.name = name

@@ -170,6 +170,9 @@ class TableSource(Source):
             ]
             schema = dataclasses.replace(schema, label=self._label, columns=tuple(named))
         super().__init__(table.name, schema, table.rows)
+        self.columns = tuple(table.columns)
+        if applying.keep_all:
+            self._keep = [column for column in table.columns if column not in self._features]
         table.learnt = frozenset(self._features)
         types = table.types()
         self._wanted = [

@@ -88,8 +88,8 @@ FillHoles = Annotated[
     bool,
     typer.Option(
         "--fill-holes",
-        help="Write the table with its own values, and in its empty cells what the model expects there. A model that was "
-        "trained with --missing mean fills them best.",
+        help="Write the table with its own values, and in its empty cells what the model expects there. A model "
+        "that was trained with --missing mean fills them best.",
     ),
 ]
 CarryLabel = Annotated[bool, typer.Option("--label/--no-label", help="Carry the label along, where it is known.")]

@@ -1,5 +1,6 @@
 """Raw units to the model's units and back."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,7 @@ KINDS = ("standard", "minmax", "robust", "quantile", "none")
 FULL_SCALE = "full-scale"
 CHUNK_VALUES = 1 << 22
 LARGEST = 1e18  # its square is still a float32
+FARTHEST = 20.0  # in the units of `robust`, for training rows
 ROUNDING = 2.0**-48  # of a column's magnitude: a spread below it is rounding, and the column constant
 NEAR = 1e-6  # of a column's magnitude: below it, moments are taken about one of the column's own values
 MAX_SAMPLE_ROWS = 1 << 17  # from which quantiles are taken
@@ -31,7 +33,8 @@ class Scaler:
 
     `shift` and `scale` are float64, (E,) or (1,). E is D but for categories. `full-scale` divides pixels by the value
     of white, `standard` gives mean 0 and variance 1, `minmax` [0, 1], `robust` median 0 and an interquartile range of
-    1.349, that of a normal distribution; `none` leaves values as they are. A constant column is divided by 1.
+    1.349, that of a normal distribution; `none` leaves values as they are. A constant column is divided by 1. With
+    `robust`, what lies further out than +-20 counts as that in training: one value alone would be all that is learnt.
     `quantile` first takes each value to its place among `knots` (E, KNOTS), see `_Ranks`, and then scales as `standard`
     does.
     `fill` (E,) is what holes become, in raw units: the mean of the training rows, for `robust` and `quantile` the
@@ -55,6 +58,11 @@ class Scaler:
     def inputs(self) -> int:
         """How many values a row has in the model's units."""
         return sum(self.schema.widths)
+
+    @property
+    def farthest(self) -> float:
+        """How far from 0 a training value may lie, in the model's units, and count as where it lies."""
+        return FARTHEST if self.kind == "robust" else math.inf
 
     @property
     def middle(self) -> str:
@@ -137,6 +145,8 @@ class Scaler:
             raw, out = x[start : start + step], scaled[start : start + step]
             with np.errstate(over="ignore"):
                 self._scaled(self.encode(raw), out)
+            if training and math.isfinite(self.farthest):
+                np.clip(out, -self.farthest, self.farthest, out=out)
             if max(out.max(initial=0), -out.min(initial=0)) <= LARGEST:  # false for NaN
                 continue
             largest = np.fmax.reduce(np.abs(out), axis=None, initial=0)

@@ -19,7 +19,7 @@ from aecli.errors import AecliError, DataError, Stopped, TrainingError, UsageErr
 from aecli.inference import Model
 from aecli.model import device as devices
 from aecli.model import holes
-from aecli.model.checkpoint import Checkpoint
+from aecli.model.checkpoint import PRECISION, Checkpoint
 from aecli.model.module import Autoencoder, initialise
 from aecli.model.scaler import CHUNK_VALUES, FULL_SCALE, Scaler
 from aecli.options import Columns, FitOptions, Reading, grouped, with_options
@@ -123,7 +123,7 @@ def fit(
         test_mse = None if test_rows is None else loop.evaluate(model, test_rows)
         tensors = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
         if schema.missing == "mean" and scaler.inputs <= holes.MAX_INPUTS:
-            tensors[holes.PRECISION] = holes.precision(*loop.error_products(model, rows))
+            tensors[PRECISION] = holes.precision(*loop.error_products(model, rows))
     except torch.OutOfMemoryError as error:
         raise TrainingError(
             f"{devices.describe(where)} has too little memory for {len(training):,} rows, batches of "

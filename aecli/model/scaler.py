@@ -94,9 +94,7 @@ class Scaler:
         if kind == "none":
             return cls(kind, zero, one, fill, schema)
         if kind == "minmax":
-            extremes = [(np.fmin.reduce(x), np.fmax.reduce(x)) for x in plain._encoded(part)]
-            low = np.fmin.reduce([low for low, _ in extremes])
-            high = np.fmax.reduce([high for _, high in extremes])
+            low, high = plain._extremes(part)
             with np.errstate(over="ignore"):
                 spread = high - low
             _check(spread, schema)
@@ -111,10 +109,12 @@ class Scaler:
                 spread = np.where(flat, plain._moments(part, fill)[1], spread)
             return cls(kind, middle, _divisor(spread, np.abs(middle)), middle, schema)
         if kind == "quantile":
-            scores = _Ranks.SCORES * NormalDist().inv_cdf(1 - 0.5 / max(2, len(part)))
             normal = NormalDist()
+            scores = _Ranks.SCORES * normal.inv_cdf(1 - 0.5 / max(2, len(part)))
             knots = plain._quantiles(part, np.array([normal.cdf(score) for score in scores])).T  # (E, KNOTS)
-            _check(knots[:, -1] - knots[:, 0], schema)
+            knots[:, 0], knots[:, -1] = plain._extremes(part)
+            with np.errstate(over="ignore"):
+                _check(knots[:, -1] - knots[:, 0], schema)
             ranked = cls("none", zero, one, None, schema, np.ascontiguousarray(knots))
             mean, spread = ranked._moments(part, ranked._means(part))
             median = plain._quantiles(part, np.array([0.5]))[0]
@@ -259,6 +259,12 @@ class Scaler:
             mean, spread = np.where(near, origin + away, mean), np.where(near, again, spread)
         return mean, spread
 
+    def _extremes(self, part: Part) -> tuple[Array, Array]:
+        """Return the least and the greatest value of each input, (E,)."""
+        extremes = [(np.fmin.reduce(x), np.fmax.reduce(x)) for x in self._encoded(part)]
+        low, high = zip(*extremes, strict=True)
+        return np.fmin.reduce(low), np.fmax.reduce(high)
+
     def _first(self, part: Part) -> Array:
         """Return the first value in each of the E inputs that is no hole."""
         found = np.full(self.inputs, np.nan)
@@ -280,8 +286,9 @@ class Scaler:
 class _Ranks:
     """The place of a value among the knots of its column: its normal score, as a share of the largest, in [-1, 1].
 
-    The knots (E, KNOTS) are quantiles of the training rows, those of normal scores evenly spaced; between two of them
-    runs a straight line, and beyond them one of the slope of the whole. Equal knots are one, of their mean score.
+    The knots (E, KNOTS) are quantiles of the training rows, from the least value to the greatest, those of normal
+    scores evenly spaced; between two of them runs a straight line, and beyond them one of the slope of the whole. Equal
+    knots are one, of their mean score.
     """
 
     SCORES = np.linspace(-1, 1, KNOTS)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from aecli.config import Schema
     from aecli.data.sinks import Sink
     from aecli.data.source import Batch, Source
-    from aecli.inference import Model, Rebuilt
+    from aecli.inference import Encoded, Model, Rebuilt
 
 LATEST = 253_402_300_800  # seconds from 1970 to the year 10000
 
@@ -62,17 +62,17 @@ class Carried:
         return columns
 
 
-def rebuilt_columns(out: "Rebuilt", model: "Model", *, holes_only: bool = False) -> list[Any]:
+def rebuilt_columns(out: "Rebuilt", model: "Model", *, blank: Any = None, holes_only: bool = False) -> list[Any]:
     """Return the columns of rebuilt rows (N, D) as their kinds have them: numbers, dates, texts.
 
-    With `holes_only` the rows' own values stay, and what is rebuilt stands in their holes. Rows that could not be read
+    With `holes_only` the rows' own values stay, and what is rebuilt stands in their holes. Rows that are `blank` (N,)
     are empty, and so are dates out of all range.
     """
     import numpy as np
 
     from aecli.data.table import from_numbers
 
-    schema, blank = model.schema, out.batch.blank
+    schema = model.schema
     decimals, wide = model.scaler.decimals
     columns = []
     for i, (kind, categories) in enumerate(zip(schema.kinds, schema.categories, strict=True)):
@@ -87,6 +87,11 @@ def rebuilt_columns(out: "Rebuilt", model: "Model", *, holes_only: bool = False)
             lost = ~(np.abs(column) < LATEST)
             columns.append(_without(from_numbers(np.where(lost, 0, column), kind, categories), lost))
     return columns if blank is None else [_without(column, blank) for column in columns]
+
+
+def blank_rows(out: "Encoded", sink: "Sink") -> Any:
+    """Return which rows (N,) are to be empty cells: those that could not be read, where the sink has such cells."""
+    return out.batch.blank if sink.has_nulls else None
 
 
 def emptied(columns: Mapping[str, Any], blank: Any) -> dict[str, Any]:

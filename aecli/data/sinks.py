@@ -28,7 +28,12 @@ FORMATS = tuple(dict.fromkeys(ENDINGS.values()))
 
 
 class Sink(ABC):
-    """Takes a table in pieces, each a mapping of column names to columns (N,), and writes it to a stream."""
+    """Takes a table in pieces, each a mapping of column names to columns (N,), and writes it to a stream.
+
+    `has_nulls` tells whether a cell may be empty; where none may be, NaN stands for it.
+    """
+
+    has_nulls = True
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -187,23 +192,28 @@ class Arrow(Sink):
 
 
 class Npy(Sink):
-    """One float32 array (N, columns) of the columns of real numbers; labels and kept columns find no place in it."""
+    """One array (N, columns) of the columns of real numbers; labels and kept columns find no place in it.
 
+    It is float32, float64 where a column is.
+    """
+
+    has_nulls = False
     HEADER_BYTES = 128
 
     def __init__(self, stream: BinaryIO) -> None:
         super().__init__(stream)
-        self._shape = (0, 0)
+        self._shape, self._type = (0, 0), "<f4"
         stream.write(b"\0" * self.HEADER_BYTES)  # written last, when the number of rows is known
 
     def write(self, columns: Mapping[str, Any]) -> None:
-        numbers = [c for c in columns.values() if isinstance(c, np.ndarray) and c.dtype == np.float32]
+        numbers = [c for c in columns.values() if isinstance(c, np.ndarray) and c.dtype.kind == "f"]
         array = np.stack(numbers, axis=1)
+        self._type = array.dtype.str
         self._shape = (self._shape[0] + len(array), array.shape[1])
         self._stream.write(array.tobytes())
 
     def close(self) -> None:
-        header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {self._shape}, }}"
+        header = f"{{'descr': '{self._type}', 'fortran_order': False, 'shape': {self._shape}, }}"
         self._stream.seek(0)
         length = self.HEADER_BYTES - 10
         self._stream.write(

@@ -73,7 +73,7 @@ class Model:
         Raises AecliError where there is no such device.
         """
         self.checkpoint, self.tensors, self.scaler, self.path = made, tensors, scaler, path
-        self._net = self._network(device, {name: tensors[name] for name in tensors.keys() - {holes.PRECISION}})
+        self._net = self._network(device, {name: tensors[name] for name in tensors.keys() - {checkpoint.PRECISION}})
         rows = max(MIN_BLOCK_ROWS, BATCH_VALUES // self.checkpoint.model.inputs)
         self._batch_rows, self._block_rows = min(MAX_BATCH_ROWS, rows), min(MAX_BLOCK_ROWS, rows)
 
@@ -216,7 +216,7 @@ class Model:
         return self._streamed(source, self._rebuild, live=live)
 
     def filled(self, source: Source, *, live: bool = False) -> Iterator[Rebuilt]:
-        """Yield the rows of a source as `rebuilt` does, and in their holes what fits best: see model/holes.py."""
+        """Yield the rows of a source as `rebuilt` does, in their holes what is expected there: see model/holes.py."""
         return self._streamed(source, self._fill, live=live)
 
     def _streamed(self, source: Source, compute: Callable[..., T], *, live: bool) -> Iterator[T]:
@@ -253,7 +253,7 @@ class Model:
                 squares = np.square(recon - x)  # (N, E)
                 mse = squares.mean(axis=1)  # (N,)
                 if filling and (empty := self.scaler.holes(raw)) is not None:
-                    recon = holes.fill(x, recon, self._padded(empty, live=live), self.tensors.get(holes.PRECISION))
+                    recon = holes.fill(x, recon, self._padded(empty, live=live), self.tensors.get(checkpoint.PRECISION))
                 parts.append(tuple(values[: len(raw)] for values in (z, self.scaler.inverse(recon), mse, squares)))
         z, recon, mse, squares = (np.concatenate(column) for column in zip(*parts, strict=True))
         if (lost := np.isnan(mse)).any():  # infinity less infinity

@@ -1,5 +1,6 @@
 """What judges a model: PCA, the linear autoencoder with the least error."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def pca_mse(part: Part, test_part: Part, scaler: Scaler, components: int) -> flo
         return None
     total, products = np.zeros(inputs), np.zeros((inputs, inputs))
     for chunk in part.chunks(CHUNK_VALUES):
-        x = scaler.transform(chunk)
+        x = _scaled(chunk, scaler)
         total += x.sum(axis=0, dtype=np.float64)
         products += x.T @ x
     mean = total / len(part)
@@ -32,7 +33,7 @@ def pca_mse(part: Part, test_part: Part, scaler: Scaler, components: int) -> flo
     basis = vectors[:, ::-1][:, :components]  # (D, K)
     error, count = 0.0, len(test_part) * inputs
     for chunk in test_part.chunks(CHUNK_VALUES):
-        centred = scaler.transform(chunk) - mean
+        centred = _scaled(chunk, scaler) - mean
         squares = np.square(centred - centred @ basis @ basis.T)
         if (holes := scaler.holes(chunk)) is not None:
             squares[holes] = 0
@@ -41,27 +42,37 @@ def pca_mse(part: Part, test_part: Part, scaler: Scaler, components: int) -> flo
     return error / max(1, count)
 
 
+def _scaled(x: Array, scaler: Scaler) -> Array:
+    """Scale raw rows as those that a model is trained on, holes filled."""
+    scaled = scaler.transform(x)
+    return scaled if math.isinf(scaler.farthest) else np.clip(scaled, -scaler.farthest, scaler.farthest)
+
+
 class Moments:
     """The means and the variances of columns, gathered batch by batch. Source: Chan, Golub and LeVeque 1979."""
 
     def __init__(self, columns: int) -> None:
         self.rows = 0
+        self.counts = np.zeros(columns)
         self.mean = np.zeros(columns)
         self._squares = np.zeros(columns)
 
     @property
     def variance(self) -> Array:
-        """The variance of each column, of as many degrees of freedom as rows."""
-        return self._squares / max(1, self.rows)
+        """The variance of each column, of as many degrees of freedom as values."""
+        return self._squares / np.maximum(1, self.counts)
 
-    def add(self, x: Array) -> None:
-        """Take in rows (N, columns)."""
-        rows = self.rows + len(x)
-        mean = x.mean(axis=0, dtype=np.float64)
+    def add(self, x: Array, there: Array | None = None) -> None:
+        """Take in rows (N, columns), of their values those that are `there` (N, columns)."""
+        counted: Array | bool = True if there is None else there
+        count = np.sum(np.broadcast_to(counted, x.shape), axis=0)
+        mean = x.sum(axis=0, dtype=np.float64, where=counted) / np.maximum(1, count)
         away = mean - self.mean
-        self._squares += np.square(x - mean).sum(axis=0) + np.square(away) * (self.rows * len(x) / rows)
-        self.mean += away * (len(x) / rows)
-        self.rows = rows
+        share = count / np.maximum(1, self.counts + count)
+        self._squares += np.square(x - mean).sum(axis=0, where=counted) + np.square(away) * (self.counts * share)
+        self.mean += away * share
+        self.counts += count
+        self.rows += len(x)
 
 
 def variance_rebuilt(squares: Array, moments: Moments, widths: tuple[int, ...]) -> Array:

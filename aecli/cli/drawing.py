@@ -61,11 +61,11 @@ def reconstruction(loaded: "Model", source: "Source", examples: int) -> Picture:
     if shape is None:
         moments, squares = metrics.Moments(loaded.scaler.inputs), np.zeros(loaded.scaler.inputs)
         for out in loaded.rebuilt(source):
-            moments.add(loaded.scaler.transform(out.batch.x))
+            moments.add(loaded.scaler.transform(out.batch.x), out.there)
             squares += out.squares.sum(axis=0, dtype=np.float64)
         if not moments.rows:
             raise DataError(f"{source.name}: no rows to draw")
-        rebuilt = metrics.variance_rebuilt(squares / moments.rows, moments, loaded.schema.widths)
+        rebuilt = metrics.variance_rebuilt(squares / np.maximum(1, moments.counts), moments, loaded.schema.widths)
         return Picture(lambda look: reconstruction.columns(rebuilt, loaded.schema.names, look), moments.rows)
     x = _examples_of(source, examples)
     recon, mse, white = loaded.reconstruct(x), loaded.errors(x), _white(loaded, x)
@@ -108,7 +108,8 @@ def traversal(loaded: "Model", source: "Source", _examples: int) -> Picture:
 
     def latent_rows(out: "Encoded") -> "Array":
         if shape is None:
-            moments.add(loaded.scaler.transform(out.batch.x))
+            holes = loaded.scaler.holes(out.batch.x)
+            moments.add(loaded.scaler.transform(out.batch.x), None if holes is None else ~holes)
         return out.z
 
     z, _ = _gathered(source, loaded.encoded(source), latent_rows)

@@ -37,7 +37,7 @@ def embed(
         stream = loaded.rebuilt if error else loaded.encoded
         for out in progress.shown(stream(source, live=applying.line_buffered), source, output, quiet=quiet):
             columns = dict(zip(names, out.z.T, strict=True)) | ({"mse": out.mse} if isinstance(out, Rebuilt) else {})
-            sink.write(carried.of(out.batch) | tables.emptied(columns, out.batch.blank))
+            sink.write(carried.of(out.batch) | tables.emptied(columns, tables.blank_rows(out, sink)))
             if applying.line_buffered:
                 sink.flush()
     rows.say_notes(source, quiet=quiet)

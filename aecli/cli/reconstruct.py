@@ -61,9 +61,11 @@ def reconstruct(
     with tables.open_output(output, form, header=header, inputs=(str(model), *(data or ())), quiet=quiet) as sink:
         stream = loaded.filled if fill_holes else loaded.rebuilt
         for out in progress.shown(stream(source, live=applying.line_buffered), source, output, quiet=quiet):
-            columns = dict(zip(names, tables.rebuilt_columns(out, loaded, holes_only=fill_holes), strict=True))
+            blank = tables.blank_rows(out, sink)
+            rebuilt = tables.rebuilt_columns(out, loaded, blank=blank, holes_only=fill_holes)
+            columns = dict(zip(names, rebuilt, strict=True))
             errors = {"mse": out.mse, **tables.worst(out.squares, loaded.schema, top)} if error else {}
-            whole = carried.of(out.batch) | columns | tables.emptied(errors, out.batch.blank)
+            whole = carried.of(out.batch) | columns | tables.emptied(errors, blank)
             sink.write(tables.in_order(whole, source.columns) if fill_holes else whole)
             if applying.line_buffered:
                 sink.flush()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from aecli.config import Schema
     from aecli.data.sinks import Sink
     from aecli.data.source import Batch, Source
-    from aecli.inference import Model, Rebuilt
+    from aecli.inference import Encoded, Model, Rebuilt
 
 LATEST = 253_402_300_800  # seconds from 1970 to the year 10000
 
@@ -67,17 +67,17 @@ def in_order(columns: Mapping[str, Any], first: Sequence[str]) -> dict[str, Any]
     return {name: columns[name] for name in (*first, *columns) if name in columns}
 
 
-def rebuilt_columns(out: "Rebuilt", model: "Model", *, holes_only: bool = False) -> list[Any]:
+def rebuilt_columns(out: "Rebuilt", model: "Model", *, blank: Any = None, holes_only: bool = False) -> list[Any]:
     """Return the columns of rebuilt rows (N, D) as their kinds have them: numbers, dates, texts.
 
-    With `holes_only` the rows' own values stay, and what is rebuilt stands in their holes. Rows that could not be read
+    With `holes_only` the rows' own values stay, and what is rebuilt stands in their holes. Rows that are `blank` (N,)
     are empty, and so are dates out of all range.
     """
     import numpy as np
 
     from aecli.data.kinds import from_numbers
 
-    schema, blank = model.schema, out.batch.blank
+    schema = model.schema
     decimals, wide = model.scaler.decimals
     columns = []
     for i, column in enumerate(schema.values):
@@ -91,6 +91,11 @@ def rebuilt_columns(out: "Rebuilt", model: "Model", *, holes_only: bool = False)
             lost = ~(np.abs(values) < LATEST)
             columns.append(_without(from_numbers(np.where(lost, 0, values), column), lost))
     return columns if blank is None else [_without(column, blank) for column in columns]
+
+
+def blank_rows(out: "Encoded", sink: "Sink") -> Any:
+    """Return which rows (N,) are to be empty cells: those that could not be read, where the sink has such cells."""
+    return out.batch.blank if sink.has_nulls else None
 
 
 def emptied(columns: Mapping[str, Any], blank: Any) -> dict[str, Any]:

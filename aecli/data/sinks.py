@@ -34,7 +34,12 @@ FORMATS = tuple(dict.fromkeys(ENDINGS.values()))
 
 
 class Sink(ABC):
-    """Takes a table in pieces, each a mapping of column names to columns (N,), and writes it to a stream."""
+    """Takes a table in pieces, each a mapping of column names to columns (N,), and writes it to a stream.
+
+    `has_nulls` tells whether a cell may be empty; where none may be, NaN stands for it.
+    """
+
+    has_nulls = True
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -311,6 +316,7 @@ class Npy(Sink):
     It is float64 where one of the first rows' columns is, else float32.
     """
 
+    has_nulls = False
     HEADER_BYTES = 128
 
     def __init__(self, stream: BinaryIO) -> None:

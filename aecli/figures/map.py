@@ -48,7 +48,8 @@ def page(model: Model, source: Source) -> Page:
     """Make the page of a source's rows. Equal models and rows give equal bytes.
 
     It holds the codes of up to 100,000 rows, and as many originals as take 8 MiB; of more, those of a random sample.
-    Raises DataError where there are no rows, AecliError where the decoder has more than 25 million weights.
+    Raises DataError where there are no rows, AecliError where the decoder has more than 25 million weights, or its
+    columns were scaled by quantiles.
     """
     layers = decoder_layers(model.checkpoint.model)
     count = sum(layer.in_dim * layer.out_dim + layer.out_dim for layer in layers)
@@ -58,6 +59,11 @@ def page(model: Model, source: Source) -> Page:
             hint="--kind latent draws the codes alone",
         )
     tensors, scaler = model.tensors, model.scaler
+    if scaler.knots is not None:
+        raise AecliError(
+            f"{model.name} was trained with --scale quantile, and a page cannot undo that",
+            hint="--kind latent draws the codes alone; or train with --scale robust",
+        )
     points, originals, rows = _sampled(model, source)
     mean, components, shares = _principal(points["z"])
     notes = []

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from aecli.model.checkpoint import PRECISION as PRECISION  # noqa: PLC0414, the tensor's name
-
 Array = np.ndarray[Any, Any]
 MAX_INPUTS = 512  # of a model that gets one
 RIDGE = 0.1  # of each error's variance, added to it: few rows do not tell how many errors hang together
@@ -24,8 +22,8 @@ def precision(products: Array, counts: Array) -> Array:
     scale = np.outer(spread, spread)
     values, vectors = np.linalg.eigh(covariance / scale)
     inverse = vectors / (np.maximum(values, 0) + RIDGE) @ vectors.T  # of pairs, each of other rows: perhaps below 0
-    made: Array = (inverse / scale).astype(np.float32)
-    return made
+    precise: Array = (inverse / scale).astype(np.float32)
+    return precise
 
 
 def fill(x: Array, recon: Array, holes: Array, precise: Array | None) -> Array:

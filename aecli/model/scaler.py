@@ -1,5 +1,6 @@
 """Raw units to the model's units and back."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,7 @@ KINDS = ("standard", "minmax", "robust", "quantile", "none")
 FULL_SCALE = "full-scale"
 CHUNK_VALUES = 1 << 22
 LARGEST = 1e18  # its square is still a float32
+FARTHEST = 20.0  # in the units of `robust`, for training rows
 ROUNDING = 2.0**-48  # of a column's magnitude: a spread below it is rounding, and the column constant
 NEAR = 1e-6  # of a column's magnitude: below it, moments are taken about one of the column's own values
 MAX_SAMPLE_ROWS = 1 << 17  # from which quantiles are taken
@@ -31,7 +33,8 @@ class Scaler:
 
     `shift` and `scale` are float64, (E,) or (1,). E is D but for categories. `full-scale` divides pixels by the value
     of white, `standard` gives mean 0 and variance 1, `minmax` [0, 1], `robust` median 0 and an interquartile range of
-    1.349, that of a normal distribution; `none` leaves values as they are. A constant column is divided by 1.
+    1.349, that of a normal distribution; `none` leaves values as they are. A constant column is divided by 1. With
+    `robust`, what lies further out than +-20 counts as that in training: one value alone would be all that is learnt.
     `quantile` first takes each value to its place among `knots` (E, KNOTS), see `_Ranks`, and then scales as `standard`
     does.
     `fill` (E,) is what holes become, in raw units: the mean of the training rows, for `robust` and `quantile` the
@@ -55,6 +58,11 @@ class Scaler:
     def inputs(self) -> int:
         """How many values a row has in the model's units."""
         return sum(self.schema.widths)
+
+    @property
+    def farthest(self) -> float:
+        """How far from 0 a training value may lie, in the model's units, and count as where it lies."""
+        return FARTHEST if self.kind == "robust" else math.inf
 
     @property
     def middle(self) -> str:
@@ -86,9 +94,7 @@ class Scaler:
         if kind == "none":
             return cls(kind, zero, one, fill, schema)
         if kind == "minmax":
-            extremes = [(np.fmin.reduce(x), np.fmax.reduce(x)) for x in plain._encoded(part)]
-            low = np.fmin.reduce([low for low, _ in extremes])
-            high = np.fmax.reduce([high for _, high in extremes])
+            low, high = plain._extremes(part)
             with np.errstate(over="ignore"):
                 spread = high - low
             _check(spread, schema)
@@ -103,10 +109,12 @@ class Scaler:
                 spread = np.where(flat, plain._moments(part, fill)[1], spread)
             return cls(kind, middle, _divisor(spread, np.abs(middle)), middle, schema)
         if kind == "quantile":
-            scores = _Ranks.SCORES * NormalDist().inv_cdf(1 - 0.5 / max(2, len(part)))
             normal = NormalDist()
+            scores = _Ranks.SCORES * normal.inv_cdf(1 - 0.5 / max(2, len(part)))
             knots = plain._quantiles(part, np.array([normal.cdf(score) for score in scores])).T  # (E, KNOTS)
-            _check(knots[:, -1] - knots[:, 0], schema)
+            knots[:, 0], knots[:, -1] = plain._extremes(part)
+            with np.errstate(over="ignore"):
+                _check(knots[:, -1] - knots[:, 0], schema)
             ranked = cls("none", zero, one, None, schema, np.ascontiguousarray(knots))
             mean, spread = ranked._moments(part, ranked._means(part))
             median = plain._quantiles(part, np.array([0.5]))[0]
@@ -137,6 +145,8 @@ class Scaler:
             raw, out = x[start : start + step], scaled[start : start + step]
             with np.errstate(over="ignore"):
                 self._scaled(self.encode(raw), out)
+            if training and math.isfinite(self.farthest):
+                np.clip(out, -self.farthest, self.farthest, out=out)
             if max(out.max(initial=0), -out.min(initial=0)) <= LARGEST:  # false for NaN
                 continue
             largest = np.fmax.reduce(np.abs(out), axis=None, initial=0)
@@ -249,6 +259,12 @@ class Scaler:
             mean, spread = np.where(near, origin + away, mean), np.where(near, again, spread)
         return mean, spread
 
+    def _extremes(self, part: Part) -> tuple[Array, Array]:
+        """Return the least and the greatest value of each input, (E,)."""
+        extremes = [(np.fmin.reduce(x), np.fmax.reduce(x)) for x in self._encoded(part)]
+        low, high = zip(*extremes, strict=True)
+        return np.fmin.reduce(low), np.fmax.reduce(high)
+
     def _first(self, part: Part) -> Array:
         """Return the first value in each of the E inputs that is no hole."""
         found = np.full(self.inputs, np.nan)
@@ -270,8 +286,9 @@ class Scaler:
 class _Ranks:
     """The place of a value among the knots of its column: its normal score, as a share of the largest, in [-1, 1].
 
-    The knots (E, KNOTS) are quantiles of the training rows, those of normal scores evenly spaced; between two of them
-    runs a straight line, and beyond them one of the slope of the whole. Equal knots are one, of their mean score.
+    The knots (E, KNOTS) are quantiles of the training rows, from the least value to the greatest, those of normal
+    scores evenly spaced; between two of them runs a straight line, and beyond them one of the slope of the whole. Equal
+    knots are one, of their mean score.
     """
 
     SCORES = np.linspace(-1, 1, KNOTS)

@@ -15,7 +15,7 @@ from aecli.errors import AecliError, Stopped, TrainingError, UsageError
 from aecli.inference import Model
 from aecli.model import device as devices
 from aecli.model import holes
-from aecli.model.checkpoint import Checkpoint
+from aecli.model.checkpoint import PRECISION, Checkpoint
 from aecli.model.module import Autoencoder, initialise
 from aecli.options import FitOptions
 from aecli.recipes import resolve
@@ -79,7 +79,7 @@ def run(
         test_mse = None if held_out is None else loop.evaluate(model, held_out)
         tensors = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
         if rows.schema.missing == "mean" and rows.scaler.inputs <= holes.MAX_INPUTS:
-            tensors[holes.PRECISION] = holes.precision(*loop.error_products(model, training))
+            tensors[PRECISION] = holes.precision(*loop.error_products(model, training))
     except torch.OutOfMemoryError as error:
         raise TrainingError(
             f"{devices.describe(where)} has too little memory for {len(rows.training):,} rows, batches of "

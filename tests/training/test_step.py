@@ -71,3 +71,16 @@ def test_large_values_give_finite_gradients():
     loss = Backprop(model, 8)(x, x)
     assert torch.isfinite(loss)
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+
+
+def test_values_that_are_not_counted_have_no_part_in_loss_and_gradients():
+    torch.manual_seed(0)
+    model = Autoencoder(ModelConfig(6, (5,), 2))
+    x, counted = torch.rand(16, 6), torch.rand(16, 6) < 0.7
+    loss = Backprop(model, 16)(x, x, counted)
+    gradients = [parameter.grad.clone() for parameter in model.parameters()]
+    model.zero_grad()
+    expected = ((model(x) - x) ** 2)[counted].mean()
+    expected.backward()
+    torch.testing.assert_close(loss, expected.detach())
+    torch.testing.assert_close(gradients, [parameter.grad for parameter in model.parameters()], atol=1e-6, rtol=1e-4)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aecli
-from aecli.cli import flags, options, progress, rows, tables
+from aecli.cli import console, flags, options, progress, rows, tables
 from aecli.errors import DataError, UsageError
 from aecli.options import Applying, Reading
 
@@ -69,6 +69,9 @@ def reconstruct(
             sink.write(tables.in_order(whole, source.columns) if fill_holes else whole)
             if applying.line_buffered:
                 sink.flush()
+    if fill_holes:
+        console.say(f"filled {console.counted(source.holes, 'empty cell')}", quiet=quiet)
+        source.holes = 0
     rows.say_notes(source, quiet=quiet)
 
 

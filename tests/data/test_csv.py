@@ -70,7 +70,7 @@ def test_kept_columns_come_as_they_were_written():
 )
 def test_a_header_is_found_by_itself(text, features):
     if features == "a hole":
-        with pytest.raises(DataError, match="column 'x0' has 1 empty cell, in row 1"):
+        with pytest.raises(DataError, match="column 'x0' has 1 cell without a value, in row 1, 'NA'"):
             source(text)
         return
     rows = source(text)

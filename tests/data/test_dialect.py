@@ -24,12 +24,12 @@ NO_HEADER = (
 )
 
 
-def case(name, *, exclude=(), schema=None, **reading):
+def case(name, *, exclude=(), features=(), schema=None, **reading):
     """Read a case as training does, or for a model: the values, the source, and what was said."""
     said = []
     source = open_source(
         str(CASES / name),
-        columns=Columns(exclude=exclude, missing="mean"),
+        columns=Columns(exclude=exclude, features=features, missing="mean"),
         reading=Reading(**reading),
         schema=schema,
         announce=said.append,

@@ -94,8 +94,8 @@ def test_all_columns_that_have_to_be_spoken_for_are_named_with_a_command_that_tr
     said = "which is no number: --categorical, --label or --exclude says what it is"
     assert done.err == (
         f"error: mixed.csv: 3 columns cannot be learnt as they are: column 'kind' holds 'b' in row 1, {said}; "
-        f"column 'note' holds 'note 1' in row 1, {said}; column 'level' has 1 empty cell, in row 4: --missing says "
-        "what becomes of them\n"
+        f"column 'note' holds 'note 1' in row 1, {said}; column 'level' has 1 cell without a value, in row 4: "
+        "--missing says what becomes of it\n"
         "hint: aecli train mixed.csv --epochs 1 --categorical kind --exclude note --missing mean\n"
     )
     command = done.err.splitlines()[-1].removeprefix("hint: aecli ").split()
@@ -131,7 +131,7 @@ def test_lists_written_as_text_are_so_many_values(run):
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("ragged.parquet", "a list of 8 numbers was expected"), ("null_vec.parquet", "has 1 empty cell")]
+    ("name", "says"), [("ragged.parquet", "a list of 8 numbers was expected"), ("null_vec.parquet", "has 1 cell without a value")]
 )
 def test_lists_of_other_lengths_and_missing_ones_are_errors_that_name_the_row(run, name, says):
     done, _ = trained(run, f"list-columns/{name}", "--exclude", "id")

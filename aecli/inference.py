@@ -139,7 +139,7 @@ class Model:
         reading, applying = grouped(options, Reading, Applying)
         asked = {"reading": reading, "applying": applying, "data_dir": data_dir, "force": force, "announce": announce}
         source = open_source(data, split="test", schema=self.schema, **asked)
-        source.filled_with = self._filled_with
+        source.filled_with, source.bad_rows = self._filled_with, applying.bad_rows
         return source
 
     @property

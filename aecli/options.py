@@ -246,7 +246,7 @@ class Applying:
     keep: Annotated[
         tuple[str, ...], Option("A column to carry along to the output. Repeatable.", TABLE, "COLUMN", columns=True)
     ] = ()
-    keep_all: bool = False  # all columns that are no features
+    keep_all: bool = False  # every column, as it is
     unknown: Annotated[
         Literal["error", "ignore"],
         Option(

@@ -40,8 +40,6 @@ def reconstruct(
     """
     if top_features is not None and not error:
         raise UsageError("--top-features tells what the error comes from, and there is none", hint="add --error")
-    if fill_holes and applying.unknown == "ignore":
-        raise UsageError("--fill-holes writes every category that is there, and --unknown ignore forgets some of them")
     rows.check_data(model, data)
     loaded = aecli.load(model, device=device)
     applying = dataclasses.replace(applying, keep_all=fill_holes)
@@ -65,8 +63,10 @@ def reconstruct(
             rebuilt = tables.rebuilt_columns(out, loaded, blank=blank, holes_only=fill_holes)
             columns = dict(zip(names, rebuilt, strict=True))
             errors = {"mse": out.mse, **tables.worst(out.squares, loaded.schema, top)} if error else {}
-            whole = carried.of(out.batch) | columns | tables.emptied(errors, blank)
-            sink.write(tables.in_order(whole, source.columns) if fill_holes else whole)
+            own = carried.of(out.batch)
+            if fill_holes and source.columns:
+                columns = tables.filled_columns(out, columns, source)
+            sink.write(own | columns | tables.emptied(errors, blank))
             if applying.line_buffered:
                 sink.flush()
     if fill_holes:

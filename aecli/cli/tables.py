@@ -62,9 +62,33 @@ class Carried:
         return columns
 
 
-def in_order(columns: Mapping[str, Any], first: Sequence[str]) -> dict[str, Any]:
-    """Return columns in the order of a table's, then the others."""
-    return {name: columns[name] for name in (*first, *columns) if name in columns}
+def filled_columns(out: "Rebuilt", rebuilt: Mapping[str, Any], source: "Source") -> dict[str, Any]:
+    """Return a table's own columns, each cell as it was read, with what is rebuilt in the holes of its features.
+
+    A hole of a column of integers gets the nearest integer, so that the others stay exactly what they are.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from aecli.data.sinks import to_table
+
+    columns = dict(out.batch.kept)
+    place = 0
+    for name, column in zip(source.features, source.schema.columns, strict=True):
+        holes = np.isnan(out.batch.x[:, place])
+        if out.batch.blank is not None:
+            holes &= ~out.batch.blank
+        own = columns[name]
+        if holes.any() and column.width == 1:
+            values = to_table({name: rebuilt[column.name or name]}).column(0).combine_chunks()
+            if pa.types.is_integer(own.type) and pa.types.is_floating(values.type):
+                values = pc.round(values)
+            values = values.cast(pa.string() if pa.types.is_dictionary(own.type) else own.type, safe=False)
+            own = own.cast(values.type) if own.type != values.type else own
+            columns[name] = pc.if_else(pa.array(holes), values, own)
+        place += column.width
+    return columns
 
 
 def rebuilt_columns(out: "Rebuilt", model: "Model", *, blank: Any = None, holes_only: bool = False) -> list[Any]:

@@ -141,7 +141,7 @@ def _mark(marked: Sequence[str], plain: Sequence[str], delimiter: str, decimal: 
         if all(mark in cell for cell in marked):
             return mark, "thousands"
     for mark, other in ((",", "."), (".", ",")):
-        groups = re.compile(rf"[+-]?[0-9]{{1,3}}({re.escape(mark)}[0-9]{{3}})+({re.escape(other)}[0-9]*)?")
+        groups = re.compile(rf"[+-]?[1-9][0-9]{{0,2}}({re.escape(mark)}[0-9]{{3}})+({re.escape(other)}[0-9]*)?")
         if not all(groups.fullmatch(cell) for cell in marked):
             continue
         sure = any(cell.count(mark) > 1 or other in cell for cell in marked)
@@ -238,6 +238,11 @@ def dates(texts: Any, form: str | None, iso: Callable[[Any], Any], na: Sequence[
     values = pa.nulls(len(texts), pa.timestamp("us"))
     if form is not None:
         values = pc.strptime(texts, form, "us", error_is_null=True)
+        if "%d" in form:  # strptime makes 2 March of 31 February
+            written, given = (
+                pc.replace_substring_regex(each, r"\b0+([0-9])", r"\1") for each in (pc.strftime(values, form), texts)
+            )
+            values = pc.if_else(pc.equal(written, given), values, None)
         if "%Y" in form:  # of which strptime takes two digits, too
             values = pc.if_else(pc.match_substring_regex(texts, "[0-9]{4}"), values, None)
     left = pc.and_(pc.is_null(values), pc.is_valid(texts)).to_numpy(zero_copy_only=False)

@@ -262,12 +262,24 @@ class CsvTable(Table):
         return 2 * sum(of_numbers) > len(columns) and any(a and b for a, b in zip(of_numbers, odd, strict=True))
 
     def written(self, column: str, row: int) -> str | None:
-        if self._texts is None:
-            with contextlib.suppress(pa.ArrowInvalid, IndexError):
-                text = self._prepared(self._sampled[0])[0]
-                self._texts = self._read(text, _as_texts(self._physical))
-        known = self._texts is not None and row < len(self._texts)
-        return str(self._texts[column][row].as_py()) if known and self._texts is not None else None
+        texts = self._first_texts()
+        return str(texts[column][row].as_py()) if texts is not None and row < len(texts) else None
+
+    def code(self, column: str) -> str | None:
+        texts = self._first_texts()
+        if texts is None:
+            return None
+        told = texts[column].filter(pc.match_substring_regex(texts[column], r"^\s*(0[0-9]+|[0-9]{16,})\s*$"))
+        return str(told[0].as_py()).strip() if len(told) else None
+
+    def _first_texts(self) -> pa.Table | None:
+        """Return the first rows as they are written, up to SAMPLE_BYTES of them; None where they cannot be read so."""
+        if self._texts is None and self._sampled:
+            block = self._sampled[0]
+            block = block[: block.rfind(b"\n", 0, SAMPLE_BYTES) + 1] or block
+            with contextlib.suppress(pa.ArrowInvalid):
+                self._texts = self._read(self._prepared(block)[0], _as_texts(self._physical))
+        return self._texts
 
     def pieces(self, wanted: Sequence[tuple[str, str]]) -> Iterator[Piece]:
         def parse(block: bytes) -> _Parsed:

@@ -333,6 +333,10 @@ class _Table:
                 skip = self._search.top if self._search.top == self._schema.dialect.skip_rows else skip
         elif by_names:
             skip = max(skip, self._preamble_of(first))
+            known = self._schema.dialect.skip_rows if self._schema and self._schema.dialect else 0
+            if skip > max(known, self._reading.skip_rows or 0):
+                lines = "line 1 above it is" if skip == 1 else f"the {skip} lines above it are"
+                self._notes.append(f"the header with the model's names is in line {skip + 1}: {lines} left out")
         self._said = dataclasses.replace(self._said, skip_rows=skip)
         self._refuse_other_encodings(records[first])
         header: bool | None = True

@@ -49,7 +49,9 @@ class JsonLinesTable(Table):
         self._blocks = _array_lines(stream, live=live) if is_array else _lines(stream, live=live)
         self._first_block = next(self._blocks, b"")
         self._unread: DataError | None = None  # why the first block cannot be read as a whole
-        self._peeked = flattened(self._peek(self._first_block)) if self._first_block else pa.table({})
+        peeked = self._peek(self._first_block) if self._first_block else pa.table({})
+        self._fields = {field.name: field.type for field in peeked.schema}  # as they are, objects inside objects
+        self._peeked = flattened(peeked)
         super().__init__(stream.name, self._peeked.column_names, rows=None if self._first_block else 0)
 
     def share_read(self) -> float | None:
@@ -106,7 +108,7 @@ class JsonLinesTable(Table):
         types = {column: self._read_as(column, kind) for column, kind in wanted if kind != TEXT}
         types |= {column: _kept(self._peeked.schema.field(column).type) for column, kind in wanted if kind == TEXT}
         try:
-            table = flattened(self._read(block, pa.schema(_nested(types))))
+            table = flattened(self._read(block, pa.schema(_nested(types, self._fields))))
             columns = [as_kind(table[column], kind, self.name, column, first_row) for column, kind in wanted]
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError, DataError):
             return self._reread(block, first_row, wanted)
@@ -204,17 +206,19 @@ def _is_mixed(key: str, rows: Sequence[Mapping[str, Any]]) -> bool:
     return all(row.get(key) in (None, 0, 1) for row in rows)
 
 
-def _nested(types: Mapping[str, pa.DataType]) -> list[tuple[str, pa.DataType]]:
-    """Return the fields of objects whose values inside objects are named `item.name`."""
+def _nested(types: Mapping[str, pa.DataType], fields: Mapping[str, pa.DataType]) -> list[tuple[str, pa.DataType]]:
+    """Return the fields of objects whose values inside objects, as `fields` has them, are named `item.name`."""
     inside: dict[str, dict[str, pa.DataType]] = {}
-    fields: list[tuple[str, pa.DataType]] = []
+    made: list[tuple[str, pa.DataType]] = []
     for name, kind in types.items():
-        outer, point, inner = name.partition(".")
-        if point:
-            inside.setdefault(outer, {})[inner] = kind
+        outer = next((o for o, f in fields.items() if pa.types.is_struct(f) and name.startswith(f"{o}.")), None)
+        if outer is None or name in fields:
+            made.append((name, kind))
         else:
-            fields.append((name, kind))
-    return [*fields, *((outer, pa.struct(_nested(within))) for outer, within in inside.items())]
+            inside.setdefault(outer, {})[name[len(outer) + 1 :]] = kind
+    for outer, within in inside.items():
+        made.append((outer, pa.struct(_nested(within, {field.name: field.type for field in fields[outer]}))))
+    return made
 
 
 def _value(row: Mapping[str, Any], column: str) -> Any:

@@ -37,15 +37,15 @@ SED = {  # what takes a sign out of a table's numbers
 class Guess:
     """What a column seems to be.
 
-    `problem` says why it cannot be learnt as it is, as its `cell` shows; `options` are what would settle it, or where
-    none does, a `hint`.
+    `problem` says why it cannot be learnt as it is, as its `cell` shows; `options` are what would settle it, or
+    where none does, the `sed` that takes signs out of the table.
     """
 
     column: Column
     problem: str = ""
     options: tuple[str, ...] = ()
     cell: str | None = None
-    hint: str | None = None
+    sed: str | None = None
 
 
 def guessed(name: str, values: Any, dialect: Dialect = PLAIN, na: Sequence[str] = ()) -> Guess:
@@ -138,6 +138,10 @@ def _nearly(name: str, cells: list[str], dialect: Dialect) -> Guess | None:
     """Return what would make dates or numbers of texts that are nearly some; None where they are not."""
     if formats := cells_of.date_formats(cells):
         said = " or ".join(f"--date-format {form}" for form in formats)
+        if len(formats) > 1:  # nobody but the user knows: no command is right
+            return Guess(
+                Column(name), f"which may be two dates: {said} reads it", ("--date-format", "FORMAT"), cells[0]
+            )
         return Guess(Column(name), f"which is a date: {said} reads it", ("--date-format", formats[0]), cells[0])
     near = cells_of.near_number(cells, dialect.delimiter, dialect.decimal)
     if near is None:
@@ -145,8 +149,7 @@ def _nearly(name: str, cells: list[str], dialect: Dialect) -> Guess | None:
     if near.option is None:
         marks = {"currency": "a currency sign", "percent": "a percent sign", "brackets": "brackets", "unit": "a unit"}
         said = f"which is a number with {marks[near.how]}: that has to go first, or --exclude leaves the column out"
-        hint = f"{SED[near.how]} FILE | aecli train - -o MODEL.safetensors"
-        return Guess(Column(name), said, (), near.cell, hint)
+        return Guess(Column(name), said, (), near.cell, SED[near.how])
     verb = "makes a hole of it" if near.how == "below" else "reads it"
     said = f"which is {'a limit' if near.how == 'below' else 'a number in other marks'}: {near.option} {verb}"
     return Guess(Column(name), said, tuple(shlex.split(near.option)), near.cell)
@@ -191,7 +194,8 @@ def to_numbers(values: Any, column: Column, dialect: Dialect = PLAIN, na: Sequen
     """
     values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     if column.kind == "vector":
-        return _vectors(values, column.width)
+        is_text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
+        return _vectors(cells_of.stripped(values.cast(pa.string()), na) if is_text else values, column.width)
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         return _texts(values.cast(pa.string()), column, dialect, na)
     numbers = _typed(values, column, na)
@@ -245,7 +249,7 @@ def _time(cell: str, _: Column) -> float:
 
 _READERS: dict[str, Callable[[str, Column], float]] = {
     "boolean": _boolean,
-    "time": _time,
+    "time": lambda cell, column: _time(cell, column) if cells_of.TIME.fullmatch(cell) else np.nan,
     "duration": lambda cell, column: _number(cell, column) if is_number(cell) else _time(cell, column),
 }
 
@@ -258,9 +262,12 @@ def _vectors(values: Any, width: int) -> tuple[Array, Array]:
             flat = values.flatten().cast(pa.float64(), safe=False)
             out: Array = flat.to_numpy(zero_copy_only=False).reshape(-1, width)
             return out, np.zeros(len(out), bool)
-    rows = [_list(cell) for cell in values.to_pylist()]
-    bad = np.array([row is None or len(row) != width for row in rows], bool)
-    return np.array([[np.nan] * width if wrong else row for row, wrong in zip(rows, bad, strict=True)], float), bad
+    cells = values.to_pylist()
+    rows = [_list(cell) for cell in cells]
+    other = [row is None or len(row) != width for row in rows]
+    bad = np.array([wrong and cell is not None for wrong, cell in zip(other, cells, strict=True)], bool)
+    numbers = [[np.nan] * width if wrong else row for row, wrong in zip(rows, other, strict=True)]
+    return np.array(numbers, float).reshape(-1, width), bad
 
 
 def _list(cell: Any) -> list[float] | None:
@@ -286,6 +293,10 @@ def texts(values: Any, na: Sequence[str] = ()) -> Any:
         values = values.cast(values.type.value_type)
     if pa.types.is_boolean(values.type):
         return pc.if_else(values, pa.scalar("true"), pa.scalar("false"))
+    if pa.types.is_floating(values.type):
+        whole = pc.and_(pc.equal(pc.floor(values), values), pc.less(pc.abs(values), 2.0**53)).fill_null(False)
+        as_whole = pc.if_else(whole, values, 0).cast(pa.int64()).cast(pa.string())
+        values = pc.if_else(whole, as_whole, pc.if_else(pc.is_nan(values), None, values).cast(pa.string()))
     return cells_of.stripped(values.cast(pa.string(), safe=False), na, usual=False)
 
 

@@ -11,6 +11,7 @@ import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -130,15 +131,18 @@ def _check(
     problems: list[str] = []
     options: list[str] = []
     missing: list[str] = []
-    hint = None
+    seds: dict[str, None] = {}
     for column, guess in learnt.items():
         if guess.problem:
             row = _row_of(guess.cell, peeked[column])
             shown = "" if guess.cell is None else f"holds {kinds.shortened(guess.cell)} in row {row}, "
             problems.append(f"column {column!r} {shown}{guess.problem}")
             options += guess.options
-            hint = hint or guess.hint
-        elif len(rows := holes.get(column, np.zeros(0, int))):
+            seds |= dict.fromkeys([guess.sed] if guess.sed else [])
+        elif len(rows := holes.get(column, np.zeros(0, int))) == len(peeked) > 0:
+            problems.append(f"column {column!r} holds nothing: --exclude leaves it out")
+            options += ["--exclude", column]
+        elif len(rows):
             count = "1 cell" if len(rows) == 1 else f"{len(rows):,} cells"
             spelling = written(column, int(rows[0]))
             shown = f", {spelling.strip()!r}" if spelling and spelling.strip() else ""
@@ -151,8 +155,12 @@ def _check(
         return
     several = f"{len(problems)} columns cannot be learnt as they are: " if len(problems) > 1 else ""
     message = f"{name}: {several}{'; '.join(problems)}"
-    if hint is not None:
-        raise DataError(message, hint=hint.replace("FILE", shlex.quote(name)))
+    if seds:
+        file = f" {shlex.quote(name)}" if Path(name).is_file() else ""
+        first, *others = seds
+        filters = " | ".join([first + file, *others])
+        train = shlex.join(["aecli", "train", "-", "-o", "MODEL.safetensors", *_once(options + missing)])
+        raise DataError(message, hint=f"{filters} | {train}")
     raise DataError(message, options=_once(options + missing))
 
 
@@ -181,7 +189,9 @@ def grouped(counts: Array, most: int) -> tuple[Array, Array]:
 
 def spikes(names: Sequence[str], x: Array) -> list[str]:
     """Return sentences on values that are out of all proportion to the rest of their columns, for rows (N, D)."""
-    said = []
+    said: list[str] = []
+    told = np.asarray(~np.isnan(x).all(axis=0))
+    names, x = [name for name, is_told in zip(names, told, strict=True) if is_told], x[:, told]
     low, middle, high = (
         np.nanquantile(x, (0.25, 0.5, 0.75), axis=0) if len(x) >= MIN_ROWS else np.zeros((3, x.shape[1]))
     )

@@ -1,5 +1,6 @@
 """Tables that are more than one file, or none: several in a row, those in folders, and one without rows."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -45,6 +46,7 @@ class Several(Table):
         self._lacking = {table.name: [c for c in columns if c not in table.columns] for table in looked}
         self._peeked = _peeked_together(looked) if len(looked) > 1 else None
         self._first_types = first.types()
+        self.dialect = first.dialect
         self._types: dict[str, pa.DataType] = {}  # of columns that are carried along
 
     def types(self) -> Mapping[str, pa.DataType]:
@@ -53,6 +55,8 @@ class Several(Table):
     def peek(self) -> pa.Table:
         if self._peeked is None and self._first is not None:
             self._peeked = self._first.peek()
+        if self._first is not None:
+            self.dialect = self._first.dialect  # with the date format that peeking found
         return self._peeked
 
     def check(self, wanted: Sequence[tuple[str, str]]) -> None:
@@ -61,7 +65,7 @@ class Several(Table):
 
     def pieces(self, wanted: Sequence[tuple[str, str]]) -> Iterator[Piece]:
         for i, opener in enumerate(self._openers):
-            table = self._first if i == 0 and self._first is not None else opener()
+            table = self._first if i == 0 and self._first is not None else self._like_the_first(opener())
             self._first = None
             rows = 0
             if table.columns:
@@ -72,6 +76,12 @@ class Several(Table):
                     yield piece
             if not rows:
                 self._announce(f"{table.name}: no rows in it")
+
+    def _like_the_first(self, table: Table) -> Table:
+        """Return a table whose dates are read as those of the first one are."""
+        if table.dialect is not None and self.dialect is not None and table.dialect.date_format is None:
+            table.dialect = dataclasses.replace(table.dialect, date_format=self.dialect.date_format)
+        return table
 
     def _of(self, table: Table, wanted: Sequence[tuple[str, str]]) -> Iterator[Piece]:
         """Yield the wanted columns of one of the tables; holes for those that are carried along and that it lacks."""

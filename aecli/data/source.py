@@ -20,6 +20,7 @@ from aecli.errors import DataError
 
 Array = np.ndarray[Any, Any]
 CHECK_VALUES = 1 << 22
+NAMED_BAD_ROWS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +83,19 @@ def resized(batches: Iterable[Batch], rows: int) -> Iterator[Batch]:
 class Source(ABC):
     """Rows from somewhere.
 
-    `resizes` tells whether it can bring images to one size. `columns` are all that a table has. `rows` is their number
-    where that is known before they are read; `dropped` counts rows that were left out for their holes, `skipped` files
-    that could not be read, `holes` the cells without a value. The schema's categories are complete when all rows were
-    read.
+    `resizes` tells whether it can bring images to one size. `columns` are all that a table has, `features` those that
+    are features. `rows` is their number where that is known before they are read; `dropped` counts rows that were left
+    out for their holes, `skipped` files that could not be read, `holes` the cells without a value. The schema's
+    categories are complete when all rows were read.
     `filled_with` says in a word what a model puts into holes: then none stops a row, whatever the schema says. None
-    where the schema decides.
+    where the schema decides. `bad_rows` says what becomes of rows that cannot be read: "error", "blank" or "skip".
     """
 
     resizes = False
     renumbered: Mapping[int, Array] = MappingProxyType({})
     remarks: Sequence[str] = ()
     columns: Sequence[str] = ()
+    features: Sequence[str] = ()
 
     def __init__(self, name: str, schema: Schema, rows: int | None = None) -> None:
         self.name = name
@@ -104,6 +106,9 @@ class Source(ABC):
         self.skipped = 0
         self.holes = 0
         self.filled_with: str | None = None
+        self.bad_rows = "error"
+        self._bad: list[DataError] = []  # the first ones
+        self._bad_count = 0
 
     @abstractmethod
     def _batches(self) -> Iterator[Batch]:
@@ -115,17 +120,69 @@ class Source(ABC):
         Raises DataError where the data breaks off, or holds what is neither a finite number nor a hole to be treated.
         """
         for batch in self._batches():
-            allowed = self.schema.missing is not None or self.filled_with is not None
-            holes_there = check_finite(batch.x, batch.name or self.name, self.schema, batch.row, holes=allowed)
-            self.rows_read += len(batch.x)
-            if self.filled_with is not None:
-                if holes_there:
-                    self.holes += _count_holes(batch)
-            elif self.schema.missing == "drop" and holes_there:
-                holes = np.isnan(batch.x).any(axis=1)
-                self.dropped += int(holes.sum())
-                batch = batch[~holes] if holes.any() else batch  # noqa: PLW2901
+            if self.filled_with is None:
+                yield self._without_holes(batch)
+                continue
+            for fine in self.judged(batch, self._of_no_value(batch)):
+                self.rows_read += len(fine.x)
+                if fine.x.dtype.kind == "f":
+                    self.holes += _count_holes(fine)
+                yield fine
+
+    def _without_holes(self, batch: Batch) -> Batch:
+        """Return a batch without rows with holes, where they are to be dropped. Raises DataError for other holes."""
+        x = batch.x if batch.blank is None else batch.x[~batch.blank]
+        allowed = self.schema.missing is not None
+        holes_there = check_finite(x, batch.name or self.name, self.schema, batch.row, holes=allowed)
+        self.rows_read += len(batch.x)
+        if self.schema.missing != "drop" or not holes_there:
+            return batch
+        holes = np.asarray(np.isnan(batch.x).any(axis=1))
+        holes = holes if batch.blank is None else holes & ~batch.blank
+        self.dropped += int(holes.sum())
+        return batch[~holes]
+
+    def _of_no_value(self, batch: Batch) -> dict[int, DataError]:
+        """Return the rows that hold nothing at all, by their places, with the error that says so."""
+        if batch.x.dtype.kind != "f" or not len(batch.x):
+            return {}
+        empty = np.isnan(batch.x[:, 0])
+        if empty.any():
+            empty &= np.isnan(batch.x).all(axis=1)
+        if batch.blank is not None:
+            empty &= ~batch.blank
+        return {
+            row: DataError(
+                f"{batch.name or self.name}: row {batch.row + row + 1} has no value in any of the model's columns",
+                hint="--bad-rows skip leaves such rows out, --bad-rows blank writes empty ones",
+            )
+            for row in np.flatnonzero(empty).tolist()
+        }
+
+    def judged(self, batch: Batch, bad: Mapping[int, DataError]) -> Iterator[Batch]:
+        """Yield a batch with its `bad` rows, by their places, treated as `bad_rows` says.
+
+        Raises the first error, after the rows before it, where a bad row is an error.
+        """
+        if not bad:
             yield batch
+            return
+        places = sorted(bad)
+        if self.bad_rows == "error":
+            if places[0]:
+                yield dataclasses.replace(batch[: places[0]], name=batch.name, row=batch.row)
+            raise bad[places[0]]
+        self._bad_count += len(places)
+        self._bad += [bad[place] for place in places[: NAMED_BAD_ROWS - len(self._bad)]]
+        mask = np.zeros(len(batch.x), bool)
+        mask[places] = True
+        if self.bad_rows == "skip":
+            yield dataclasses.replace(batch[~mask], name=batch.name, row=batch.row)
+            return
+        x = np.array(batch.x, np.float64)
+        x[mask] = np.nan
+        blank = mask if batch.blank is None else mask | batch.blank
+        yield dataclasses.replace(batch, x=x, blank=blank)
 
     def read(self) -> Batch:
         """Return all rows as one batch."""
@@ -139,6 +196,12 @@ class Source(ABC):
         """Return sentences on what was read otherwise than a user may think: what was left out, what was filled."""
         counts = ((self.dropped, "row", "with holes"), (self.skipped, "image", "that cannot be read"))
         notes = [f"left out {count:,} {what}{'s' * (count != 1)} {why}" for count, what, why in counts if count]
+        if self._bad_count:
+            what = "left out" if self.bad_rows == "skip" else "left blank"
+            rows = f"{self._bad_count:,} row{'s' * (self._bad_count != 1)}"
+            more = f"; and {self._bad_count - len(self._bad):,} more" if self._bad_count > len(self._bad) else ""
+            named = "; ".join(error.message for error in self._bad)
+            notes.append(f"{what} {rows} that cannot be read: {named}{more}")
         if self.holes == 1:
             notes.append(f"1 empty cell was taken as its column's {self.filled_with}")
         elif self.holes:

@@ -26,8 +26,8 @@ from aecli.options import ALL_COLUMNS, PLAINLY, Applying, Columns
 
 DEFAULT_LABEL = "label"
 MAX_DISTINCT = 1_000_000  # categories that are told apart while rows are read
-NAMED_BAD_ROWS = 5
 SHOWN_COLUMNS = 12
+LOOKED_AT = 1000  # columns of which a look at their cells is quick
 DOUBTFUL = {
     "na",
     "n/a",
@@ -107,6 +107,10 @@ class Table(ABC):
         """Return a cell of the first rows as it is written; None where the format has no writing of its own."""
         return None
 
+    def code(self, column: str) -> str | None:  # noqa: ARG002
+        """Return a cell of a column of integers that looks like a code: leading zeros, or more than 15 digits."""
+        return None
+
     @abstractmethod
     def peek(self) -> pa.Table:
         """Return some of the first rows, with the types that they seem to have, or do have."""
@@ -154,8 +158,6 @@ class TableSource(Source):
         self._keep = self._matching(applying.keep, "--keep")
         self._seen: list[dict[str, int] | None] = []  # of each feature its categories by number, while they are found
         self._counts: list[Array] = []
-        self._bad: list[DataError] = []
-        self._bad_rows = 0
         self.unlearnt: dict[str, str] = {}
         self.remarks: list[str] = []
         self.renumbered: dict[int, Array] = {}
@@ -170,9 +172,9 @@ class TableSource(Source):
             ]
             schema = dataclasses.replace(schema, label=self._label, columns=tuple(named))
         super().__init__(table.name, schema, table.rows)
-        self.columns = tuple(table.columns)
+        self.columns, self.features, self.bad_rows = tuple(table.columns), tuple(self._features), applying.bad_rows
         if applying.keep_all:
-            self._keep = [column for column in table.columns if column not in self._features]
+            self._keep = list(table.columns)
         table.learnt = frozenset(self._features)
         types = table.types()
         self._wanted = [
@@ -191,27 +193,9 @@ class TableSource(Source):
             labels = aside.pop() if self._label is not None else None
             kept = dict(zip(self._keep, aside, strict=True))
             batch = Batch(x, labels, kept, piece.name, piece.row)
-            yield from self._judged(batch, bad) if bad else (batch,)
+            yield from self.judged(batch, bad)
         if any(known is not None for known in self._seen):
             self._close_categories()
-
-    def _judged(self, batch: Batch, bad: dict[int, DataError]) -> Iterator[Batch]:
-        """Yield a batch as `--bad-rows` has it, and raise the first error where that is an error."""
-        places = sorted(bad)
-        if self._applying.bad_rows == "error":
-            if places[0]:
-                yield dataclasses.replace(batch[: places[0]], name=batch.name, row=batch.row)
-            raise bad[places[0]]
-        self._bad_rows += len(places)
-        self._bad += [bad[place] for place in places[: NAMED_BAD_ROWS - len(self._bad)]]
-        mask = np.zeros(len(batch.x), bool)
-        mask[places] = True
-        if self._applying.bad_rows == "skip":
-            yield dataclasses.replace(batch[~mask], name=batch.name, row=batch.row)
-            return
-        x = np.asarray(batch.x, np.float64)
-        x[mask] = np.nan
-        yield dataclasses.replace(batch, x=x, blank=mask)
 
     def learning(self) -> list[str]:
         """Return sentences on what training is about to learn of the table, and what else should be known."""
@@ -227,16 +211,6 @@ class TableSource(Source):
         said, self.remarks = ["; ".join(parts), *self.remarks], []
         return said
 
-    def notes(self) -> list[str]:
-        if not self._bad_rows:
-            return super().notes()
-        what = "left out" if self._applying.bad_rows == "skip" else "left blank"
-        rows = f"{self._bad_rows:,} row{'s' * (self._bad_rows != 1)}"
-        named = "; ".join(error.message for error in self._bad)
-        more = self._bad_rows - len(self._bad)
-        said = f"{what} {rows} that cannot be read: {named}" + (f"; and {more:,} more" if more else "")
-        return [said, *super().notes()]
-
     def share_read(self) -> float | None:
         return self._table.share_read() or super().share_read()
 
@@ -245,7 +219,7 @@ class TableSource(Source):
 
         Rows with a cell that cannot be read are added to `bad`, by their place.
         """
-        plain = not self.schema.na or not self._table.types()
+        plain = not self._table.na
         if plain and self.schema.all_numbers and all(kind == "number" for _, kind in self._wanted):
             values = pa.record_batch(columns, [str(i) for i in range(len(columns))])
             may_have_holes = any(column.type == ARROW_TYPES["number"] for column in columns)
@@ -261,17 +235,12 @@ class TableSource(Source):
                     x[:, place] = self._numbered(piece, values, i, bad)
                 else:
                     numbers, wrong = kinds.to_numbers(
-                        values, column, self._table.dialect or kinds.PLAIN, self.schema.na
+                        values, column, self._table.dialect or kinds.PLAIN, self._table.na
                     )
                     x[:, place : place + column.width] = numbers
                     for row in np.flatnonzero(wrong).tolist():
                         bad.setdefault(row, self._unreadable(piece, row, i, values[row].as_py()))
                 place += column.width
-        if not self._training and np.isnan(x).any():
-            for row in np.flatnonzero(np.isnan(x).all(axis=1)).tolist():
-                bad.setdefault(
-                    row, DataError(f"{piece.name}: row {piece.row + row + 1} has no value in any of the columns")
-                )
         return x
 
     def _unreadable(self, piece: Piece, row: int, place: int, cell: object) -> DataError:
@@ -291,7 +260,7 @@ class TableSource(Source):
     def _numbered(self, piece: Piece, values: Any, place: int, bad: dict[int, DataError]) -> Array:
         """Return each category's number; of one that the model does not know that of the rare ones, or -1."""
         column = self.schema.columns[place]
-        encoded = kinds.texts(values, self.schema.na).dictionary_encode()
+        encoded = kinds.texts(values, self._table.na).dictionary_encode()
         names = [kinds.category(text) for text in encoded.dictionary.to_pylist()]
         seen = self._seen[place] if self._seen else None
         if seen is not None:
@@ -380,6 +349,12 @@ class TableSource(Source):
         self.unlearnt |= found.left_out
         self.remarks += found.notes
         self._features = [column.name or "" for column in found.columns]
+        for name in self._features[:LOOKED_AT]:
+            if name not in (*named, *categorical) and (cell := table.code(name)) is not None:
+                ways = f"--categorical {name!r} or --exclude {name!r}"
+                self.remarks.append(
+                    f"column {name!r} holds {cell}, and is learnt as numbers: if they are codes, {ways}"
+                )
         if alike := [name for name in self._features if name.casefold() == DEFAULT_LABEL and name != self._label]:
             self.remarks.append(f"column {alike[0]!r} is learnt: --label {alike[0]!r} takes it as the label")
         if not self._features:
@@ -457,9 +432,9 @@ def as_kind(values: Any, kind: str, name: str, column: str, first_row: int) -> A
     `name` is the file's, `first_row` the number of rows before these.
     """
     values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-    if pa.types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
     try:
+        if pa.types.is_dictionary(values.type):
+            values = values.cast(values.type.value_type)
         return _cast(values, kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         for i in range(len(values)):

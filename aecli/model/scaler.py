@@ -279,6 +279,9 @@ class Scaler:
         most = max(KNOTS, min(MAX_SAMPLE_ROWS, MAX_SAMPLE_VALUES // self.inputs))
         step = -(-len(part) // most)
         sample = np.concatenate([x[::step] for x in self._encoded(part)])
+        for i in np.flatnonzero(np.isnan(sample).all(axis=0)).tolist():  # its few values lie between the sampled rows
+            values = np.concatenate([x[~np.isnan(x[:, i]), i] for x in self._encoded(part)])
+            sample[: len(values), i] = values[: len(sample)]
         quantiles: Array = np.stack([np.nanquantile(column, levels) for column in sample.T], axis=1)
         return quantiles
 

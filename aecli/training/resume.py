@@ -50,6 +50,8 @@ class ResumeFile:
         self._checkpoint, self._resume, self._announce = checkpoint, resume, announce
         self._descriptor = self._locked()
         self.found = os.fstat(self._descriptor).st_size > 0 and (resume or not force)
+        if force and not resume:
+            os.ftruncate(self._descriptor, 0)  # what is forgotten is not gone on with, whatever becomes of this run
         if self.found and not resume:
             self._set_aside("holds a run that was stopped before its end", "--resume would have gone on with it")
         self._due = 0.0
@@ -75,7 +77,15 @@ class ResumeFile:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
             differing = _differences(kept["run"], run)
             position = kept["position"]
-        except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (
+            safetensors.SafetensorError,
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             self.give_up(error)
             return None
         if differing:

@@ -131,7 +131,8 @@ def test_lists_written_as_text_are_so_many_values(run):
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("ragged.parquet", "a list of 8 numbers was expected"), ("null_vec.parquet", "has 1 cell without a value")]
+    ("name", "says"),
+    [("ragged.parquet", "a list of 8 numbers was expected"), ("null_vec.parquet", "has 1 cell without a value")],
 )
 def test_lists_of_other_lengths_and_missing_ones_are_errors_that_name_the_row(run, name, says):
     done, _ = trained(run, f"list-columns/{name}", "--exclude", "id")

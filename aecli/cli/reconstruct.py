@@ -64,7 +64,7 @@ def reconstruct(
             columns = dict(zip(names, rebuilt, strict=True))
             errors = {"mse": out.mse, **tables.worst(out.squares, loaded.schema, top)} if error else {}
             own = carried.of(out.batch)
-            if fill_holes and source.columns:
+            if fill_holes and source.columns and sink.has_nulls:  # an NPY has numbers alone
                 columns = tables.filled_columns(out, columns, source)
             sink.write(own | columns | tables.emptied(errors, blank))
             if applying.line_buffered:

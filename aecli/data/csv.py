@@ -263,14 +263,16 @@ class CsvTable(Table):
 
     def written(self, column: str, row: int) -> str | None:
         texts = self._first_texts()
-        return str(texts[column][row].as_py()) if texts is not None and row < len(texts) else None
+        with contextlib.suppress(UnicodeDecodeError):
+            return str(texts[column][row].as_py()) if texts is not None and row < len(texts) else None
+        return None
 
     def code(self, column: str) -> str | None:
         texts = self._first_texts()
         if texts is None:
             return None
         told = texts[column].filter(pc.match_substring_regex(texts[column], r"^\s*(0[0-9]+|[0-9]{16,})\s*$"))
-        return str(told[0].as_py()).strip() if len(told) else None
+        return str(told[0].as_py()).strip() if len(told) else None  # digits alone, whatever the encoding
 
     def _first_texts(self) -> pa.Table | None:
         """Return the first rows as they are written, up to SAMPLE_BYTES of them; None where they cannot be read so."""

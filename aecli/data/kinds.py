@@ -97,7 +97,7 @@ def _guessed_vector(name: str, lengths: Sequence[int]) -> Guess:
 
 def _guessed_text(name: str, texts: Any, dialect: Dialect) -> Guess:
     """Guess what a column of texts, without holes, is."""
-    cells: list[str] = texts.to_pylist()
+    cells: list[str] = [cell.decode(errors="replace") for cell in texts.cast(pa.binary()).to_pylist()]
     if not cells:
         return Guess(Column(name))
     if words := _words(Counter(cells)):

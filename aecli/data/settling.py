@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from aecli.config import Column, Dialect
 from aecli.data import kinds
@@ -166,8 +167,8 @@ def _check(
 
 def _row_of(cell: str | None, values: Any) -> int:
     """Return the number, from 1, of the first row that holds a cell."""
-    found = (i for i, each in enumerate(kinds.texts(values).to_pylist(), 1) if each == cell)
-    return next(found, 1)
+    found = pc.index(kinds.texts(values), pa.scalar(cell, pa.string())).as_py()
+    return max(0, int(found)) + 1
 
 
 def _once(options: Sequence[str]) -> tuple[str, ...]:

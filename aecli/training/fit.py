@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aecli.config import Schema
-from aecli.data import settling
 from aecli.data.formats import source_name
 from aecli.data.gather import gather
 from aecli.data.opening import open_source, split_name
@@ -159,6 +158,8 @@ def _spikes(schema: Schema, scaler: Scaler, training: Part) -> list[str]:
     """Return sentences on values that flatten all others of their column, as far as the first rows tell."""
     if not schema.columns or scaler.kind not in ("standard", "minmax"):
         return []
+    from aecli.data import settling
+
     return settling.spikes(schema.names, next(training.chunks(CHUNK_VALUES)))
 
 

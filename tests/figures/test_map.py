@@ -444,7 +444,7 @@ def test_a_tables_row_is_shown_as_its_columns_have_it(page, tmp_path):
     Path("rows.csv").write_text("\n".join(["size,on,day,kind", *lines]) + "\n")
     from aecli.options import Columns
 
-    source = table("rows.csv", columns=Columns(categorical=("kind",)))
+    source = table("rows.csv", columns=Columns(categorical=("kind",), features=("*",)))
     model = untrained(tmp_path / "m.safetensors", source)
     page.open(latent_map.page(model, table("rows.csv", schema=model.schema)).html)
     assert page.js("return document.querySelector('#legend-section').hidden")

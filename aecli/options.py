@@ -128,8 +128,8 @@ class FitOptions:
     scale: Annotated[
         Literal["standard", "minmax", "robust", "quantile", "none"] | None,
         Option(
-            "How columns are scaled: standard, minmax, robust, quantile or none. Pixels are divided by their full "
-            "scale.",
+            "How columns are scaled: standard, minmax, robust (by the median and the quartiles), quantile (by rank) or "
+            "none. Pixels are divided by their full scale.",
             TABLE,
             "HOW",
         ),
@@ -171,8 +171,8 @@ class Columns:
     missing: Annotated[
         Literal["mean", "drop"] | None,
         Option(
-            "What becomes of an empty or NaN cell: mean fills it with its column's mean over the training rows, drop "
-            "leaves its row out.",
+            "What becomes of a cell without a value in training: mean takes its column's mean and counts it in no "
+            "loss, drop leaves its row out. Later such a cell stops no row.",
             TABLE,
             "HOW",
             "an error",
@@ -208,15 +208,17 @@ class Reading:
     ] = None
     input_header: Annotated[
         bool | None,
-        Option("Whether a CSV begins with the columns' names.", READING, "", "its first two rows tell"),
+        Option("Whether a CSV begins with the columns' names.", READING, "", "the first rows tell"),
     ] = None
     delimiter: Annotated[
         str | None,
         Option(
-            "What stands between the cells of a CSV, such as ';' or '\\t'.", READING, "CHAR", "a comma; a tab for .tsv"
+            "What stands between the cells of a CSV, such as ';' or '\\t'.", READING, "CHAR", "it is found in the data"
         ),
     ] = None
-    decimal: Annotated[Literal[".", ","] | None, Option("The decimal mark of numbers in text.", READING, "CHAR")] = None
+    decimal: Annotated[
+        Literal[".", ","] | None, Option("The decimal mark of numbers in text: . or ,", READING, "CHAR", ".")
+    ] = None
     thousands: Annotated[
         str | None, Option("What groups the digits of numbers in text, such as ',' or '.'.", READING, "CHAR")
     ] = None
@@ -264,9 +266,7 @@ class Applying:
             "HOW",
         ),
     ] = "error"
-    line_buffered: Annotated[bool, Option("Answer each row of a CSV or of JSON Lines as it comes.", READING, "")] = (
-        False
-    )
+    line_buffered: bool = False  # each row of a CSV or of JSON Lines is answered as it comes
 
 
 AS_IT_IS, ALL_COLUMNS, PLAINLY = Reading(), Columns(), Applying()

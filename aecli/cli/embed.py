@@ -1,5 +1,7 @@
 """aecli embed."""
 
+import dataclasses
+
 import aecli
 from aecli.cli import flags, options, progress, rows, tables
 from aecli.options import Applying, Reading
@@ -16,6 +18,7 @@ def embed(
     label: options.CarryLabel = True,
     header: options.Header = True,
     error: options.Error = False,
+    line_buffered: options.LineBuffered = False,
     device: options.Device = "cpu",
     data_dir: options.DataDir = None,
     quiet: options.Quiet = False,
@@ -30,14 +33,15 @@ def embed(
     from aecli.inference import Rebuilt
 
     loaded = aecli.load(model, device=device)
+    applying = dataclasses.replace(applying, line_buffered=line_buffered)
     source = rows.open_rows(loaded, data, reading, applying, data_dir=data_dir, quiet=quiet)
     names = [f"z{i}" for i in range(loaded.checkpoint.model.latent_dim)]
     carried = tables.Carried(source, applying.keep, label=label, beside=[*names, *["mse"] * error])
     with tables.open_output(output, form, header=header, inputs=(str(model), *(data or ())), quiet=quiet) as sink:
         stream = loaded.rebuilt if error else loaded.encoded
-        for out in progress.shown(stream(source, live=applying.line_buffered), source, output, quiet=quiet):
+        for out in progress.shown(stream(source, live=line_buffered), source, output, quiet=quiet):
             columns = dict(zip(names, out.z.T, strict=True)) | ({"mse": out.mse} if isinstance(out, Rebuilt) else {})
             sink.write(carried.of(out.batch) | tables.emptied(columns, tables.blank_rows(out, sink)))
-            if applying.line_buffered:
+            if line_buffered:
                 sink.flush()
     rows.say_notes(source, quiet=quiet)

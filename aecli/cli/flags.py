@@ -72,7 +72,7 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
     def called(**given: Any) -> None:
         made = {}
         for name, group in groups.items():
-            values = {field.name: given.pop(field.name) for field in dataclasses.fields(group) if field.name in given}
+            values = {field: given.pop(field) for field, (_, option) in hints(group).items() if option is not None}
             made[name] = group(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
         command(**given, **made)
 

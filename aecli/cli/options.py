@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from aecli.cli import completion
-from aecli.options import RUN
+from aecli.options import READING, RUN
 
 
 def parse_device(text: str) -> str:
@@ -74,6 +74,12 @@ DataDir = Annotated[
 ]
 
 
+LineBuffered = Annotated[
+    bool,
+    typer.Option(
+        "--line-buffered", help="Answer each row of a CSV or of JSON Lines as it comes.", rich_help_panel=READING
+    ),
+]
 TopFeatures = Annotated[
     int | None,
     typer.Option(

@@ -1,5 +1,6 @@
 """aecli plot."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -9,8 +10,9 @@ import typer
 
 import aecli
 from aecli import files
-from aecli.cli import console, drawing, options, rows
+from aecli.cli import console, drawing, flags, options, rows
 from aecli.errors import UsageError
+from aecli.options import Applying, Reading
 
 if TYPE_CHECKING:
     from aecli.data.source import Source
@@ -75,8 +77,11 @@ Theme = Annotated[
 ]
 
 
+@flags.spread
 def plot(
     model: options.Model,
+    reading: Reading,
+    applying: Applying,
     data: options.Data = None,
     kind: Kind = "latent",
     output: options.Output = None,
@@ -110,7 +115,9 @@ def plot(
     else:
         rows.check_data(model, data)
         loaded = aecli.load(model, device=device)
-        source = rows.open_rows(loaded, data, data_dir=data_dir, quiet=quiet)
+        if applying.bad_rows == "blank":  # which leaves nothing to draw
+            applying = dataclasses.replace(applying, bad_rows="skip")
+        source = rows.open_rows(loaded, data, reading, applying, data_dir=data_dir, quiet=quiet)
         if kind == "map":
             drawn_rows = _write_page(loaded, source, path, quiet=quiet)
         else:

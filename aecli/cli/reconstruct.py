@@ -26,6 +26,7 @@ def reconstruct(
     error: options.Error = False,
     top_features: options.TopFeatures = None,
     fill_holes: options.FillHoles = False,
+    line_buffered: options.LineBuffered = False,
     device: options.Device = "cpu",
     data_dir: options.DataDir = None,
     quiet: options.Quiet = False,
@@ -42,7 +43,7 @@ def reconstruct(
         raise UsageError("--top-features tells what the error comes from, and there is none", hint="add --error")
     rows.check_data(model, data)
     loaded = aecli.load(model, device=device)
-    applying = dataclasses.replace(applying, keep_all=fill_holes)
+    applying = dataclasses.replace(applying, keep_all=fill_holes, line_buffered=line_buffered)
     source = rows.open_rows(loaded, data, reading, applying, data_dir=data_dir, quiet=quiet)
     if output is not None and (output.endswith("/") or Path(output).is_dir()):
         if form is not None or error or applying.keep or fill_holes:
@@ -58,7 +59,7 @@ def reconstruct(
     carried = tables.Carried(source, applying.keep, label=False, beside=[*names, *appended])
     with tables.open_output(output, form, header=header, inputs=(str(model), *(data or ())), quiet=quiet) as sink:
         stream = loaded.filled if fill_holes else loaded.rebuilt
-        for out in progress.shown(stream(source, live=applying.line_buffered), source, output, quiet=quiet):
+        for out in progress.shown(stream(source, live=line_buffered), source, output, quiet=quiet):
             blank = tables.blank_rows(out, sink)
             rebuilt = tables.rebuilt_columns(out, loaded, blank=blank, holes_only=fill_holes)
             columns = dict(zip(names, rebuilt, strict=True))
@@ -67,7 +68,7 @@ def reconstruct(
             if fill_holes and source.columns and sink.has_nulls:  # an NPY has numbers alone
                 columns = tables.filled_columns(out, columns, source)
             sink.write(own | columns | tables.emptied(errors, blank))
-            if applying.line_buffered:
+            if line_buffered:
                 sink.flush()
     if fill_holes:
         console.say(f"filled {console.counted(source.holes, 'empty cell')}", quiet=quiet)

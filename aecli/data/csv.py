@@ -640,9 +640,14 @@ def _broken_off(error: DataError) -> Iterator[bytes]:
 
 
 def _last_record_end(block: bytes) -> int:
-    """Find where the last whole record ends: after the last newline that an even number of quotes precedes."""
+    """Find where the last whole record ends: after the last newline that an even number of quotes precedes.
+
+    Where no cell begins with a quote, quotes are characters like others.
+    """
     end = block.rfind(b"\n") + 1
     quotes = block.count(b'"', 0, end)
+    if quotes % 2 and OPENING_QUOTE.search(block) is None:
+        return end
     while end and quotes % 2:
         before = block.rfind(b"\n", 0, end - 1) + 1
         quotes -= block.count(b'"', before, end)
@@ -678,7 +683,8 @@ def _record_lines(parsed: _Parsed) -> Array:
     """Return the line that each record of a block begins in, counted from 0."""
     data = np.frombuffer(parsed.text, np.uint8)
     ends = np.flatnonzero(data == 10)
-    quotes = np.cumsum(data == 34)[ends] if b'"' in parsed.text else np.zeros(len(ends), int)
+    quoted = b'"' in parsed.text and OPENING_QUOTE.search(parsed.text) is not None
+    quotes = np.cumsum(data == 34)[ends] if quoted else np.zeros(len(ends), int)
     starts: Array = np.concatenate([[0], np.flatnonzero(quotes % 2 == 0) + 1])
     for line in parsed.removed:
         starts = starts + (starts >= line)

@@ -176,3 +176,11 @@ def test_dates_of_other_centuries_are_numbers_too():
     Path("days.csv").write_text("a,day\n1,2424-02-06\n2,0024-01-05\n")
     x = open_source(["days.csv"], split="train", data_dir=Path()).read().x
     assert x[:, 1].tolist() == [14329958400.0, -61409491200.0]
+
+
+def test_a_quote_inside_a_cell_holds_up_no_row(monkeypatch):
+    monkeypatch.setattr(csv, "BLOCK_BYTES", 64)
+    text = "a,size,b\n" + "".join(f'{i},5" pipe,2\n' if i == 3 else f"{i},x,2\n" for i in range(60))
+    batches = list(source(text, keep=["size"], exclude=["size"]).batches())
+    assert len(batches) > 5
+    assert [row for batch in batches for row in batch.x[:, 0].tolist()] == list(range(60))

@@ -12,7 +12,6 @@ import typer
 
 from aecli.cli import completion
 from aecli.options import FitOptions, Option, hints
-from aecli.recipes import RECIPES, resolve
 
 
 def parse_delimiter(text: str) -> str:
@@ -127,6 +126,8 @@ def _may_be_none(kind: Any) -> bool:
 @functools.cache
 def _rules() -> dict[str, str]:
     """Say what the rules of the modern recipe come to, for options whose default is not one value."""
+    from aecli.recipes import resolve
+
     mnist, digits = (
         resolve(FitOptions(), inputs, rows, bounded=True)[1] for inputs, rows in ((784, 60_000), (64, 1437))
     )
@@ -138,7 +139,11 @@ def _rules() -> dict[str, str]:
 
 def _by_recipe(name: str) -> str | None:
     """Say what the modern recipe has for an option, None where the option is not the recipe's."""
-    value = getattr(RECIPES["modern"], name, None)
+    if not hasattr(FitOptions, name):
+        return None
+    from aecli.recipes import RECIPES
+
+    value = getattr(RECIPES["modern"], name)
     if name in ("recipe", "seed") or value is None:
         return _rules().get(name)
     return (

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from aecli.config import Dialect
+from aecli.data import compute as pc
 from aecli.data.source import Array
 from aecli.errors import UsageError
 

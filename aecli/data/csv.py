@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from aecli.config import Dialect, Schema
 from aecli.data import cells
+from aecli.data import compute as pc
 from aecli.data.dialect import SAMPLE_BYTES, Found, about_comments, check_reading, find, na_values, not_encoded, nothing
 from aecli.data.encoding import marked
 from aecli.data.source import Array

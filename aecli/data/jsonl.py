@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.json as pajson
 
+from aecli.data import compute as pc
 from aecli.data.arrow import flattened
 from aecli.data.cells import is_number
 from aecli.data.formats import BLANKS, BOM

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from aecli.config import Column, Dialect
 from aecli.data import cells as cells_of
+from aecli.data import compute as pc
 from aecli.data.cells import is_number
 
 Array = np.ndarray[Any, Any]

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from aecli.config import Column, Dialect
+from aecli.data import compute as pc
 from aecli.data import kinds
 from aecli.errors import DataError
 

@@ -114,6 +114,7 @@ def originals():
     with pa.ipc.new_stream("original.arrows", table.schema) as writer:
         writer.write_table(table)
     csv = Path("original.csv").read_bytes()
+    Path("original.dialect").write_bytes(csv)
     Path("original.csv.gz").write_bytes(gzip.compress(csv))
     Path("original.csv.xz").write_bytes(lzma.compress(csv))
     Path("original.csv.bz2").write_bytes(bz2.compress(csv))
@@ -135,12 +136,48 @@ def originals():
     return dict.fromkeys(TABLES, "table.safetensors") | images | {"safetensors": None}
 
 
-TABLES = ("csv", "csv.gz", "csv.xz", "csv.bz2", "csv.zip", "jsonl", "json", "parquet", "arrow", "arrows")
+TABLES = ("csv", "dialect", "csv.gz", "csv.xz", "csv.bz2", "csv.zip", "jsonl", "json", "parquet", "arrow", "arrows")
 FORMATS = (*TABLES, "npy", "npz", "idx", "png", "jpg", "safetensors")
+
+
+def rewritten(data, rng):
+    """Write a CSV as others write theirs: other marks, quotes, spellings of nothing, lines above, between and below."""
+    rows = [line.split(",") for line in data.decode().replace('"', "").splitlines()]
+    delimiter = rng.choice([",", ";", "\t", "|", "  ", ", "])
+    decimal = rng.choice([".", ".", ",", "1."])
+    nothing = rng.choice(["", "NA", "-", "?", "None", "\\N", "#DIV/0!", " ", "-999", "<0.1"])
+    made = []
+    for i, row in enumerate(rows):
+        cells = [cell if rng.random() > 0.02 or not i else nothing for cell in row]
+        cells = [cell.replace(".", decimal) if i else cell for cell in cells]
+        if rng.random() < 0.3:
+            cells = [f'"{cell}"' for cell in cells]
+        made.append(delimiter.join(cells) + delimiter.strip(" ") * rng.choice([0, 0, 0, 1]))
+    extra = [
+        "# a comment",
+        "",
+        "a title",
+        "sep=;",
+        '"quoted, and more"',
+        "(60 rows)",
+        "m,kg,EUR,x,y,z",
+        "1,2,3",
+        "\ufeff",
+    ]
+    for _ in range(rng.choice([0, 0, 1, 2, 4])):
+        made.insert(rng.choice([0, 1, 2, len(made), rng.randrange(len(made) + 1)]), rng.choice(extra))
+    if rng.random() < 0.2:
+        made[0] = delimiter.join(rng.choice([["1990", "1991", "1992", "1993", "1994", "1995"], ["a"] * 6, [""] * 6]))
+    text = rng.choice(["\n", "\n", "\r\n", "\r"]).join(made) + rng.choice(["\n", ""])
+    return text.encode(rng.choice(["utf-8", "utf-8", "utf-8-sig", "utf-16", "cp1252"]), "replace")
 
 
 def mutated(data, rng, form):
     """Damage some bytes in one to four ways."""
+    if form == "dialect":
+        data = rewritten(data, rng)
+        if rng.random() < 0.5:
+            return data
     out = bytearray(data)
     for _ in range(rng.randint(1, 4)):
         place, other = (rng.randrange(max(1, len(out))) for _ in range(2))

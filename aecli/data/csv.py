@@ -179,7 +179,7 @@ class CsvTable(Table):
             null_values=self._nulls, decimal_point=self.dialect.decimal, include_columns=self.columns
         )
         try:
-            table = self._read(text, convert)
+            table = self._read_text(text, convert)
         except pa.ArrowInvalid as error:
             parsed = self._reread(block, [(column, TEXT) for column in self.columns])
             if parsed.bad and self._training:
@@ -195,6 +195,13 @@ class CsvTable(Table):
             table = pa.table(columns, self.columns)
         if self._training:
             self._look(table, text)
+        return table
+
+    def _read_text(self, text: bytes, convert: pacsv.ConvertOptions) -> pa.Table:
+        """Read rows with inferred types. Raises pa.ArrowInvalid where a cell is no UTF-8, too."""
+        table = self._read(text, convert)
+        if any(map(pa.types.is_binary, table.schema.types)):  # what pyarrow makes of such a column
+            raise pa.ArrowInvalid("not UTF-8")
         return table
 
     def _typed(self, column: Any) -> Any | None:

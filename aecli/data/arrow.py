@@ -61,12 +61,13 @@ class ArrowTable(Table):
             source = _Rest(b"" if start == FILE_MAGIC else start, stream)
             self._reader = pa.ipc.open_stream(pa.PythonFile(source, "r"))
             self._schema = flattened(self._reader.schema.empty_table()).schema
+            names = self._schema.names  # an error where one is no UTF-8
         except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(
                 f"{stream.name}: not an Arrow file, or a damaged one ({_first_line(error)})",
                 hint="Feather's version 1 is not read: write it anew as version 2" if start[:4] == b"FEA1" else None,
             ) from error
-        super().__init__(stream.name, self._schema.names)
+        super().__init__(stream.name, names)
         self._stream = stream
         self._first = next(self._batches(), None)
         self.rows = 0 if self._first is None else None

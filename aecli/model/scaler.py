@@ -143,7 +143,7 @@ class Scaler:
         step = max(1, CHUNK_VALUES // self.inputs)  # bounds the temporary of float64
         for start in range(0, len(x), step):
             raw, out = x[start : start + step], scaled[start : start + step]
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore", invalid="ignore"):  # infinity less a mean, or times a scale
                 self._scaled(self.encode(raw), out)
             if training and math.isfinite(self.farthest):
                 np.clip(out, -self.farthest, self.farthest, out=out)

@@ -289,5 +289,5 @@ def _blanked(values: Array, batch: Batch) -> Array:
 
 
 def _is_array(rows: Any) -> bool:
-    """Tell an array, or nested lists of numbers, from what has to be opened: a frame, a path, a name."""
+    """Return whether rows are an array or nested lists of numbers; frames, paths and names have to be opened."""
     return not (isinstance(rows, str | Path | Source) or hasattr(rows, "columns") or hasattr(rows, "schema"))

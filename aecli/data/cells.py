@@ -102,7 +102,7 @@ WORN = {
 
 
 def near_number(cells: Iterable[str | None], delimiter: str = ",", decimal: str = ".") -> Near | None:
-    """Tell how a column's cells would be numbers, of which at least nine tenths would be; None for other columns.
+    """Return how a column's cells would be numbers, if at least nine tenths would be; None for other columns.
 
     `delimiter` and `decimal` are the table's: where a comma parts the cells, one inside a cell groups thousands.
     """

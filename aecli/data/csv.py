@@ -460,8 +460,8 @@ class CsvTable(Table):
         every = [cells.as_array(column) for column in table.columns]
         places = {column: i for i, column in enumerate(self._physical)}
         columns, bad = self._converted([every[places[column]] for column, _ in wanted], wanted)
-        if not is_text:
-            bad |= self._undecoded([column for column, _ in wanted], every, places, text)
+        undecoded = {} if is_text else self._undecoded([column for column, _ in wanted], every, places, text)
+        bad |= undecoded
         if self._found.dropped:
             filled = cells.stripped(every[-1], self._na).is_valid().to_numpy(zero_copy_only=False)
             for place in np.flatnonzero(filled).tolist():
@@ -469,10 +469,10 @@ class CsvTable(Table):
                 bad[place] = self._ragged(len(self._physical), line, expected=len(self.columns))
         for place in np.flatnonzero(self._blank(every)).tolist():
             bad[place] = _Bad(" has no value at all", self._mend_lines("leave blank lines out"), in_line=True)
+        for i, (_, kind) in enumerate(wanted):  # a text that can be read stays: it may name the row
+            if places_without := undecoded if kind == TEXT else bad:
+                columns[i] = pc.if_else(pa.array(cells.mask_of(places_without, len(columns[i]))), None, columns[i])
         columns, bad = _interleaved(columns, bad, dict(ragged))
-        wrong = pa.array(cells.mask_of(bad, len(columns[0])))
-        if bad:
-            columns = [pc.if_else(wrong, None, column) for column in columns]
         return _Parsed(columns, _newlines(block), text, removed, comment, dict(sorted(bad.items())))
 
     def _undecoded(self, names: list[str], every: list[Any], places: dict[str, int], text: bytes) -> dict[int, _Bad]:

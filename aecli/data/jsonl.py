@@ -157,7 +157,8 @@ class JsonLinesTable(Table):
         arrays = []
         for (column, kind), values in zip(wanted, columns, strict=True):
             good = [None if place in bad else value for place, value in enumerate(values)]
-            if kind == TEXT:
+            if kind == TEXT:  # what can be read stays: it may name the row
+                good = [value if value is None or self._fits(column, kind, value) else None for value in values]
                 arrays.append(pa.array(good, _kept(self._peeked.schema.field(column).type)))
             elif kind in MADE:
                 make = MADE[kind]

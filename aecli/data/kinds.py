@@ -198,8 +198,14 @@ def to_numbers(values: Any, column: Column, dialect: Dialect = PLAIN, na: Sequen
         return _vectors(cells_of.stripped(values.cast(pa.string()), na) if is_text else values, column.width)
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         return _texts(values.cast(pa.string()), column, dialect, na)
-    numbers = _typed(values, column, na)
-    return numbers[:, None], np.zeros(len(numbers), bool)
+    try:
+        numbers = _typed(values, column, na)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # a column of a type that can be none of this kind
+        return np.full((len(values), 1), np.nan), values.is_valid().to_numpy(zero_copy_only=False)
+    wrong = np.zeros(len(numbers), bool)
+    if column.kind == "boolean":
+        wrong = ~np.isin(numbers, (0, 1)) & ~np.isnan(numbers)
+    return numbers[:, None], wrong
 
 
 def _texts(values: Any, column: Column, dialect: Dialect, na: Sequence[str]) -> tuple[Array, Array]:

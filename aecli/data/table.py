@@ -292,7 +292,7 @@ class TableSource(Source):
         return out
 
     def _close_categories(self) -> None:
-        """Tell the schema which categories were found, once all rows were read."""
+        """Put the categories that were found into the schema, once all rows were read."""
         columns = list(self.schema.columns)
         for i, (seen, counts) in enumerate(zip(self._seen, self._counts, strict=True)):
             if seen is None:

@@ -166,7 +166,7 @@ class Scaler:
         return scaled
 
     def holes(self, x: Array) -> Array | None:
-        """Tell which inputs (N, E) of raw rows (N, D) are holes; None where none is."""
+        """Return which inputs (N, E) of raw rows (N, D) are holes; None where none is."""
         if x.dtype.kind != "f":
             return None
         holes = np.isnan(x)

@@ -133,8 +133,7 @@ def _with_ranges(schema: Schema, training: Part) -> Schema:
         return schema
     low, high = np.full(schema.inputs, np.inf), np.full(schema.inputs, -np.inf)
     for x in training.chunks(CHUNK_VALUES):
-        np.fmin(low, np.nanmin(np.where(np.isnan(x), np.inf, x), axis=0), out=low)
-        np.fmax(high, np.nanmax(np.where(np.isnan(x), -np.inf, x), axis=0), out=high)
+        low, high = np.fmin(low, np.fmin.reduce(x, axis=0)), np.fmax(high, np.fmax.reduce(x, axis=0))
     columns, place = [], 0
     for column in schema.columns:
         wide = slice(place, place + column.width)

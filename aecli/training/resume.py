@@ -99,7 +99,7 @@ class ResumeFile:
         self._set_aside(f"is damaged ({error})")
 
     def _set_aside(self, why: str, *more: str) -> None:
-        """Give the file another name, and hold a new one."""
+        """Rename the file, and hold a new one."""
         backup, number = self.path.with_name(f"{self.path.name}.bak"), 1
         while backup.exists():
             number += 1

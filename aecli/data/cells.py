@@ -25,8 +25,11 @@ HOLES = frozenset(
         *("-", "--", "---", "?", ".", "..", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!", "#NV"),
     }
 )
-TRUE = frozenset({"1", "true", "True", "TRUE", "yes", "Yes", "YES", "y", "Y", "t", "T", "on", "On", "ON"})
-FALSE = frozenset({"0", "false", "False", "FALSE", "no", "No", "NO", "n", "N", "f", "F", "off", "Off", "OFF"})
+PAIRS = (("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"), ("off", "on"))  # of words, as people write booleans
+FALSE, TRUE = (
+    frozenset({number, *(cased for pair in PAIRS for cased in (pair[i], pair[i].title(), pair[i].upper()))})
+    for i, number in enumerate("01")
+)
 MOST = 0.9  # the share of a column's cells that tells what it was meant to be
 
 NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"

@@ -26,9 +26,10 @@ from aecli.data import cells
 from aecli.data import compute as pc
 from aecli.data.dialect import SAMPLE_BYTES, Found, about_comments, check_reading, find, na_values, not_encoded, nothing
 from aecli.data.encoding import marked
+from aecli.data.kinds import TEXT, shortened, timestamps
 from aecli.data.source import Array
 from aecli.data.stream import Stream
-from aecli.data.table import ARROW_TYPES, TEXT, Piece, Table, shortened, timestamps
+from aecli.data.table import ARROW_TYPES, Piece, Table
 from aecli.errors import DataError
 from aecli.options import AS_IT_IS, Reading
 from aecli.pipeline import spread
@@ -96,9 +97,9 @@ class CsvTable(Table):
         """
         check_reading(reading)
         self._stream, self._live, self._announce, self._training = stream, live, announce, schema is None
-        self._na = na_values(reading, schema)
+        self.na = na_values(reading, schema)
         self._small = not any(
-            0 <= float(value) <= 255 for value in self._na if cells.is_number(value)
+            0 <= float(value) <= 255 for value in self.na if cells.is_number(value)
         )  # so far for all blocks
         text = _Text(stream, reading, schema, live=live)
         self._records = _records(stream.name, text.blocks())
@@ -120,7 +121,7 @@ class CsvTable(Table):
         self._texts: pa.Table | None = None  # the first rows as they are written, once they are asked for
         self._physical = [*self.columns, *[DROPPED] * self._found.dropped]
         self._delimiter = "\t" if self.dialect.delimiter == " " else self.dialect.delimiter
-        self._nulls = [*pacsv.ConvertOptions().null_values, *self._na]  # few, as each costs time in each column
+        self._nulls = [*pacsv.ConvertOptions().null_values, *self.na]  # few, as each costs time in each column
 
     def _find(self, reading: Reading, schema: Schema | None, text: "_Text", default: str | None) -> Found | None:
         """Read the first blocks, and find how they are written. None where there are none."""
@@ -212,17 +213,17 @@ class CsvTable(Table):
             if not bad.any():
                 return self._days(values, texts)
         if not pa.types.is_string(column.type):
-            return cells.without(cells.as_array(column), self._na) if self._na else None
+            return cells.without(cells.as_array(column), self.na) if self.na else None
         texts = cells.as_array(column)
         first = texts[:PEEKED_CELLS]
-        for convert in (self._dates, lambda values: cells.numbers(values, self.dialect, self._na)):
+        for convert in (self._dates, lambda values: cells.numbers(values, self.dialect, self.na)):
             _, bad = convert(first)
             if not bad.any():
                 values, bad = convert(texts)
                 if not bad.any():
                     return self._days(values, first)
         if self.dialect.date_format is None and len(formats := cells.date_formats(first.to_pylist())) == 1:
-            values, bad = cells.dates(texts, formats[0], timestamps, self._na)
+            values, bad = cells.dates(texts, formats[0], timestamps, self.na)
             if not bad.any():
                 self.dialect = dataclasses.replace(self.dialect, date_format=formats[0])
                 return self._days(values, first)
@@ -235,7 +236,7 @@ class CsvTable(Table):
         return values.cast(pa.date32()) if is_day else values
 
     def _dates(self, texts: Any) -> tuple[Any, Array]:
-        return cells.dates(texts, self.dialect.date_format, timestamps, self._na)
+        return cells.dates(texts, self.dialect.date_format, timestamps, self.na)
 
     def _look(self, table: pa.Table, text: bytes) -> None:
         """Raise DataError for a row of units below the header, and ask whether points group thousands."""
@@ -373,7 +374,7 @@ class CsvTable(Table):
         try:
             return self._rows(block, types)
         except pa.ArrowInvalid:
-            spellings = [each for each in cells.holes(self._na) if each]
+            spellings = [each for each in cells.holes(self.na) if each]
             every = ["", *spellings, *(" " * n for n in range(1, 9)), *(f" {each}" for each in spellings)]
             if len(self._nulls) == len(every):
                 raise
@@ -430,15 +431,15 @@ class CsvTable(Table):
     def _as_kind(self, values: Any, kind: str) -> tuple[Any, Array | None]:
         """Return a column as its kind has it. The second is True where a cell is not of it, None where all are."""
         if not pa.types.is_string(values.type):
-            return (cells.without(values, self._na) if kind == "number" and self._na else values), None
+            return (cells.without(values, self.na) if kind == "number" and self.na else values), None
         if kind == "number":
-            return cells.numbers(values, self.dialect, self._na)
+            return cells.numbers(values, self.dialect, self.na)
         if kind == "boolean":
-            return cells.booleans(values, self._na)
+            return cells.booleans(values, self.na)
         if kind in DATES:
             return self._dates(values)
-        if kind == "category" and self._na:
-            named = pc.is_in(pc.utf8_trim_whitespace(values), pa.array(self._na, pa.string()))
+        if kind == "category" and self.na:
+            named = pc.is_in(pc.utf8_trim_whitespace(values), pa.array(self.na, pa.string()))
             return pc.if_else(named, None, values), None
         return values, None
 
@@ -463,7 +464,7 @@ class CsvTable(Table):
         undecoded = {} if is_text else self._undecoded([column for column, _ in wanted], every, places, text)
         bad |= undecoded
         if self._found.dropped:
-            filled = cells.stripped(every[-1], self._na).is_valid().to_numpy(zero_copy_only=False)
+            filled = cells.stripped(every[-1], self.na).is_valid().to_numpy(zero_copy_only=False)
             for place in np.flatnonzero(filled).tolist():
                 line = self._delimiter.join(str(column[place]) for column in every)
                 bad[place] = self._ragged(len(self._physical), line, expected=len(self.columns))
@@ -493,7 +494,7 @@ class CsvTable(Table):
         for column in every:
             if not blank.any():
                 break
-            blank &= cells.stripped(column, self._na).is_null().to_numpy(zero_copy_only=False)
+            blank &= cells.stripped(column, self.na).is_null().to_numpy(zero_copy_only=False)
         return blank
 
     def _ragged(self, found: int, text: str | None, expected: int | None = None) -> _Bad:

@@ -26,34 +26,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from aecli.config import Dialect, Schema
-from aecli.data.cells import (
-    HOLES,
-    Near,
-    check_marks,
-    date_formats,
-    grouped_by_points,
-    holes,
-    is_number,
-    is_time,
-    near_number,
-)
+from aecli.data.cells import HOLES, check_marks, is_number
 from aecli.data.encoding import encoding_that_fits
 from aecli.errors import DataError, UsageError
 from aecli.options import Reading
-
-__all__ = [
-    "HOLES",
-    "Found",
-    "Near",
-    "date_formats",
-    "find",
-    "grouped_by_points",
-    "holes",
-    "is_number",
-    "is_time",
-    "na_values",
-    "near_number",
-]
 
 DELIMITERS = (",", ";", "\t", "|", " ")  # a blank stands for runs of them
 SAMPLE_BYTES, SAMPLE_LINES = 64 << 10, 200

@@ -18,8 +18,9 @@ from aecli.data import compute as pc
 from aecli.data.arrow import flattened
 from aecli.data.cells import is_number
 from aecli.data.formats import BLANKS, BOM
+from aecli.data.kinds import TEXT, shortened, timestamps
 from aecli.data.stream import Stream
-from aecli.data.table import ARROW_TYPES, TEXT, Piece, Table, as_kind, shortened, timestamps
+from aecli.data.table import ARROW_TYPES, Piece, Table, as_kind
 from aecli.errors import DataError
 
 BLOCK_BYTES = 4 << 20

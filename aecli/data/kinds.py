@@ -13,12 +13,11 @@ import pyarrow as pa
 from aecli.config import Column, Dialect
 from aecli.data import cells as cells_of
 from aecli.data import compute as pc
-from aecli.data.cells import is_number
+from aecli.data.cells import PAIRS, is_number
 
 Array = np.ndarray[Any, Any]
 TEXT = "text"  # the kind of a column that is read as it is written
 PLAIN = Dialect()
-PAIRS = (("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"), ("off", "on"))
 ONE_ZERO = {"0": "false", "1": "true"}  # which stand beside the words of the first pair
 MAX_DIGITS = 15  # of a number written as text: more are an account or a code, and a float64 would round them
 CODE = re.compile(r"[+-]?0\d")  # 01234 is a postcode

@@ -9,7 +9,7 @@ None is left out where fewer than two features would remain. Every other sorted 
 
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ Array = np.ndarray[Any, Any]
 MIN_ROWS = 10  # fewer tell no counter from a coincidence
 ONE_STEP = 0.99
 COUNTERS = ("id", "index", "row", "no", "key")
-NAMELESS = re.compile(r"|column\d+|unnamed: \d+|__index_level_\d+__")
+NAMELESS = re.compile(r"|unnamed: \d+|__index_level_\d+__")  # as pandas and R leave or make them
 SPIKE = 1e4  # times the interquartile range from the median: out of all proportion to its column
 
 
@@ -50,11 +50,13 @@ def settled(
     dialect: Dialect = kinds.PLAIN,
     na: Sequence[str] = (),
     written: Callable[[str, int], str | None] = lambda _column, _row: None,
+    nameless: Collection[str] = (),
 ) -> Settled:
     """Settle what each of the candidates is, by the first rows of the table called `name`.
 
     The `chosen` ones are learnt whatever they look like. Text is written in the `dialect`; `na` are spellings of holes.
-    `written` returns a cell, of a column and a row counted from 0, as it is written.
+    `written` returns a cell, of a column and a row counted from 0, as it is written. `nameless` are names that the data
+    does not have.
     Raises one DataError for all the columns that have to be spoken for.
     """
     found = Settled()
@@ -67,7 +69,9 @@ def settled(
     reasons = {
         column: reason
         for column, guess in guesses.items()
-        if column not in chosen and not guess.problem and (reason := reason_to_leave_out(guess.column, peeked[column]))
+        if column not in chosen
+        and not guess.problem
+        and (reason := reason_to_leave_out(guess.column, peeked[column], has_name=column not in nameless))
     }
     if len(candidates) - len(reasons) >= 2:
         found.left_out = reasons
@@ -88,7 +92,7 @@ def settled(
     return found
 
 
-def reason_to_leave_out(column: Column, values: Any) -> str | None:
+def reason_to_leave_out(column: Column, values: Any, *, has_name: bool = True) -> str | None:
     """Return why a column is no feature by itself, None where it may be one."""
     name = (column.name or "").strip().casefold()
     if column.kind in ("date", "timestamp"):
@@ -98,7 +102,7 @@ def reason_to_leave_out(column: Column, values: Any) -> str | None:
     steps = np.diff(np.asarray(values.to_numpy()).astype(np.float64))
     different, counts = np.unique(steps, return_counts=True)
     step = different[counts.argmax()]
-    nameless = NAMELESS.fullmatch(name) is not None
+    nameless = not has_name or NAMELESS.fullmatch(name) is not None
     if step != 0 and counts.max() >= ONE_STEP * len(steps):
         return "row index" if nameless else "counts up" if step > 0 else "counts down"
     if (steps > 0).all() and (nameless or name in COUNTERS):

@@ -6,7 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from aecli.data.table import ARROW_TYPES, TEXT, Piece, Table, as_kind, listed
+from aecli.data.kinds import TEXT
+from aecli.data.table import ARROW_TYPES, Piece, Table, as_kind, listed
 from aecli.errors import DataError
 
 

@@ -179,14 +179,19 @@ def _text_of(column: Any) -> bytes:
 
 
 def _as_text(column: Any) -> Any:
-    """Return a column (N,) whose cells pyarrow can write as text: what is nested as JSON, bytes as base64."""
+    """Return a column (N,) whose cells pyarrow can write as text.
+
+    What is nested becomes JSON, bytes base64, and durations seconds, as durations in text are read.
+    """
     if isinstance(column, np.ndarray):
         return column
     kind = column.type
-    if pa.types.is_dictionary(kind):
-        return _as_text(column.cast(kind.value_type))
-    if pa.types.is_string_view(kind):
-        return column.cast(pa.large_string())
+    if pa.types.is_duration(kind):
+        import pyarrow.compute as pc
+
+        return pc.divide(column.cast(pa.duration("us"), safe=False).cast(pa.int64()).cast(pa.float64()), 1e6)
+    if pa.types.is_dictionary(kind) or pa.types.is_string_view(kind):
+        return _as_text(column.cast(kind.value_type if pa.types.is_dictionary(kind) else pa.large_string()))
     if pa.types.is_nested(kind):
         return pa.array([None if value is None else to_json(value) for value in _values(column)], pa.string())
     if not _is_text(kind) and (pa.types.is_binary(kind) or not _has_cast(kind)):

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from aecli.config import Column, Dialect, Schema
 from aecli.data import kinds, settling
-from aecli.data.cells import is_number
+from aecli.data.cells import HOLES
 from aecli.data.kinds import TEXT, shortened, timestamps
 from aecli.data.source import Array, Batch, Source
 from aecli.errors import DataError
@@ -28,35 +28,7 @@ DEFAULT_LABEL = "label"
 MAX_DISTINCT = 1_000_000  # categories that are told apart while rows are read
 SHOWN_COLUMNS = 12
 LOOKED_AT = 1000  # columns of which a look at their cells is quick
-DOUBTFUL = {
-    "na",
-    "n/a",
-    "null",
-    "none",
-    "nan",
-    "nil",
-    "-",
-    "--",
-    "?",
-    ".",
-    "\\n",
-    "unknown",
-    "missing",
-}  # as categories
 ARROW_TYPES = {"number": pa.float64(), "boolean": pa.bool_(), "category": pa.string(), TEXT: pa.string()}
-
-__all__ = [
-    "ARROW_TYPES",
-    "TEXT",
-    "Piece",
-    "Table",
-    "TableSource",
-    "as_kind",
-    "is_number",
-    "listed",
-    "shortened",
-    "timestamps",
-]
 
 
 @dataclass(frozen=True)
@@ -78,13 +50,15 @@ class Table(ABC):
     `named` tells whether the columns' names are the data's own; `rows` is their number where it is known, and 0 where
     there are none. Columns `aside` are learnt only if they are named, each with the reason: those that folders stand
     for, an index of pandas. `learnt` are the columns that are asked for as features. `dialect` is how text is
-    written, `na` are the values that stand for a hole beside the usual spellings.
+    written, `na` are the values that stand for a hole beside the usual spellings. `nameless` are names made for
+    columns that had none.
     """
 
     dialect: Dialect | None = None
     aside: Mapping[str, str] = MappingProxyType({})
     learnt: frozenset[str] = frozenset()
     na: Sequence[str] = ()
+    nameless: frozenset[str] = frozenset()
 
     def __init__(self, name: str, columns: Sequence[str], *, named: bool = True, rows: int | None = None) -> None:
         self.name, self.columns, self.named, self.rows = name, list(columns), named, rows
@@ -298,7 +272,7 @@ class TableSource(Source):
             if seen is None:
                 continue
             names = list(seen)
-            if doubtful := [name for name in names if name.casefold() in DOUBTFUL]:
+            if doubtful := [name for name in names if name in HOLES]:
                 self.remarks.append(
                     f"column {self._features[i]!r} holds {listed(doubtful)} as categories: --na {doubtful[0]!r} makes "
                     "holes of such cells"
@@ -345,6 +319,7 @@ class TableSource(Source):
             dialect=table.dialect or kinds.PLAIN,
             na=table.na,
             written=table.written,
+            nameless=table.nameless,
         )
         self.unlearnt |= found.left_out
         self.remarks += found.notes

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from aecli.config import Column, Dialect, Schema
-from aecli.data import csv, dialect
+from aecli.data import cells as cells_of
+from aecli.data import csv
 from aecli.data.encoding import encoding_that_fits
 from aecli.data.jsonl import JsonLinesTable
 from aecli.data.opening import open_source
@@ -262,13 +263,13 @@ def test_a_live_row_is_answered_before_the_next_comes():
         assert next(pieces).columns[0].to_pylist() == ([20] if first else [10])
 
 
-BAD = {
-    "blank": (b"", " has no value at all"),
-    "delimiters alone": (b",-,", " has no value at all"),
-    "few": (b"1,2", " has 2 cells, and 3 were expected: '1,2'"),
-    "many": (b"1,2,3,4", " has 4 cells, and 3 were expected: '1,2,3,4'"),
-    "text": (b"1,two,x", ", column 'b' holds 'two', and the cells of this feature must be numbers"),
-    "bytes": (b"1,2,\xff\xfe", ", column 'k' is not UTF-8: b'\\xff\\xfe'"),
+BAD = {  # the line, the cell it keeps, and what is said of it
+    "blank": (b"", "", " has no value at all"),
+    "delimiters alone": (b",-,", "", " has no value at all"),
+    "few": (b"1,2", None, " has 2 cells, and 3 were expected: '1,2'"),
+    "many": (b"1,2,3,4", None, " has 4 cells, and 3 were expected: '1,2,3,4'"),
+    "text": (b"1,two,x", "x", ", column 'b' holds 'two', and the cells of this feature must be numbers"),
+    "bytes": (b"1,2,\xff\xfe", None, ", column 'k' is not UTF-8: b'\\xff\\xfe'"),
 }
 
 
@@ -276,14 +277,14 @@ BAD = {
 @pytest.mark.parametrize("block", [9, 4 << 20])
 def test_a_bad_row_is_told_and_the_others_come(monkeypatch, kind, block):
     monkeypatch.setattr(csv, "BLOCK_BYTES", block)
-    line, message = BAD[kind]
+    line, kept, message = BAD[kind]
     text = b"a,b,k\n1,2,x\n" + b'3,4,"y\ny"\n' * 30 + line + b"\n5,6,z\n\n"
     wanted = [("a", "number"), ("b", "number"), ("k", "text")]
     rows, bad = [], {}
     for piece in table(text, model("a", "b")).pieces(wanted):
         bad |= {piece.row + place: error for place, error in piece.bad.items()}
         rows += zip(*(column.to_pylist() for column in piece.columns), strict=True)
-    assert rows == [(1, 2, "x"), *[(3, 4, "y\ny")] * 30, (None, None, None), (5, 6, "z")]
+    assert rows == [(1, 2, "x"), *[(3, 4, "y\ny")] * 30, (None, None, kept), (5, 6, "z")]
     line_named = " (line 63)" if message.startswith(" has") else ""
     assert {row: error.message for row, error in bad.items()} == {31: f"data: row 32{line_named}{message}"}
 
@@ -315,7 +316,7 @@ def test_bad_rows_of_json_lines_are_told_and_the_others_come():
     ],
 )
 def test_the_formats_that_fit_all_dates(cells, formats):
-    assert dialect.date_formats(cells) == formats
+    assert cells_of.date_formats(cells) == formats
 
 
 def test_dates_are_read_where_one_format_fits_or_is_said():
@@ -348,14 +349,14 @@ def test_dates_are_read_where_one_format_fits_or_is_said():
     ],
 )
 def test_what_keeps_cells_from_being_numbers(cells, delimiter, how, option):
-    near = dialect.near_number(cells, delimiter)
+    near = cells_of.near_number(cells, delimiter)
     assert (near and near.how, near and near.option) == (how, option)
 
 
 def test_times_of_day_are_told():
-    assert dialect.is_time(["13:45", "7:00:01", "-"])
-    assert not dialect.is_time(["13:45", "25:00"])
-    assert not dialect.is_time(["-"])
+    assert cells_of.is_time(["13:45", "7:00:01", "-"])
+    assert not cells_of.is_time(["13:45", "25:00"])
+    assert not cells_of.is_time(["-"])
 
 
 @pytest.mark.parametrize(

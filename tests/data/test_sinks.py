@@ -132,11 +132,11 @@ def test_types_are_kept(form):
         assert kind == column.type or (form == "parquet" and name in ("far", "c")), name  # of milliseconds
 
 
-def test_csv_writes_what_is_nested_as_json_and_bytes_as_base64():
+def test_csv_writes_what_is_nested_as_json_bytes_as_base64_and_durations_in_seconds():
     chosen = {name: KEPT[name][:1] for name in ("i", "l", "s", "y", "v", "k", "n", "z")}
     assert (
         written("csv", [chosen]).decode()
-        == 'i,l,s,y,v,k,n,z\n1,"[1.5,null]","{""x"":1,""y"":""a""}",AP8=,"a,b",p,90000,\n'
+        == 'i,l,s,y,v,k,n,z\n1,"[1.5,null]","{""x"":1,""y"":""a""}",AP8=,"a,b",p,90,\n'
     )
 
 

@@ -28,7 +28,8 @@ class Batch:
     """Rows in the source's own units: `x` (N, D), `labels` (N,) where known, `kept` columns (N,) by name.
 
     Columns are NumPy or Arrow arrays. The first row is number `row` of what `name` names, counting from 0. `blank` (N,)
-    marks rows that could not be read: their x is NaN, and all that is written of them is empty.
+    marks rows that could not be read: their x is NaN, and all that is written of them is empty. `bad` tells by their
+    places the rows that cannot be read, and why, until `Source.batches` has treated them.
     """
 
     x: Array
@@ -37,6 +38,7 @@ class Batch:
     name: str = ""
     row: int = 0
     blank: Array | None = None
+    bad: Mapping[int, DataError] = field(default_factory=dict)
 
     def __getitem__(self, rows: Any) -> "Batch":
         """Return the rows that a slice, or a mask (N,), chooses."""
@@ -121,9 +123,9 @@ class Source(ABC):
         """
         for batch in self._batches():
             if self.filled_with is None:
-                yield self._without_holes(batch)
+                yield from map(self._without_holes, self._judged(batch, batch.bad))
                 continue
-            for fine in self.judged(batch, self._of_no_value(batch)):
+            for fine in self._judged(batch, {**self._of_no_value(batch), **batch.bad}):
                 self.rows_read += len(fine.x)
                 if fine.x.dtype.kind == "f":
                     self.holes += _count_holes(fine)
@@ -159,7 +161,7 @@ class Source(ABC):
             for row in np.flatnonzero(empty).tolist()
         }
 
-    def judged(self, batch: Batch, bad: Mapping[int, DataError]) -> Iterator[Batch]:
+    def _judged(self, batch: Batch, bad: Mapping[int, DataError]) -> Iterator[Batch]:
         """Yield a batch with its `bad` rows, by their places, treated as `bad_rows` says.
 
         Raises the first error, after the rows before it, where a bad row is an error.
@@ -182,7 +184,7 @@ class Source(ABC):
         x = np.array(batch.x, np.float64)
         x[mask] = np.nan
         blank = mask if batch.blank is None else mask | batch.blank
-        yield dataclasses.replace(batch, x=x, blank=blank)
+        yield dataclasses.replace(batch, x=x, blank=blank, bad={})
 
     def read(self) -> Batch:
         """Return all rows as one batch."""
@@ -249,10 +251,8 @@ class Chain(Source):
 
     def _batches(self) -> Iterator[Batch]:
         for source in self._all:
-            source.filled_with = self.filled_with
-            for batch in source.batches():
+            for batch in source._batches():  # noqa: SLF001, holes and bad rows are treated once, by the chain
                 yield dataclasses.replace(batch, name=source.name)
-            self.dropped += source.dropped
 
 
 def check_finite(x: Array, name: str, schema: Schema, first_row: int, *, holes: bool) -> bool:

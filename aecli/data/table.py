@@ -138,22 +138,22 @@ class TableSource(Source):
         if schema is None:
             schema = self._settled(columns)
         else:
-            self._features = self._matched(schema)
+            self.features = self._matched(schema)
             columns_here = schema.columns or (Column(),) * schema.inputs
             named = [
                 dataclasses.replace(column, name=name if table.named else None)
-                for column, name in zip(columns_here, self._features, strict=True)
+                for column, name in zip(columns_here, self.features, strict=True)
             ]
             schema = dataclasses.replace(schema, label=self._label, columns=tuple(named))
         super().__init__(table.name, schema, table.rows)
-        self.columns, self.features, self.bad_rows = tuple(table.columns), tuple(self._features), applying.bad_rows
+        self.columns, self.bad_rows = table.columns, applying.bad_rows
         if applying.keep_all:
             self._keep = list(table.columns)
-        table.learnt = frozenset(self._features)
+        table.learnt = frozenset(self.features)
         types = table.types()
         self._wanted = [
             (name, "category" if column.kind == "category" else kinds.reader_kind(column, types.get(name)))
-            for name, column in zip(self._features, schema.columns, strict=True)
+            for name, column in zip(self.features, schema.columns, strict=True)
         ]
         carried = [*self._keep, *([self._label] if self._label is not None else [])]
         self._read = [*self._wanted, *((column, TEXT) for column in carried)]
@@ -166,8 +166,7 @@ class TableSource(Source):
             x = self._matrix(piece, features, bad)
             labels = aside.pop() if self._label is not None else None
             kept = dict(zip(self._keep, aside, strict=True))
-            batch = Batch(x, labels, kept, piece.name, piece.row)
-            yield from self.judged(batch, bad)
+            yield Batch(x, labels, kept, piece.name, piece.row, bad=bad)
         if any(known is not None for known in self._seen):
             self._close_categories()
 
@@ -224,7 +223,7 @@ class TableSource(Source):
             "boolean": " or ".join(column.words or ("true", "false")),
         }.get(column.kind, f"a {column.kind}")
         return DataError(
-            f"{piece.name}: row {piece.row + row + 1}, column {self._features[place]!r} holds {shortened(cell)}, and "
+            f"{piece.name}: row {piece.row + row + 1}, column {self.features[place]!r} holds {shortened(cell)}, and "
             f"{expected} was expected",
             hint="correct the cell, or leave it empty"
             if self._training
@@ -242,8 +241,8 @@ class TableSource(Source):
                 seen.setdefault(name, len(seen))
             if len(seen) > MAX_DISTINCT:
                 raise DataError(
-                    f"{piece.name}: column {self._features[place]!r} has more than {MAX_DISTINCT:,} categories",
-                    hint=f"leave it out: --exclude {self._features[place]!r}",
+                    f"{piece.name}: column {self.features[place]!r} has more than {MAX_DISTINCT:,} categories",
+                    hint=f"leave it out: --exclude {self.features[place]!r}",
                 )
             known = seen
         else:
@@ -258,7 +257,7 @@ class TableSource(Source):
         if self._applying.unknown != "ignore":
             for row in np.flatnonzero(out < 0).tolist():
                 error = DataError(
-                    f"{piece.name}: row {piece.row + row + 1}, column {self._features[place]!r} holds "
+                    f"{piece.name}: row {piece.row + row + 1}, column {self.features[place]!r} holds "
                     f"{values[row].as_py()!r}, and the model knows {listed(list(known))}",
                     hint="--unknown ignore takes such a cell as none of them",
                 )
@@ -274,7 +273,7 @@ class TableSource(Source):
             names = list(seen)
             if doubtful := [name for name in names if name in HOLES]:
                 self.remarks.append(
-                    f"column {self._features[i]!r} holds {listed(doubtful)} as categories: --na {doubtful[0]!r} makes "
+                    f"column {self.features[i]!r} holds {listed(doubtful)} as categories: --na {doubtful[0]!r} makes "
                     "holes of such cells"
                 )
             if len(names) <= self._max_categories:
@@ -282,12 +281,12 @@ class TableSource(Source):
                 continue
             place = sum(column.width for column in columns[:i])
             kept, self.renumbered[place] = settling.grouped(counts, self._max_categories)
-            has = f"column {self._features[i]!r} has {len(names):,} categories"
+            has = f"column {self.features[i]!r} has {len(names):,} categories"
             if counts[kept].sum() < counts.sum() / 2:
                 raise DataError(
                     f"{self.name}: {has}, and the {self._max_categories:,} most frequent ones cover less than half of "
                     "the rows: it looks like an id",
-                    hint=f"leave it out: --exclude {self._features[i]!r}",
+                    hint=f"leave it out: --exclude {self.features[i]!r}",
                 )
             rare = "other" if "other" not in names else "(other)"
             columns[i] = dataclasses.replace(
@@ -323,16 +322,16 @@ class TableSource(Source):
         )
         self.unlearnt |= found.left_out
         self.remarks += found.notes
-        self._features = [column.name or "" for column in found.columns]
-        for name in self._features[:LOOKED_AT]:
+        self.features = [column.name or "" for column in found.columns]
+        for name in self.features[:LOOKED_AT]:
             if name not in (*named, *categorical) and (cell := table.code(name)) is not None:
                 ways = f"--categorical {name!r} or --exclude {name!r}"
                 self.remarks.append(
                     f"column {name!r} holds {cell}, and is learnt as numbers: if they are codes, {ways}"
                 )
-        if alike := [name for name in self._features if name.casefold() == DEFAULT_LABEL and name != self._label]:
+        if alike := [name for name in self.features if name.casefold() == DEFAULT_LABEL and name != self._label]:
             self.remarks.append(f"column {alike[0]!r} is learnt: --label {alike[0]!r} takes it as the label")
-        if not self._features:
+        if not self.features:
             raise DataError(f"{table.name}: no column is left to train on, of {len(table.columns)}")
         if any(column.kind == "category" for column in found.columns):
             self._seen = [{} if column.kind == "category" else None for column in found.columns]

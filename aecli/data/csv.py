@@ -25,8 +25,8 @@ from aecli.config import Dialect, Schema
 from aecli.data import cells
 from aecli.data import compute as pc
 from aecli.data.dialect import SAMPLE_BYTES, Found, about_comments, check_reading, find, na_values, not_encoded, nothing
-from aecli.data.encoding import marked
 from aecli.data.kinds import TEXT, shortened, timestamps
+from aecli.data.records import Text, newlines, record_lines, records
 from aecli.data.source import Array
 from aecli.data.stream import Stream
 from aecli.data.table import ARROW_TYPES, Piece, Table
@@ -34,10 +34,7 @@ from aecli.errors import DataError
 from aecli.options import AS_IT_IS, Reading
 from aecli.pipeline import spread
 
-BLOCK_BYTES = 4 << 20
-MAX_RECORD_BYTES = 64 << 20
 WORKERS = min(4, os.cpu_count() or 1)  # one thread a block: pyarrow's own take a third more processor time
-OPENING_QUOTE = re.compile(rb'(^|[,;|\t\n])"')  # elsewhere a quote is a character like others
 DROPPED = "\0dropped"  # the name of a last column that nobody sees
 DATES = ("date", "timestamp")
 NUMBER = ARROW_TYPES["number"]
@@ -101,8 +98,8 @@ class CsvTable(Table):
         self._small = not any(
             0 <= float(value) <= 255 for value in self.na if cells.is_number(value)
         )  # so far for all blocks
-        text = _Text(stream, reading, schema, live=live)
-        self._records = _records(stream.name, text.blocks())
+        text = Text(stream, reading, schema, live=live)
+        self._records = records(stream.name, text.blocks())
         self._sampled: deque[bytes] = deque()
         found = self._find(reading, schema, text, default_delimiter)
         if found is None:
@@ -123,7 +120,7 @@ class CsvTable(Table):
         self._delimiter = "\t" if self.dialect.delimiter == " " else self.dialect.delimiter
         self._nulls = [*pacsv.ConvertOptions().null_values, *self.na]  # few, as each costs time in each column
 
-    def _find(self, reading: Reading, schema: Schema | None, text: "_Text", default: str | None) -> Found | None:
+    def _find(self, reading: Reading, schema: Schema | None, text: Text, default: str | None) -> Found | None:
         """Read the first blocks, and find how they are written. None where there are none."""
         sample, complete = b"", False
         while True:
@@ -306,7 +303,7 @@ class CsvTable(Table):
 
     def _errors(self, parsed: _Parsed, first_row: int, first_line: int) -> dict[int, DataError]:
         """Return the errors of a block's bad rows by their places."""
-        lines = _record_lines(parsed) if any(bad.in_line for bad in parsed.bad.values()) else None
+        lines = record_lines(parsed.text, parsed.removed) if any(bad.in_line for bad in parsed.bad.values()) else None
         errors = {}
         for place, bad in parsed.bad.items():
             line = first_line + int(lines[place]) if lines is not None and place < len(lines) else None
@@ -335,7 +332,7 @@ class CsvTable(Table):
             text, removed, comment = self._prepared(block)
             columns, bad = self._converted(self._typed_columns(text, wanted), wanted)
             if not bad and not _may_be_blank(columns):
-                return _Parsed(columns, _newlines(block), text, removed, comment)
+                return _Parsed(columns, newlines(block), text, removed, comment)
         except pa.ArrowInvalid:
             pass
         return self._reread(block, wanted)
@@ -474,7 +471,7 @@ class CsvTable(Table):
             if places_without := undecoded if kind == TEXT else bad:
                 columns[i] = pc.if_else(pa.array(cells.mask_of(places_without, len(columns[i]))), None, columns[i])
         columns, bad = _interleaved(columns, bad, dict(ragged))
-        return _Parsed(columns, _newlines(block), text, removed, comment, dict(sorted(bad.items())))
+        return _Parsed(columns, newlines(block), text, removed, comment, dict(sorted(bad.items())))
 
     def _undecoded(self, names: list[str], every: list[Any], places: dict[str, int], text: bytes) -> dict[int, _Bad]:
         """Return the rows of a block that are no text in the encoding, where a wanted column is concerned."""
@@ -558,109 +555,9 @@ class CsvTable(Table):
         return len(next(csv.reader([text], delimiter=self._delimiter), [])) != len(self._physical)
 
 
-class _Text:
-    """The bytes of a stream as UTF-8 with line feeds, whatever they are written in.
-
-    A mark at the start tells the encoding; else an option does, or the model, or it is UTF-8.
-    """
-
-    def __init__(self, stream: Stream, reading: Reading, schema: Schema | None, *, live: bool) -> None:
-        self._stream, self._live = stream, live
-        self._start = self._some()
-        while len(self._start) < 4 and (more := self._some()):
-            self._start += more
-        known = schema.dialect.encoding if schema and schema.dialect else "utf-8"
-        by_mark = marked(self._start)
-        if reading.encoding is None and by_mark is None and (known.startswith("utf-16") or self._is_utf_8()):
-            known = "utf-8"
-        by_zeros = by_mark in ("utf-16-le", "utf-16-be")
-        given = reading.encoding if reading.encoding and not reading.encoding.lower().startswith("utf-16") else None
-        self._codec = given if given and (by_zeros or by_mark is None) else by_mark or reading.encoding or known
-        self.encoding = "utf-16" if self._codec.lower().startswith("utf-16") else codecs.lookup(self._codec).name
-        self._old_ends = False
-
-    def _some(self) -> bytes:
-        return self._stream.block(BLOCK_BYTES, live=self._live)
-
-    def _is_utf_8(self) -> bool:
-        """Return whether the start is UTF-8 and no ASCII: hardly any text in another encoding is."""
-        start = self._start[:SAMPLE_BYTES]
-        try:
-            codecs.getincrementaldecoder("utf-8")().decode(start)
-        except UnicodeDecodeError:
-            return False
-        return not start.isascii()
-
-    def blocks(self) -> Iterator[bytes]:
-        """Yield the text in blocks. Raises DataError where it is not in its encoding at all."""
-        name = self._stream.name
-        decoder = None
-        if self.encoding != "utf-8":
-            errors = "surrogatepass" if self.encoding == "utf-16" else "surrogateescape"
-            decoder = codecs.getincrementaldecoder(self._codec)(errors)
-        block, first = self._start, True
-        while block:
-            if decoder is not None:
-                try:
-                    block = decoder.decode(block).encode("utf-8", "surrogatepass")
-                except (UnicodeError, ValueError) as error:
-                    raise DataError(f"{name} is not {self.encoding.upper()}: {error}") from error
-            if first:
-                block = block.removeprefix(codecs.BOM_UTF8)
-                while b"\n" not in block and block.endswith(b"\r") and (more := self._some()):
-                    block += decoder.decode(more).encode("utf-8", "surrogatepass") if decoder else more
-                self._old_ends = b"\n" not in block and b"\r" in block[:-1]
-                first = False
-            if self._old_ends:
-                block = block.replace(b"\r", b"\n")
-            yield block
-            block = self._some()
-        if decoder is not None:
-            try:
-                decoder.decode(b"", final=True)
-            except UnicodeDecodeError as error:
-                raise DataError(f"{name}: the file is damaged or cut short ({error.reason})") from error
-
-
-def _records(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Cut text into blocks of whole records: a newline inside quotes ends none. Blank lines at the end are left out."""
-    rest = b""
-    for more in blocks:
-        if len(rest) > MAX_RECORD_BYTES:
-            raise DataError(f"{name}: a quote is opened and not closed within {MAX_RECORD_BYTES >> 20} MB")
-        block = rest + more
-        end = _last_record_end(block)
-        if block.endswith((b"\n\n", b"\n\r\n"), 0, end):
-            end = len(block[:end].rstrip(b"\r\n"))
-            end = block.find(b"\n", end) + 1 if end else 0
-        rest = block[end:]
-        if end:
-            yield block[:end]
-    if rest.count(b'"') % 2 and OPENING_QUOTE.search(rest):
-        raise DataError(f"{name}: a quote is opened and never closed, after {rest[:40].decode(errors='replace')!r}")
-    if rest := rest.rstrip(b"\r\n") + b"\n" if rest.strip() else b"":
-        yield rest
-
-
 def _broken_off(error: DataError) -> Iterator[bytes]:
     raise error
     yield b""
-
-
-def _last_record_end(block: bytes) -> int:
-    """Find where the last whole record ends: after the last newline that an even number of quotes precedes.
-
-    Where no cell begins with a quote, quotes are characters like others.
-    """
-    end = block.rfind(b"\n") + 1
-    quotes = block.count(b'"', 0, end)
-    if quotes % 2 and OPENING_QUOTE.search(block) is None:
-        return end
-    while end and quotes % 2:
-        before = block.rfind(b"\n", 0, end - 1) + 1
-        quotes -= block.count(b'"', before, end)
-        end = before
-    return end
 
 
 def _as_texts(columns: Sequence[str]) -> pacsv.ConvertOptions:
@@ -681,22 +578,6 @@ def _inferred(table: pa.Table, nulls: Sequence[str], decimal: str) -> pa.Table:
 
 def _first_line(text: bytes) -> str:
     return text[: text.find(b"\n")].decode(errors="replace").strip()
-
-
-def _newlines(block: bytes) -> int:
-    return int(np.count_nonzero(np.frombuffer(block, np.uint8) == 10))
-
-
-def _record_lines(parsed: _Parsed) -> Array:
-    """Return the line that each record of a block begins in, counted from 0."""
-    data = np.frombuffer(parsed.text, np.uint8)
-    ends = np.flatnonzero(data == 10)
-    quoted = b'"' in parsed.text and OPENING_QUOTE.search(parsed.text) is not None
-    quotes = np.cumsum(data == 34)[ends] if quoted else np.zeros(len(ends), int)
-    starts: Array = np.concatenate([[0], np.flatnonzero(quotes % 2 == 0) + 1])
-    for line in parsed.removed:
-        starts = starts + (starts >= line)
-    return starts
 
 
 def _may_be_blank(columns: list[Any]) -> bool:

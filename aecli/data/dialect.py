@@ -19,22 +19,20 @@ import codecs
 import csv
 import dataclasses
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from aecli.config import Dialect, Schema
 from aecli.data.cells import HOLES, check_marks, is_number
 from aecli.data.encoding import encoding_that_fits
+from aecli.data.header import is_header, is_local_number, named, text_above_numbers
 from aecli.errors import DataError, UsageError
 from aecli.options import Reading
 
 DELIMITERS = (",", ";", "\t", "|", " ")  # a blank stands for runs of them
 SAMPLE_BYTES, SAMPLE_LINES = 64 << 10, 200
 FEW = 20  # rows that are compared to a first one
-NUMBERS_OF_A_HEADER = 4
 ESCAPED = "surrogateescape"  # how bytes that are no text stay in a Python text
 
 
@@ -336,7 +334,7 @@ class _Table:
         first, second = (self._records[i] for i in told[:2])
         below = [self._records[i].cells for i in told[2 : FEW + 2]]
         is_hashed = self._search.lines[first.start].startswith("#")
-        return is_hashed and not any(map(is_number, second.cells)) and _text_above_numbers(second.cells, below)
+        return is_hashed and not any(map(is_number, second.cells)) and text_above_numbers(second.cells, below)
 
     def _below_a_preamble(self, told: list[int]) -> int | None:
         """Return the place of the first record of the table's width, where it is plain that those above are none."""
@@ -349,7 +347,7 @@ class _Table:
         cells, below = records[start].cells, [records[i].cells for i in told if i > start][:FEW]
         has_blank_line = records[start - 1].is_blank
         has_text = any(cell not in HOLES and not is_number(cell) for cell in cells)
-        texts_alone = not any(is_number(cell) for cell in cells) and _text_above_numbers(cells, below)
+        texts_alone = not any(is_number(cell) for cell in cells) and text_above_numbers(cells, below)
         return start if (has_blank_line and has_text) or texts_alone else None
 
     def _refuse_other_encodings(self, record: _Line) -> None:
@@ -376,7 +374,7 @@ class _Table:
             return of_model
         if not next_cells and not self._complete and any(map(is_number, cells)):
             return None
-        header, shown = _is_header(cells, next_cells), ", ".join(cells[:6]) + ", ..." * (len(cells) > 6)
+        header, shown = is_header(cells, next_cells), ", ".join(cells[:6]) + ", ..." * (len(cells) > 6)
         if header and any(map(is_number, cells)):
             self._notes.append(
                 f"the first line is taken as the columns' names: {shown} (--no-input-header reads it as a row)"
@@ -405,7 +403,7 @@ class _Table:
         schema = self._schema
         if schema is None or len(cells) < schema.inputs:
             return False
-        like = [is_number(cell) or cell in HOLES or _is_local_number(cell) for cell in cells]
+        like = [is_number(cell) or cell in HOLES or is_local_number(cell) for cell in cells]
         if not schema.features:
             return all(like) and cells != [str(i) for i in range(len(cells))]
         return all(like) and len(cells) == schema.inputs
@@ -498,89 +496,6 @@ def about_comments(line: str, width: int) -> str:
     """Return the sentence that says that comments such as `line` are left out."""
     shown = line.strip() if len(line.strip()) <= 60 else f"{line.strip()[:57]}..."
     return f"lines that begin with '#' and have not {width} cells are left out as comments, such as {shown!r}"
-
-
-def named(cells: Sequence[str]) -> tuple[list[str], frozenset[str], list[str]]:
-    """Return the names of columns by the cells of a header: none empty, none twice.
-
-    The second are those that were empty, the third all that were changed.
-    """
-    names = [unicodedata.normalize("NFC", cell).strip() for cell in cells]
-    taken, made, nameless, changed = set(names), [], [], []
-    seen: set[str] = set()
-    for place, name in enumerate(names, 1):
-        if name and name not in seen:
-            seen.add(name)
-            made.append(name)
-            continue
-        stem, number = (f"{name}_", 2) if name else ("column", place)
-        while (new := f"{stem}{number}") in taken:
-            number += 1
-        taken.add(new)
-        seen.add(new)
-        made.append(new)
-        changed.append(new)
-        if not name:
-            nameless.append(new)
-    return made, frozenset(nameless), changed
-
-
-def _is_header(cells: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
-    """Return whether a first row is a header, by the next ones."""
-    row = _is_like_one_of(cells, below)
-    numbers = sum(map(is_number, cells))
-    if cells == [str(i) for i in range(len(cells))]:
-        return not row
-    if all(cell in HOLES for cell in cells):
-        return False
-    if _text_above_numbers(cells, below):
-        return True
-    return not row and (not numbers or (numbers >= NUMBERS_OF_A_HEADER and _is_even(cells)))
-
-
-def _text_above_numbers(first: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
-    """Return whether a column has text in the first row, and a number in the next cell that holds something."""
-    for column, above in enumerate(first):
-        if is_number(above) or above in HOLES or _is_local_number(above):
-            continue
-        cell = next((row[column] for row in below if column < len(row) and row[column] not in HOLES), "")
-        if is_number(cell) or _is_local_number(cell):
-            return True
-    return False
-
-
-def _is_local_number(cell: str) -> bool:
-    """Return whether a cell is a number with marks of its own, such as 1,5 or $1,016.50, and not a name."""
-    return re.fullmatch(r"[+(-]?\s*[$€£¥]?\s*[0-9][0-9.,'\u00a0 ]*\s*[%€$£)]?", cell) is not None
-
-
-def _shape(cell: str) -> str:
-    return re.sub(r"[0-9]+([.,][0-9]+)*", "0", cell)
-
-
-def _is_like_one_of(first: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
-    """Return whether one of the next rows shows that the first is a row, too."""
-    rows = [list(row) for row in below if len(row) == len(first)]
-    if list(first) in rows:
-        return True
-    if len(first) > 2 and _is_even(first) and any(_is_even(row) for row in rows):
-        return True
-    for column, cell in enumerate(first):
-        if is_number(cell) or not re.search("[0-9]", cell):
-            continue
-        shapes = {_shape(row[column]) for row in rows if row[column] not in HOLES}
-        if shapes == {_shape(cell)}:
-            return True
-    return False
-
-
-def _is_even(cells: Sequence[str]) -> bool:
-    """Return whether the numbers among some cells, two at least, are of one step."""
-    values = [float(cell) for cell in cells if is_number(cell)]
-    if len(values) < 2 or values[0] == values[1]:
-        return False
-    step = values[1] - values[0]
-    return all(abs(b - a - step) <= 1e-6 * abs(step) for a, b in pairwise(values))
 
 
 def not_encoded(place: str, shown: object, encoding: str, data: bytes) -> DataError:

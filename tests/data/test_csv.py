@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aecli.config import Column, Dialect, Schema
-from aecli.data import csv
+from aecli.data import csv, records
 from aecli.data.opening import open_source
 from aecli.data.stream import Stream
 from aecli.data.table import TableSource
@@ -107,7 +107,7 @@ def test_data_without_names_is_matched_by_position():
 
 @pytest.mark.parametrize("block", [7, 50, 1000])
 def test_blocks_end_at_records_whatever_their_size(monkeypatch, block):
-    monkeypatch.setattr(csv, "BLOCK_BYTES", block)
+    monkeypatch.setattr(records, "BLOCK_BYTES", block)
     text = "a,note,b\n" + "".join(f'{i},"line one\nline ""two"" of {i}",{i / 4}\n' for i in range(200))
     batches = list(source(text, keep=["note"]).batches())
     assert np.concatenate([b.x for b in batches]).tolist() == [[i, i / 4] for i in range(200)]
@@ -117,7 +117,7 @@ def test_blocks_end_at_records_whatever_their_size(monkeypatch, block):
 
 
 def test_an_error_names_the_row_across_blocks(monkeypatch):
-    monkeypatch.setattr(csv, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(records, "BLOCK_BYTES", 64)
     text = "a,b\n" + "1,2\n" * 500 + "1,two\n" + "1,2\n" * 500
     with pytest.raises(DataError, match=r"column 'b' holds 'two' in row 501"):
         source(text).read()
@@ -129,7 +129,7 @@ def test_an_error_names_the_row_across_blocks(monkeypatch):
 @pytest.mark.parametrize("workers", [1, 2, 4, 100])
 def test_the_first_error_is_said_and_the_rows_before_it_come(monkeypatch, workers):
     monkeypatch.setattr(csv, "WORKERS", workers)
-    monkeypatch.setattr(csv, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(records, "BLOCK_BYTES", 64)
     unclosed = '1,"2\n' + "1,2\n" * 20
     with pytest.raises(DataError, match=r"column 'b' holds 'bad' in row 41"):
         source("a,b\n" + "1,2\n" * 40 + "1,bad\n" + "1,2\n" * 20 + unclosed).read()
@@ -141,7 +141,7 @@ def test_the_first_error_is_said_and_the_rows_before_it_come(monkeypatch, worker
 
 @pytest.mark.parametrize("cell", ["256", "-1", "0.5", "-0.0", "1e3", "", "nan"])
 def test_small_whole_numbers_are_as_exact_as_others_wherever_they_end(monkeypatch, cell):
-    monkeypatch.setattr(csv, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(records, "BLOCK_BYTES", 64)
     text = "a,b\n" + "1,2\n" * 500 + f"255,{cell}\n" + "0,3\n" * 500
     expected = [[1, 2]] * 500 + [[255, float(cell or "nan")]] + [[0, 3]] * 500
     schema = Schema(2, columns=(Column("a"), Column("b")), missing="mean")
@@ -179,7 +179,7 @@ def test_dates_of_other_centuries_are_numbers_too():
 
 
 def test_a_quote_inside_a_cell_holds_up_no_row(monkeypatch):
-    monkeypatch.setattr(csv, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(records, "BLOCK_BYTES", 64)
     text = "a,size,b\n" + "".join(f'{i},5" pipe,2\n' if i == 3 else f"{i},x,2\n" for i in range(60))
     batches = list(source(text, keep=["size"], exclude=["size"]).batches())
     assert len(batches) > 5

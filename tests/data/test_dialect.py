@@ -9,7 +9,7 @@ import pytest
 
 from aecli.config import Column, Dialect, Schema
 from aecli.data import cells as cells_of
-from aecli.data import csv
+from aecli.data import csv, records
 from aecli.data.encoding import encoding_that_fits
 from aecli.data.jsonl import JsonLinesTable
 from aecli.data.opening import open_source
@@ -276,7 +276,7 @@ BAD = {  # the line, the cell it keeps, and what is said of it
 @pytest.mark.parametrize("kind", BAD)
 @pytest.mark.parametrize("block", [9, 4 << 20])
 def test_a_bad_row_is_told_and_the_others_come(monkeypatch, kind, block):
-    monkeypatch.setattr(csv, "BLOCK_BYTES", block)
+    monkeypatch.setattr(records, "BLOCK_BYTES", block)
     line, kept, message = BAD[kind]
     text = b"a,b,k\n1,2,x\n" + b'3,4,"y\ny"\n' * 30 + line + b"\n5,6,z\n\n"
     wanted = [("a", "number"), ("b", "number"), ("k", "text")]

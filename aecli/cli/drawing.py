@@ -179,7 +179,7 @@ def _examples_of(source: "Source", examples: int) -> "Array":
 def _white(loaded: "Model", x: "Array") -> tuple[float, float]:
     """Return the values that are black and white: the full scale's, else the extremes of rows."""
     if loaded.schema.full_scale is not None:
-        return 0.0, loaded.schema.full_scale
+        return loaded.schema.black, loaded.schema.full_scale
     low, high = float(x.min()), float(x.max())
     return low, high if high > low else low + 1
 

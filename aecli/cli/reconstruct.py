@@ -1,6 +1,7 @@
 """aecli reconstruct."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,9 +47,13 @@ def reconstruct(
     applying = dataclasses.replace(applying, keep_all=fill_holes, line_buffered=line_buffered)
     source = rows.open_rows(loaded, data, reading, applying, data_dir=data_dir, quiet=quiet)
     if output is not None and (output.endswith("/") or Path(output).is_dir()):
-        if form is not None or error or applying.keep or fill_holes:
-            raise UsageError("--format, --error, --keep and --fill-holes are for tables, and a folder takes images")
-        _write_images(loaded, source, Path(output), quiet=quiet)
+        said = {"--format": form, "--error": error, "--keep": applying.keep, "--fill-holes": fill_holes}
+        if given := [flag for flag, value in said.items() if value]:
+            raise UsageError(
+                f"a folder takes images, and {' and '.join(given)} {'is' if len(given) == 1 else 'are'} for tables",
+                hint="name a file, such as rebuilt.csv",
+            )
+        _write_images(loaded, source, Path(output), [Path(word) for word in data or ()], quiet=quiet)
         return
     names = loaded.schema.names if loaded.schema.features else source.schema.names
     top = min(top_features or 0, len(names))
@@ -76,13 +81,14 @@ def reconstruct(
     rows.say_notes(source, quiet=quiet)
 
 
-def _write_images(loaded: "Model", source: "Source", folder: Path, *, quiet: bool) -> None:
+def _write_images(loaded: "Model", source: "Source", folder: Path, roots: Sequence[Path], *, quiet: bool) -> None:
     from aecli.data import sinks
 
-    shape, full_scale = loaded.schema.image_shape, loaded.schema.full_scale
-    if shape is None or full_scale is None:
+    shape = loaded.schema.image_shape
+    if shape is None:
         raise DataError(f"{folder}: {loaded.name} rebuilds tables, not images", hint="name a file, such as rebuilt.csv")
-    with sinks.to_images(folder) as sink:
+    with sinks.to_images(folder, roots) as sink:
         for out in loaded.rebuilt(source):
-            sink.write(out.recon.reshape(-1, *shape), full_scale)
+            sink.write(out.recon.reshape(-1, *shape), loaded.schema, out.batch.kept)
     rows.say_written(folder, replaced=False, quiet=quiet)
+    rows.say_notes(source, quiet=quiet)

@@ -20,8 +20,21 @@ class FileRows:
     It is not mapped to memory: a mapped file that another program cuts short kills the process that reads it.
     """
 
-    def __init__(self, name: str, file: BinaryIO, start: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-        """Raise DataError where the file is shorter than that."""
+    def __init__(
+        self,
+        name: str,
+        file: BinaryIO,
+        start: int,
+        dtype: np.dtype[Any],
+        shape: tuple[int, ...],
+        *,
+        turned: tuple[int, int, int] | None = None,
+    ) -> None:
+        """Take what lies there; each row is `turned` from (C, H, W) to (H, W, C) where these are given.
+
+        Raises DataError where the file is shorter than that.
+        """
+        self.turned = turned
         self.name, self._file, self._start, self.dtype, self.shape = name, file, start, dtype, shape
         self.ndim, self.size, self.itemsize = len(shape), math.prod(shape), dtype.itemsize
         self.nbytes = self.size * self.itemsize
@@ -41,12 +54,14 @@ class FileRows:
             if not count:
                 raise DataError(f"{self.name}: became shorter while it was read")
             unread, place = unread[count:], place + count
+        if self.turned is not None:
+            out = np.ascontiguousarray(np.moveaxis(out.reshape(-1, *self.turned), 1, -1)).reshape(out.shape)
         return out
 
     def reshape(self, rows: int, width: int) -> "FileRows":
         """Return the same values as rows of another shape; a width of -1 is what is left."""
         width = self.size // max(1, rows) if width < 0 else width
-        return FileRows(self.name, self._file, self._start, self.dtype, (rows, width))
+        return FileRows(self.name, self._file, self._start, self.dtype, (rows, width), turned=self.turned)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,10 +7,11 @@ import io
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, time, timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from aecli import files
+from aecli.config import Schema
 from aecli.errors import DataError, UsageError
 
 Array = np.ndarray[Any, Any]
@@ -348,10 +350,11 @@ class Npy(Sink):
 
 
 @contextlib.contextmanager
-def to_images(folder: Path) -> Iterator["ImageFolder"]:
-    """Open a sink that writes numbered PNG files into a folder, which appears under its name only when it is whole.
+def to_images(folder: Path, roots: Sequence[Path] = ()) -> Iterator["ImageFolder"]:
+    """Open a sink that writes images into a folder, which appears under its name only when it is whole.
 
-    Raises DataError where the folder already holds something.
+    `roots` are what was read: the names of images are relative to them.
+    Raises DataError where the folder already holds something, or holds or lies in what is read.
     """
     import shutil
     import tempfile
@@ -359,11 +362,14 @@ def to_images(folder: Path) -> Iterator["ImageFolder"]:
     target = folder.resolve()
     if not target.parent.is_dir():
         raise DataError(f"{folder}: there is no folder {folder.parent}", hint=f"mkdir -p {folder.parent}")
+    for root in roots:
+        if root.is_dir() and (target == root.resolve() or root.resolve() in target.parents):
+            raise DataError(f"{folder} lies in {root}, which is read", hint="name a folder elsewhere")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder}: already holds files, and images go to a new folder or an empty one")
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
     try:
-        yield ImageFolder(scratch)
+        yield ImageFolder(scratch, roots)
         scratch.chmod(0o777 & ~files.umask())
         scratch.replace(target)
     finally:
@@ -371,18 +377,59 @@ def to_images(folder: Path) -> Iterator["ImageFolder"]:
 
 
 class ImageFolder:
-    """Numbered PNG files."""
+    """Image files, each under the path that it was read from, relative to one of the `roots`; else numbered."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._count = folder, 0
+    def __init__(self, folder: Path, roots: Sequence[Path] = ()) -> None:
+        self._folder, self._roots, self._count = folder, roots, 0
 
-    def write(self, images: Array, full_scale: float) -> None:
-        """Write images (N, H, W) or (N, H, W, C), whose white is `full_scale`, as 8-bit PNG files."""
-        from PIL import Image
+    def write(self, images: Array, schema: Schema, kept: Mapping[str, Any] = MappingProxyType({})) -> None:
+        """Write images (N, H, W) or (N, H, W, C) in the type that the model was trained on.
 
-        pixels = np.rint(np.clip(images / full_scale, 0, 1) * 255).astype(np.uint8)
-        for image in pixels:
-            Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image).save(
-                self._folder / f"{self._count:06}.png"
-            )
+        Their names are those of the columns `path` and `page` of `kept`, where it has them.
+        """
+        for i, image in enumerate(images):
+            path = self._folder / self._name(kept, i)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_image(path, image, schema)
             self._count += 1
+
+    def _name(self, kept: Mapping[str, Any], row: int) -> Path:
+        if "path" not in kept:
+            return Path(f"{self._count:06}.png")
+        path = Path(str(kept["path"][row]))
+        root = next((root for root in self._roots if root in path.parents), path.parent)
+        relative = path.relative_to(root)
+        if ".." in relative.parts:
+            raise DataError(f"{path}: a path with .. in it, which could be written outside of the folder")
+        page = f"-{kept['page'][row]:04}" if "page" in kept else ""
+        named = relative.with_name(f"{relative.stem}{page}{relative.suffix}")
+        if named.suffix.lower() not in (".png", ".tif", ".tiff"):
+            named = named.with_suffix(".png")
+        if any((self._folder / named).with_suffix(ending).exists() for ending in (".png", ".tif")):
+            named = relative.with_name(f"{relative.stem}{page}{relative.suffix}.png")
+        return named
+
+
+def write_image(path: Path, image: Array, schema: Schema) -> None:
+    """Write an image (H, W) or (H, W, C), in raw units, in the type that the model was trained on.
+
+    8 bits are a PNG or a TIFF as the name says, 16 bits in grey too; all else is a TIFF, whatever the name says.
+    """
+    image = image[..., 0] if image.shape[2:] == (1,) else image
+    black, white = schema.black, schema.full_scale or 255.0
+    dtype = np.dtype(schema.dtype or np.uint8)
+    if schema.dtype is None or dtype in (np.uint8, np.bool_):
+        values = np.rint(np.clip((image - black) / (white - black), 0, 1) * 255).astype(np.uint8)
+    elif dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        values = np.clip(np.rint(image), limits.min, limits.max).astype(dtype)
+    else:
+        values = image.astype(np.float32)
+    from PIL import Image
+
+    if values.dtype == np.uint8 or (values.dtype == np.uint16 and values.ndim == 2):
+        Image.fromarray(values).save(path)
+        return
+    import tifffile
+
+    tifffile.imwrite(path.with_suffix(".tif"), values, photometric="rgb" if values.ndim == 3 else "minisblack")

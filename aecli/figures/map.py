@@ -148,7 +148,7 @@ def _sampled(model: Model, source: Source) -> tuple[dict[str, Array], dict[str, 
         if model.schema.full_scale is None:
             x = batch.x if batch.x.dtype == np.float32 else batch.x.astype(np.float64, copy=False)
         else:
-            x = _bytes(batch.x, model.schema.full_scale)
+            x = _bytes(batch.x, model.schema.black, model.schema.full_scale)
         if originals is None:
             originals = _Sample(min(MAX_POINTS, max(1, MAX_ORIGINAL_BYTES // max(1, x[:1].nbytes))))
         numbers = {"key": rng.random(len(x)), "row": np.arange(rows, rows + len(x))}
@@ -168,12 +168,12 @@ def _texts(column: Any) -> Array:
     return np.array(["" if cell is None or cell != cell else str(cell) for cell in cells], object)  # noqa: PLR0124, NaN
 
 
-def _bytes(x: Array, white: float) -> Array:
-    """Return pixels whose white is `white` as bytes."""
+def _bytes(x: Array, black: float, white: float) -> Array:
+    """Return pixels from `black` to `white` as bytes."""
     return (
         x
-        if x.dtype == np.uint8 and white == 255
-        else np.rint(np.clip(np.nan_to_num(x) / white, 0, 1) * 255).astype(np.uint8)
+        if x.dtype == np.uint8 and (black, white) == (0, 255)
+        else np.rint(np.clip((np.nan_to_num(x) - black) / (white - black), 0, 1) * 255).astype(np.uint8)
     )
 
 
@@ -228,7 +228,12 @@ def _shown(x: Array, schema: Schema) -> tuple[dict[str, Any], dict[str, Array | 
     if schema.image_shape is not None and schema.full_scale is not None:
         height, width, channels = (*schema.image_shape, 1)[:3]
         across = max(1, round(math.sqrt(len(x) * height / width)))
-        facts = {"image": (height, width, channels), "white": schema.full_scale, "across": across}
+        facts = {
+            "image": (height, width, channels),
+            "black": schema.black,
+            "white": schema.full_scale,
+            "across": across,
+        }
         return facts, {"sprite": _sprite(x.reshape(-1, height, width, channels), across)}
     wide = x.dtype == np.float64
     facts = {

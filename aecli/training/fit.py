@@ -4,6 +4,7 @@ PyTorch is imported once the data is known to fit, so that what is wrong with it
 """
 
 import dataclasses
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,21 +14,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aecli.config import Schema
-from aecli.data.formats import source_name
+from aecli.data.formats import NAMES, source_name
 from aecli.data.gather import gather
 from aecli.data.opening import open_source, split_name
 from aecli.data.part import Part
+from aecli.data.source import Source
 from aecli.errors import DataError
 from aecli.inference import Model
-from aecli.model.scaler import CHUNK_VALUES, FULL_SCALE, Scaler
+from aecli.model.scaler import CHUNK_VALUES, Scaler
 from aecli.options import Columns, FitOptions, Reading, grouped, with_options
-from aecli.recipes import DEFAULT_HOLDOUT, completed
+from aecli.recipes import DEFAULT_HOLDOUT, completed, resolve
 from aecli.training.resume import ResumeFile
 
 if TYPE_CHECKING:
     from aecli.training.loop import Progress
     from aecli.training.run import Plan
 
+BASE_BYTES = 600_000_000  # that training takes for a small model, PyTorch included
+WEIGHT_BYTES = (
+    30  # for each weight: it, its gradient, the optimizer's moments, what they are computed in, the checkpoint
+)
+MANY_INPUTS = 10_000
 VALIDATION = 0.1  # of the training rows, where early stopping is on
 
 
@@ -90,6 +97,8 @@ def fit(
     on_open(source.schema)
     for sentence in source.learning():
         announce(sentence)
+    if (plan := _plan(source, asked)) is not None:
+        announce(plan)
     named = split_name(data, "train") if isinstance(data, str) else None
     trained_on = named[0] if named is not None and named[1] == "train" else None
     if test is None and trained_on is not None and asked.holdout is None:
@@ -105,9 +114,14 @@ def fit(
     if asked.patience:
         training, validation = _cut(training, VALIDATION, asked.seed + 1, source.name)
     scale = completed(asked).scale or "standard"
-    scaler = Scaler.fit(scale, training, source.schema)
-    schema = _with_ranges(_with_white(source.schema, scaler, training), training)
-    for sentence in (*source.remarks, *_spikes(schema, scaler, training), *source.notes()):
+    schema = _with_ranges(_with_white(source.schema, training, reading.input_range), training)
+    scaler = Scaler.fit(scale, training, schema)
+    for sentence in (
+        *source.remarks,
+        *_equal_rows(source, training),
+        *_spikes(schema, scaler, training),
+        *source.notes(),
+    ):
         announce(sentence)
     from aecli.training.run import run
 
@@ -125,6 +139,24 @@ def fit(
 
 
 with_options(fit, FitOptions, Columns, Reading)
+
+
+def _plan(source: Source, asked: FitOptions) -> str | None:
+    """Return a sentence on what a model of these images takes, before anything large is read; None for other rows."""
+    schema = source.schema
+    if schema.image_shape is None or not source.rows or source.name.partition(":")[0] in NAMES:
+        return None
+    model, _ = resolve(asked, schema.inputs, source.rows, bounded=True, image_shape=schema.image_shape)
+    size = 1 if schema.dtype == "uint8" else 4
+    taken = BASE_BYTES + WEIGHT_BYTES * model.parameters + 3 * size * source.rows * schema.inputs
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    more = f", and this machine has {machine / 1e9:.1f}" if taken > machine else ""
+    way = "; --image-size 64 takes less" if schema.inputs > MANY_INPUTS and source.resizes else ""
+    shape = " × ".join(map(str, schema.image_shape))
+    return (
+        f"{source.rows:,} images of {shape} = {schema.inputs:,} inputs; {model.parameters:,} weights; training takes "
+        f"about {taken / 1e9:.1f} GB of memory{more}{way}"
+    )
 
 
 def _with_ranges(schema: Schema, training: Part) -> Schema:
@@ -145,12 +177,54 @@ def _with_ranges(schema: Schema, training: Part) -> Schema:
     return dataclasses.replace(schema, columns=tuple(columns))
 
 
-def _with_white(schema: Schema, scaler: Scaler, training: Part) -> Schema:
-    """Return the schema with white as the largest value seen, where images exceed the full scale of their type."""
-    if schema.image_shape is None or scaler.kind == FULL_SCALE:
+def _with_white(schema: Schema, training: Part, told: tuple[float, float] | None) -> Schema:
+    """Return the schema with the values of black and white pixels, where their type does not say them.
+
+    They are what was `told`. For whole numbers that are never negative they are 0 and the next 2^n - 1, for all others
+    the extremes.
+    Raises DataError for values outside of what was told.
+    """
+    if schema.image_shape is None:
+        if told is not None:
+            raise DataError(
+                "--input-range is for images, and these rows are none", hint="--image-shape makes them some"
+            )
         return schema
-    white = max(float(np.fmax.reduce(x, axis=None)) for x in training.chunks(CHUNK_VALUES))
-    return dataclasses.replace(schema, full_scale=white if white > 0 else 1.0)
+    low, high, whole = np.inf, -np.inf, True
+    for x in training.chunks(CHUNK_VALUES):
+        low, high = min(low, float(np.fmin.reduce(x, axis=None))), max(high, float(np.fmax.reduce(x, axis=None)))
+        whole = whole and (x.dtype.kind in "uib" or (schema.dtype is None and bool((x == np.rint(x)).all())))
+    if told is not None:
+        if low < told[0] or high > told[1]:
+            raise DataError(
+                f"the pixels are from {low:g} to {high:g}, and --input-range says {told[0]:g} to {told[1]:g}"
+            )
+        return dataclasses.replace(schema, black=told[0], full_scale=told[1])
+    if schema.full_scale is not None and low >= schema.black and high <= schema.full_scale:
+        return schema
+    if whole and low >= 0:
+        low, high = 0.0, float(2 ** max(1, int(high).bit_length()) - 1)
+    return dataclasses.replace(schema, black=low, full_scale=high if high > low else low + 1)
+
+
+def _equal_rows(source: Source, training: Part) -> list[str]:
+    """Return a sentence on images of which most are equal to others, as far as the first rows tell.
+
+    Raises DataError where their background has made them equal.
+    """
+    if source.schema.image_shape is None:
+        return []
+    rows = next(training.chunks(CHUNK_VALUES))
+    different = len({row.tobytes() for row in np.ascontiguousarray(rows)})
+    if different * 2 >= len(rows):
+        return []
+    if source.laid_on is not None:
+        other = "black" if source.laid_on == "white" else "white"
+        raise DataError(
+            f"{source.name}: on {source.laid_on}, {len(rows):,} images become {different:,}",
+            hint=f"lay their transparent pixels on another ground: --background {other}; or learn them: --alpha",
+        )
+    return [f"{source.name}: most images are equal to others: of {len(rows):,}, {different:,} are different"]
 
 
 def _spikes(schema: Schema, scaler: Scaler, training: Part) -> list[str]:

@@ -54,7 +54,7 @@ def test_float_images_of_any_range_come_back_grey(run):
     np.save("deep.npy", rng.uniform(size=(40, 2, 2, 2, 2)))
     assert run("train", "photos.npy", "--epochs", "2", "-q").code == 0
     assert run("reconstruct", "photos.safetensors", "photos.npy", "-o", "grey/", "-q").code == 0
-    with Image.open("grey/000000.png") as picture:
+    with Image.open("grey/000000.tif") as picture:
         assert len(np.unique(np.asarray(picture))) > 3
     assert run("plot", "photos.safetensors", "photos.npy", "--kind", "reconstruction", "-q").code == 0
     assert run("train", "deep.npy", "--epochs", "2", "-q").code == 0

@@ -29,7 +29,7 @@ class Tile {
       for (let c = 0; c < 4; c++) {
         const from = channels < 3 ? i : i + c;
         const opaque = c === 3 && channels < 4;
-        pixels[p + c] = opaque ? 255 : Math.round(((y[from] * scale[from] + shift[from]) / facts.white) * 255);
+        pixels[p + c] = opaque ? 255 : Math.round(((y[from] * scale[from] + shift[from] - facts.black) / (facts.white - facts.black)) * 255);
       }
     }
     this.pen.putImageData(this.data, 0, 0);

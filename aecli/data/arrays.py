@@ -125,9 +125,9 @@ def _is_turned(name: str, row: tuple[int, ...], wanted: tuple[int, ...]) -> bool
         return False
     if row == (channels, height, width):
         return True
-    raise DataError(
-        f"{name}: a row is of shape {row if len(row) > 1 else row[0]}, and the model takes images of shape {wanted}"
-    )
+    if len(row) == 1:
+        raise DataError(f"{name}: {row[0]} values a row, and the model takes {height * width * channels}")
+    raise DataError(f"{name}: a row is of shape {row}, and the model takes images of shape {wanted}")
 
 
 def _as_told(name: str, row: tuple[int, ...], told: tuple[int, ...]) -> tuple[tuple[int, ...], bool]:

@@ -320,8 +320,10 @@ def _settled(kind: Any) -> Any:
 class Npy(Sink):
     """One array (N, columns) of the columns of real numbers; labels and kept columns find no place in it.
 
-    It is float64 where one of the first rows' columns is, else float32.
+    It is float64 where one of the first rows' columns is, else float32. With a `row_shape` each row is of that shape.
     """
+
+    row_shape: tuple[int, ...] | None = None
 
     has_nulls = False
     HEADER_BYTES = 128
@@ -341,7 +343,8 @@ class Npy(Sink):
 
     def close(self) -> None:
         kind = "<f4" if self._dtype is None else self._dtype.newbyteorder("<").str
-        header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {self._shape}, }}"
+        shape = self._shape if self.row_shape is None else (self._shape[0], *self.row_shape)
+        header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}"
         self._stream.seek(0)
         length = self.HEADER_BYTES - 10
         self._stream.write(
@@ -389,8 +392,11 @@ class ImageFolder:
         """
         for i, image in enumerate(images):
             path = self._folder / self._name(kept, i)
+            ending = image_ending(path, schema)
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_image(path, image, schema)
+            named = path if ending == path.suffix.lower() else path.with_suffix(ending)
+            with named.open("wb") as stream:
+                write_image(stream, image, schema, ending)
             self._count += 1
 
     def _name(self, kept: Mapping[str, Any], row: int) -> Path:
@@ -410,26 +416,36 @@ class ImageFolder:
         return named
 
 
-def write_image(path: Path, image: Array, schema: Schema) -> None:
-    """Write an image (H, W) or (H, W, C), in raw units, in the type that the model was trained on.
+def image_ending(path: Path, schema: Schema) -> str:
+    """Return the ending of a file that holds a rebuilt image: that of its name, or .tif where that cannot hold it."""
+    dtype = np.dtype(schema.dtype or np.uint8)
+    ending = path.suffix.lower()
+    if dtype in (np.uint8, np.bool_):
+        return ending
+    grey = schema.image_shape is not None and len(schema.image_shape) == 2
+    return ending if ending in (".tif", ".tiff") or (ending == ".png" and grey and dtype == np.uint16) else ".tif"
 
-    8 bits are a PNG or a TIFF as the name says, 16 bits in grey too; all else is a TIFF, whatever the name says.
-    """
+
+def write_image(file: BinaryIO, image: Array, schema: Schema, ending: str) -> None:
+    """Write an image (H, W) or (H, W, C), in raw units, to a file in the type that the model was trained on."""
     image = image[..., 0] if image.shape[2:] == (1,) else image
     black, white = schema.black, schema.full_scale or 255.0
     dtype = np.dtype(schema.dtype or np.uint8)
-    if schema.dtype is None or dtype in (np.uint8, np.bool_):
+    if dtype in (np.uint8, np.bool_):
         values = np.rint(np.clip((image - black) / (white - black), 0, 1) * 255).astype(np.uint8)
     elif dtype.kind in "iu":
         limits = np.iinfo(dtype)
         values = np.clip(np.rint(image), limits.min, limits.max).astype(dtype)
     else:
         values = image.astype(np.float32)
+    if ending in (".tif", ".tiff"):
+        import tifffile
+
+        made = io.BytesIO()  # tifffile asks a file for its name, and a new file has none yet
+        tifffile.imwrite(made, values, photometric="rgb" if values.ndim == 3 else "minisblack")
+        file.write(made.getvalue())
+        return
     from PIL import Image
 
-    if values.dtype == np.uint8 or (values.dtype == np.uint16 and values.ndim == 2):
-        Image.fromarray(values).save(path)
-        return
-    import tifffile
-
-    tifffile.imwrite(path.with_suffix(".tif"), values, photometric="rgb" if values.ndim == 3 else "minisblack")
+    form = Image.registered_extensions()[ending]
+    Image.fromarray(values).convert("RGB" if form == "JPEG" and values.shape[2:] == (4,) else None).save(file, form)

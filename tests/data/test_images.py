@@ -373,3 +373,27 @@ def test_a_folder_without_images_is_an_error():
     Path("empty").mkdir()
     with pytest.raises(DataError, match="a folder without images"):
         ImageSource([Path("empty")], shape=Shape())
+
+
+def test_a_single_image_is_rebuilt_to_a_single_image(run):
+    folder(COLOURS)
+    assert run("train", "pictures", "--epochs", "1", "-q").code == 0
+    for name in ("out.png", "out.jpg", "out.tif"):
+        done = run("reconstruct", "pictures.safetensors", "pictures/03.png", "-o", name)
+        assert (done.code, done.out, done.err) == (0, "", f"wrote {name}\n")
+        with Image.open(name) as image:
+            assert (image.mode, image.size) == ("RGB", (6, 8))
+    many = run("reconstruct", "pictures.safetensors", "pictures", "-o", "all.png")
+    assert (many.code, many.err) == (
+        1,
+        "error: all.png is one image, and pictures 12\nhint: name a folder: -o all/\n",
+    )
+    assert not Path("all.png").exists()
+
+
+def test_arrays_of_rebuilt_images_keep_their_shape(run):
+    np.save("images.npy", COLOURS)
+    assert run("train", "images.npy", "--epochs", "1", "-q").code == 0
+    assert run("reconstruct", "images.safetensors", "images.npy", "-o", "rebuilt.npy", "-q").code == 0
+    assert np.load("rebuilt.npy").shape == COLOURS.shape
+    assert np.array_equal(np.load("rebuilt.npy"), aecli.load("images.safetensors").reconstruct(COLOURS))

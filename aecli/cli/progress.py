@@ -1,7 +1,7 @@
-"""How work in progress shows itself on stderr: a bar on a terminal; elsewhere a line an epoch of training."""
+"""How work in progress shows itself on stderr: a bar on a terminal; elsewhere lines, at most 100 in a run."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -9,6 +9,7 @@ from aecli.cli import console
 
 if TYPE_CHECKING:
     import rich.progress
+    import rich.table
 
     from aecli.data.source import Source
     from aecli.inference import Encoded
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from aecli.training.run import Plan
 
 Out = TypeVar("Out", bound="Encoded")
+LINES = 100  # of progress in a run, where there is no bar
+ECHO = 4  # columns: a terminal shows ^C where the cursor is, and twice where it is pressed twice
 
 
 class Report:
@@ -24,20 +27,20 @@ class Report:
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self.device = ""
+        self._first = True
+        self._unsaid = ""  # the line of the last epoch, where it was left out
         self._bar: rich.progress.Progress | None = None
         if not quiet and console.bars():
-            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
             from rich.table import Column
 
-            self._bar = Progress(
+            self._bar = _bar(
                 TextColumn("epoch {task.fields[epoch]}"),
                 BarColumn(bar_width=None, table_column=Column(ratio=1)),
                 TextColumn("{task.fields[step]}"),
                 TextColumn("{task.fields[losses]}"),
                 TextColumn("{task.fields[speed]}", style="progress.data.speed"),
                 TimeRemainingColumn(compact=True),
-                console=console.stderr(),
-                expand=True,
             )
             self._task = self._bar.add_task("train", total=None, epoch="", step="", losses="", speed="")
 
@@ -65,7 +68,11 @@ class Report:
             self._bar.update(self._task, completed=progress.step, total=progress.steps)
             self._bar.update(self._task, epoch=epoch, step=step, losses=losses, speed=speed)
         elif progress.epoch_done:
-            console.say(f"epoch {epoch} {losses} {progress.rows_per_second:,.0f} rows/s", quiet=self._quiet)
+            line = f"epoch {epoch} {losses} {progress.rows_per_second:,.0f} rows/s"
+            if self._first or _has_a_line(progress.epoch, progress.epochs):
+                console.say(line, quiet=self._quiet)
+                line = ""
+            self._first, self._unsaid = False, line
 
     def __enter__(self) -> Self:
         return self
@@ -73,6 +80,30 @@ class Report:
     def __exit__(self, kind: type[BaseException] | None, value: object, traceback: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.stop()
+        if self._unsaid:
+            console.say(self._unsaid, quiet=self._quiet)
+
+
+def _has_a_line(epoch: int, epochs: int) -> bool:
+    """Return whether an epoch is among those that are reported: all, or LINES of them, the first and the last too."""
+    place, before = ((each - 1) * (LINES - 1) // max(1, epochs - 1) for each in (epoch, epoch - 1))
+    return epochs <= LINES or place > before
+
+
+def _bar(*columns: "rich.progress.ProgressColumn") -> "rich.progress.Progress":
+    """Return a bar as wide as the terminal, but for what the terminal itself may write behind it.
+
+    Were there no room for that, it would go to the next line, and the bar be drawn there a second time.
+    """
+    from rich.progress import Progress
+
+    class Bar(Progress):
+        def make_tasks_table(self, tasks: "Iterable[rich.progress.Task]") -> "rich.table.Table":
+            table = super().make_tasks_table(tasks)
+            table.width = max(1, console.stderr().width - ECHO)
+            return table
+
+    return Bar(*columns, console=console.stderr(), expand=True)
 
 
 def shown(outputs: Iterator[Out], source: "Source", output: str | None, *, quiet: bool) -> Iterator[Out]:
@@ -84,10 +115,10 @@ def shown(outputs: Iterator[Out], source: "Source", output: str | None, *, quiet
     if quiet or to_terminal or not console.bars():
         yield from outputs
         return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.fields[rows]} rows"), BarColumn(bar_width=None), TextColumn("{task.fields[share]}"))
-    with Progress(*columns, TimeRemainingColumn(compact=True), console=console.stderr(), expand=True) as bar:
+    with _bar(*columns, TimeRemainingColumn(compact=True)) as bar:
         task = bar.add_task("rows", total=None, rows="0", share="")
         rows = 0
         for out in outputs:

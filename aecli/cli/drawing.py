@@ -82,13 +82,13 @@ def reconstruction(loaded: "Model", source: "Source", examples: int) -> Picture:
 
 
 def manifold(loaded: "Model", source: "Source", _examples: int) -> Picture:
-    """Draw what is decoded of the plane of two latent values."""
+    """Draw what is decoded of a plane through the codes."""
     from aecli.figures.manifold import manifold
 
     values, shape = loaded.checkpoint.model.latent_dim, loaded.schema.image_shape
     another = f"aecli plot {loaded.name} --kind traversal"
-    if values != 2:
-        raise UsageError(f"a manifold lies on a plane, and {loaded.name} has {values} latent values", hint=another)
+    if values < 2:
+        raise UsageError(f"a manifold lies on a plane, and {loaded.name} has one latent value", hint=another)
     if shape is None:
         raise UsageError(f"a manifold is of images, and {loaded.name} rebuilds tables", hint=another)
     z, _ = _gathered(source, loaded.encoded(source), lambda out: out.z)
@@ -97,7 +97,7 @@ def manifold(loaded: "Model", source: "Source", _examples: int) -> Picture:
 
 
 def traversal(loaded: "Model", source: "Source", _examples: int) -> Picture:
-    """Draw what is decoded as each latent value goes through its range."""
+    """Draw what is decoded along the principal directions of the codes."""
     import numpy as np
 
     from aecli import metrics

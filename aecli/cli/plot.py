@@ -39,8 +39,8 @@ Kind = Annotated[
         metavar="KIND",
         help="latent: the latent rows as a scatter. reconstruction: images above what is rebuilt of them, or the "
         "columns of a table, best to worst. errors: a histogram for each label. history: loss by epoch. manifold: what "
-        "is decoded of the plane of two latent values. traversal: what is decoded as each value goes through its "
-        "range. map: an HTML page to walk through, in which the decoder runs.",
+        "is decoded of a plane through the codes. traversal: what is decoded along each of their principal "
+        "components. map: an HTML page to walk through, in which the decoder runs.",
     ),
 ]
 Examples = Annotated[int, typer.Option(min=1, max=50, metavar="N", help="How many images a reconstruction shows.")]

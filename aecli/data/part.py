@@ -87,10 +87,7 @@ class Part:
 
     def cut(self, share: float, rng: "np.random.Generator") -> "tuple[Part, Part]":
         """Cut a random share off, at least one row or block: the rest, and what was cut off, both in their order."""
-        units = len(self.x) if self.blocks is None else len(self.blocks)
-        order = rng.permutation(units)
-        cut = max(1, round(share * units))
-        rest, off = np.sort(order[cut:]), np.sort(order[:cut])
+        rest, off = cut_off(len(self.x) if self.blocks is None else len(self.blocks), share, rng)
         if self.blocks is None:
             x = self.x[:]
             return Part(x[rest]), Part(x[off])
@@ -111,3 +108,10 @@ class Part:
         together = max(1, step // self.block_rows)
         for start in range(0, len(self.blocks), together):
             yield self.gather(self.blocks[start : start + together])
+
+
+def cut_off(units: int, share: float, rng: "np.random.Generator") -> tuple[Array, Array]:
+    """Draw a random share of so many units, at least one: the numbers of the rest, and of what was drawn, in order."""
+    order = rng.permutation(units)
+    cut = max(1, round(share * units))
+    return np.sort(order[cut:]), np.sort(order[:cut])

@@ -23,19 +23,22 @@ class Classes:
     of: Array
     rest: bool
 
-    def colours(self, look: Look) -> list[str]:
-        """Return each class its colour; those without a label, and the rest, are quiet."""
+    @property
+    def are_quiet(self) -> list[bool]:
+        """Whether each class is one that says nothing: rows without a label, and the rest."""
         last = len(self.names) - 1
-        return [
-            look.colours.quiet if name == NONE or (self.rest and i == last) else look.colour(i)
-            for i, name in enumerate(self.names)
-        ]
+        return [name == NONE or (self.rest and i == last) for i, name in enumerate(self.names)]
+
+    def colours(self, look: Look) -> list[str]:
+        """Return each class its colour."""
+        return [look.colours.quiet if quiet else look.colour(i) for i, quiet in enumerate(self.are_quiet)]
 
     def entries(self, look: Look) -> list[Entry]:
         """Return the lines of a legend."""
+        markers = [MARKERS[0 if quiet else i // len(PALETTE)] for i, quiet in enumerate(self.are_quiet)]
         return [
-            Entry(name, colour, {"marker": MARKERS[i // len(PALETTE)], "markersize": 5.5, "markeredgewidth": 0})
-            for i, (name, colour) in enumerate(zip(self.names, self.colours(look), strict=True))
+            Entry(name, colour, {"marker": marker, "markersize": 5.5, "markeredgewidth": 0})
+            for name, colour, marker in zip(self.names, self.colours(look), markers, strict=True)
         ]
 
 

@@ -22,6 +22,7 @@ from aecli.config import Schema
 from aecli.data.formats import source_name
 from aecli.data.source import Source
 from aecli.errors import AecliError, DataError
+from aecli.figures.principal import principal
 from aecli.inference import Model
 from aecli.model.layers import decoder_layers
 
@@ -65,7 +66,7 @@ def page(model: Model, source: Source) -> Page:
             hint="--kind latent draws the codes alone; or train with --scale robust",
         )
     points, originals, rows = _sampled(model, source)
-    mean, components, shares = _principal(points["z"])
+    found = principal(points["z"], MAX_COMPONENTS)
     notes = []
     if len(points["z"]) < rows:
         notes.append(f"the map shows {len(points['z']):,} of {rows:,} rows, drawn at random")
@@ -77,7 +78,7 @@ def page(model: Model, source: Source) -> Page:
         "rows": rows,
         "notes": notes,
         "layers": [(layer.in_dim, layer.out_dim, layer.activation) for layer in layers],
-        "shares": [round(float(share), 4) for share in shares],
+        "shares": [round(float(share), 4) for share in found.shares],
         "label": source.schema.label or "label",
         "kept": {name: [*map(str, points[name].tolist())] for name in points.keys() - {"z", "mse", "row", "label"}},
     }
@@ -89,8 +90,8 @@ def page(model: Model, source: Source) -> Page:
         "shift": np.broadcast_to(scaler.shift, scaler.inputs),
         "codes": points["z"],
         "mse": points["mse"],
-        "mean": mean,
-        "components": components,
+        "mean": found.mean.astype(np.float32),
+        "components": found.directions.astype(np.float32),
         "row-numbers": points["row"].astype(np.uint32),
         "held": np.searchsorted(points["row"], originals["row"]).astype(np.uint32),
     }
@@ -175,20 +176,6 @@ def _bytes(x: Array, black: float, white: float) -> Array:
         if x.dtype == np.uint8 and (black, white) == (0, 255)
         else np.rint(np.clip((np.nan_to_num(x) - black) / (white - black), 0, 1) * 255).astype(np.uint8)
     )
-
-
-def _principal(z: Array) -> tuple[Array, Array, Array]:
-    """Return the mean (K,) of latent rows (N, K), up to 32 principal components (P, K), their shares of variance."""
-    mean = z.mean(axis=0, dtype=np.float64)
-    centred = z - mean
-    variances, vectors = np.linalg.eigh(centred.T @ centred)
-    components = vectors.T[::-1][:MAX_COMPONENTS]
-    largest = np.abs(components).argmax(axis=1)[:, None]
-    components = components * np.where(
-        np.take_along_axis(components, largest, axis=1) < 0, -1, 1
-    )  # a sign is arbitrary
-    shares = variances[::-1][:MAX_COMPONENTS] / max(float(variances.sum()), 1e-30)
-    return mean.astype(np.float32), components.astype(np.float32), shares
 
 
 def _classified(labels: Array) -> tuple[list[str], list[str], Array, Array]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aecli.config import Schema
+from aecli.data.digest import digest_of
 from aecli.data.formats import NAMES, source_name
 from aecli.data.gather import gather
 from aecli.data.opening import open_source, split_name
@@ -21,6 +22,7 @@ from aecli.data.part import Part
 from aecli.data.source import Source
 from aecli.errors import DataError
 from aecli.inference import Model
+from aecli.model.checkpoint import Origin
 from aecli.model.scaler import CHUNK_VALUES, Scaler
 from aecli.options import Columns, FitOptions, Reading, grouped, with_options
 from aecli.recipes import DEFAULT_HOLDOUT, completed, resolve
@@ -42,7 +44,7 @@ VALIDATION = 0.1  # of the training rows, where early stopping is on
 class Prepared:
     """Rows by what they are for, and how they are scaled. Nothing is selected on held-out rows.
 
-    `trained_on` is the built-in set that the rows are, `source` what they are called.
+    `trained_on` is the built-in set that the rows are, `source` what they are called, `origin` what they are known by.
     """
 
     training: Part
@@ -52,6 +54,7 @@ class Prepared:
     schema: Schema
     trained_on: str | None
     source: str | None
+    origin: Origin
 
 
 def _nothing(_: object) -> None:
@@ -106,9 +109,11 @@ def fit(
     if test is not None or asked.holdout is None:
         asked = dataclasses.replace(asked, holdout=DEFAULT_HOLDOUT if test is None else 0.0)
     training, held_out, validation = gather(source, scratch, announce), None, None
+    origin = Origin(digest_of(training), block=1 if training.blocks is None else training.block_rows)
     if test is not None:
         test_source = open_source(test, split="test", schema=source.schema, reading=reading, **opening)
         held_out = gather(test_source, scratch, announce)
+        origin = dataclasses.replace(origin, test=digest_of(held_out))
     elif asked.holdout:
         training, held_out = _cut(training, asked.holdout, asked.seed, source.name)
     if asked.patience:
@@ -125,7 +130,8 @@ def fit(
         announce(sentence)
     from aecli.training.run import run
 
-    prepared = Prepared(training, validation, held_out, scaler, schema, trained_on, trained_on or source_name(data))
+    name = trained_on or source_name(data)
+    prepared = Prepared(training, validation, held_out, scaler, schema, trained_on, name, origin)
     return run(
         prepared,
         asked,

@@ -59,7 +59,8 @@ def run(
         config = dataclasses.replace(config, precision="bf16" if devices.has_bf16(where) else "fp32")
     parts = {"training": rows.training, "validation": rows.validation, "held-out": rows.held_out}
     configs = {"model": model_config.to_json(), "train": config.to_json(), "schema": rows.schema.to_json()}
-    description = described(configs | {"scaling": {"scale": rows.scaler.kind}}, parts, where.type)
+    scaling = {"scaling": {"scale": rows.scaler.kind}}
+    description = described(configs | scaling, rows.origin, str(rows.training.x.dtype), where.type)
     kept = None if resume is None else resume.begin(description)
     counts = [0 if part is None else len(part) for part in parts.values()]
     on_start(Plan(model_config, config, counts[0], counts[1], counts[2], devices.describe(where)))
@@ -100,6 +101,7 @@ def run(
         {"aecli": __version__, "torch": torch.__version__},
         source=rows.source,
         fingerprint=fingerprint(description),
+        origin=rows.origin,
     )
     return Model(made, tensors, rows.scaler)
 

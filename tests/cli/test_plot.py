@@ -10,7 +10,7 @@ from PIL import Image
 MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
 
 
-@pytest.mark.parametrize("kind", ["latent", "reconstruction", "errors", "history", "traversal"])
+@pytest.mark.parametrize("kind", ["latent", "reconstruction", "errors", "history", "manifold", "traversal"])
 @pytest.mark.parametrize("form", MAGIC)
 def test_each_kind_is_drawn_in_each_format(run, digits_model, kind, form):
     path = Path(f"picture.{form}")
@@ -93,17 +93,20 @@ def test_a_picture_too_small_for_its_text_is_an_error_that_says_so(run, digits_m
     assert not Path("small.png").exists()
 
 
-def test_a_manifold_of_what_has_none_is_wrong_usage(run, digits_model, iris_model, iris_csv):
-    done = run("plot", digits_model, "digits", "--kind", "manifold")
-    assert done.code == 2
-    assert "a manifold lies on a plane" in done.err
-    assert f"hint: aecli plot {digits_model} --kind traversal\n" in done.err
+def test_a_manifold_of_what_has_none_is_wrong_usage(run, iris_model, iris_csv):
+    assert run("train", "--latent-dim", "1", "--epochs", "1", "-q", "-o", "one.safetensors").code == 0
+    done = run("plot", "one.safetensors", "digits", "--kind", "manifold")
+    assert (done.code, done.err) == (
+        2,
+        "error: a manifold lies on a plane, and one.safetensors has one latent value\n"
+        "hint: aecli plot one.safetensors --kind traversal\n",
+    )
     done = run("plot", iris_model, iris_csv, "--kind", "manifold")
     assert done.code == 2
     assert "a manifold is of images" in done.err
 
 
-@pytest.mark.parametrize("kind", ["latent", "reconstruction", "errors", "history", "traversal"])
+@pytest.mark.parametrize("kind", ["latent", "reconstruction", "errors", "history", "manifold", "traversal"])
 @pytest.mark.parametrize("window", [(80, 24), (120, 40)], ids=str)
 def test_a_picture_fits_the_window(run, digits_model, monkeypatch, kind, window):
     monkeypatch.setenv("COLUMNS", str(window[0]))

@@ -69,9 +69,8 @@ class ImageSource(Source):
         self._left_out: list[str] = []
         self._remarked: dict[str, tuple[Path, int]] = {}
         files, labels = _files_of(paths, name)
-        self._images = [
-            (file, label, page) for file, label in zip(files, labels, strict=True) for page in self._pages(file)
-        ]
+        with picture.warnings_settled():
+            self._images = [(f, label, page) for f, label in zip(files, labels, strict=True) for page in self._pages(f)]
         self._paged = any(page is not None for _, _, page in self._images)
         loose = [file for file, label in zip(files, labels, strict=True) if label is None]
         labelled = DEFAULT_LABEL if len(loose) * 10 < len(files) else None
@@ -82,7 +81,8 @@ class ImageSource(Source):
                 raise DataError(f"{name}: images, and the model takes rows of a table")
             own = schema
         else:
-            own = self._looked(shape)
+            with picture.warnings_settled():
+                own = self._looked(shape)
         super().__init__(
             name,
             Schema(
@@ -118,7 +118,7 @@ class ImageSource(Source):
         rows = max(1, min(MAX_BATCH_ROWS, BATCH_BYTES // self.schema.inputs))
         images = iter(self._images)
         row = 0
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(os.cpu_count()) as pool, picture.warnings_settled():
             while some := list(islice(images, rows)):
                 tasks = [list(group) for _, group in groupby(some, key=lambda image: image[0])]
                 read = [image for found in pool.map(self._read, tasks) for image in found]

@@ -1,5 +1,7 @@
 """One image file: its frames as arrays of the values that the file holds, whatever their depth and sign."""
 
+import contextlib
+import logging
 import shlex
 import struct
 import warnings
@@ -43,12 +45,18 @@ def is_grey(image: Image.Image) -> bool:
     return image.mode in GREY and not (image.mode in ("1", "L") and "transparency" in image.info)
 
 
-def opened(file: Any) -> Image.Image:
-    """Open an image, of which the header alone is read. Pillow's warnings but that of a bomb are not shown."""
+@contextlib.contextmanager
+def warnings_settled() -> Iterator[None]:
+    """Let no warning of Pillow's be shown, and that of a decompression bomb be an error. Filters are the process's."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        return Image.open(file)
+        yield
+
+
+def opened(file: Any) -> Image.Image:
+    """Open an image, of which the header alone is read."""
+    return Image.open(file)
 
 
 def frames(file: Path, numbers: Sequence[int], place: Any = None) -> Iterator[Array]:
@@ -65,9 +73,7 @@ def frames(file: Path, numbers: Sequence[int], place: Any = None) -> Iterator[Ar
             raise
         yield from _by_tifffile(file, place, numbers)
         return
-    with image, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with image:
         for number in numbers:
             if number or image.tell():
                 image.seek(number)
@@ -142,6 +148,7 @@ def _needs_tifffile(image: Image.Image) -> bool:
 def _by_tifffile(file: Path, place: Any, numbers: Sequence[int]) -> Iterator[Array]:
     import tifffile
 
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)  # it tells on stderr what it raises as well
     for number in numbers:
         try:
             with tifffile.TiffFile(place or file) as found:

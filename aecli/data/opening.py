@@ -95,11 +95,22 @@ def open_source(data: Any, *, split: str = "train", **request: Any) -> Source:
         _check_kind(each, inputs[0])
     kind = inputs[0].kind or TABLE
     source = READERS[kind](inputs, asked)
+    _check_for_images(source, asked)
     if kind in (TABLE, FRAME):
         _as_images(source, asked)
     else:
         _check_unnamed(source, asked)
     return source
+
+
+def _check_for_images(source: Source, asked: Request) -> None:
+    """Refuse options that are for image files alone, where they were given for other data."""
+    usual = ALL_COLUMNS
+    given = [name for name in ("fit", "background", "alpha") if getattr(asked.columns, name) != getattr(usual, name)]
+    if given and not source.resizes:
+        raise UsageError(f"--{given[0]} is for image files, and {source.name} is none", hint="leave it out")
+    if "fit" in given and asked.columns.image_size is None:
+        raise UsageError("--fit says how images are brought to a size, and none is given", hint="add --image-size 64")
 
 
 def _as_images(source: Source, asked: Request) -> None:

@@ -397,3 +397,24 @@ def test_arrays_of_rebuilt_images_keep_their_shape(run):
     assert run("reconstruct", "images.safetensors", "images.npy", "-o", "rebuilt.npy", "-q").code == 0
     assert np.load("rebuilt.npy").shape == COLOURS.shape
     assert np.array_equal(np.load("rebuilt.npy"), aecli.load("images.safetensors").reconstruct(COLOURS))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["x.npy", "--alpha"], "error: --alpha is for image files, and x.npy is none\nhint: leave it out\n"),
+        (
+            ["pictures", "--fit", "pad"],
+            "error: --fit says how images are brought to a size, and none is given\nhint: add --image-size 64\n",
+        ),
+        (
+            ["pictures", "--image-shape", "6x8"],
+            "error: --image-shape is for arrays and tables, and image files have their own\nhint: leave it out\n",
+        ),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(run, words, said):
+    folder(BYTES)
+    np.save("x.npy", BYTES)
+    done = run("train", *words, "--epochs", "1")
+    assert (done.code, done.err) == (2, said)

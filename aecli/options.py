@@ -283,6 +283,7 @@ class Applying:
         tuple[str, ...], Option("A column to carry along to the output. Repeatable.", TABLE, "COLUMN", columns=True)
     ] = ()
     keep_all: bool = False  # every column, as it is
+    colour: str | None = None  # a column that colours a picture
     unknown: Annotated[
         Literal["error", "ignore"],
         Option(

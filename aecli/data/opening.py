@@ -460,6 +460,18 @@ def _table(one: Input, asked: Request, first: Input) -> "Table":
     return table
 
 
+def open_table(path: Path, **request: Any) -> "Table":
+    """Open the columns of a file as they are. `request` are the fields of `Request`.
+
+    Raises DataError where there is no such file, or it is no table.
+    """
+    asked = Request(**request)
+    one = identified(path, "train", asked)
+    if one.kind != TABLE or (one.path is not None and one.path.is_dir()):
+        raise DataError(f"{path}: no table, and the file of a table was expected")
+    return _table(one, asked, one)
+
+
 def _no_rows(name: str, asked: Request) -> "Table":
     """Return a table of no rows and no header: its columns are those that the model wants."""
     from aecli.data.several import NoRows

@@ -72,7 +72,7 @@ def _colours(found: Classes | None, values: Array | None, rows: int, look: style
     if values is None:
         return np.tile(to_rgb(look.colour(0)), (rows, 1))
     coloured = ScalarMappable(_norm(values), "viridis").to_rgba(values)[:, :3]
-    return np.where(np.isfinite(values)[:, None], coloured, to_rgb(look.colours.quiet))
+    return np.where(np.isfinite(values)[:, None], coloured, to_rgb(look.colours.faint))
 
 
 def _beneath(found: Classes | None, values: Array | None, rows: int) -> Array:
@@ -90,7 +90,7 @@ def _norm(values: Array) -> Normalize:
 def _colour_bar(figure: Figure, axes: Axes, values: Array, name: str, look: style.Look) -> None:
     bar = figure.colorbar(ScalarMappable(_norm(values), "viridis"), ax=axes, aspect=30 if look.window else 25)
     bar.outline.set_visible(False)
-    limit = max(8, int(0.25 * style.width_of(look) / (look.small * style.CHARACTER)))
+    limit = max(8, int((0.25 if look.window else 0.45) * style.width_of(look) / (look.small * style.CHARACTER)))
     title = style.shorten(name, limit, look)
     at_end = style.width_in_characters(title) > 8  # a longer name goes on to the left, over the axes
     bar.ax.set_title(title, loc="right" if at_end else "left", fontsize=look.small)

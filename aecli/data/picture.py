@@ -48,6 +48,7 @@ def is_grey(image: Image.Image) -> bool:
 @contextlib.contextmanager
 def warnings_settled() -> Iterator[None]:
     """Let no warning of Pillow's be shown, and that of a decompression bomb be an error. Filters are the process's."""
+    logging.getLogger("PIL").setLevel(logging.CRITICAL + 1)  # what it logs of broken files, it raises as well
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.simplefilter("error", Image.DecompressionBombWarning)

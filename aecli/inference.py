@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from aecli.config import Schema
+from aecli.data import units
 from aecli.data.arrays import array_source, layout
 from aecli.data.opening import open_source
-from aecli.data.source import Batch, Source, check_finite, resized
+from aecli.data.source import ArraySource, Batch, Source, check_finite, resized
+from aecli.data.units import Units
 from aecli.errors import DataError
-from aecli.model import checkpoint, holes, units
+from aecli.model import checkpoint, holes
 from aecli.model.checkpoint import Checkpoint
 from aecli.model.scaler import Scaler
-from aecli.model.units import Units
 from aecli.options import Applying, Reading, grouped
 from aecli.pipeline import ahead, spread
 
@@ -57,6 +58,13 @@ class Rebuilt(Encoded):
     mse: Array
     squares: Array
     there: Array | None = None
+
+    def in_units(self, own: Units | None) -> "Rebuilt":
+        """Return the rows and the rebuilt rows in the units that the rows came in; None where these are the model's."""
+        if own is None:
+            return self
+        batch = dataclasses.replace(self.batch, x=own.to_rows(self.batch.x))
+        return dataclasses.replace(self, batch=batch, recon=own.to_rows(self.recon))
 
 
 class Model:
@@ -170,8 +178,8 @@ class Model:
         black and white pixels, where they are not those of the training rows.
         Raises DataError where the rows are of another width, shape or range, or hold infinity, or columns are missing.
         """
-        source = self._source(rows, input_range)
-        return self._joined([out.z for out in self.encoded(source)], self.checkpoint.model.latent_dim)
+        outputs = self._outputs(self._source(rows, input_range), self._encode)
+        return self._joined([out.z for out in outputs], self.checkpoint.model.latent_dim)
 
     def reconstruct(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Array:
         """Return the rebuilt rows in raw units: (N, D), or of an array of images the shape of these.
@@ -181,7 +189,8 @@ class Model:
         Raises DataError as `embed` does.
         """
         source = self._source(rows, input_range)
-        recon = self._joined([out.recon for out in self.rebuilt(source)], self.schema.inputs)
+        parts = [out.in_units(source.units).recon for out in self._outputs(source, self._rebuild)]
+        recon = self._joined(parts, self.schema.inputs)
         if not _is_array(rows):
             return recon
         shape = np.shape(rows)
@@ -203,7 +212,7 @@ class Model:
 
         Raises DataError as `embed` does.
         """
-        return self._joined([out.mse for out in self.rebuilt(self._source(rows, input_range))])
+        return self._joined([out.mse for out in self._outputs(self._source(rows, input_range), self._rebuild)])
 
     def _source(self, rows: Any, input_range: tuple[float, float] | None = None) -> Source:
         """Return rows as a source: an array as it is, all else opened."""
@@ -217,6 +226,12 @@ class Model:
         source.filled_with = self._filled_with
         source.units = self._units(input_range)
         return source
+
+    def _outputs(self, source: Source, compute: Callable[[Batch], T]) -> Iterator[T]:
+        """Yield what is computed of a source; of an array in this thread, because to start others takes longer."""
+        if isinstance(source, ArraySource):
+            return map(compute, resized(self._in_units(source), self._batch_rows))
+        return self._streamed(source, compute, live=False)
 
     @staticmethod
     def _joined(parts: list[Array], *width: int) -> Array:
@@ -244,8 +259,11 @@ class Model:
         return self._streamed(source, self._encode, live=live)
 
     def rebuilt(self, source: Source, *, live: bool = False) -> Iterator[Rebuilt]:
-        """Yield the rows of a source with their latent rows, their rebuilt rows and their errors, as `encoded` does."""
-        return _in_own_units(self._streamed(source, self._rebuild, live=live), source.units)
+        """Yield the rows of a source with their latent rows, their rebuilt rows and their errors, as `encoded` does.
+
+        Pixels are in the model's units, also where they came in others: see `Rebuilt.in_units`.
+        """
+        return self._streamed(source, self._rebuild, live=live)
 
     def filled(self, source: Source, *, live: bool = False) -> Iterator[Rebuilt]:
         """Yield the rows of a source as `rebuilt` does, in their holes what is expected there: see model/holes.py."""
@@ -312,11 +330,6 @@ class Model:
         """
         missing = (MIN_BLOCK_ROWS if live else self._block_rows) - len(x)
         return np.concatenate([x, np.zeros((missing, x.shape[1]), x.dtype)]) if missing > 0 else x
-
-
-def _in_own_units(outputs: Iterator[Rebuilt], own: Units | None) -> Iterator[Rebuilt]:
-    """Return outputs whose rebuilt rows are in the units that the rows came in."""
-    return outputs if own is None else (dataclasses.replace(o, recon=own.to_rows(o.recon)) for o in outputs)
 
 
 def _blanked(values: Array, batch: Batch) -> Array:

@@ -53,7 +53,7 @@ def reconstruct(
     source = rows.open_rows(loaded, data, reading, applying, data_dir=data_dir, quiet=quiet)
     said = {"--format": form, "--error": error, "--keep": applying.keep, "--fill-holes": fill_holes}
     if output is not None and _takes_images(output, [flag for flag, value in said.items() if value]):
-        _write_images(loaded, source, Path(output), [str(model), *(data or ())], quiet=quiet)
+        _write_images(loaded, source, Path(output), data or (), quiet=quiet)
         return
     names = loaded.schema.names if loaded.schema.features else source.schema.names
     top = min(top_features or 0, len(names))
@@ -63,10 +63,11 @@ def reconstruct(
             raise DataError(f"{source.name}: a feature is named {name!r}, as a column that the output appends")
     carried = tables.Carried(source, applying.keep, label=False, beside=[*names, *appended])
     with tables.open_output(output, form, header=header, inputs=(str(model), *(data or ())), quiet=quiet) as sink:
-        if isinstance(sink, Npy) and not error:
+        if isinstance(sink, Npy):
             sink.row_shape = loaded.schema.image_shape
         stream = loaded.filled if fill_holes else loaded.rebuilt
-        for out in progress.shown(stream(source, live=line_buffered), source, output, quiet=quiet):
+        outputs = (out.in_units(source.units) for out in stream(source, live=line_buffered))
+        for out in progress.shown(outputs, source, output, quiet=quiet):
             blank = tables.blank_rows(out, sink)
             rebuilt = tables.rebuilt_columns(out, loaded, blank=blank, holes_only=fill_holes)
             columns = dict(zip(names, rebuilt, strict=True))
@@ -97,7 +98,7 @@ def _takes_images(output: str, given: Sequence[str]) -> bool:
 
 def _write_images(loaded: "Model", source: "Source", path: Path, inputs: Sequence[str], *, quiet: bool) -> None:
     """Write rebuilt images: one to a file, or all to a folder."""
-    from aecli.data import sinks
+    from aecli.data import image_sinks
 
     shape = loaded.schema.image_shape
     if shape is None:
@@ -106,7 +107,7 @@ def _write_images(loaded: "Model", source: "Source", path: Path, inputs: Sequenc
     if path.suffix.lower() in IMAGES and not path.is_dir():
         _write_image(loaded, source, path, inputs)
     else:
-        with sinks.to_images(path, [Path(word) for word in inputs]) as sink:
+        with image_sinks.to_images(path, [Path(word) for word in inputs]) as sink:
             for out in loaded.rebuilt(source):
                 sink.write(out.recon.reshape(-1, *shape), loaded.schema, out.batch.kept)
     rows.say_written(path, replaced=replaced, quiet=quiet)
@@ -116,16 +117,17 @@ def _write_images(loaded: "Model", source: "Source", path: Path, inputs: Sequenc
 def _write_image(loaded: "Model", source: "Source", path: Path, inputs: Sequence[str]) -> None:
     """Write the one image that the source is."""
     from aecli import files
-    from aecli.data import sinks
+    from aecli.data import image_sinks
 
-    rows.check_output(path, *inputs)
+    rows.check_output(path, loaded.name, *inputs)
+    rows.keep_checkpoint(path)
     rebuilt = [out.recon for out in loaded.rebuilt(source)]
     if (count := sum(map(len, rebuilt))) != 1:
         raise DataError(f"{path} is one image, and {source.name} {count:,}", hint=f"name a folder: -o {path.stem}/")
-    ending = sinks.image_ending(path, loaded.schema)
+    ending = image_sinks.image_ending(path, loaded.schema)
     if ending != path.suffix.lower():
         raise DataError(
             f"{path}: images of {loaded.schema.dtype} are written as TIFF", hint=f"-o {path.with_suffix('.tif')}"
         )
     with files.replacing(path) as stream:
-        sinks.write_image(stream, rebuilt[0].reshape(loaded.schema.image_shape), loaded.schema, ending)
+        image_sinks.write_image(stream, rebuilt[0].reshape(loaded.schema.image_shape), loaded.schema, ending)

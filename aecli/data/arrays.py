@@ -117,6 +117,23 @@ def layout(
     return (row if len(row) == 2 or last else None), False
 
 
+def is_one_image(array: Array | FileRows, told: tuple[int, ...] | None, schema: Schema | None) -> bool:
+    """Return whether an array of a file, one of several, is taken as one image, and not as rows.
+
+    It is one if its shape is that of the model's images or the one that was `told`; without these, that of an image in
+    colour, of a square one, or of bytes.
+    """
+    shape: tuple[int, ...] = tuple(array.shape)
+    if schema is not None:
+        wanted = schema.image_shape
+        return wanted is not None and shape in (wanted, (*wanted[2:], *wanted[:2]))
+    if told is not None:
+        return math.prod(shape) == math.prod(told)
+    if len(shape) == 3:
+        return shape[2] in (3, 4) or shape[0] in (3, 4)
+    return len(shape) == 2 and (shape[0] == shape[1] or bool(array.dtype == np.uint8))
+
+
 def _is_turned(name: str, row: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
     """Return whether a row of an array is a model's image (H, W, C) as (C, H, W)."""
     height, width, channels = (*wanted, 1)[:3]

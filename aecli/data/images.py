@@ -1,9 +1,9 @@
 """Image files and folders of them, read a few at a time."""
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,29 +13,17 @@ from PIL import Image
 
 from aecli.config import Schema
 from aecli.data import picture
-from aecli.data.picture import BACKGROUNDS, BROKEN
+from aecli.data.picture import BROKEN
 from aecli.data.refused import IMAGE_ENDINGS, refused_images
 from aecli.data.source import Array, Batch, Source
 from aecli.errors import DataError
+from aecli.options import ALL_COLUMNS, Columns
 
 DEFAULT_LABEL = "label"
 BATCH_BYTES = 16 << 20
 MAX_BATCH_ROWS = 1024
 ONE_FRAME = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".pbm")  # or more that nobody means, as phones write
 NAMED = 5  # files that are named where some are left out
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What images are to become: a size (width, height) that all have, how they get it, and how alpha is treated."""
-
-    size: tuple[int, int] | None = None
-    fit: str = "crop"
-    background: str = "white"
-    alpha: bool = False
-
-
-AS_THEY_ARE = Shape()
 
 
 class ImageSource(Source):
@@ -51,7 +39,7 @@ class ImageSource(Source):
         paths: Sequence[Path],
         *,
         schema: Schema | None = None,
-        shape: Shape = AS_THEY_ARE,
+        columns: Columns = ALL_COLUMNS,
         skip_broken: bool = False,
         any_type: bool = False,
         opened: Mapping[Path, BinaryIO] | None = None,
@@ -59,7 +47,7 @@ class ImageSource(Source):
         """Find the images that the paths name. Those that are `opened` are no files of these names.
 
         For a model, all are brought to what the `schema` says. Without one they are in colour if any pixel of any file
-        is, and the first image tells their size, unless `shape` does, and their type.
+        is, and the first image tells their size, unless `columns` do, and their type.
         With `any_type`, values of another type than the model's are read as they are.
         Raises DataError where there is none.
         """
@@ -67,6 +55,7 @@ class ImageSource(Source):
         self._skip_broken, self._any_type, self._opened = skip_broken, any_type, opened or {}
         self._training = schema is None
         self._left_out: list[str] = []
+        self._first_of_type: tuple[Path, Any] | None = None
         self._remarked: dict[str, tuple[Path, int]] = {}
         files, labels = _files_of(paths, name)
         with picture.warnings_settled():
@@ -82,7 +71,7 @@ class ImageSource(Source):
             own = schema
         else:
             with picture.warnings_settled():
-                own = self._looked(shape)
+                own = self._looked(columns)
         super().__init__(
             name,
             Schema(
@@ -125,6 +114,7 @@ class ImageSource(Source):
                 fine = [i for i, image in enumerate(read) if image is not None]
                 self.skipped += len(some) - len(fine)
                 if fine:
+                    self._check_types(some, read)
                     x = np.stack([image for image in read if image is not None])
                     labels = np.array([some[i][1] or "" for i in fine]) if self.schema.label else None
                     kept: dict[str, Array] = {"path": np.array([_text(some[i][0]) for i in fine])}
@@ -133,18 +123,14 @@ class ImageSource(Source):
                     yield Batch(x, labels, kept, row=row)
                 row += len(some)
 
-    def _looked(self, shape: Shape) -> Schema:
+    def _looked(self, asked: Columns) -> Schema:
         """Return what the images are, from as many of them as it takes to know."""
         first: tuple[Path, Array] | None = None
         colour = False
-        for file, _, page in self._images:
-            if first is not None and self._is_grey(file):
-                continue
-            values = self._one(file, page or 0, shape)
-            if values is None:
-                continue
-            first = first or (file, values)
-            colour = shape.alpha or (values.ndim == 3 and picture.has_colour(values))
+        for file, values in self._until_known():
+            found = values if asked.alpha else self._without_alpha(file, values, asked.background)
+            first = first or (file, found)
+            colour = asked.alpha or (found.ndim == 3 and picture.has_colour(found))
             if colour:
                 if file != first[0]:
                     self._remark("in colour, so that all are read in colour", file)
@@ -152,56 +138,60 @@ class ImageSource(Source):
         self._left_out.clear()  # they are met again
         if first is None:
             raise DataError(f"{self._images[0][0].parent}: no images to read, all {len(self._images):,} are broken")
-        height, width = shape.size[::-1] if shape.size else first[1].shape[:2]
-        channels = 4 if shape.alpha else 3
+        height, width = asked.image_size[::-1] if asked.image_size else first[1].shape[:2]
+        channels = 4 if asked.alpha else 3
         dtype = first[1].dtype
         return Schema(
             height * width * (channels if colour else 1),
             image_shape=(height, width, channels) if colour else (height, width),
             full_scale=255.0 if dtype == np.uint8 else None,
             dtype=str(dtype),
-            resize=shape.size is not None,
-            fit=shape.fit,
-            background=None if shape.alpha else shape.background,
+            resize=asked.image_size is not None,
+            fit=asked.fit,
+            background=None if asked.alpha else asked.background,
         )
 
+    def _until_known(self) -> Iterator[tuple[Path, Array]]:
+        """Yield the first image, and all others that may be in colour or transparent, each with its file."""
+        first = True
+        for file, pages in groupby(self._images, key=lambda image: image[0]):
+            if not first and self._is_grey(file):
+                continue
+            with self._broken_skipped(file):
+                for values in picture.frames(file, [page or 0 for _, _, page in pages], self._opened.get(file)):
+                    yield file, values
+                    first = False
+
     def _is_grey(self, file: Path) -> bool:
-        """Return whether a file's header says that no pixel is in colour or transparent."""
         try:
-            with picture.opened(self._opened.get(file, file)) as image:
+            with Image.open(self._opened.get(file, file)) as image:
                 return picture.is_grey(image)
         except BROKEN:
             return False
 
-    def _one(self, file: Path, page: int, shape: Shape) -> Array | None:
-        """Read one image; None where it is broken and may be skipped."""
+    @contextlib.contextmanager
+    def _broken_skipped(self, file: Path) -> Iterator[None]:
+        """Note a file that cannot be read, where it may be skipped. Raises DataError elsewhere."""
         try:
-            values = next(picture.frames(file, [page], self._opened.get(file)))
+            yield
         except BROKEN as error:
-            self._break(file, error)
-            return None
+            if not self._skip_broken:
+                raise _broken(file, error) from error
+            self._left_out.append(f"{file} ({error or type(error).__name__})")
         except DataError as error:
             if not self._skip_broken:
                 raise
-            self._skip(file, error.message)
-            return None
-        return values if shape.alpha else self._without_alpha(file, values, shape.background)
+            self._left_out.append(f"{file} ({error.message.removeprefix(f'{file}: ')})")
 
     def _read(self, images: list[tuple[Path, str | None, int | None]]) -> list[Array | None]:
         """Read the pixels (D,) of images of one file; None for those that are broken and may be skipped."""
         file = images[0][0]
         pages = [page or 0 for _, _, page in images]
         read: list[Array | None] = []
-        try:
-            read += [
-                self._brought(file, values).ravel() for values in picture.frames(file, pages, self._opened.get(file))
-            ]
-        except BROKEN as error:
-            self._break(file, error)
-        except DataError as error:
-            if not self._skip_broken:
-                raise
-            self._skip(file, error.message)
+        with self._broken_skipped(file):
+            read.extend(
+                self._brought(file, each).ravel() for each in picture.frames(file, pages, self._opened.get(file))
+            )
         return read + [None] * (len(images) - len(read))
 
     def _brought(self, file: Path, values: Array) -> Array:
@@ -230,8 +220,20 @@ class ImageSource(Source):
             values = _three(values)
         if channels == 4:
             values = _with_alpha(values)
-        ground = BACKGROUNDS[schema.background or "black"]
-        return picture.fitted(values, (width, height), schema.fit, ground)
+        return picture.fitted(values, (width, height), schema.fit, schema.background or "black")
+
+    def _check_types(self, images: Sequence[tuple[Path, str | None, int | None]], read: Sequence[Array | None]) -> None:
+        """Raise DataError where images have other types than the first: black and white are not the same in them."""
+        for (file, _, _), image in zip(images, read, strict=True):
+            if image is None:
+                continue
+            self._first_of_type = self._first_of_type or (file, image.dtype)
+            if image.dtype != self._first_of_type[1]:
+                raise DataError(
+                    f"{file}: its values are {image.dtype}, and those of {self._first_of_type[0]} "
+                    f"{self._first_of_type[1]}",
+                    hint="bring all to one depth",
+                )
 
     def _of_other_type(self, file: Path, values: Array) -> DataError:
         high = np.iinfo(values.dtype).max if values.dtype.kind in "ui" else 1
@@ -261,14 +263,6 @@ class ImageSource(Source):
         self.laid_on = background
         self._remark(f"transparent, and laid on {background}", file)
         return picture.composited(values, background)
-
-    def _break(self, file: Path, error: Any) -> None:
-        if not self._skip_broken:
-            raise _broken(file, error) from error
-        self._skip(file, str(error) or type(error).__name__)
-
-    def _skip(self, file: Path, why: str) -> None:
-        self._left_out.append(f"{file} ({why.removeprefix(f'{file}: ')})")
 
     def _remark(self, what: str, file: Path) -> None:
         first, count = self._remarked.get(what, (file, 0))
@@ -315,20 +309,20 @@ def _found(folder: Path) -> list[Path]:
     A link to a folder is followed, but not to one that it lies in.
     """
     known = endings() | IMAGE_ENDINGS.keys()
-    found: list[Path] = []
-    seen = {folder.resolve()}
-    for where, folders, names in os.walk(folder, followlinks=True):
-        inside = [each for each in folders if not each.startswith(".")]
-        folders[:] = []
-        for each in inside:
-            target = Path(where, each).resolve()
-            if target not in seen:
-                seen.add(target)
-                folders.append(each)
-        found += [
-            Path(where, name) for name in names if not name.startswith(".") and Path(name).suffix.lower() in known
-        ]
-    return sorted(found)
+
+    def walk(where: Path, above: frozenset[Path]) -> Iterator[Path]:
+        real = where.resolve()
+        if real in above:
+            return
+        for entry in os.scandir(where):
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from walk(where / entry.name, above | {real})
+            elif Path(entry.name).suffix.lower() in known:
+                yield where / entry.name
+
+    return sorted(walk(folder, frozenset()))
 
 
 def _named(files: list[Path]) -> str:

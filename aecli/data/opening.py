@@ -345,31 +345,27 @@ def _open_arrays(inputs: Sequence[Input], asked: Request) -> Source:
 def _one_each(inputs: Sequence[Input], asked: Request) -> Any:
     """Return the arrays (N, ...) of several NPY files that are one image each; None where they are rows.
 
-    They are images where all have one shape, and it is that of the model's images, or of an image in bytes or colour.
+    They are images where all have one shape, and it is that of an image.
     """
     import numpy as np
 
-    from aecli.data.arrays import open_npy
+    from aecli.data.arrays import is_one_image, open_npy
 
     if len(inputs) < 2 or any(one.form != "npy" or one.path is None for one in inputs):
         return None
     arrays: list[Any] = []
     for one in inputs:
         array = open_npy(_looked(one, asked).stream or _stream(one.path, asked), one.path)
-        if arrays and array.shape != arrays[0].shape:
+        if not is_one_image(array, asked.columns.image_shape, asked.schema) or (
+            arrays and array.shape != arrays[0].shape
+        ):
             return None
-        arrays.append(array)
-    shape, wanted = arrays[0].shape, None if asked.schema is None else asked.schema.image_shape
-    if wanted is not None:
-        is_image = shape in (wanted, wanted[:2])
-    else:
-        colour = len(shape) == 3 and (shape[2] in (3, 4) or shape[0] in (3, 4))
-        is_image = colour or (len(shape) == 2 and (shape[0] == shape[1] or arrays[0].dtype == np.uint8))
-    return np.stack([array[:] for array in arrays]) if is_image else None
+        arrays.append(array[:])  # and the file is closed: there may be more than may be open at once
+    return np.stack(arrays)
 
 
 def _open_images(inputs: Sequence[Input], asked: Request) -> Source:
-    from aecli.data.images import ImageSource, Shape
+    from aecli.data.images import ImageSource
 
     paths: list[Path] = []
     opened: dict[Path, BinaryIO] = {}
@@ -385,7 +381,7 @@ def _open_images(inputs: Sequence[Input], asked: Request) -> Source:
     return ImageSource(
         paths,
         schema=asked.schema,
-        shape=Shape(asked.columns.image_size, asked.columns.fit, asked.columns.background, asked.columns.alpha),
+        columns=asked.columns,
         skip_broken=asked.reading.skip_broken,
         any_type=asked.reading.input_range is not None and asked.schema is not None,
         opened=opened,

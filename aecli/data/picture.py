@@ -6,7 +6,7 @@ import shlex
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -33,31 +33,51 @@ BROKEN = (
 )
 GREY = ("1", "L", "I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 EIGHT_BITS = ("LA", "La", "P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "CMYK", "YCbCr", "LAB", "HSV")
-# Pillow keeps the high byte of 16-bit channels. Each pair of decodings gives the two bytes; "LA" is four bytes a pixel.
-DEEP_PNG = {"RGB;16B": ("RGB", 3), "RGBA;16B": ("RGBA", 4)}
-BITS, SAMPLE_FORMAT = 258, 339  # TIFF tags
-UNSIGNED, SIGNED = 1, 2  # of SAMPLE_FORMAT
+# Of the two bytes of a 16-bit channel Pillow gives the one that a raw mode names; grey and alpha are four plain bytes.
+DEEP_PNG = {"RGB;16B": ("RGB;16B", "RGB;16L"), "RGBA;16B": ("RGBA;16B", "RGBA;16L"), "LA;16B": ("RGBA",)}
+BITS, PHOTOMETRIC, ORIENTATION, SAMPLE_FORMAT = 258, 262, 274, 339  # TIFF tags
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2  # of PHOTOMETRIC
+ALPHA = ((1,), (2,))  # of a TIFF's extra samples
+TIFF_TYPES = {
+    (8, 2): np.int8,
+    (16, 2): np.int16,
+    (32, 1): np.uint32,
+}  # (BITS, SAMPLE_FORMAT) that Pillow reads as others
+TURNS: dict[int, Callable[[Array], Array]] = {  # by an EXIF orientation
+    2: np.fliplr,
+    3: lambda x: np.rot90(x, 2),
+    4: np.flipud,
+    5: lambda x: np.swapaxes(x, 0, 1),
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: np.swapaxes(np.rot90(x, 2), 0, 1),
+    8: np.rot90,
+}
 BACKGROUNDS = {"white": 1.0, "black": 0.0}
-
-
-def is_grey(image: Image.Image) -> bool:
-    """Return whether an image's mode has no colour and no transparency."""
-    return image.mode in GREY and not (image.mode in ("1", "L") and "transparency" in image.info)
 
 
 @contextlib.contextmanager
 def warnings_settled() -> Iterator[None]:
-    """Let no warning of Pillow's be shown, and that of a decompression bomb be an error. Filters are the process's."""
-    logging.getLogger("PIL").setLevel(logging.CRITICAL + 1)  # what it logs of broken files, it raises as well
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield
+    """Let no warning of Pillow's or tifffile's be shown, and that of a decompression bomb be an error.
+
+    Filters and levels are the process's, not a thread's.
+    """
+    loggers = [logging.getLogger(name) for name in ("PIL", "tifffile")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)  # what they log of broken files, they raise as well
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
-def opened(file: Any) -> Image.Image:
-    """Open an image, of which the header alone is read."""
-    return Image.open(file)
+def is_grey(image: Image.Image) -> bool:
+    """Return whether an image's header says that no pixel is in colour or transparent."""
+    return image.mode in GREY and "transparency" not in image.info
 
 
 def frames(file: Path, numbers: Sequence[int], place: Any = None) -> Iterator[Array]:
@@ -68,7 +88,7 @@ def frames(file: Path, numbers: Sequence[int], place: Any = None) -> Iterator[Ar
     Raises DataError for pixels of an unknown kind, one of BROKEN for a damaged file.
     """
     try:
-        image = opened(place or file)
+        image = Image.open(place or file)
     except UnidentifiedImageError:
         if not _is_tiff(place or file):
             raise
@@ -78,7 +98,7 @@ def frames(file: Path, numbers: Sequence[int], place: Any = None) -> Iterator[Ar
         for number in numbers:
             if number or image.tell():
                 image.seek(number)
-            if image.format == "TIFF" and _needs_tifffile(image):
+            if image.format == "TIFF" and _is_cut(image):
                 yield from _by_tifffile(file, place, [number])
             else:
                 yield _values(file, image, place)
@@ -88,44 +108,80 @@ def _values(file: Path, image: Image.Image, place: Any) -> Array:
     tile: Any = getattr(image, "tile", ())
     deep = DEEP_PNG.get(str(tile[0].args)) if image.format == "PNG" and len(tile) == 1 else None
     if deep is not None:
-        return _deep(file, image, place, *deep)
-    image = ImageOps.exif_transpose(image)
-    if image.mode in GREY and is_grey(image):
-        return _grey(image)
+        return _opaque(_deep(place or file, deep))
+    tags = getattr(image, "tag_v2", None)
+    image = ImageOps.exif_transpose(image)  # a copy, without tags
     if image.mode not in EIGHT_BITS and image.mode not in GREY:
         raise _unknown(file, f"of Pillow's mode {image.mode!r}")
+    if image.mode in GREY and (is_grey(image) or image.mode not in ("1", "L")):
+        return _opaque(_with_holes(_grey(image, tags), image.info.get("transparency")))
     if not image.has_transparency_data and image.mode not in ("LA", "La", "PA", "RGBA", "RGBa"):
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-    values: Array = np.asarray(image.convert("RGBA"))
-    return values if (values[..., 3] < values.dtype.type(255)).any() else values[..., :3]
+    return _opaque(np.asarray(image.convert("RGBA")))
 
 
-def _grey(image: Image.Image) -> Array:
+def _opaque(values: Array) -> Array:
+    """Return an image without its alpha channel, where that says nothing."""
+    if values.ndim == 2 or values.shape[2] == 3:
+        return values
+    return values if (values[..., 3] < values.dtype.type(_most(values.dtype))).any() else values[..., :3]
+
+
+def _most(dtype: np.dtype[Any]) -> float:
+    """Return the value of an opaque pixel, and of a white one where the type decides."""
+    return float(np.iinfo(dtype).max) if dtype.kind in "ui" else 1.0
+
+
+def _with_holes(values: Array, transparent: Any) -> Array:
+    """Return an image of 16 bits, (H, W) or (H, W, 3), with alpha where one of its values stands for transparent."""
+    if transparent is None or values.dtype != np.uint16:
+        return values
+    colours = values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=2)
+    seen = (colours != np.asarray(transparent, np.uint16)).any(axis=2, keepdims=True)
+    return np.concatenate([colours, np.where(seen, np.uint16(65_535), np.uint16(0))], axis=2)
+
+
+def _grey(image: Image.Image, tags: Any) -> Array:
     values = np.asarray(image.convert("L") if image.mode == "1" else image)
-    if image.mode == "I" and image.format != "TIFF" and values.size and values.min() >= 0:
-        return values.astype(np.uint16) if values.max() <= 65_535 else values  # PGM and PNG hold 16 bits
-    if values.dtype.kind in "iu":
-        return np.ascontiguousarray(values, values.dtype.newbyteorder("="))
-    return values
+    if tags is None:
+        if image.mode == "I" and values.size and values.min() >= 0 and values.max() <= 65_535:
+            return values.astype(np.uint16)  # PGM and PNG hold 16 bits
+    else:
+        bits, kinds = tags.get(BITS, (1,)), tags.get(SAMPLE_FORMAT, (1,))
+        dtype = TIFF_TYPES.get((bits[0], kinds[0]))
+        if dtype is not None:
+            same_size = values.itemsize == np.dtype(dtype).itemsize
+            values = values.view(dtype) if same_size else values.astype(dtype)
+        if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO and bits[0] > 8:  # of fewer bits Pillow has turned it
+            values = _inverted(values)
+    return np.ascontiguousarray(values, values.dtype.newbyteorder("=")) if values.dtype.kind in "iu" else values
 
 
-def _deep(file: Path, image: Image.Image, place: Any, mode: str, channels: int) -> Array:
-    """Decode 16-bit channels twice, once for each byte: they are big-endian, and Pillow gives the one it is asked for.
+def _inverted(values: Array) -> Array:
+    """Return a negative's image. Of signed numbers and floats nobody knows where black is."""
+    return np.iinfo(values.dtype).max - values if values.dtype.kind == "u" else values
+
+
+def _deep(file: Any, raw_modes: Sequence[str]) -> Array:
+    """Decode a PNG's 16-bit channels by their bytes, which are big-endian: (H, W, 3) or (H, W, 4) uint16.
 
     Source: libImaging/Unpack.c, "RGB;16B" and "RGB;16L".
     """
     halves = []
-    for end in ("16B", "16L"):
-        if place is not None:
-            place.seek(0)
-        half: Any = opened(place or file)
+    for raw_mode in raw_modes:
+        half: Any = Image.open(file)
         with half:
-            half.tile = [half.tile[0]._replace(args=f"{mode};{end}")]
+            half.tile = [half.tile[0]._replace(args=raw_mode)]
             half.load()
-            halves.append(np.asarray(half))
-    high, low = (half.astype(np.uint16) for half in halves)
-    values: Array = (high << 8 | low).reshape(image.height, image.width, channels)
-    return values if channels == 3 or (values[..., 3] < values.dtype.type(65_535)).any() else values[..., :3]
+            halves.append(np.asarray(half).astype(np.uint16))
+            turn = TURNS.get(half.getexif().get(ORIENTATION, 1))
+            transparent = half.info.get("transparency")
+    if len(halves) == 1:
+        grey, alpha = halves[0][..., 0] << 8 | halves[0][..., 1], halves[0][..., 2] << 8 | halves[0][..., 3]
+        values: Array = np.stack([grey, grey, grey, alpha], axis=-1)
+    else:
+        values = _with_holes(halves[0] << 8 | halves[1], transparent)
+    return values if turn is None else np.ascontiguousarray(turn(values))
 
 
 def _is_tiff(file: Any) -> bool:
@@ -139,40 +195,48 @@ def _is_tiff(file: Any) -> bool:
     return start in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def _needs_tifffile(image: Image.Image) -> bool:
-    """Return whether Pillow would change the values of this TIFF: cut them to 8 bits, or wrap them."""
+def _is_cut(image: Image.Image) -> bool:
+    """Return whether Pillow would cut the values of this TIFF to 8 bits."""
     tags: Any = image.tag_v2  # type: ignore[attr-defined]
-    bits, formats = tags.get(BITS, (1,)), tags.get(SAMPLE_FORMAT, (UNSIGNED,))
-    return max(bits) > 8 if len(bits) > 1 else (bits[0], formats[0]) in ((32, UNSIGNED), (8, SIGNED), (16, SIGNED))
+    bits = tags.get(BITS, (1,))
+    return len(bits) > 1 and max(bits) > 8
 
 
 def _by_tifffile(file: Path, place: Any, numbers: Sequence[int]) -> Iterator[Array]:
     import tifffile
 
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)  # it tells on stderr what it raises as well
     for number in numbers:
         try:
             with tifffile.TiffFile(place or file) as found:
                 page: Any = found.pages[number]
-                values, axes = page.asarray(), page.axes
+                pixels = page.imagewidth * page.imagelength
+                values = page.asarray() if pixels <= (Image.MAX_IMAGE_PIXELS or pixels) else None
+                orientation = page.tags.valueof(ORIENTATION, default=1)
+                photometric, extra = int(page.photometric), tuple(map(int, page.extrasamples))
         except Exception as error:
             raise DataError(
                 f"{file}: a TIFF that cannot be read ({str(error).partition(chr(10))[0]})",
                 hint="write it without compression; or pip install imagecodecs, which reads more of them",
             ) from error
-        if axes == "SYX" and values.shape[0] in (3, 4):
+        if values is None:
+            raise Image.DecompressionBombError(f"{pixels:,} pixels")
+        if page.axes == "SYX" and values.shape[0] in (3, 4):
             values = np.moveaxis(values, 0, -1)
-        plain = values.ndim == 2 or (values.ndim == 3 and values.shape[2] in (3, 4))
-        if not plain or values.dtype.kind not in "uif":
-            raise _unknown(file, f"of shape {values.shape} and type {values.dtype}")
-        yield values
+        grey = values.ndim == 2 and photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO)
+        colour = values.ndim == 3 and photometric in (BLACK_IS_ZERO, RGB) and values.shape[2] == 3
+        clear = values.ndim == 3 and photometric == RGB and values.shape[2] == 4 and extra[:1] in ALPHA
+        if not (grey or colour or clear) or values.dtype.kind not in "uif":
+            raise _unknown(file, f"of {values.dtype} {values.shape}, photometric {photometric}")
+        values = _inverted(values) if photometric == WHITE_IS_ZERO else values
+        turn = TURNS.get(orientation)
+        yield _opaque(values if turn is None else np.ascontiguousarray(turn(values)))
 
 
 def _unknown(file: Path, what: str) -> DataError:
-    folder = file.parent
+    made, pattern = f"{file.parent.resolve().name}.npy", str(file.parent / f"*{file.suffix}")
     code = (
-        f"import glob, numpy, tifffile; numpy.save({folder.name + '.npy'!r}, numpy.stack([tifffile.imread(f) for f in "
-        f"sorted(glob.glob({str(folder / ('*' + file.suffix))!r}))]))"
+        f"import glob, numpy, tifffile; numpy.save({made!r}, "
+        f"numpy.stack([tifffile.imread(f) for f in sorted(glob.glob({pattern!r}))]))"
     )
     return DataError(
         f"{file}: an image {what}, and grey ones (H, W), or colour ones of 3 or 4 channels, are read",
@@ -182,7 +246,7 @@ def _unknown(file: Path, what: str) -> DataError:
 
 def count_frames(file: Path, place: BinaryIO | None = None) -> tuple[int, bool]:
     """Return how many frames a file has, and whether each is an image of its own: the pages of a TIFF, of one size."""
-    with opened(place or file) as image:
+    with Image.open(place or file) as image:
         count = getattr(image, "n_frames", 1)
         if count == 1 or image.format != "TIFF":
             return count, False
@@ -195,8 +259,8 @@ def count_frames(file: Path, place: BinaryIO | None = None) -> tuple[int, bool]:
 
 def composited(values: Array, background: str) -> Array:
     """Lay an image (H, W, 4) on a background, "white" or "black": (H, W, 3), of the same type."""
-    white = np.iinfo(values.dtype).max if values.dtype.kind in "ui" else 1.0
-    opaque = values[..., 3:] / np.float64(white)
+    white = _most(values.dtype)
+    opaque = values[..., 3:] / white
     laid = values[..., :3] * opaque + BACKGROUNDS[background] * white * (1 - opaque)
     return (np.rint(laid) if values.dtype.kind in "ui" else laid).astype(values.dtype)
 
@@ -217,10 +281,11 @@ def to_grey(values: Array) -> Array:
     return grey
 
 
-def fitted(values: Array, size: tuple[int, int], fit: str, ground: float) -> Array:
+def fitted(values: Array, size: tuple[int, int], fit: str, background: str) -> Array:
     """Bring an image (H, W, ...) to a size (width, height): "crop" and "pad" keep its proportions, "stretch" does not.
 
-    Where "pad" adds pixels, they are `ground`, in [0, 1] of the type's range.
+    Where "pad" adds pixels, they are of the background "white" or "black": of 8 bits 255 or 0, else as light or as dark
+    as the image itself, because no type says where white is.
     """
     height, width = values.shape[:2]
     if (width, height) == size:
@@ -236,8 +301,8 @@ def fitted(values: Array, size: tuple[int, int], fit: str, ground: float) -> Arr
     resized = _resized(values, inner, box)
     if inner == size:
         return resized
-    white = np.iinfo(values.dtype).max if values.dtype.kind in "ui" else 1.0
-    padded = np.full((size[1], size[0], *values.shape[2:]), ground * white, values.dtype)
+    low, high = (0, 255) if values.dtype == np.uint8 else (values.min(), values.max())
+    padded = np.full((size[1], size[0], *values.shape[2:]), high if background == "white" else low, values.dtype)
     top, left = (size[1] - inner[1]) // 2, (size[0] - inner[0]) // 2
     padded[top : top + inner[1], left : left + inner[0]] = resized
     return padded

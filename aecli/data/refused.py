@@ -89,7 +89,7 @@ def refused(name: str, form: str, *, path: Path | None = None) -> DataError:
     """Return the error for a format that is not read. Its hint is a command that makes something that is read."""
     source = json.dumps(str(path or "FILE"), ensure_ascii=False)
     if form in IMAGES:
-        return refused_images(path or Path("FILE"), form)
+        return refused_images(path or Path(f"FILE{next(e for e, of in IMAGE_ENDINGS.items() if of == form)}"), form)
     if form in OTHER:
         what, way = OTHER[form]
         made = _quoted(path, ".csv")

@@ -16,6 +16,7 @@ import numpy as np
 
 from aecli.config import Schema
 from aecli.data.part import FileRows
+from aecli.data.units import Units
 from aecli.errors import DataError
 
 Array = np.ndarray[Any, Any]
@@ -94,7 +95,7 @@ class Source(ABC):
     """
 
     resizes = False
-    units: Any = None  # see model/units.py: how pixels become a model's, where they are in others
+    units: Units | None = None  # how pixels become a model's, where they are in others
     laid_on: str | None = None  # the background, where transparent pixels were met
     renumbered: Mapping[int, Array] = MappingProxyType({})
     remarks: Sequence[str] = ()

@@ -90,7 +90,8 @@ class Scaler:
         plain = cls("none", zero, one, None, schema)
         black = schema.black
         if white is not None and all(_least(x) >= black and _most(x) <= white for x in part.chunks(CHUNK_VALUES)):
-            fill = plain._means(part) if np.issubdtype(part.x.dtype, np.floating) else None
+            may_have_holes = part.x.dtype.kind == "f" or schema.missing == "mean"
+            fill = plain._means(part) if may_have_holes else None
             return cls(FULL_SCALE, np.array([black]), np.array([white - black]), fill, schema)
         fill = plain._means(part)
         if kind == "none":

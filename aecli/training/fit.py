@@ -33,9 +33,7 @@ if TYPE_CHECKING:
     from aecli.training.run import Plan
 
 BASE_BYTES = 600_000_000  # that training takes for a small model, PyTorch included
-WEIGHT_BYTES = (
-    30  # for each weight: it, its gradient, the optimizer's moments, what they are computed in, the checkpoint
-)
+WEIGHT_BYTES = 30  # for each weight: it, its gradient, the optimizer's moments and scratch, the checkpoint
 MANY_INPUTS = 10_000
 VALIDATION = 0.1  # of the training rows, where early stopping is on
 
@@ -157,7 +155,7 @@ def _plan(source: Source, asked: FitOptions) -> str | None:
     taken = BASE_BYTES + WEIGHT_BYTES * model.parameters + 3 * size * source.rows * schema.inputs
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     more = f", and this machine has {machine / 1e9:.1f}" if taken > machine else ""
-    way = "; --image-size 64 takes less" if schema.inputs > MANY_INPUTS and source.resizes else ""
+    way = "; a smaller --image-size takes less" if schema.inputs > MANY_INPUTS and source.resizes else ""
     shape = " × ".join(map(str, schema.image_shape))
     return (
         f"{source.rows:,} images of {shape} = {schema.inputs:,} inputs; {model.parameters:,} weights; training takes "
@@ -193,13 +191,17 @@ def _with_white(schema: Schema, training: Part, told: tuple[float, float] | None
     if schema.image_shape is None:
         if told is not None:
             raise DataError(
-                "--input-range is for images, and these rows are none", hint="--image-shape makes them some"
+                "--input-range is for images, and these rows are none", hint="add --image-shape if they are some"
             )
+        return schema
+    if told is None and training.x.dtype == np.uint8 and schema.full_scale == 255:
         return schema
     low, high, whole = np.inf, -np.inf, True
     for x in training.chunks(CHUNK_VALUES):
         low, high = min(low, float(np.fmin.reduce(x, axis=None))), max(high, float(np.fmax.reduce(x, axis=None)))
-        whole = whole and (x.dtype.kind in "uib" or (schema.dtype is None and bool((x == np.rint(x)).all())))
+        whole = whole and (
+            x.dtype.kind in "uib" or (schema.dtype is None and bool((np.isnan(x) | (x == np.rint(x))).all()))
+        )
     if told is not None:
         if low < told[0] or high > told[1]:
             raise DataError(

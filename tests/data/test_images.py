@@ -1,15 +1,17 @@
 """Images and arrays as people have them: what is learnt is the values that the files hold."""
 
 import shutil
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageOps
 
 import aecli
-from aecli.data.images import ImageSource, Shape
+from aecli.data.images import ImageSource
 from aecli.data.opening import open_source
 from aecli.errors import DataError
 from aecli.options import Columns
@@ -35,14 +37,8 @@ def read(data, **options):
     return open_source(data, columns=Columns(**options)).read()
 
 
-def png16(path, image):
-    """Write a colour PNG of 16 bits a channel, with each of PNG's filters in turn."""
-    import struct
-    import zlib
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
+def png16(path, image, after=b""):
+    """Write a PNG of 16 bits a channel, with each of PNG's filters in turn, and a chunk `after` its header."""
     height, width, channels = image.shape
     raw = np.ascontiguousarray(image.astype(">u2")).view(np.uint8).reshape(height, -1).astype(int)
     bpp, lines, before = 2 * channels, [], np.zeros(raw.shape[1], int)
@@ -55,9 +51,13 @@ def png16(path, image):
         filters = [np.zeros_like(line), left, before, (left + before) // 2, paeth]
         lines.append(bytes([y % 5]) + ((line - filters[y % 5]) % 256).astype(np.uint8).tobytes())
         before = line
-    header = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
-    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"".join(lines))) + chunk(b"IEND", b"")
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    data = chunk(b"IHDR", header) + after + chunk(b"IDAT", zlib.compress(b"".join(lines))) + chunk(b"IEND", b"")
     Path(path).write_bytes(b"\x89PNG\r\n\x1a\n" + data)
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 DEPTHS = {
@@ -93,6 +93,54 @@ def test_values_keep_their_depth_and_sign(case):
     assert np.allclose(model.scaler.inverse(model.scaler.transform(x)), x, rtol=1e-6, atol=1e-3)
     beyond = x.astype(np.float64) + 2 * (schema.full_scale - schema.black)
     assert model.scaler.transform(beyond).max() > 1.5  # not cut off
+
+
+DEEP = RNG.integers(0, 65_536, (8, 6, 4)).astype(np.uint16)
+
+
+def test_transparent_pixels_of_16_bits_are_laid_on_the_background_too():
+    Path("deep").mkdir()
+    grey, alpha = DEEP[..., 0], np.where(DEEP[..., 3] > 30_000, 65_535, 0).astype(np.uint16)
+    colours = np.concatenate([DEEP[..., :3], alpha[..., None]], axis=-1)
+    png16("deep/a.png", np.stack([grey, alpha], axis=-1))
+    assert np.array_equal(read("deep/a.png").x.reshape(8, 6), np.where(alpha > 0, grey, 65_535))
+    png16("deep/b.png", colours)
+    expected = np.where(alpha[..., None] > 0, colours[..., :3], 65_535)
+    assert np.array_equal(read("deep/b.png").x.reshape(8, 6, 3), expected)
+    png16("deep/c.png", colours[..., :1], after=chunk(b"tRNS", struct.pack(">H", grey[0, 0])))
+    assert np.array_equal(read("deep/c.png").x.reshape(8, 6), np.where(grey == grey[0, 0], 65_535, grey))
+    png16("deep/d.png", colours[..., :3], after=chunk(b"tRNS", struct.pack(">HHH", *colours[0, 0, :3])))
+    hidden = (colours[..., :3] == colours[0, 0, :3]).all(axis=-1, keepdims=True)
+    assert np.array_equal(read("deep/d.png").x.reshape(8, 6, 3), np.where(hidden, 65_535, colours[..., :3]))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_deep_images_are_turned_as_others_are(orientation):
+    exif = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01" + bytes([0, orientation, 0, 0]) + b"\0\0\0\0"
+    png16("deep.png", DEEP[..., :3] // 256 * 257, after=chunk(b"eXIf", exif))
+    with Image.open("deep.png") as image:
+        turned = np.asarray(ImageOps.exif_transpose(image))
+    assert np.array_equal(read("deep.png").x.reshape(turned.shape) // 257, turned)
+
+
+def test_a_negative_is_turned_to_a_positive():
+    for dtype in (np.uint8, np.uint16):
+        tifffile.imwrite("negative.tif", BYTES[0].astype(dtype), photometric="miniswhite")
+        assert np.array_equal(read("negative.tif").x.reshape(8, 6), np.iinfo(dtype).max - BYTES[0].astype(int))
+
+
+@pytest.mark.parametrize("kind", [{"photometric": "separated"}, {"photometric": "rgb", "extrasamples": [0]}])
+def test_a_fourth_channel_that_is_no_alpha_is_refused(kind):
+    tifffile.imwrite("four.tif", DEEP, **kind)
+    with pytest.raises(DataError, match=r"four.tif: an image of uint16 \(8, 6, 4\), photometric"):
+        read("four.tif")
+
+
+def test_padding_is_as_light_or_dark_as_a_signed_image():
+    tifffile.imwrite("scan.tif", BYTES[0].astype(np.int16) - 1000)
+    for background, ground in (("white", BYTES[0].max()), ("black", BYTES[0].min())):
+        made = read("scan.tif", image_size=(8, 8), fit="pad", background=background).x.reshape(8, 8)
+        assert set(made[:, [0, -1]].ravel().tolist()) == {int(ground) - 1000}
 
 
 def test_rebuilt_images_keep_names_folders_and_depth(run):
@@ -203,12 +251,7 @@ def test_labels_are_the_last_folder_and_a_stray_file_does_not_take_them():
             folder(BYTES, f"data/{split}/{animal}")
     shutil.copy("data/train/cats/00.png", "data/stray.png")
     source = open_source("data")
-    labels = source.read().labels.tolist()
-    assert labels == ["", *(["cats"] * 12 + ["dogs"] * 12) * 2] or labels == [
-        *(["cats"] * 12 + ["dogs"] * 12),
-        "",
-        *(["cats"] * 12 + ["dogs"] * 12),
-    ]
+    assert source.read().labels.tolist() == ["", *(["cats"] * 12 + ["dogs"] * 12) * 2]
     assert source.remarks == ["data/stray.png lies in no folder, and without a label"]
 
 
@@ -218,6 +261,8 @@ def test_a_link_to_a_folder_is_followed_and_a_loop_is_not():
     Path("data/cats").symlink_to(Path("elsewhere").resolve())
     Path("elsewhere/loop").symlink_to(Path("data").resolve())
     assert len(read("data").x) == 12
+    Path("data/dogs").symlink_to(Path("elsewhere").resolve())
+    assert read("data").labels.tolist() == ["cats"] * 12 + ["dogs"] * 12
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
@@ -248,7 +293,7 @@ def test_what_is_fine_and_not_read_is_not_called_broken(run):
     )
     done = run("train", "science", "--epochs", "1")
     assert done.code == 1
-    assert "five.tif: an image of shape (5, 8, 6) and type uint8" in done.err
+    assert "five.tif: an image of uint8 (5, 8, 6), photometric 1" in done.err
     assert "broken" not in done.err
     Path("scans").mkdir()
     Path("scans/a.dcm").write_bytes(b"\0" * 128 + b"DICM")
@@ -372,7 +417,7 @@ def test_the_plan_is_told_before_anything_is_read(run):
 def test_a_folder_without_images_is_an_error():
     Path("empty").mkdir()
     with pytest.raises(DataError, match="a folder without images"):
-        ImageSource([Path("empty")], shape=Shape())
+        ImageSource([Path("empty")])
 
 
 def test_a_single_image_is_rebuilt_to_a_single_image(run):
@@ -418,3 +463,85 @@ def test_options_that_would_do_nothing_are_refused(run, words, said):
     np.save("x.npy", BYTES)
     done = run("train", *words, "--epochs", "1")
     assert (done.code, done.err) == (2, said)
+
+
+def test_images_are_written_in_the_models_range_whatever_range_they_came_in(run):
+    quick(COLOURS).save("m.safetensors")
+    np.save("bytes.npy", COLOURS)
+    np.save("scaled.npy", (COLOURS / 255).astype(np.float32))
+    for name, range_ in (("bytes", ()), ("scaled", ("--input-range", "0,1"))):
+        assert run("reconstruct", "m.safetensors", f"{name}.npy", *range_, "-o", f"{name}/", "-q").code == 0
+        assert run("reconstruct", "m.safetensors", f"{name}.npy", *range_, "-o", f"{name}-again.npy", "-q").code == 0
+    for i in range(12):
+        with Image.open(f"bytes/{i:06}.png") as one, Image.open(f"scaled/{i:06}.png") as other:
+            assert np.abs(np.asarray(one).astype(int) - np.asarray(other)).max() <= 1
+    assert np.allclose(np.load("scaled-again.npy") * 255, np.load("bytes-again.npy"), atol=0.01)
+
+
+def test_a_brighter_set_of_the_same_type_is_refused():
+    model = quick(BYTES.astype(np.uint16) * 16)
+    with pytest.raises(DataError, match="and the model takes uint16 from 0 to 4095"):
+        model.embed(BYTES.astype(np.uint16) * 256)
+    strange = BYTES.astype(np.uint16) * 16
+    strange[0] = 65_535
+    assert np.isfinite(model.embed(strange)).all()
+
+
+def test_dark_rows_of_a_table_are_of_a_models_range(run):
+    header = ",".join(f"pixel{i}" for i in range(48))
+    np.savetxt("flat.csv", BYTES.reshape(12, -1).astype(int) * 16, "%d", ",", header=header, comments="")
+    quick("flat.csv", image_shape=(6, 8)).save("m.safetensors")
+    Path("dark.csv").write_text(f"{header}\n" + ",".join(["0"] * 47 + ["1"]) + "\n")
+    assert run("embed", "m.safetensors", "dark.csv", "-q").code == 0
+    Path("scaled.csv").write_text(f"{header}\n" + ",".join(["0"] * 47 + ["0.5"]) + "\n")
+    assert run("embed", "m.safetensors", "scaled.csv", "-q").code == 1
+
+
+def test_one_range_is_not_given_to_files_of_two_depths(run):
+    quick(BYTES).save("m.safetensors")
+    folder([BYTES[0], BYTES[1].astype(np.uint16) * 257])
+    done = run("embed", "m.safetensors", "pictures", "--input-range", "0,65535", "-q", "-o", "codes.csv")
+    assert (done.code, done.err) == (
+        1,
+        "error: pictures/01.png: its values are uint16, and those of pictures/00.png uint8\n"
+        "hint: bring all to one depth\n",
+    )
+    assert not Path("codes.csv").exists()
+
+
+def test_two_folders_may_have_images_of_one_name(run):
+    folder(BYTES[:6], "one")
+    folder(BYTES[6:], "two")
+    quick(BYTES).save("m.safetensors")
+    assert run("reconstruct", "m.safetensors", "one", "two", "-o", "both/", "-q").code == 0
+    assert len(list(Path("both").rglob("*.png"))) == 12
+    same = run("reconstruct", "m.safetensors", "one/00.png", "two/00.png", "one/00.png", "-o", "files/")
+    assert same.code == 1
+    assert "another image would be written to 00.png.png, too\n" in same.err
+    assert not Path("files").exists()
+
+
+def test_an_array_with_kept_columns_keeps_its_width(run):
+    table = np.column_stack([np.linspace(0, 1, 12), BYTES.reshape(12, -1)])
+    header = "price," + ",".join(f"pixel{i}" for i in range(48))
+    np.savetxt("flat.csv", table, "%g", ",", header=header, comments="")
+    assert run("train", "flat.csv", "--exclude", "price", "--image-shape", "6x8", "--epochs", "1", "-q").code == 0
+    asked = ("reconstruct", "flat.safetensors", "flat.csv", "-q", "-o")
+    assert run(*asked, "alone.npy").code == 0
+    assert np.load("alone.npy").shape == (12, 8, 6)
+    assert run(*asked, "beside.npy", "--error").code == 0
+    assert np.load("beside.npy").shape == (12, 49)
+
+
+def test_pixels_of_whole_numbers_may_be_trained_with_holes_filled():
+    model = quick(BYTES, missing="mean")
+    model.save("m.safetensors")
+    assert np.array_equal(aecli.load("m.safetensors").embed(BYTES), model.embed(BYTES))
+
+
+def test_images_a_little_brighter_than_the_training_rows_are_taken():
+    images = np.where(BYTES > 100, 1, BYTES / 255).astype(np.float32)
+    model = quick(images)
+    assert np.isfinite(model.embed(images + np.float32(0.05))).all()
+    with pytest.raises(DataError, match="and the model takes float32 from"):
+        model.embed(images * 2 - 1.5)

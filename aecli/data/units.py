@@ -1,0 +1,84 @@
+"""Pixels in other units than a model's: they are converted where it is told how, else refused."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from aecli.config import Schema
+from aecli.errors import DataError
+
+Array = np.ndarray[Any, Any]
+MARGIN = 0.1  # of a model's range: a value that lies further outside is of other units
+MOST = 0.25  # of all values may be so: single strange images are no reason to refuse all
+LEVELS = 15  # from so many on, whole numbers from 0 to 1 are no picture
+
+
+@dataclass(frozen=True)
+class Units:
+    """The values of black and white in some rows of pixels, and in a model."""
+
+    rows: tuple[float, float]
+    model: tuple[float, float]
+
+    def to_model(self, x: Array) -> Array:
+        """Return rows (N, D) in the model's units, float32."""
+        return _mapped(x, self.rows, self.model)
+
+    def to_rows(self, x: Array) -> Array:
+        """Return rows (N, D) of the model in the units that the rows came in, float32."""
+        return _mapped(x, self.model, self.rows)
+
+
+def _mapped(x: Array, here: tuple[float, float], there: tuple[float, float]) -> Array:
+    if here == there:
+        return x
+    scale = (there[1] - there[0]) / (here[1] - here[0])
+    mapped: Array = ((x.astype(np.float64) - here[0]) * scale + there[0]).astype(np.float32)
+    return mapped
+
+
+def check(x: Array, schema: Schema, name: str) -> None:
+    """Raise DataError for pixels (N, D) that are not in a model's units: of a smaller type, or of another range."""
+    white, black = schema.full_scale, schema.black
+    if schema.image_shape is None or white is None or not x.size:
+        return
+    if x.dtype == np.uint8 and (black, white) == (0, 255):
+        return
+    low, high = float(np.fmin.reduce(x, axis=None)), float(np.fmax.reduce(x, axis=None))
+    margin = MARGIN * (white - black)
+    outside = np.count_nonzero((x < black - margin) | (x > white + margin))
+    if outside <= MOST * x.size and not _is_narrow(x, schema, white) and not _is_small(x, schema, low, high):
+        return
+    takes = f"{schema.dtype} from" if schema.dtype else "values from"
+    raise DataError(
+        f"{name}: pixels of {x.dtype} from {low:g} to {high:g}, and the model takes {takes} {black:g} to {white:g}",
+        hint=f"say which values are black and white: --input-range {_guess(low, high, x.dtype)}",
+    )
+
+
+def _is_narrow(x: Array, schema: Schema, white: float) -> bool:
+    """Return whether whole numbers are of a type that cannot reach the white of a model of whole numbers."""
+    whole = schema.dtype is not None and np.dtype(schema.dtype).kind in "ui"
+    return whole and x.dtype.kind in "ui" and np.iinfo(x.dtype).max < white
+
+
+def _is_small(x: Array, schema: Schema, low: float, high: float) -> bool:
+    """Return whether pixels of a model of many grey levels all lie in [0, 1] or [-1, 1], as others scale them.
+
+    A table's rows may come one by one, and a dark one hold 0 and 1 alone: only fractions tell there.
+    """
+    levels = (schema.full_scale or 0) - schema.black
+    if levels < LEVELS or not (0 < high <= 1 and low >= -1) or str(x.dtype) == schema.dtype:
+        return False
+    if schema.dtype is not None:
+        return np.dtype(schema.dtype).kind in "ui"
+    return x.dtype.kind == "f" and bool((x != np.rint(x)).any())
+
+
+def _guess(low: float, high: float, dtype: np.dtype[Any]) -> str:
+    if dtype == np.uint8:
+        return "0,255"
+    if high <= 1:
+        return "-1,1" if low < 0 else "0,1"
+    return f"{low:g},{high:g}" if low < 0 else f"0,{2 ** int(np.ceil(high)).bit_length() - 1}"

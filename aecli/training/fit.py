@@ -5,6 +5,7 @@ PyTorch is imported once the data is known to fit, so that what is wrong with it
 
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -216,23 +217,24 @@ def _with_white(schema: Schema, training: Part, told: tuple[float, float] | None
 
 
 def _equal_rows(source: Source, training: Part) -> list[str]:
-    """Return a sentence on images of which most are equal to others, as far as the first rows tell.
+    """Return a sentence on images of which more than half are equal to others, as far as the first rows tell.
 
-    Raises DataError where their background has made them equal.
+    Raises DataError where more than half are one image, and a background lies under their transparent pixels.
     """
     if source.schema.image_shape is None:
         return []
     rows = next(training.chunks(CHUNK_VALUES))
-    different = len({row.tobytes() for row in np.ascontiguousarray(rows)})
-    if different * 2 >= len(rows):
-        return []
-    if source.laid_on is not None:
+    counts = Counter(row.tobytes() for row in np.ascontiguousarray(rows))
+    if (most := max(counts.values())) * 2 > len(rows) and source.laid_on is not None:
         other = "black" if source.laid_on == "white" else "white"
         raise DataError(
-            f"{source.name}: on {source.laid_on}, {len(rows):,} images become {different:,}",
+            f"{source.name}: on {source.laid_on}, {most:,} of {len(rows):,} images are the same",
             hint=f"lay their transparent pixels on another ground: --background {other}; or learn them: --alpha",
         )
-    return [f"{source.name}: most images are equal to others: of {len(rows):,}, {different:,} are different"]
+    equal = sum(count for count in counts.values() if count > 1)
+    if equal * 2 <= len(rows):
+        return []
+    return [f"{source.name}: {equal:,} of {len(rows):,} images are equal to others; {len(counts):,} are different"]
 
 
 def _spikes(schema: Schema, scaler: Scaler, training: Part) -> list[str]:

@@ -186,16 +186,23 @@ def test_a_background_that_makes_images_equal_is_an_error_that_names_the_other(r
     done = run("train", "pictures", "--background", "black", "--epochs", "1")
     assert (done.code, done.out) == (1, "")
     assert done.err.endswith(
-        "error: pictures: on black, 11 images become 1\n"
+        "error: pictures: on black, 11 of 11 images are the same\n"
         "hint: lay their transparent pixels on another ground: --background white; or learn them: --alpha\n"
     )
+
+
+def test_icons_of_few_shapes_are_no_error(run):
+    folder(np.repeat(icons()[0][:3], 4, axis=0))
+    done = run("train", "pictures", "--epochs", "1", "--holdout", "0")
+    assert done.code == 0
+    assert "pictures: 12 of 12 images are equal to others; 3 are different\n" in done.err
 
 
 def test_equal_images_are_told(run):
     folder([BYTES[0]] * 9 + [BYTES[1]])
     done = run("train", "pictures", "--epochs", "1", "--holdout", "0")
     assert done.code == 0
-    assert "pictures: most images are equal to others: of 10, 2 are different\n" in done.err
+    assert "pictures: 9 of 10 images are equal to others; 2 are different\n" in done.err
 
 
 def test_pages_of_a_tiff_are_rows(run):

@@ -56,6 +56,15 @@ Resume = Annotated[
         rich_help_panel=RUN,
     ),
 ]
+Finish = Annotated[
+    bool,
+    typer.Option(
+        "--finish",
+        help="Train no further: write the checkpoint of the stopped run of the same data and options, with the weights "
+        "as they are; with --patience, the best ones. With --resume, it is the same.",
+        rich_help_panel=RUN,
+    ),
+]
 Force = Annotated[
     bool,
     typer.Option(
@@ -77,6 +86,7 @@ def train(
     device: options.Device = "auto",
     data_dir: options.DataDir = None,
     resume: Resume = False,
+    finish: Finish = False,
     force: Force = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -99,10 +109,11 @@ def train(
 
     def start(plan: "Plan") -> None:
         keep_freed_memory()  # not before: while rows are gathered, what is freed makes room for others
-        report.start(plan)
+        report.start(plan, training=not finish)
 
     started, made, report = time.perf_counter(), None, progress.Report(quiet=quiet)
-    with contextlib.suppress(Finished), _keeping(path, words, resume=resume, force=force, say=say) as (kept, stopping):
+    keeping = _keeping(path, words, resume=resume, finish=finish, force=force, say=say)
+    with contextlib.suppress(Finished), keeping as (kept, stopping):
         with report:
             model = aecli.fit(
                 words if len(words) > 1 else words[0],
@@ -184,32 +195,49 @@ def _output_path(data: str, output: str | None, recipe: str) -> Path | None:
 
 @contextlib.contextmanager
 def _keeping(
-    path: Path | None, data: list[str], *, resume: bool, force: bool, say: Callable[[str], None]
+    path: Path | None, data: list[str], *, resume: bool, finish: bool, force: bool, say: Callable[[str], None]
 ) -> "Iterator[tuple[ResumeFile | None, console.Stopping | None]]":
     """Hold the resume file until the checkpoint is written; none for rows that are gone once read, and for no file."""
     from aecli.training.resume import ResumeFile
 
-    if path is None or "-" in data or (path.exists() and not path.is_file()):
-        if resume:
-            raise UsageError("--resume reads the data again, and goes on to a file: neither can be - here")
+    if why := _why_not_kept(path, data):
+        if resume or finish:
+            raise UsageError(f"there is no run to {'finish' if finish else 'go on with'}: {why}")
         yield None, None
         return
-    with ResumeFile(path, resume=resume, force=force, announce=say) as kept:
+    assert path is not None  # noqa: S101, for the type checker: without a path nothing is kept
+    words = _words_without(sys.argv[1:], "--resume", "--finish")
+    named = None if any("://" in word for word in words) else words  # addresses may hold a password
+    with ResumeFile(path, resume=resume, finish=finish, force=force, command=named, announce=say) as kept:
         stopping = console.Stopping()
         try:
-            yield kept, stopping
+            yield kept, None if finish else stopping
         except Stopped:
-            say(f"stopped, and kept in {kept.path}\nto go on: {_command_to_go_on()}")
+            say(f"stopped, and saved in {kept.path}")
+            say(f"to go on: {console.command(words, '--resume')}")
+            say(f"to finish here: {console.command(words, '--finish')}")
             sys.exit(128 + stopping.asked_by)
         except TrainingError:
-            kept.remove()
+            if not finish:
+                kept.remove()
             raise
         kept.remove()
 
 
-def _command_to_go_on() -> str:
-    arguments = sys.argv[1:]
-    return shlex.join(["aecli", *arguments, *["--resume"] * ("--resume" not in arguments)])
+def _why_not_kept(path: Path | None, data: list[str]) -> str | None:
+    """Say why a run is not kept in a resume file, None where it is."""
+    if "-" in data:
+        return "rows from standard input cannot be read again, so their run is not saved"
+    if path is None:
+        return "a run is saved beside its checkpoint, and with -o - that is no file"
+    no_file = path.exists() and not path.is_file()
+    return f"a run is saved beside its checkpoint, and {path} is no file" if no_file else None
+
+
+def _words_without(words: list[str], *flags: str) -> list[str]:
+    """Return a command's words without these flags."""
+    end = words.index("--") if "--" in words else len(words)
+    return [*(word for word in words[:end] if word not in flags), *words[end:]]
 
 
 def _write(path: Path | None, model: "aecli.Model", *, quiet: bool) -> None:
@@ -320,6 +348,5 @@ def _summary(made: "Checkpoint", seconds: float) -> list[str]:
 
 def _epochs(made: "Checkpoint") -> str:
     run, best = len(made.history.loss), made.history.validation_loss
-    if not best:
-        return console.counted(run, "epoch")
-    return f"{console.counted(run, 'epoch')}, with the weights of epoch {best.index(min(best)) + 1}"
+    said = console.counted(run, "epoch") if made.fingerprint else f"{run:,} of {made.train.epochs:,} epochs"
+    return f"{said}, with the weights of epoch {best.index(min(best)) + 1}" if best else said

@@ -60,7 +60,7 @@ def run(
     parts = {"training": rows.training, "validation": rows.validation, "held-out": rows.held_out}
     configs = {"model": model_config.to_json(), "train": config.to_json(), "schema": rows.schema.to_json()}
     description = described(configs | {"scaling": {"scale": rows.scaler.kind}}, parts, where.type)
-    kept = None if resume is None else resume.begin(description)
+    kept = None if resume is None else resume.begin(description, rows.source)
     counts = [0 if part is None else len(part) for part in parts.values()]
     on_start(Plan(model_config, config, counts[0], counts[1], counts[2], devices.describe(where)))
     try:
@@ -73,8 +73,13 @@ def run(
         model.to(where)
         trainer = loop.Trainer(model, config, training, validation, held_out, rows.schema.image_shape)
         keeper = _Keeper(trainer, resume, description, kept, announce) if resume else None
-        with stopping or nullcontext(lambda: False) as stop_wanted:
-            history = trainer.run(on_progress, (lambda: keeper.after_step(stop_wanted())) if keeper else lambda: None)
+        if resume is not None and resume.finish:
+            announce(f"finishing {resume.path} {_place(trainer)}")
+            complete, history = trainer.is_done, trainer.end()
+        else:
+            with stopping or nullcontext(lambda: False) as stop_wanted:
+                after_step = (lambda: keeper.after_step(stop_wanted())) if keeper else lambda: None
+                complete, history = True, trainer.run(on_progress, after_step)
         train_mse = loop.evaluate(model, training)
         test_mse = None if held_out is None else loop.evaluate(model, held_out)
         tensors = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
@@ -99,9 +104,18 @@ def run(
         history,
         {"aecli": __version__, "torch": torch.__version__},
         source=rows.source,
-        fingerprint=fingerprint(description),
+        fingerprint=fingerprint(description) if complete else None,
     )
     return Model(made, tensors, rows.scaler)
+
+
+def _place(trainer: loop.Trainer) -> str:
+    """Say where a run is."""
+    epochs, step = len(trainer.history.loss), trainer.step_in_epoch
+    return (
+        f"in epoch {epochs + (step > 0)} of {trainer.config.epochs}, after step "
+        f"{epochs * trainer.steps_per_epoch + step:,} of {trainer.steps:,}"
+    )
 
 
 class _Keeper:

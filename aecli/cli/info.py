@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from aecli.cli import completion, console, options
-from aecli.config import Column, Dialect, History, ModelConfig, Schema, TrainConfig
+from aecli.config import FROM_MODEL, Column, Dialect, History, ModelConfig, Schema, TrainConfig
 
 SHOWN_COLUMNS, SHOWN_CATEGORIES = 20, 8
 
@@ -133,7 +133,7 @@ def _network(model: ModelConfig) -> dict[str, str]:
 def _recipe(train: TrainConfig) -> str:
     return (
         f"{train.recipe}: {train.optimizer}, lr {train.lr:g}, batches of {train.batch_size}, {train.epochs} epochs, "
-        f"seed {train.seed}"
+        f"seed {train.seed}" + (", from the weights of another model" if train.init == FROM_MODEL else "")
     )
 
 

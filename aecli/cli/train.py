@@ -15,7 +15,8 @@ import typer
 import aecli
 from aecli.cli import completion, console, flags, options, progress, rows
 from aecli.errors import AecliError, CheckpointError, Finished, Stopped, TrainingError, UsageError
-from aecli.options import RUN, Columns, FitOptions, Reading
+from aecli.options import MODEL, RUN, Columns, FitOptions, Matching, Reading
+from aecli.recipes import DEFAULT_RECIPE
 
 if TYPE_CHECKING:
     from aecli.config import Schema
@@ -45,6 +46,18 @@ Output = Annotated[
         "name>-<recipe>.safetensors for a recipe other than modern; - is stdout.",
         show_default=False,
         autocompletion=completion.files,
+    ),
+]
+InitFrom = Annotated[
+    Path | None,
+    typer.Option(
+        "--init-from",
+        metavar="MODEL",
+        help="Go on from a trained model, on rows of the same columns or images of the same shape. Its layers, its "
+        "scaling and its columns stay; the optimizer starts afresh.",
+        show_default="new weights",
+        autocompletion=completion.models,
+        rich_help_panel=MODEL,
     ),
 ]
 Resume = Annotated[
@@ -81,8 +94,10 @@ def train(
     fitting: FitOptions,
     columns: Columns,
     reading: Reading,
+    matching: Matching,
     data: Data = None,
     output: Output = None,
+    init_from: InitFrom = None,
     device: options.Device = "auto",
     data_dir: options.DataDir = None,
     resume: Resume = False,
@@ -95,13 +110,16 @@ def train(
 
     $ aecli train mnist -o mnist.safetensors
     """
-    words = _words(data, output, as_json=as_json)
-    path = _output_path(words[0], output, fitting.recipe)
-    if path is not None:
-        _check_output(path, words, force=force)
 
     def say(message: str) -> None:
         console.say(message, quiet=quiet)
+
+    words, recipe = _words(data, output, init_from, as_json=as_json)
+    if init_from is not None and not data:
+        say(f"reading {words[0]}")
+    path = _output_path(words[0], output, fitting.recipe or recipe)
+    if path is not None:
+        _check_output(path, words, init_from, force=force)
 
     def check(schema: "Schema") -> None:
         if path is not None and not force:
@@ -117,6 +135,7 @@ def train(
         with report:
             model = aecli.fit(
                 words if len(words) > 1 else words[0],
+                init_from=init_from,
                 device=device,
                 data_dir=data_dir,
                 force=force,
@@ -130,6 +149,7 @@ def train(
                 **vars(fitting),
                 **vars(columns),
                 **vars(reading),
+                **vars(matching),
             )
         seconds = time.perf_counter() - started
         _write(path, model, quiet=quiet)
@@ -146,21 +166,37 @@ def train(
         console.result(json.dumps(facts | _facts(made, seconds, report.device or None)))
 
 
-def _words(data: list[str] | None, output: str | None, *, as_json: bool) -> list[str]:
-    """Return what to train on. Refuse words that make no sense together."""
+def _words(
+    data: list[str] | None, output: str | None, init_from: Path | None, *, as_json: bool
+) -> tuple[list[str], str]:
+    """Return what to train on, and the recipe that holds by default. Refuse words that make no sense together."""
     if as_json and output == "-":
         raise UsageError(
             "--json and -o - both want stdout", hint="write the checkpoint to a file: -o model.safetensors"
         )
+    usual, recipe = ("digits", DEFAULT_RECIPE) if init_from is None else _trained_on(init_from)
+    words = data or ([] if usual is None else [usual])
+    if not words:
+        raise UsageError(
+            f"DATA is missing, and {init_from} was trained on a file, so there is no built-in set to take",
+            hint=console.command(sys.argv[1:], "DATA"),
+        )
     if not data and rows.stdin_is_a_file():
         raise UsageError(
-            "standard input is a file, and without DATA train takes the digits",
+            f"standard input is a file, and without DATA train takes {usual}",
             hint=f"to train on standard input: {shlex.join(['aecli', 'train', '-', '-o', output or 'FILE'])}",
         )
-    words = data or ["digits"]
     if words[0] == "-" and output is None:
         raise UsageError("rows from standard input have no name to give the checkpoint", hint="name it: -o FILE")
-    return words
+    return words, recipe
+
+
+def _trained_on(model: Path) -> tuple[str | None, str]:
+    """Return the built-in set that a model was trained on, None for other data; and its recipe."""
+    from aecli.model import checkpoint
+
+    made = checkpoint.read(model)
+    return made.data, made.train.recipe
 
 
 def keep_freed_memory() -> None:
@@ -190,7 +226,7 @@ def _output_path(data: str, output: str | None, recipe: str) -> Path | None:
     for ending in COMPRESSED:
         name = name.removesuffix(ending)
     stem = named[0] if named else Path(name).stem or "model"
-    return Path(f"{stem}-{recipe}.safetensors" if recipe != "modern" else f"{stem}.safetensors")
+    return Path(f"{stem}-{recipe}.safetensors" if recipe != DEFAULT_RECIPE else f"{stem}.safetensors")
 
 
 @contextlib.contextmanager
@@ -266,11 +302,13 @@ def _rescued(path: Path, model: "aecli.Model") -> str | None:
     return None
 
 
-def _check_output(path: Path, data: list[str], *, force: bool) -> None:
+def _check_output(path: Path, data: list[str], init_from: Path | None, *, force: bool) -> None:
     """Refuse, before any work is done, a place that cannot be written or a file that would be lost."""
     from aecli.model.checkpoint import is_checkpoint
 
     rows.check_output(path, *data)
+    if init_from is not None and not force and path.exists() and path.samefile(init_from):
+        raise AecliError(f"{path} is the model that training starts from, and would be replaced", hint=REPLACE)
     if path.is_file() and not force and not is_checkpoint(path):
         raise AecliError(f"{path} is there, and is not an aecli checkpoint", hint=REPLACE)
 

@@ -17,12 +17,13 @@ from aecli.data.formats import source_name
 from aecli.data.gather import gather
 from aecli.data.opening import open_source, split_name
 from aecli.data.part import Part
-from aecli.errors import DataError
+from aecli.errors import DataError, UsageError
 from aecli.inference import Model
 from aecli.model.scaler import CHUNK_VALUES, FULL_SCALE, Scaler
-from aecli.options import Columns, FitOptions, Reading, grouped, with_options
+from aecli.options import Applying, Columns, FitOptions, Matching, Reading, grouped, with_options
 from aecli.recipes import DEFAULT_HOLDOUT, completed
 from aecli.training.resume import ResumeFile
+from aecli.training.start import Start, start_from
 
 if TYPE_CHECKING:
     from aecli.training.loop import Progress
@@ -35,7 +36,7 @@ VALIDATION = 0.1  # of the training rows, where early stopping is on
 class Prepared:
     """Rows by what they are for, and how they are scaled. Nothing is selected on held-out rows.
 
-    `trained_on` is the built-in set that the rows are, `source` what they are called.
+    `trained_on` is the built-in set that the rows are, `source` what they are called, `start` the model to go on from.
     """
 
     training: Part
@@ -45,6 +46,7 @@ class Prepared:
     schema: Schema
     trained_on: str | None
     source: str | None
+    start: Start | None = None
 
 
 def _nothing(_: object) -> None:
@@ -55,6 +57,7 @@ def fit(
     data: Any,
     *,
     test: Any = None,
+    init_from: str | Path | Model | None = None,
     device: str = "auto",
     data_dir: Path | None = None,
     scratch: Path | None = None,
@@ -72,6 +75,8 @@ def fit(
     `data` is an array of rows (N, D) or of images (N, H, W) or (N, H, W, C), a data frame, a path or a list of paths,
     or the name of a built-in set. The held-out rows are those of `test`, which is given in the same way, else a
     built-in set's test split, else a random share `holdout` of the rows.
+    With `init_from`, a model or the path of its checkpoint, training goes on from its weights: the architecture, the
+    scaling and the schema stay the model's, and the rows are matched to it as `Model.embed` matches them.
     `device` is auto, cpu, cuda, cuda:N or mps. Built-in sets lie in the folder `data_dir`, or are downloaded to it.
     Rows that are too many for memory are kept in an unnamed file in the folder `scratch`; without it they stay in
     memory. With `force`, what may be a decompression bomb is read all the same. The run goes on from the state that
@@ -80,14 +85,23 @@ def fit(
     whose categories are not known yet; `on_start` with the plan, `on_progress` several times a second, `announce` with
     sentences that a user should know.
     All other keywords are the flags of `aecli train`; None leaves a choice to the recipe or to a rule.
-    Raises DataError where the data does not suffice, UsageError where an option makes no sense, TrainingError where the
-    loss is no longer a finite number or the device's memory is full, Stopped where it was asked to stop, Finished where
-    `resume` asks to go on with a run that came to its end.
+    Raises DataError where the data does not suffice, UsageError where an option makes no sense, CheckpointError where
+    `init_from` names no checkpoint, TrainingError where the loss is no longer a finite number or the device's memory is
+    full, Stopped where it was asked to stop, Finished where `resume` asks to go on with a run that came to its end.
     """
-    asked, columns, reading = grouped(options, FitOptions, Columns, Reading)
-    opening: dict[str, Any] = {"data_dir": data_dir, "announce": announce, "force": force}
-    source = open_source(data, columns=columns, reading=reading, **opening)
-    on_open(source.schema)
+    asked, columns, reading, matching = grouped(options, FitOptions, Columns, Reading, Matching)
+    opening: dict[str, Any] = {"reading": reading, "data_dir": data_dir, "announce": announce, "force": force}
+    start = None
+    if init_from is not None:
+        start, asked = start_from(init_from, asked, columns, matching)
+        announce(f"starting from the weights of {start.model.name}")
+        opening["applying"] = Applying(**vars(matching))
+        source = open_source(data, schema=start.schema, **opening)
+        start.check(source)
+    else:
+        _check_unmatched(matching)
+        source = open_source(data, columns=columns, **opening)
+    on_open(source.schema if start is None else start.schema)
     for sentence in source.learning():
         announce(sentence)
     named = split_name(data, "train") if isinstance(data, str) else None
@@ -98,20 +112,24 @@ def fit(
         asked = dataclasses.replace(asked, holdout=DEFAULT_HOLDOUT if test is None else 0.0)
     training, held_out, validation = gather(source, scratch, announce), None, None
     if test is not None:
-        test_source = open_source(test, split="test", schema=source.schema, reading=reading, **opening)
+        test_source = open_source(test, split="test", schema=source.schema, **opening)
         held_out = gather(test_source, scratch, announce)
     elif asked.holdout:
         training, held_out = _cut(training, asked.holdout, asked.seed, source.name)
     if asked.patience:
         training, validation = _cut(training, VALIDATION, asked.seed + 1, source.name)
-    scale = completed(asked).scale or "standard"
-    scaler = Scaler.fit(scale, training, source.schema)
-    schema = _with_ranges(_with_white(source.schema, scaler, training), training)
-    for sentence in (*source.remarks, *_spikes(schema, scaler, training), *source.notes()):
+    if start is None:
+        scaler = Scaler.fit(completed(asked).scale or "standard", training, source.schema)
+        schema = _with_ranges(_with_white(source.schema, scaler, training), training)
+        remarks = [*source.remarks, *_spikes(schema, scaler, training)]
+    else:
+        scaler, schema, remarks = start.scaler, start.schema, [*source.remarks]
+    for sentence in (*remarks, *source.notes()):
         announce(sentence)
     from aecli.training.run import run
 
-    prepared = Prepared(training, validation, held_out, scaler, schema, trained_on, trained_on or source_name(data))
+    name = trained_on or source_name(data)
+    prepared = Prepared(training, validation, held_out, scaler, schema, trained_on, name, start)
     return run(
         prepared,
         asked,
@@ -124,7 +142,14 @@ def fit(
     )
 
 
-with_options(fit, FitOptions, Columns, Reading)
+with_options(fit, FitOptions, Columns, Reading, Matching)
+
+
+def _check_unmatched(matching: Matching) -> None:
+    """Refuse options that are about a model's columns where there is no model."""
+    usual = Matching()
+    if said := [f"--{n.replace('_', '-')} {v}" for n, v in vars(matching).items() if v != getattr(usual, n)]:
+        raise UsageError(f"{said[0]} is about rows for a trained model, and training starts without one")
 
 
 def _with_ranges(schema: Schema, training: Part) -> Schema:

@@ -71,16 +71,14 @@ class ResumeFile:
             afresh = "train without --finish" if command is None else shlex.join(["aecli", *command])
             raise AecliError(f"there is no run to finish: {self.path} does not exist", hint=afresh)
 
-    def begin(
-        self, run: Mapping[str, Any], source: str | None = None
-    ) -> tuple[dict[str, Array], dict[str, Any]] | None:
+    def begin(self, run: Mapping[str, Any], about: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, Any]] | None:
         """Return the state to go on from, as `save` was given it; None where the run starts afresh.
 
-        `source` is the name of the run's data, to be kept with it.
+        `about` is what else should be known of the run, to be kept with it: see `saved`.
         Raises Finished where the checkpoint is the end of such a run, AecliError where an older version kept the state,
         or there is no such run to finish.
         """
-        self._about["source"] = source
+        self._about |= about
         if not self._resume:
             return None
         with contextlib.suppress(CheckpointError):  # none is there, or one that is to be replaced

@@ -51,17 +51,26 @@ def run(
     announce: Callable[[str], None],
 ) -> Model:
     """Train a model on prepared rows: see `aecli.fit`."""
-    where = devices.pick(device)
+    where, start = devices.pick(device), rows.start
     model_config, config = resolve(
-        asked, rows.scaler.inputs, len(rows.training), bounded=rows.scaler.bounded, image_shape=rows.schema.image_shape
+        asked,
+        rows.scaler.inputs,
+        len(rows.training),
+        bounded=rows.scaler.bounded,
+        image_shape=rows.schema.image_shape,
+        model=None if start is None else start.model.checkpoint.model,
     )
     if config.precision == "auto":
         config = dataclasses.replace(config, precision="bf16" if devices.has_bf16(where) else "fp32")
     parts = {"training": rows.training, "validation": rows.validation, "held-out": rows.held_out}
     configs = {"model": model_config.to_json(), "train": config.to_json(), "schema": rows.schema.to_json()}
-    description = described(configs | {"scaling": {"scale": rows.scaler.kind}}, parts, where.type)
-    kept = None if resume is None else resume.begin(description, rows.source)
+    configs["scaling"] = {"scale": rows.scaler.kind}
+    if start is not None:
+        configs["init_from"] = {"initial model": start.digest()}
+    description = described(configs, parts, where.type)
     counts = [0 if part is None else len(part) for part in parts.values()]
+    about = {"source": rows.source, "rows": dict(zip(parts, counts, strict=True))}
+    kept = None if resume is None else resume.begin(description, about)
     on_start(Plan(model_config, config, counts[0], counts[1], counts[2], devices.describe(where)))
     try:
         training, validation, held_out = (
@@ -69,7 +78,11 @@ def run(
         )
         assert training is not None  # noqa: S101, for the type checker
         model = Autoencoder(model_config)
-        initialise(model, model_config, config.init, training.mean().cpu(), torch.Generator().manual_seed(config.seed))
+        if start is None:
+            generator = torch.Generator().manual_seed(config.seed)
+            initialise(model, model_config, config.init, training.mean().cpu(), generator)
+        else:
+            model.load_state_dict({name: torch.tensor(weights) for name, weights in start.weights.items()})
         model.to(where)
         trainer = loop.Trainer(model, config, training, validation, held_out, rows.schema.image_shape)
         keeper = _Keeper(trainer, resume, description, kept, announce) if resume else None

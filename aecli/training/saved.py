@@ -1,7 +1,8 @@
 """What a resume file says of its run, from its header alone. Nothing heavy is imported: `aecli info` shows it.
 
 The header has one key, `aecli-resume`: JSON with the `format`, the `run` as `resume.described` has it, its `position`
-as `Trainer.state` has it, the name of its data as `source`, and as `command` the words that began it.
+as `Trainer.state` has it, the name of its data as `source`, how many `rows` are for what, and as `command` the words
+that began it.
 """
 
 import fcntl
@@ -91,9 +92,7 @@ def read(path: Path) -> SavedRun:
 def _read(kept: Mapping[str, Any], *, running: bool) -> SavedRun:
     run, position = kept["run"], kept["position"]
     train, history = TrainConfig.from_json(run["train"]), History.from_json(position["history"])
-    rows, validation_rows, test_rows = (
-        0 if (part := run["rows"][name]) is None else int(part[0]) for name in ("training", "validation", "held-out")
-    )
+    rows, validation_rows, test_rows = (int(kept["rows"][name]) for name in ("training", "validation", "held-out"))
     steps_per_epoch, in_epoch = rows // min(train.batch_size, rows), int(position["step"])
     source, command = kept.get("source"), kept.get("command")
     if not isinstance(source, str | None) or not isinstance(command, list | None):

@@ -141,16 +141,22 @@ class Schema(Config):
     it was no text. `na` are the values that stand for a hole beside the usual spellings. `left_out` are the columns
     that were not learnt though nobody excluded them, each with the reason. `missing` says what became of a hole in
     training: None was an error, "mean" the mean of the training rows, "drop" left the row out.
-    `image_shape` is (H, W) or (H, W, C). `full_scale` is the value of a white pixel. `resize` says that images of other
-    sizes are brought to this one. `label` names the column of labels.
+    `image_shape` is (H, W) or (H, W, C). `black` is the value of a black pixel, `full_scale` that of a white one, None
+    before it is known; `dtype` is the pixels' type, None for tables and in files of earlier versions. `resize` tells
+    whether images of other sizes are brought to this one, and `fit` how. `background` is what lies under transparent
+    pixels; None drops their alpha, or keeps it where there are four channels. `label` names the column of labels.
     """
 
     inputs: int
     columns: tuple[Column, ...] = ()
     missing: str | None = None
     image_shape: tuple[int, ...] | None = None
+    black: float = 0.0
     full_scale: float | None = None
+    dtype: str | None = None
     resize: bool = False
+    fit: str = "stretch"
+    background: str | None = None
     label: str | None = None
     dialect: Dialect | None = None
     na: tuple[str, ...] = ()

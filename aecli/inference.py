@@ -3,8 +3,9 @@
 On the CPU, NumPy computes; torch is imported for other devices alone.
 """
 
+import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,12 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from aecli.config import Schema
+from aecli.data.arrays import array_source, layout
 from aecli.data.opening import open_source
-from aecli.data.source import ArraySource, Batch, Source, check_finite, resized
+from aecli.data.source import Batch, Source, check_finite, resized
 from aecli.errors import DataError
-from aecli.model import checkpoint, holes
+from aecli.model import checkpoint, holes, units
 from aecli.model.checkpoint import Checkpoint
 from aecli.model.scaler import Scaler
+from aecli.model.units import Units
 from aecli.options import Applying, Reading, grouped
 from aecli.pipeline import ahead, spread
 
@@ -140,51 +143,80 @@ class Model:
         asked = {"reading": reading, "applying": applying, "data_dir": data_dir, "force": force, "announce": announce}
         source = open_source(data, split="test", schema=self.schema, **asked)
         source.filled_with, source.bad_rows = self._filled_with, applying.bad_rows
+        source.units = self._units(reading.input_range)
         return source
+
+    def _units(self, given: tuple[float, float] | None) -> Units | None:
+        """Return how pixels with these values of black and white become the model's; None where they are its own.
+
+        Raises DataError where the model takes no images.
+        """
+        if given is None:
+            return None
+        if self.schema.image_shape is None or self.schema.full_scale is None:
+            raise DataError(f"--input-range is for images, and {self.name} takes none", hint="leave it out")
+        return Units(given, (self.schema.black, self.schema.full_scale))
 
     @property
     def _filled_with(self) -> str | None:
         """What the model puts into holes, in a word; None where it takes none."""
         return None if self.scaler.filling is None else self.scaler.middle
 
-    def embed(self, rows: Any) -> Array:
-        """Return the latent rows, (N, K) float32, of rows (N, D), or of images (N, H, W) or (N, H, W, C).
+    def embed(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Array:
+        """Return the latent rows, (N, K) float32, of rows (N, D), or of images (N, H, W), (N, H, W, C) or (N, C, H, W).
 
         Rows may also be all that `open` takes: a data frame's columns are matched by name, where the model knows names.
-        NaN is a hole: the column's mean over the training rows is taken in its place.
-        Raises DataError where the rows are of another width, or hold infinity, or columns are missing.
+        NaN is a hole: the column's mean over the training rows is taken in its place. `input_range` are the values of
+        black and white pixels, where they are not those of the training rows.
+        Raises DataError where the rows are of another width, shape or range, or hold infinity, or columns are missing.
         """
-        if _is_array(rows):
-            return self._encode(self._rows(rows)).z
-        return self._joined([out.z for out in self.encoded(self.open(rows))], self.checkpoint.model.latent_dim)
+        source = self._source(rows, input_range)
+        return self._joined([out.z for out in self.encoded(source)], self.checkpoint.model.latent_dim)
 
-    def reconstruct(self, rows: Any) -> Array:
-        """Return the rebuilt rows in raw units: (N, D), or of an array of images (N, H, W) or (N, H, W, C).
+    def reconstruct(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Array:
+        """Return the rebuilt rows in raw units: (N, D), or of an array of images the shape of these.
 
-        They are float32, or float64 where a column needs more digits, such as milliseconds since 1970.
+        They are float32, or float64 where a column needs more digits, such as milliseconds since 1970. With an
+        `input_range` they are in its units.
         Raises DataError as `embed` does.
         """
-        if _is_array(rows):
-            return self._rebuild(self._rows(rows)).recon.reshape(np.shape(rows))
-        return self._joined([out.recon for out in self.rebuilt(self.open(rows))], self.schema.inputs)
+        source = self._source(rows, input_range)
+        recon = self._joined([out.recon for out in self.rebuilt(source)], self.schema.inputs)
+        if not _is_array(rows):
+            return recon
+        shape = np.shape(rows)
+        wanted = self.schema.image_shape
+        if wanted is not None and layout("rows", shape, None, wanted)[1]:
+            return np.ascontiguousarray(np.moveaxis(recon.reshape(-1, *wanted), -1, 1))
+        return recon.reshape(shape)
 
     def fill_holes(self, rows: Any) -> Array:
         """Return rows (N, D) in raw units as they are, but for their holes: there stands what the model expects.
 
         Raises DataError as `embed` does.
         """
-        source = self.open(ArraySource("rows", self._rows(rows).x)) if _is_array(rows) else self.open(rows)
-        parts = [np.where(np.isnan(out.batch.x), out.recon, out.batch.x) for out in self.filled(source)]
+        parts = [np.where(np.isnan(out.batch.x), out.recon, out.batch.x) for out in self.filled(self._source(rows))]
         return self._joined(parts, self.schema.inputs)
 
-    def errors(self, rows: Any) -> Array:
+    def errors(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Array:
         """Return each row's mean squared reconstruction error (N,), in the model's units. Holes do not count.
 
         Raises DataError as `embed` does.
         """
-        if _is_array(rows):
-            return self._rebuild(self._rows(rows)).mse
-        return self._joined([out.mse for out in self.rebuilt(self.open(rows))])
+        return self._joined([out.mse for out in self.rebuilt(self._source(rows, input_range))])
+
+    def _source(self, rows: Any, input_range: tuple[float, float] | None = None) -> Source:
+        """Return rows as a source: an array as it is, all else opened."""
+        if not _is_array(rows):
+            return self.open(rows, input_range=input_range)
+        x = np.asarray(rows)
+        if x.ndim < 2 or x.dtype.kind not in "uifb" or math.prod(x.shape[1:]) != self.schema.inputs:
+            raise DataError(f"rows of {x.dtype}, {x.shape}, and numbers (N, {self.schema.inputs}) were expected")
+        source = array_source("rows", x, None, schema=self.schema)
+        check_finite(source.x[:], "rows", self.schema, 0, holes=self._filled_with is not None)
+        source.filled_with = self._filled_with
+        source.units = self._units(input_range)
+        return source
 
     @staticmethod
     def _joined(parts: list[Array], *width: int) -> Array:
@@ -213,7 +245,7 @@ class Model:
 
     def rebuilt(self, source: Source, *, live: bool = False) -> Iterator[Rebuilt]:
         """Yield the rows of a source with their latent rows, their rebuilt rows and their errors, as `encoded` does."""
-        return self._streamed(source, self._rebuild, live=live)
+        return _in_own_units(self._streamed(source, self._rebuild, live=live), source.units)
 
     def filled(self, source: Source, *, live: bool = False) -> Iterator[Rebuilt]:
         """Yield the rows of a source as `rebuilt` does, in their holes what is expected there: see model/holes.py."""
@@ -221,17 +253,18 @@ class Model:
 
     def _streamed(self, source: Source, compute: Callable[..., T], *, live: bool) -> Iterator[T]:
         if live:
-            return (compute(batch, live=True) for batch in source.batches())
-        batches = ahead(resized(source.batches(), self._batch_rows), AHEAD)
+            return (compute(batch, live=True) for batch in self._in_units(source))
+        batches = ahead(resized(self._in_units(source), self._batch_rows), AHEAD)
         return ahead(spread(compute, batches, self._net.workers), AHEAD)
 
-    def _rows(self, rows: Any) -> Batch:
-        x = np.asarray(rows)
-        if x.ndim < 2 or x.dtype.kind not in "uifb" or math.prod(x.shape[1:]) != self.schema.inputs:
-            raise DataError(f"rows of {x.dtype}, {x.shape}, and numbers (N, {self.schema.inputs}) were expected")
-        x = x.reshape(len(x), self.schema.inputs)
-        check_finite(x, "rows", self.schema, 0, holes=self._filled_with is not None)
-        return Batch(x)
+    def _in_units(self, source: Source) -> Generator[Batch, None, None]:
+        """Yield the rows of a source in the model's units. Raises DataError for pixels of other ones."""
+        for batch in source.batches():
+            if source.units is not None:
+                yield dataclasses.replace(batch, x=source.units.to_model(batch.x))
+                continue
+            units.check(batch.x, self.schema, source.name)
+            yield batch
 
     def _encode(self, batch: Batch, *, live: bool = False) -> Encoded:
         parts = []
@@ -279,6 +312,11 @@ class Model:
         """
         missing = (MIN_BLOCK_ROWS if live else self._block_rows) - len(x)
         return np.concatenate([x, np.zeros((missing, x.shape[1]), x.dtype)]) if missing > 0 else x
+
+
+def _in_own_units(outputs: Iterator[Rebuilt], own: Units | None) -> Iterator[Rebuilt]:
+    """Return outputs whose rebuilt rows are in the units that the rows came in."""
+    return outputs if own is None else (dataclasses.replace(o, recon=own.to_rows(o.recon)) for o in outputs)
 
 
 def _blanked(values: Array, batch: Batch) -> Array:

@@ -145,7 +145,8 @@ class FitOptions:
 class Columns:
     """What the checkpoint stores of the data: an option of training alone.
 
-    Columns are named, or chosen by globs in all but `label`. `image_size` is (width, height) in pixels.
+    Columns are named, or chosen by globs in all but `label`. `image_size` is (width, height) in pixels; `image_shape`
+    too, with the channels behind or before.
     """
 
     label: Annotated[
@@ -192,6 +193,30 @@ class Columns:
             "the first image's, and all must have it",
         ),
     ] = None
+    image_shape: Annotated[
+        tuple[int, ...] | None,
+        Option(
+            "Rows of an array or a table are images of this shape: WIDTHxHEIGHT, such as 28x28; 32x32x3 in colour; "
+            "3x32x32 in colour with the channels first.",
+            READING,
+            "SHAPE",
+            "what the array's own shape says",
+        ),
+    ] = None
+    fit: Annotated[
+        Literal["crop", "pad", "stretch"],
+        Option(
+            "How --image-size treats other proportions: crop cuts the sides off, pad adds ground, stretch distorts.",
+            READING,
+            "HOW",
+        ),
+    ] = "crop"
+    background: Annotated[
+        Literal["white", "black"], Option("What lies under transparent pixels: white or black.", READING, "COLOUR")
+    ] = "white"
+    alpha: Annotated[
+        bool, Option("Learn how transparent pixels are, as a fourth channel of the images.", READING, "")
+    ] = False
 
     def __post_init__(self) -> None:
         if self.image_size is not None and len(self.image_size) == 1:  # 28 is 28 by 28
@@ -243,6 +268,15 @@ class Reading:
         tuple[str, ...],
         Option("A value that stands for a hole, beside the usual spellings. Repeatable.", READING, "VALUE"),
     ] = ()
+    input_range: Annotated[
+        tuple[float, float] | None,
+        Option(
+            "The values of black and white pixels, such as 0,1. Another range than the model's is converted.",
+            READING,
+            "LOW,HIGH",
+            "0,255 for 8 bits; what the training rows have",
+        ),
+    ] = None
     skip_broken: Annotated[bool, Option("Go on where an image cannot be read.", READING, "")] = False
 
 
@@ -277,6 +311,7 @@ class Applying(Matching):
         tuple[str, ...], Option("A column to carry along to the output. Repeatable.", TABLE, "COLUMN", columns=True)
     ] = ()
     keep_all: bool = False  # every column, as it is
+    colour: str | None = None  # a column that colours a picture
     line_buffered: bool = False  # each row of a CSV or of JSON Lines is answered as it comes
 
 

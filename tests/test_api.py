@@ -57,7 +57,7 @@ def test_several_files_are_read_as_one(iris_csv):
     assert quick([iris_csv, Path("more.csv")], label="species", holdout=0).checkpoint.results.rows == 300
 
 
-@pytest.mark.parametrize("shape", [(30, 6), (30, 4, 5), (30, 4, 5, 3)], ids=["rows", "grey images", "colour images"])
+@pytest.mark.parametrize("shape", [(30, 6), (30, 4, 5), (30, 6, 5, 3)], ids=["rows", "grey images", "colour images"])
 def test_an_array_is_learnt_as_rows_or_as_images(shape):
     x = np.random.default_rng(0).random(shape, np.float32)
     model = quick(x)

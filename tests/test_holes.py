@@ -128,7 +128,7 @@ def test_filling_keeps_each_cell_that_is_there(run):
     assert np.load("filled.npy")[:, 0].tolist() == [float(row[heights]) for row in after[1:]]
     refused = run("reconstruct", "m.safetensors", "holed.csv", "--fill-holes", "-o", "folder/")
     assert (refused.code, refused.err) == (
-        2, "error: --format, --error, --keep and --fill-holes are for tables, and a folder takes images\n",
+        2, "error: a folder takes images, and --fill-holes is for tables\nhint: name a file, such as rebuilt.csv\n",
     )  # fmt: skip
 
 

@@ -98,6 +98,7 @@ def originals():
     import pyarrow as pa
     import pyarrow.csv as pacsv
     import pyarrow.parquet
+    import tifffile
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -126,18 +127,24 @@ def originals():
     Path("original.idx").write_bytes(bytes([0, 0, 8, 3, 0, 0, 0, 60, 0, 0, 0, 8, 0, 0, 0, 8]) + pixels.tobytes())
     Image.fromarray(pixels[0]).save("original.png")
     Image.fromarray(pixels[0]).save("original.jpg")
+    Image.fromarray(pixels[0]).save("original.tif", compression="tiff_lzw")
+    Image.fromarray(pixels[:4].reshape(8, 8, 4)).save("original.rgba.png")
+    tifffile.imwrite("original.pages.tif", pixels[:5], photometric="minisblack")
+    deep = pixels[:3].reshape(8, 8, 3).astype(np.uint16) * 257
+    tifffile.imwrite("original.deep.tif", deep, photometric="rgb", compression="zlib")
     for command in (
         ["original.csv", "--categorical", "kind", "-o", "table.safetensors", "--missing", "mean", "--epochs", "1"],
         ["original.npy", "-o", "images.safetensors", "--epochs", "1"],
     ):
         subprocess.run([*PROGRAM, "train", *command, "-q"], check=True)
     shutil.copy("table.safetensors", "original.safetensors")
-    images = dict.fromkeys(("npy", "npz", "idx", "png", "jpg"), "images.safetensors")
+    images = dict.fromkeys(IMAGES, "images.safetensors")
     return dict.fromkeys(TABLES, "table.safetensors") | images | {"safetensors": None}
 
 
 TABLES = ("csv", "dialect", "csv.gz", "csv.xz", "csv.bz2", "csv.zip", "jsonl", "json", "parquet", "arrow", "arrows")
-FORMATS = (*TABLES, "npy", "npz", "idx", "png", "jpg", "safetensors")
+IMAGES = ("npy", "npz", "idx", "png", "jpg", "tif", "rgba.png", "pages.tif", "deep.tif")
+FORMATS = (*TABLES, *IMAGES, "safetensors")
 
 
 def rewritten(data, rng):
@@ -196,7 +203,7 @@ def mutated(data, rng, form):
             ]
         )
         out[place : place + length] = new
-    return bytes(_sealed(out) if form == "png" and rng.random() < 0.7 else out)
+    return bytes(_sealed(out) if form.endswith("png") and rng.random() < 0.7 else out)
 
 
 def _sealed(png):

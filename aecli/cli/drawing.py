@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from aecli.data.source import Source
+    from aecli.figures.colour import Colour
     from aecli.figures.style import Look
     from aecli.inference import Encoded, Model
     from aecli.model.checkpoint import Checkpoint
@@ -19,12 +20,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What is asked of a picture: how many `examples` it shows, and what colours its rows.
+
+    `held_out` tells which of all rows (N,) were held out of training, None where that is not known.
+    """
+
+    examples: int
+    colour: "Colour"
+    held_out: "Array | None" = None
+
+
+@dataclass(frozen=True)
 class Picture:
-    """How to draw a figure of any look, of so many rows. `fitting` tells how many of them a look has room for."""
+    """How to draw a figure of any look, of so many rows.
+
+    `fitting` tells how many of them a look has room for. `notes` are sentences that a user should know.
+    """
 
     draw: "Callable[[Look], Figure]"
     rows: int = 0
     fitting: "Callable[[Look], int] | None" = None
+    notes: tuple[str, ...] = ()
 
 
 def history(checkpoint: "Checkpoint") -> Picture:
@@ -34,28 +51,31 @@ def history(checkpoint: "Checkpoint") -> Picture:
     return Picture(lambda look: history(checkpoint.history, checkpoint.results.pca_mse, look))
 
 
-def latent(loaded: "Model", source: "Source", _examples: int) -> Picture:
+def latent(loaded: "Model", source: "Source", asked: Asked) -> Picture:
     """Draw all latent rows."""
     from aecli.figures.latent import latent
 
-    z, labels = _gathered(source, loaded.encoded(source), lambda out: out.z)
-    return Picture(lambda look: latent(z, labels, look), len(z))
+    z, labels = _gathered(source, loaded.encoded(source), lambda out: out.z, asked.colour)
+    notes = tuple(asked.colour.check())
+    return Picture(lambda look: latent(z, labels, look, name=asked.colour.name), len(z), notes=notes)
 
 
-def errors(loaded: "Model", source: "Source", _examples: int) -> Picture:
+def errors(loaded: "Model", source: "Source", asked: Asked) -> Picture:
     """Draw how all rows' errors are distributed."""
     from aecli.figures.errors import errors
 
-    mse, labels = _gathered(source, loaded.rebuilt(source), lambda out: out.mse)
-    return Picture(lambda look: errors(mse, labels, look), len(mse))
+    mse, labels = _gathered(source, loaded.rebuilt(source), lambda out: out.mse, asked.colour)
+    notes = tuple(asked.colour.check())
+    return Picture(lambda look: errors(mse, labels, look, name=asked.colour.name), len(mse), notes=notes)
 
 
-def reconstruction(loaded: "Model", source: "Source", examples: int) -> Picture:
+def reconstruction(loaded: "Model", source: "Source", asked: Asked) -> Picture:
     """Draw some images, or all columns of a table."""
     import numpy as np
 
     from aecli import metrics
     from aecli.figures import reconstruction
+    from aecli.figures.examples import Examples
 
     shape = loaded.schema.image_shape
     if shape is None:
@@ -67,28 +87,36 @@ def reconstruction(loaded: "Model", source: "Source", examples: int) -> Picture:
             raise DataError(f"{source.name}: no rows to draw")
         rebuilt = metrics.variance_rebuilt(squares / np.maximum(1, moments.counts), moments, loaded.schema.widths)
         return Picture(lambda look: reconstruction.columns(rebuilt, loaded.schema.names, look), moments.rows)
-    x = _examples_of(source, examples)
+    examples, first = Examples(asked.examples), 0
+    for out in loaded.rebuilt(source):
+        held_out = None if asked.held_out is None else asked.held_out[first : first + len(out.z)]
+        examples.add(out, held_out)
+        first += len(out.z)
+    if (chosen := examples.chosen()) is None:
+        why = "what the model gives is too large to be drawn" if first else "no rows to draw"
+        raise DataError(f"{source.name}: {why}")
+    x, origins = chosen.x, chosen.origins
     recon, mse, white = loaded.reconstruct(x), loaded.errors(x), _white(loaded, x)
     x, recon = x.reshape(-1, *shape), recon.reshape(-1, *shape)
 
     def fitting(look: "Look") -> int:
-        return reconstruction.fitting(shape, len(x), look)
+        return reconstruction.fitting(shape, len(x), look, origins)
 
     def draw(look: "Look") -> "Figure":
         shown = fitting(look)
-        return reconstruction.images(x[:shown], recon[:shown], mse[:shown], white, look)
+        return reconstruction.images(x[:shown], recon[:shown], mse[:shown], white, look, origins)
 
     return Picture(draw, len(x), fitting)
 
 
-def manifold(loaded: "Model", source: "Source", _examples: int) -> Picture:
-    """Draw what is decoded of the plane of two latent values."""
+def manifold(loaded: "Model", source: "Source", _asked: Asked) -> Picture:
+    """Draw what is decoded of a plane through the codes."""
     from aecli.figures.manifold import manifold
 
     values, shape = loaded.checkpoint.model.latent_dim, loaded.schema.image_shape
     another = f"aecli plot {loaded.name} --kind traversal"
-    if values != 2:
-        raise UsageError(f"a manifold lies on a plane, and {loaded.name} has {values} latent values", hint=another)
+    if values < 2:
+        raise UsageError(f"a manifold lies on a plane, and {loaded.name} has one latent value", hint=another)
     if shape is None:
         raise UsageError(f"a manifold is of images, and {loaded.name} rebuilds tables", hint=another)
     z, _ = _gathered(source, loaded.encoded(source), lambda out: out.z)
@@ -96,8 +124,8 @@ def manifold(loaded: "Model", source: "Source", _examples: int) -> Picture:
     return Picture(lambda look: manifold(z, loaded.decode, shape, white, look), len(z))
 
 
-def traversal(loaded: "Model", source: "Source", _examples: int) -> Picture:
-    """Draw what is decoded as each latent value goes through its range."""
+def traversal(loaded: "Model", source: "Source", _asked: Asked) -> Picture:
+    """Draw what is decoded along the principal directions of the codes."""
     import numpy as np
 
     from aecli import metrics
@@ -133,16 +161,18 @@ KINDS = {
 }
 
 
-def _gathered(source: "Source", outputs: Any, values: Any) -> "tuple[Array, Array | None]":
-    """Gather an array (N, ...) of what is computed of each batch, and the labels (N,), where they are known."""
+def _gathered(
+    source: "Source", outputs: Any, values: Any, colour: "Colour | None" = None
+) -> "tuple[Array, Array | None]":
+    """Gather an array (N, ...) of what is computed of each batch, and what colours its rows (N,), where known."""
     import numpy as np
 
     parts: list[Array] = []
     labels: list[Array] = []
     for out in outputs:
         parts.append(values(out))
-        if out.batch.labels is not None:
-            labels.append(np.asarray(out.batch.labels))
+        if colour is not None and (coloured := colour.of(out.batch)) is not None:
+            labels.append(coloured)
     if not parts:
         raise DataError(f"{source.name}: no rows to draw")
     gathered = np.concatenate(parts)
@@ -151,35 +181,10 @@ def _gathered(source: "Source", outputs: Any, values: Any) -> "tuple[Array, Arra
     return gathered, np.concatenate(labels) if labels else None
 
 
-def _examples_of(source: "Source", examples: int) -> "Array":
-    """Choose rows (n, D) to show: the first of each label, in the labels' order, then whatever comes first."""
-    import numpy as np
-
-    first: dict[Any, Array] = {}
-    others: list[Array] = []
-    for batch in source.batches():
-        labels = [None] * len(batch.x) if batch.labels is None else np.asarray(batch.labels).tolist()
-        for row, label in zip(batch.x, labels, strict=True):
-            if label is not None and label not in first:
-                first[label] = row.copy()
-            elif len(others) < examples:
-                others.append(row.copy())
-        if batch.labels is None and len(others) == examples:
-            break
-    try:
-        order = sorted(first)
-    except TypeError:
-        order = sorted(first, key=str)
-    chosen = [*(first[label] for label in order), *others][:examples]
-    if not chosen:
-        raise DataError(f"{source.name}: no rows to draw")
-    return np.stack(chosen)
-
-
 def _white(loaded: "Model", x: "Array") -> tuple[float, float]:
     """Return the values that are black and white: the full scale's, else the extremes of rows."""
     if loaded.schema.full_scale is not None:
-        return 0.0, loaded.schema.full_scale
+        return loaded.schema.black, loaded.schema.full_scale
     low, high = float(x.min()), float(x.max())
     return low, high if high > low else low + 1
 

@@ -18,6 +18,7 @@ def embed(
     label: options.CarryLabel = True,
     header: options.Header = True,
     error: options.Error = False,
+    held_out: options.HeldOut = False,
     line_buffered: options.LineBuffered = False,
     device: options.Device = "cpu",
     data_dir: options.DataDir = None,
@@ -30,17 +31,26 @@ def embed(
     Kept columns and the label come first, then z0, z1, ...; one row for each input row, in input order.
     """
     rows.check_data(model, data)
+    if held_out:
+        rows.check_read_twice(data, "--held-out")
     from aecli.inference import Rebuilt
 
     loaded = aecli.load(model, device=device)
     applying = dataclasses.replace(applying, line_buffered=line_buffered)
+    unseen = rows.held_out(loaded, data, reading, applying, data_dir=data_dir) if held_out else None
+    if held_out and unseen is None:
+        raise rows.not_the_training_data(loaded, data)
     source = rows.open_rows(loaded, data, reading, applying, data_dir=data_dir, quiet=quiet)
     names = [f"z{i}" for i in range(loaded.checkpoint.model.latent_dim)]
-    carried = tables.Carried(source, applying.keep, label=label, beside=[*names, *["mse"] * error])
+    appended = ["mse"] * error + ["held_out"] * held_out
+    carried = tables.Carried(source, applying.keep, label=label, beside=[*names, *appended])
     with tables.open_output(output, form, header=header, inputs=(str(model), *(data or ())), quiet=quiet) as sink:
-        stream = loaded.rebuilt if error else loaded.encoded
+        stream, first = loaded.rebuilt if error else loaded.encoded, 0
         for out in progress.shown(stream(source, live=line_buffered), source, output, quiet=quiet):
             columns = dict(zip(names, out.z.T, strict=True)) | ({"mse": out.mse} if isinstance(out, Rebuilt) else {})
+            if unseen is not None:
+                columns["held_out"] = rows.part_of(unseen, first, len(out.z), source)
+                first += len(out.z)
             sink.write(carried.of(out.batch) | tables.emptied(columns, tables.blank_rows(out, sink)))
             if line_buffered:
                 sink.flush()

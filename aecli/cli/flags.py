@@ -46,9 +46,35 @@ def parse_size(text: str) -> tuple[int, int]:
     return size
 
 
+def parse_shape(text: str) -> tuple[int, ...]:
+    """Read "28x28" as (28, 28), "32x24x3" as (32, 24, 3), and "3x32x24", with the channels first, as (3, 32, 24)."""
+    if isinstance(text, tuple):
+        return text
+    found = re.fullmatch(r"(\d{1,5})[x×](\d{1,5})(?:[x×](\d{1,5}))?", text)
+    shape = tuple(int(size) for size in found.groups() if size) if found else ()
+    if not shape or min(shape) < 1 or (len(shape) == 3 and not {shape[0], shape[2]} & {1, 3, 4}):
+        raise typer.BadParameter(f"{text!r} is no shape such as 28x28, 32x32x3 or 3x32x32")
+    return shape
+
+
+def parse_range(text: str) -> tuple[float, float]:
+    """Read "0,1" as (0.0, 1.0)."""
+    if isinstance(text, tuple):
+        return text
+    try:
+        low, high = (float(each) for each in text.split(","))
+    except ValueError:
+        low = high = 0.0
+    if not (low < high and abs(low) + abs(high) < float("inf")):
+        raise typer.BadParameter(f"{text!r} is no range such as 0,1 or -1,1")
+    return low, high
+
+
 PARSERS: dict[str, Callable[[str], Any]] = {
     "hidden_dims": parse_dims,
     "image_size": parse_size,
+    "image_shape": parse_shape,
+    "input_range": parse_range,
     "delimiter": parse_delimiter,
 }
 

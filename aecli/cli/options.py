@@ -103,6 +103,14 @@ Header = Annotated[bool, typer.Option("--header/--no-header", help="Begin with t
 Error = Annotated[
     bool, typer.Option("--error", help="Append mse: each row's mean squared reconstruction error, in scaled units.")
 ]
+HeldOut = Annotated[
+    bool,
+    typer.Option(
+        "--held-out",
+        help="Append held_out: 1 for rows that were held out of training, 0 for rows that were trained on. DATA is "
+        "read twice, and has to be what the model was trained on.",
+    ),
+]
 Format = Annotated[
     Literal["csv", "tsv", "jsonl", "parquet", "arrow", "npy"] | None,
     typer.Option(

@@ -10,13 +10,12 @@ import typer
 
 import aecli
 from aecli import files
-from aecli.cli import console, drawing, flags, options, rows
+from aecli.cli import completion, console, drawing, flags, options, rows
 from aecli.errors import UsageError
 from aecli.options import Applying, Reading
 
 if TYPE_CHECKING:
-    from aecli.data.source import Source
-    from aecli.inference import Model
+    from aecli.figures.map import Page
 
 PICTURE = "Picture"
 DPI = 240
@@ -39,10 +38,21 @@ Kind = Annotated[
         metavar="KIND",
         help="latent: the latent rows as a scatter. reconstruction: images above what is rebuilt of them, or the "
         "columns of a table, best to worst. errors: a histogram for each label. history: loss by epoch. manifold: what "
-        "is decoded of the plane of two latent values. traversal: what is decoded as each value goes through its "
-        "range. map: an HTML page to walk through, in which the decoder runs.",
+        "is decoded of a plane through the codes. traversal: what is decoded along each of their principal "
+        "components. map: an HTML page to walk through, in which the decoder runs.",
     ),
 ]
+Colour = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="What colours the rows of latent, errors and map: a column of the data, or FILE:COLUMN, a column of "
+        "another table. Its rows are matched by a column path, where images have paths, else by their numbers.",
+        show_default="the label",
+        autocompletion=completion.columns,
+    ),
+]
+COLOURED = ("latent", "errors", "map")
 Examples = Annotated[int, typer.Option(min=1, max=50, metavar="N", help="How many images a reconstruction shows.")]
 Show = Annotated[
     bool,
@@ -85,6 +95,7 @@ def plot(
     data: options.Data = None,
     kind: Kind = "latent",
     output: options.Output = None,
+    colour: Colour = None,
     examples: Examples = 10,
     show: Show = False,
     title: Title = None,
@@ -107,30 +118,60 @@ def plot(
     shaping = {"--title": title, "--size": size, "--dpi": dpi, "--theme": theme}
     if kind == "map" and (given := [flag for flag, value in shaping.items() if value is not None]):
         raise UsageError(f"a map is a page, and {' and '.join(given)} would shape a picture", hint="leave it out")
+    if colour is not None and kind not in COLOURED:
+        raise UsageError(f"--colour is for {', '.join(COLOURED)}, and {kind} colours no rows", hint="leave it out")
     path = _path(model, data, kind, output, show=show, as_json=as_json)
     if kind == "history":
         from aecli.model import checkpoint
 
-        picture = drawing.history(checkpoint.read(model))
+        made: drawing.Picture | Page = drawing.history(checkpoint.read(model))
     else:
         rows.check_data(model, data)
-        loaded = aecli.load(model, device=device)
         if applying.bad_rows == "blank":  # which leaves nothing to draw
             applying = dataclasses.replace(applying, bad_rows="skip")
-        source = rows.open_rows(loaded, data, reading, applying, data_dir=data_dir, quiet=quiet)
-        if kind == "map":
-            drawn_rows = _write_page(loaded, source, path, quiet=quiet)
-        else:
-            picture = drawing.KINDS[kind](loaded, source, examples)
-        rows.say_notes(source, quiet=quiet)
-    if kind != "map":
-        drawn_rows = picture.rows
-        if path is not None or output == "-":
-            _write(picture, path, theme, size, title, dpi or DPI, quiet=quiet)
-        if show:
-            _show(picture, theme, title, quiet=quiet)
+        made = _made(model, data, reading, applying, kind, colour, examples, device, data_dir, quiet=quiet)
+    if path is not None or output == "-":
+        _write(made, path, theme, size, title, dpi or DPI, quiet=quiet)
+    if show and isinstance(made, drawing.Picture):
+        _show(made, theme, title, quiet=quiet)
     if as_json:
-        console.result(json.dumps({"figure": str(path), "kind": kind, "rows": drawn_rows}))
+        console.result(json.dumps({"figure": str(path), "kind": kind, "rows": made.rows}))
+
+
+def _made(
+    model: Path,
+    data: list[str] | None,
+    reading: Reading,
+    applying: Applying,
+    kind: str,
+    colour: str | None,
+    examples: int,
+    device: str,
+    data_dir: Path | None,
+    *,
+    quiet: bool,
+) -> "drawing.Picture | Page":
+    """Read DATA, and make of it what is to be written."""
+    from aecli.data.beside import split
+    from aecli.figures.colour import Colour as Colouring
+
+    if colour is not None and split(colour) is None:
+        applying = dataclasses.replace(applying, colour=colour)
+    loaded = aecli.load(model, device=device)
+    held_out = None
+    if kind == "reconstruction" and loaded.schema.image_shape is not None and rows.can_be_read_twice(data):
+        held_out = rows.held_out(loaded, data, reading, applying, data_dir=data_dir)
+    source = rows.open_rows(loaded, data, reading, applying, data_dir=data_dir, quiet=quiet)
+    asked = drawing.Asked(examples, Colouring(source, colour), held_out)
+    if kind == "map":
+        from aecli.figures.map import page
+
+        made: drawing.Picture | Page = page(loaded, source, asked.colour)
+    else:
+        made = drawing.KINDS[kind](loaded, source, asked)
+    for sentence in (*made.notes, *source.notes()):
+        console.say(sentence, quiet=quiet)
+    return made
 
 
 def _path(
@@ -160,7 +201,7 @@ def _path(
 
 
 def _write(
-    picture: drawing.Picture,
+    made: "drawing.Picture | Page",
     path: Path | None,
     theme: str | None,
     size: tuple[float, float] | None,
@@ -169,35 +210,22 @@ def _write(
     *,
     quiet: bool,
 ) -> None:
-    """Write a picture to a file, or as PNG to stdout."""
-    from aecli import figures
-    from aecli.figures.style import Look
+    """Write a picture or a page to a file or to stdout; a picture as PNG there."""
+    lacking, replaced = "", path is not None and path.exists()
+    if isinstance(made, drawing.Picture):
+        from aecli import figures
+        from aecli.figures.style import Look
 
-    figure = picture.draw(Look(theme or "light", size, title))
-    if path is None:
-        with console.results() as stream:
-            lacking = figures.save(figure, stream, "png", dpi)
-    else:
-        replaced = path.exists()
-        lacking = figures.save_file(figure, path, figures.format_of(path), dpi)
+        figure, form = made.draw(Look(theme or "light", size, title)), figures.format_of(path) if path else "png"
+    with console.results() if path is None else files.replacing(path) as stream:
+        if isinstance(made, drawing.Picture):
+            lacking = figures.save(figure, stream, form, dpi)
+        else:
+            stream.write(made.html)
+    if path is not None:
         rows.say_written(path, replaced=replaced, quiet=quiet)
     if lacking:
         console.say(f"the font lacks {' '.join(lacking)}: boxes stand for them; an SVG holds the text", quiet=quiet)
-
-
-def _write_page(loaded: "Model", source: "Source", path: Path | None, *, quiet: bool) -> int:
-    """Write a map to a file or to stdout. Gives how many rows are on it."""
-    from aecli.figures.map import page
-
-    made = page(loaded, source)
-    for note in made.notes:
-        console.say(note, quiet=quiet)
-    replaced = path is not None and path.exists()
-    with console.results() if path is None else files.replacing(path) as stream:
-        stream.write(made.html)
-    if path is not None:
-        rows.say_written(path, replaced=replaced, quiet=quiet)
-    return made.rows
 
 
 def _show(picture: drawing.Picture, theme: str | None, title: str | None, *, quiet: bool) -> None:

@@ -1,11 +1,13 @@
 """aecli reconstruct."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aecli
 from aecli.cli import console, flags, options, progress, rows, tables
+from aecli.data.formats import IMAGES
 from aecli.errors import DataError, UsageError
 from aecli.options import Applying, Reading
 
@@ -37,18 +39,21 @@ def reconstruct(
 
     $ aecli reconstruct table.safetensors table.csv --fill-holes > filled.csv
 
+    $ aecli reconstruct faces.safetensors face.png -o rebuilt.png
+
     An output that ends in / is a folder, for the images of an image model.
     """
     if top_features is not None and not error:
         raise UsageError("--top-features tells what the error comes from, and there is none", hint="add --error")
     rows.check_data(model, data)
+    from aecli.data.sinks import Npy
+
     loaded = aecli.load(model, device=device)
     applying = dataclasses.replace(applying, keep_all=fill_holes, line_buffered=line_buffered)
     source = rows.open_rows(loaded, data, reading, applying, data_dir=data_dir, quiet=quiet)
-    if output is not None and (output.endswith("/") or Path(output).is_dir()):
-        if form is not None or error or applying.keep or fill_holes:
-            raise UsageError("--format, --error, --keep and --fill-holes are for tables, and a folder takes images")
-        _write_images(loaded, source, Path(output), quiet=quiet)
+    said = {"--format": form, "--error": error, "--keep": applying.keep, "--fill-holes": fill_holes}
+    if output is not None and _takes_images(output, [flag for flag, value in said.items() if value]):
+        _write_images(loaded, source, Path(output), [str(model), *(data or ())], quiet=quiet)
         return
     names = loaded.schema.names if loaded.schema.features else source.schema.names
     top = min(top_features or 0, len(names))
@@ -58,6 +63,8 @@ def reconstruct(
             raise DataError(f"{source.name}: a feature is named {name!r}, as a column that the output appends")
     carried = tables.Carried(source, applying.keep, label=False, beside=[*names, *appended])
     with tables.open_output(output, form, header=header, inputs=(str(model), *(data or ())), quiet=quiet) as sink:
+        if isinstance(sink, Npy) and not error:
+            sink.row_shape = loaded.schema.image_shape
         stream = loaded.filled if fill_holes else loaded.rebuilt
         for out in progress.shown(stream(source, live=line_buffered), source, output, quiet=quiet):
             blank = tables.blank_rows(out, sink)
@@ -76,13 +83,49 @@ def reconstruct(
     rows.say_notes(source, quiet=quiet)
 
 
-def _write_images(loaded: "Model", source: "Source", folder: Path, *, quiet: bool) -> None:
+def _takes_images(output: str, given: Sequence[str]) -> bool:
+    """Return whether an output is an image, or a folder of them. Raises UsageError for flags that are for tables."""
+    if output.endswith("/") or Path(output).is_dir():
+        if given:
+            raise UsageError(
+                f"a folder takes images, and {' and '.join(given)} {'is' if len(given) == 1 else 'are'} for tables",
+                hint="name a file, such as rebuilt.csv",
+            )
+        return True
+    return Path(output).suffix.lower() in IMAGES and not given
+
+
+def _write_images(loaded: "Model", source: "Source", path: Path, inputs: Sequence[str], *, quiet: bool) -> None:
+    """Write rebuilt images: one to a file, or all to a folder."""
     from aecli.data import sinks
 
-    shape, full_scale = loaded.schema.image_shape, loaded.schema.full_scale
-    if shape is None or full_scale is None:
-        raise DataError(f"{folder}: {loaded.name} rebuilds tables, not images", hint="name a file, such as rebuilt.csv")
-    with sinks.to_images(folder) as sink:
-        for out in loaded.rebuilt(source):
-            sink.write(out.recon.reshape(-1, *shape), full_scale)
-    rows.say_written(folder, replaced=False, quiet=quiet)
+    shape = loaded.schema.image_shape
+    if shape is None:
+        raise DataError(f"{path}: {loaded.name} rebuilds tables, not images", hint="name a file, such as rebuilt.csv")
+    replaced = path.is_file()
+    if path.suffix.lower() in IMAGES and not path.is_dir():
+        _write_image(loaded, source, path, inputs)
+    else:
+        with sinks.to_images(path, [Path(word) for word in inputs]) as sink:
+            for out in loaded.rebuilt(source):
+                sink.write(out.recon.reshape(-1, *shape), loaded.schema, out.batch.kept)
+    rows.say_written(path, replaced=replaced, quiet=quiet)
+    rows.say_notes(source, quiet=quiet)
+
+
+def _write_image(loaded: "Model", source: "Source", path: Path, inputs: Sequence[str]) -> None:
+    """Write the one image that the source is."""
+    from aecli import files
+    from aecli.data import sinks
+
+    rows.check_output(path, *inputs)
+    rebuilt = [out.recon for out in loaded.rebuilt(source)]
+    if (count := sum(map(len, rebuilt))) != 1:
+        raise DataError(f"{path} is one image, and {source.name} {count:,}", hint=f"name a folder: -o {path.stem}/")
+    ending = sinks.image_ending(path, loaded.schema)
+    if ending != path.suffix.lower():
+        raise DataError(
+            f"{path}: images of {loaded.schema.dtype} are written as TIFF", hint=f"-o {path.with_suffix('.tif')}"
+        )
+    with files.replacing(path) as stream:
+        sinks.write_image(stream, rebuilt[0].reshape(loaded.schema.image_shape), loaded.schema, ending)

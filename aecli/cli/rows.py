@@ -10,12 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aecli.cli import console
-from aecli.errors import AecliError, UsageError
+from aecli.errors import AecliError, DataError, UsageError
 
 if TYPE_CHECKING:
+    from typing import Any
+
+    import numpy as np
+
     import aecli
     from aecli.data.source import Source
     from aecli.options import Applying, Reading
+
+    Array = np.ndarray[Any, Any]
 
 
 def open_rows(
@@ -38,6 +44,49 @@ def open_rows(
         console.say(message, quiet=quiet)
 
     return loaded.open(data[0] if len(data) == 1 else list(data), data_dir=data_dir, announce=announce, **asked)
+
+
+def held_out(
+    loaded: "aecli.Model", data: Sequence[str] | None, *groups: "Reading | Applying", data_dir: Path | None
+) -> "Array | None":
+    """Read DATA, and return which of its rows (N,) the model's run held out; None where it is other data."""
+    from aecli.model.held_out import held_out
+
+    return held_out(loaded.checkpoint, open_rows(loaded, data, *groups, data_dir=data_dir, quiet=True))
+
+
+def part_of(known: "Array", first: int, count: int, source: "Source") -> "Array":
+    """Return what is known of some rows as 0 or 1. Raises DataError where there are more rows than before."""
+    if first + count > len(known):
+        raise DataError(f"{source.name}: changed while it was read")
+    return known[first : first + count].astype("int64")
+
+
+def can_be_read_twice(data: Sequence[str] | None) -> bool:
+    """Return whether DATA can be read from its beginning again: it is neither standard input nor a pipe."""
+    return not any(word == "-" or (Path(word).exists() and not _lasts(Path(word))) for word in data or ())
+
+
+def check_read_twice(data: Sequence[str] | None, flag: str) -> None:
+    """Refuse DATA that can be read only once, for an option that reads it twice."""
+    if not can_be_read_twice(data):
+        raise UsageError(
+            f"{flag} reads DATA twice, and a pipe can be read only once", hint="write it to a file, and name the file"
+        )
+
+
+def not_the_training_data(loaded: "aecli.Model", data: Sequence[str] | None) -> DataError:
+    """Return the error that DATA is not what the model was trained on, or that the model does not know."""
+    named, made = " ".join(data or ()), loaded.checkpoint
+    if made.origin is None:
+        return DataError(
+            f"{loaded.name} was written by an aecli that did not note which rows it trained on",
+            hint="train it again",
+        )
+    return DataError(
+        f"{named}: not the data that {loaded.name} was trained on, so which rows were held out is unknown",
+        hint=f"give it all rows of {made.source or 'the training data'}, in their order",
+    )
 
 
 def check_data(model: Path, data: Sequence[str] | None) -> None:
@@ -99,6 +148,10 @@ def stdin_is_a_file() -> bool:
         return stat.S_ISREG(found.st_mode) and found.st_size > 0 and os.lseek(descriptor, 0, os.SEEK_CUR) == 0
     except (OSError, ValueError, AttributeError):
         return False
+
+
+def _lasts(path: Path) -> bool:
+    return path.is_file() or path.is_dir()
 
 
 def _bytes_wait() -> bool:

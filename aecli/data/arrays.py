@@ -1,5 +1,6 @@
 """Arrays from files: IDX, NPZ, and NPY, whose rows are read as they are needed. Nothing in them is ever unpickled."""
 
+import math
 import tokenize
 import warnings
 import zipfile
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from aecli.config import Schema
 from aecli.data.idx import idx_array
 from aecli.data.part import FileRows
 from aecli.data.refused import refused
@@ -32,9 +34,16 @@ DAMAGED = (
 
 
 def open_array(
-    stream: Stream, form: str | None, key: str | None, missing: str | None, *, path: Path | None = None
+    stream: Stream,
+    form: str | None,
+    key: str | None,
+    missing: str | None,
+    *,
+    path: Path | None = None,
+    told: tuple[int, ...] | None = None,
+    schema: Schema | None = None,
 ) -> ArraySource:
-    """Open the array of a stream, for NPZ the one called `key`: rows (N, D), or images (N, H, W) or (N, H, W, C).
+    """Open the array of a stream, for NPZ the one called `key`, as `array_source` does.
 
     `form` is idx, npy or npz, and `path` is the file's, where it has one.
     Raises DataError where it holds no such array of numbers.
@@ -42,34 +51,109 @@ def open_array(
     if form == "npz":
         array: Array | FileRows = _npz(stream, key, path)
     else:
-        array = idx_array(stream) if form == "idx" else _npy(stream, path)
-    return array_source(stream.name if key is None else f"{stream.name}:{key}", array, missing)
+        array = idx_array(stream) if form == "idx" else open_npy(stream, path)
+    name = stream.name if key is None else f"{stream.name}:{key}"
+    return array_source(name, array, missing, told=told, schema=schema)
 
 
-def array_source(name: str, values: Any, missing: str | None) -> ArraySource:
-    """Return an array of numbers as a source: rows (N, D), or images (N, H, W) or (N, H, W, C).
+def array_source(
+    name: str,
+    values: Any,
+    missing: str | None,
+    *,
+    told: tuple[int, ...] | None = None,
+    schema: Schema | None = None,
+) -> ArraySource:
+    """Return an array of numbers as a source: rows (N, D), or images (N, H, W), (N, H, W, C) or (N, C, H, W).
 
+    C is 1, 3 or 4. `told` is their shape where rows (N, D) are images, as --image-shape has it; `schema` is that of a
+    model that takes them.
     Raises DataError where it is no such array.
     """
     array = values if isinstance(values, FileRows) else np.asarray(values)
     if array.dtype.kind not in "uifb":
         raise DataError(f"{name}: its values are of type {array.dtype}, and numbers were expected")
+    wanted = None if schema is None else schema.image_shape
+    if wanted is not None and array.shape in (wanted, wanted[:2] if wanted[2:] in ((), (1,)) else wanted):
+        array = array[:][None]  # one image
     if array.ndim < 2:
         raise DataError(
             f"{name}: its shape is {array.shape}, and rows of values (N, D) or images (N, H, W) were expected"
         )
-    images = array.ndim == 3 or (array.ndim == 4 and array.shape[3] in (1, 3, 4))
-    white = {"u": float(np.iinfo(array.dtype).max) if array.dtype.kind == "u" else None, "f": 1.0, "b": 1.0}
+    shape, first = layout(name, array.shape, told, wanted)
+    if first:
+        assert shape is not None  # noqa: S101, for the type checker
+        array = _turned(array, (shape[2], shape[0], shape[1]))
     return ArraySource(
         name,
         array,
-        image_shape=array.shape[1:] if images else None,
-        full_scale=white.get(array.dtype.kind) if images else None,
+        image_shape=shape,
+        full_scale=255.0 if shape is not None and array.dtype == np.uint8 else None,
+        dtype=None if shape is None else str(array.dtype),
         missing=missing,
     )
 
 
-def _npy(stream: Stream, path: Path | None) -> Array | FileRows:
+def layout(
+    name: str, shape: tuple[int, ...], told: tuple[int, ...] | None, wanted: tuple[int, ...] | None
+) -> tuple[tuple[int, ...] | None, bool]:
+    """Return what one row of an array of a `shape` is: (H, W), (H, W, C), or None for no image; and if C comes first.
+
+    Raises DataError where it is not what was `told`, not what a model `wanted`, or may be two things.
+    """
+    row = shape[1:]
+    if wanted is not None:
+        return wanted, _is_turned(name, row, wanted)
+    if told is not None:
+        return _as_told(name, row, told)
+    last, first = (len(row) == 3 and row[place] in (1, 3, 4) for place in (2, 0))
+    if last and first and row[0] != row[2]:
+        raise DataError(
+            f"{name}: images of shape {row} may have their channels first or last",
+            hint=f"tell which: --image-shape {row[1]}x{row[0]}x{row[2]} for last, {row[0]}x{row[2]}x{row[1]} for first",
+        )
+    if first and not last:
+        return (row[1:], False) if row[0] == 1 else ((row[1], row[2], row[0]), True)
+    return (row if len(row) == 2 or last else None), False
+
+
+def _is_turned(name: str, row: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Return whether a row of an array is a model's image (H, W, C) as (C, H, W)."""
+    height, width, channels = (*wanted, 1)[:3]
+    straight = {wanted, (height, width, channels), (height * width * channels,)}
+    if row in straight or (channels == 1 and row in ((height, width), (1, height, width))):
+        return False
+    if row == (channels, height, width):
+        return True
+    if len(row) == 1:
+        raise DataError(f"{name}: {row[0]} values a row, and the model takes {height * width * channels}")
+    raise DataError(f"{name}: a row is of shape {row}, and the model takes images of shape {wanted}")
+
+
+def _as_told(name: str, row: tuple[int, ...], told: tuple[int, ...]) -> tuple[tuple[int, ...], bool]:
+    first = len(told) == 3 and told[2] not in (1, 3, 4)
+    if len(told) == 3 and not first and row == (told[0], told[2], told[1]) and told[0] in (1, 3, 4):
+        first = True  # either, and the array's own shape decides
+    channels, width, height = told if first else (told[2] if len(told) == 3 else 1, *told[:2])
+    if math.prod(row) != channels * width * height:
+        raise DataError(
+            f"{name}: a row has {math.prod(row):,} values, and --image-shape {'x'.join(map(str, told))} makes "
+            f"{channels * width * height:,}"
+        )
+    shape = (height, width) if channels == 1 else (height, width, channels)
+    return shape, first and channels > 1
+
+
+def _turned(array: Array | FileRows, shape: tuple[int, int, int]) -> Array | FileRows:
+    if isinstance(array, FileRows):
+        flat = array.reshape(len(array), math.prod(shape))
+        flat.turned = shape
+        return flat
+    return np.ascontiguousarray(np.moveaxis(array.reshape(len(array), *shape), 1, -1))
+
+
+def open_npy(stream: Stream, path: Path | None) -> Array | FileRows:
+    """Open the array of an NPY file. Raises DataError where it is none, or not one of numbers."""
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     file = stream.file()
     try:

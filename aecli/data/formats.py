@@ -48,6 +48,7 @@ MAGIC = (
     (b"SQLite format 3\0", "sqlite"),
     (b"%PDF-", "pdf"),
     (b"MATLAB ", "matlab"),
+    (b"SIMPLE  =", "fits"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "xls"),
     (b"RDX2\n", "rdata"),
     (b"RDX3\n", "rdata"),
@@ -128,7 +129,18 @@ def _is_json(start: bytes) -> bool:
     return text[:1] == b"{" and inside[:1] in (b'"', b"}")
 
 
-SHAPES = {"image": _is_webp, "arrow": _is_arrow_stream, "idx": _is_idx, "tar": _is_tar, "jsonl": _is_json}
+def _is_dicom(start: bytes) -> bool:
+    return start[128:132] == b"DICM"
+
+
+SHAPES = {
+    "image": _is_webp,
+    "dicom": _is_dicom,
+    "arrow": _is_arrow_stream,
+    "idx": _is_idx,
+    "tar": _is_tar,
+    "jsonl": _is_json,
+}
 
 
 def is_undecided(start: bytes) -> bool:

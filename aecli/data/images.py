@@ -1,45 +1,48 @@
-"""Image files and folders of them, read by Pillow a few at a time."""
+"""Image files and folders of them, read a few at a time."""
 
 import os
-import struct
-import warnings
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from dataclasses import dataclass
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from aecli.config import Schema
+from aecli.data import picture
+from aecli.data.picture import BACKGROUNDS, BROKEN
+from aecli.data.refused import IMAGE_ENDINGS, refused_images
 from aecli.data.source import Array, Batch, Source
 from aecli.errors import DataError
 
 DEFAULT_LABEL = "label"
 BATCH_BYTES = 16 << 20
 MAX_BATCH_ROWS = 1024
-WIDE = ("I;16", "I;16B", "I;16L", "I")  # Pillow's modes of more than 8 bits
-BROKEN = (
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    SyntaxError,
-    OverflowError,
-    EOFError,
-    AttributeError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
+ONE_FRAME = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".pbm")  # or more that nobody means, as phones write
+NAMED = 5  # files that are named where some are left out
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What images are to become: a size (width, height) that all have, how they get it, and how alpha is treated."""
+
+    size: tuple[int, int] | None = None
+    fit: str = "crop"
+    background: str = "white"
+    alpha: bool = False
+
+
+AS_THEY_ARE = Shape()
 
 
 class ImageSource(Source):
-    """Images as rows of pixels, their path kept. Where all lie in folders of a folder, those are their labels."""
+    """Images as rows of pixels, their path kept. Where all lie in folders of a folder, those are their labels.
+
+    The pages of a TIFF are rows of their own, with the number of the page kept, from 1 on.
+    """
 
     resizes = True
 
@@ -48,106 +51,238 @@ class ImageSource(Source):
         paths: Sequence[Path],
         *,
         schema: Schema | None = None,
-        size: tuple[int, int] | None = None,
+        shape: Shape = AS_THEY_ARE,
         skip_broken: bool = False,
+        any_type: bool = False,
         opened: Mapping[Path, BinaryIO] | None = None,
     ) -> None:
         """Find the images that the paths name. Those that are `opened` are no files of these names.
 
-        For a model, all are brought to what the `schema` says; without one the first image tells their size, unless
-        `size` (width, height) does, and whether they are grey or coloured, of 8 bits or of 16.
+        For a model, all are brought to what the `schema` says. Without one they are in colour if any pixel of any file
+        is, and the first image tells their size, unless `shape` does, and their type.
+        With `any_type`, values of another type than the model's are read as they are.
         Raises DataError where there is none.
         """
         name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and others"
-        self._files: list[Path] = []
-        self._labels: list[str] = []
-        for path in paths:
-            for file in _found(path) if path.is_dir() else [path]:
-                self._files.append(file)
-                parts = file.relative_to(path).parts
-                self._labels += [parts[0]] if len(parts) > 1 else []
-        if not self._files:
-            raise DataError(
-                f"{name}: a folder without images, none of its files has an ending that Pillow knows",
-                hint=f"tables are read from files: name them, such as {paths[0]}/*.csv",
-            )
-        self._skip_broken, self._opened = skip_broken, opened or {}
-        labelled = DEFAULT_LABEL if len(self._labels) == len(self._files) else None
+        self._skip_broken, self._any_type, self._opened = skip_broken, any_type, opened or {}
+        self._training = schema is None
+        self._left_out: list[str] = []
+        self._remarked: dict[str, tuple[Path, int]] = {}
+        files, labels = _files_of(paths, name)
+        with picture.warnings_settled():
+            self._images = [(f, label, page) for f, label in zip(files, labels, strict=True) for page in self._pages(f)]
+        self._paged = any(page is not None for _, _, page in self._images)
+        loose = [file for file, label in zip(files, labels, strict=True) if label is None]
+        labelled = DEFAULT_LABEL if len(loose) * 10 < len(files) else None
+        if labelled and loose:
+            self.remarks = [f"{_named(loose)} in no folder, and without a label"]
         if schema is not None:
             if schema.image_shape is None or schema.full_scale is None:
                 raise DataError(f"{name}: images, and the model takes rows of a table")
-            shape, white, resize = schema.image_shape, schema.full_scale, schema.resize
+            own = schema
         else:
-            shape, white = self._shape_of_first(size)
-            resize = size is not None
+            with picture.warnings_settled():
+                own = self._looked(shape)
         super().__init__(
             name,
-            Schema(int(np.prod(shape)), image_shape=shape, full_scale=white, resize=resize, label=labelled),
-            len(self._files),
+            Schema(
+                own.inputs,
+                image_shape=own.image_shape,
+                black=own.black,
+                full_scale=own.full_scale,
+                dtype=own.dtype,
+                resize=own.resize,
+                fit=own.fit,
+                background=own.background,
+                label=labelled,
+            ),
+            len(self._images),
         )
-        self._shape = shape
+
+    def _pages(self, file: Path) -> list[int | None]:
+        """Return the numbers of the pages that are images of their own; None for a file that is one image."""
+        place = self._opened.get(file)
+        if file.suffix.lower() in ONE_FRAME and place is None:
+            return [None]
+        try:
+            count, own = picture.count_frames(file, place)
+        except BROKEN:
+            return [None]  # said when it is read
+        if own:
+            return [*range(count)]
+        if count > 2:
+            self._remark("the first of several frames is read", file)
+        return [None]
 
     def _batches(self) -> Iterator[Batch]:
         rows = max(1, min(MAX_BATCH_ROWS, BATCH_BYTES // self.schema.inputs))
-        files = iter(self._files)
+        images = iter(self._images)
         row = 0
-        with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            while some := list(islice(files, rows)):
-                images = list(pool.map(self._read, some))
-                fine = [i for i, image in enumerate(images) if image is not None]
+        with ThreadPoolExecutor(os.cpu_count()) as pool, picture.warnings_settled():
+            while some := list(islice(images, rows)):
+                tasks = [list(group) for _, group in groupby(some, key=lambda image: image[0])]
+                read = [image for found in pool.map(self._read, tasks) for image in found]
+                fine = [i for i, image in enumerate(read) if image is not None]
                 self.skipped += len(some) - len(fine)
                 if fine:
-                    x = np.stack([image for image in images if image is not None])
-                    labels = np.array(self._labels[row : row + len(some)])[fine] if self.schema.label else None
-                    yield Batch(x, labels, {"path": np.array([str(some[i]) for i in fine])}, row=row)
+                    x = np.stack([image for image in read if image is not None])
+                    labels = np.array([some[i][1] or "" for i in fine]) if self.schema.label else None
+                    kept: dict[str, Array] = {"path": np.array([_text(some[i][0]) for i in fine])}
+                    if self._paged:
+                        kept["page"] = np.array([(some[i][2] or 0) + 1 for i in fine])
+                    yield Batch(x, labels, kept, row=row)
                 row += len(some)
 
-    def _shape_of_first(self, size: tuple[int, int] | None) -> tuple[tuple[int, ...], float]:
-        """Return the shape of the images, (H, W) or (H, W, 3), and what white is, from the first that can be read."""
-        for file in self._files:
-            try:
-                with Image.open(self._opened.get(file, file)) as image:
-                    width, height = size or ImageOps.exif_transpose(image).size
-                    wide, grey = image.mode in WIDE, image.mode in ("1", "L", "LA", "La", *WIDE)
-            except BROKEN as error:
-                if not self._skip_broken:
-                    raise _broken(file, error) from error
+    def _looked(self, shape: Shape) -> Schema:
+        """Return what the images are, from as many of them as it takes to know."""
+        first: tuple[Path, Array] | None = None
+        colour = False
+        for file, _, page in self._images:
+            if first is not None and self._is_grey(file):
                 continue
-            return ((height, width) if grey else (height, width, 3)), 65_535.0 if wide else 255.0
-        raise DataError(f"{self._files[0].parent}: no images to read, all {len(self._files):,} are broken")
+            values = self._one(file, page or 0, shape)
+            if values is None:
+                continue
+            first = first or (file, values)
+            colour = shape.alpha or (values.ndim == 3 and picture.has_colour(values))
+            if colour:
+                if file != first[0]:
+                    self._remark("in colour, so that all are read in colour", file)
+                break
+        self._left_out.clear()  # they are met again
+        if first is None:
+            raise DataError(f"{self._images[0][0].parent}: no images to read, all {len(self._images):,} are broken")
+        height, width = shape.size[::-1] if shape.size else first[1].shape[:2]
+        channels = 4 if shape.alpha else 3
+        dtype = first[1].dtype
+        return Schema(
+            height * width * (channels if colour else 1),
+            image_shape=(height, width, channels) if colour else (height, width),
+            full_scale=255.0 if dtype == np.uint8 else None,
+            dtype=str(dtype),
+            resize=shape.size is not None,
+            fit=shape.fit,
+            background=None if shape.alpha else shape.background,
+        )
 
-    def _read(self, file: Path) -> Array | None:
-        """Read the pixels (D,) of one image; None where it is broken and may be skipped."""
-        height, width, channels = (*self._shape, 1)[:3]
+    def _is_grey(self, file: Path) -> bool:
+        """Return whether a file's header says that no pixel is in colour or transparent."""
         try:
-            with Image.open(self._opened.get(file, file)) as opened:
-                image = ImageOps.exif_transpose(opened)
-                if image.size != (width, height) and not self.schema.resize:
-                    raise DataError(
-                        f"{file}: an image of {image.width} × {image.height} pixels, and {width} × {height} expected",
-                        hint=f"train with --image-size {width}x{height} to bring all to one size",
-                    )
-                return self._pixels(image, channels, (width, height)).ravel()
-        except BROKEN as error:
-            if self._skip_broken:
-                return None
-            raise _broken(file, error) from error
+            with picture.opened(self._opened.get(file, file)) as image:
+                return picture.is_grey(image)
+        except BROKEN:
+            return False
 
-    def _pixels(self, image: Image.Image, channels: int, size: tuple[int, int]) -> Array:
-        """Return the pixels of an image (H, W) or (H, W, C), as numbers whose white is the schema's."""
+    def _one(self, file: Path, page: int, shape: Shape) -> Array | None:
+        """Read one image; None where it is broken and may be skipped."""
+        try:
+            values = next(picture.frames(file, [page], self._opened.get(file)))
+        except BROKEN as error:
+            self._break(file, error)
+            return None
+        except DataError as error:
+            if not self._skip_broken:
+                raise
+            self._skip(file, error.message)
+            return None
+        return values if shape.alpha else self._without_alpha(file, values, shape.background)
+
+    def _read(self, images: list[tuple[Path, str | None, int | None]]) -> list[Array | None]:
+        """Read the pixels (D,) of images of one file; None for those that are broken and may be skipped."""
+        file = images[0][0]
+        pages = [page or 0 for _, _, page in images]
+        read: list[Array | None] = []
+        try:
+            read += [
+                self._brought(file, values).ravel() for values in picture.frames(file, pages, self._opened.get(file))
+            ]
+        except BROKEN as error:
+            self._break(file, error)
+        except DataError as error:
+            if not self._skip_broken:
+                raise
+            self._skip(file, error.message)
+        return read + [None] * (len(images) - len(read))
+
+    def _brought(self, file: Path, values: Array) -> Array:
+        """Return an image (H, W), (H, W, 3) or (H, W, 4) as the schema has it."""
+        schema = self.schema
+        assert schema.image_shape is not None  # noqa: S101, for the type checker
+        height, width, channels = (*schema.image_shape, 1)[:3]
+        if channels != 4:
+            values = self._without_alpha(file, values, schema.background)
+        if values.shape[:2] != (height, width) and not schema.resize:
+            raise DataError(
+                f"{file}: an image of {values.shape[1]} × {values.shape[0]} pixels, and {width} × {height} expected",
+                hint=f"train with --image-size {width}x{height} to bring all to one size",
+            )
+        if schema.dtype is None and not self._any_type:
+            values = self._as_before(values)
+        elif schema.dtype is not None and str(values.dtype) != schema.dtype and not self._any_type:
+            if {values.dtype.kind, np.dtype(schema.dtype).kind} != {"f"}:
+                raise self._of_other_type(file, values)
+            values = values.astype(schema.dtype)
+        if channels == 1 and values.ndim == 3:
+            if picture.has_colour(values):
+                self._remark("in colour, and read as grey, as the model takes it", file)
+            values = picture.to_grey(values)
+        elif channels >= 3 and values.ndim == 2:
+            values = _three(values)
+        if channels == 4:
+            values = _with_alpha(values)
+        ground = BACKGROUNDS[schema.background or "black"]
+        return picture.fitted(values, (width, height), schema.fit, ground)
+
+    def _of_other_type(self, file: Path, values: Array) -> DataError:
+        high = np.iinfo(values.dtype).max if values.dtype.kind in "ui" else 1
+        where = "the others are" if self._training else "the model takes"
+        return DataError(
+            f"{file}: its values are {values.dtype}, and {where} {self.schema.dtype}",
+            hint="bring all to one depth"
+            if self._training
+            else f"say which values are black and white: --input-range 0,{high}",
+        )
+
+    def _as_before(self, values: Array) -> Array:
+        """Return values as models take them whose checkpoints do not say a type: 16 bits scaled to their white."""
         white = self.schema.full_scale or 255.0
-        mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
-        if image.mode in WIDE:  # Pillow would cut them off at 255, and not resize them
-            grey = Image.fromarray(np.asarray(image).astype(np.float32))
-            values: Array = np.asarray(grey if image.size == size else grey.resize(size, Image.Resampling.LANCZOS))
-            values = np.clip(values, 0, 65_535) * (white / 65_535)
-            values = values if channels == 1 else np.repeat(values[..., None], channels, axis=2)
-        else:
-            converted = image.convert(mode)
-            values = np.asarray(converted if image.size == size else converted.resize(size, Image.Resampling.LANCZOS))
-            values = values if white == 255 else values * np.float32(white / 255)
-        return np.rint(values).astype(np.uint8 if white == 255 else np.uint16 if white == 65_535 else np.float32)
+        if values.dtype == np.uint8 and white == 255:
+            return values
+        scaled = np.clip(values, 0, 65_535) * (white / (255 if values.dtype == np.uint8 else 65_535))
+        kind = np.uint8 if white == 255 else np.uint16 if white == 65_535 else np.float32
+        return np.rint(scaled).astype(kind)
+
+    def _without_alpha(self, file: Path, values: Array, background: str | None) -> Array:
+        """Lay an image with transparent pixels on the background."""
+        if values.ndim == 2 or values.shape[2] == 3:
+            return values
+        if background is None:  # a model of before: it took the colour of all pixels, the invisible too
+            return values[..., :3]
+        self.laid_on = background
+        self._remark(f"transparent, and laid on {background}", file)
+        return picture.composited(values, background)
+
+    def _break(self, file: Path, error: Any) -> None:
+        if not self._skip_broken:
+            raise _broken(file, error) from error
+        self._skip(file, str(error) or type(error).__name__)
+
+    def _skip(self, file: Path, why: str) -> None:
+        self._left_out.append(f"{file} ({why.removeprefix(f'{file}: ')})")
+
+    def _remark(self, what: str, file: Path) -> None:
+        first, count = self._remarked.get(what, (file, 0))
+        self._remarked[what] = first, count + 1
+
+    def notes(self) -> list[str]:
+        """Return sentences on what was read otherwise than a user may think."""
+        notes = super().notes()
+        if self._left_out:
+            more = f", and {len(self._left_out) - NAMED:,} more" if len(self._left_out) > NAMED else ""
+            notes.append(f"left out: {', '.join(sorted(self._left_out)[:NAMED])}{more}")
+        for what, (file, _) in self._remarked.items():
+            notes.append(f"{file}: {what}")
+        return notes
 
 
 def endings() -> frozenset[str]:
@@ -155,16 +290,68 @@ def endings() -> frozenset[str]:
     return frozenset(ending for ending, form in Image.registered_extensions().items() if form in Image.OPEN)
 
 
+def _files_of(paths: Sequence[Path], name: str) -> tuple[list[Path], list[str | None]]:
+    """List the files that the paths name, and the last folder that each lies in; None for one that lies in none."""
+    files: list[Path] = []
+    labels: list[str | None] = []
+    for path in paths:
+        found = _found(path) if path.is_dir() else [path]
+        files += found
+        labels += [file.parent.name if file.parent != path and path.is_dir() else None for file in found]
+    if not files:
+        raise DataError(
+            f"{name}: a folder without images, none of its files has an ending that Pillow knows",
+            hint=f"tables are read from files: name them, such as {paths[0]}/*.csv",
+        )
+    for file in files:
+        if (form := IMAGE_ENDINGS.get(file.suffix.lower())) is not None:
+            raise refused_images(file, form)
+    return files, labels
+
+
 def _found(folder: Path) -> list[Path]:
-    """List the images in a folder and its folders, in the order of their names. Hidden ones are none."""
-    known = endings()
+    """List the images in a folder and its folders, in the order of their names. Hidden ones are none.
+
+    A link to a folder is followed, but not to one that it lies in.
+    """
+    known = endings() | IMAGE_ENDINGS.keys()
     found: list[Path] = []
-    for where, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    seen = {folder.resolve()}
+    for where, folders, names in os.walk(folder, followlinks=True):
+        inside = [each for each in folders if not each.startswith(".")]
+        folders[:] = []
+        for each in inside:
+            target = Path(where, each).resolve()
+            if target not in seen:
+                seen.add(target)
+                folders.append(each)
         found += [
             Path(where, name) for name in names if not name.startswith(".") and Path(name).suffix.lower() in known
         ]
     return sorted(found)
+
+
+def _named(files: list[Path]) -> str:
+    """Name the first file, and count the others."""
+    others = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
+    return f"{files[0]}{others} {'lie' if others else 'lies'}"
+
+
+def _text(path: Path) -> str:
+    """Return a path as text: bytes of its name that are no UTF-8 are written in hexadecimal digits."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def _three(values: Array) -> Array:
+    return np.repeat(values[..., None], 3, axis=2)
+
+
+def _with_alpha(values: Array) -> Array:
+    """Return an image with an alpha channel; where it is invisible, it is black."""
+    if values.shape[2] == 4:
+        return np.where(values[..., 3:] == 0, values.dtype.type(0), values)
+    white = np.iinfo(values.dtype).max if values.dtype.kind in "ui" else 1
+    return np.concatenate([values, np.full_like(values[..., :1], white)], axis=2)
 
 
 def _broken(file: Path, error: Any) -> DataError:

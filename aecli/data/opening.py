@@ -86,7 +86,8 @@ def open_source(data: Any, *, split: str = "train", **request: Any) -> Source:
     """
     asked = Request(**request)
     several = isinstance(data, list | tuple) and all(isinstance(each, str | Path) for each in data)
-    inputs = [identified(each, split, asked, turn=i) for i, each in enumerate(data if several else [data])]
+    given = [file for each in (data if several else [data]) for file in _arrays_in(each)]
+    inputs = [identified(each, split, asked, turn=i) for i, each in enumerate(given)]
     kinds = {each.kind for each in inputs if each.kind is not None}
     if SET in kinds and len(inputs) > 1:
         raise UsageError("a built-in set is read alone", hint=f"name {inputs[0].given} only, or files only")
@@ -94,9 +95,47 @@ def open_source(data: Any, *, split: str = "train", **request: Any) -> Source:
         _check_kind(each, inputs[0])
     kind = inputs[0].kind or TABLE
     source = READERS[kind](inputs, asked)
-    if kind not in (TABLE, FRAME):
+    _check_for_images(source, asked)
+    if kind in (TABLE, FRAME):
+        _as_images(source, asked)
+    else:
         _check_unnamed(source, asked)
     return source
+
+
+def _check_for_images(source: Source, asked: Request) -> None:
+    """Refuse options that are for image files alone, where they were given for other data."""
+    usual = ALL_COLUMNS
+    given = [name for name in ("fit", "background", "alpha") if getattr(asked.columns, name) != getattr(usual, name)]
+    if given and not source.resizes:
+        raise UsageError(f"--{given[0]} is for image files, and {source.name} is none", hint="leave it out")
+    if "fit" in given and asked.columns.image_size is None:
+        raise UsageError("--fit says how images are brought to a size, and none is given", hint="add --image-size 64")
+
+
+def _as_images(source: Source, asked: Request) -> None:
+    """Let a table's rows be images, where --image-shape says so."""
+    told = asked.columns.image_shape
+    if told is None or asked.schema is not None:
+        return
+    from aecli.data.arrays import layout
+
+    if not source.schema.all_numbers:
+        raise DataError(f"{source.name}: pixels are numbers, and not all of its columns are", hint="leave them out")
+    shape, first = layout(source.name, (0, source.schema.inputs), told, None)
+    if first:
+        raise UsageError(
+            "a table's pixels have their channels last", hint="order its columns so, or make an array of it"
+        )
+    source.schema = dataclasses.replace(source.schema, image_shape=shape)
+
+
+def _arrays_in(given: Any) -> list[Any]:
+    """Return the NPY files in a folder that holds nothing else; all else as it is."""
+    if not isinstance(given, str | Path) or given == "-" or not Path(given).is_dir():
+        return [given]
+    files = [file for file in Path(given).iterdir() if not file.name.startswith(".")]
+    return sorted(files) if files and all(file.suffix.lower() == ".npy" for file in files) else [given]
 
 
 def identified(given: Any, split: str, asked: Request, *, turn: int = 0) -> Input:
@@ -274,12 +313,12 @@ def _open_arrays(inputs: Sequence[Input], asked: Request) -> Source:
     def each() -> Iterator[Source]:
         for one in inputs:
             if one.form is None and one.kind is not None:
-                source = array_source("the array", one.given, asked.missing)
+                source = array_source("the array", one.given, asked.missing, **how)
             else:
                 found = _looked(one, asked)
                 _check_kind(found, inputs[0])
                 stream = found.stream or _stream(found.path, asked)
-                source = open_array(stream, found.form, found.part, asked.missing, path=found.path)
+                source = open_array(stream, found.form, found.part, asked.missing, path=found.path, **how)
             if not source.rows:
                 if asked.schema is None and len(inputs) == 1:
                     raise DataError(f"{source.name}: no rows to read, it has columns alone")
@@ -292,14 +331,45 @@ def _open_arrays(inputs: Sequence[Input], asked: Request) -> Source:
             first.append(source)
             yield source
 
+    how: dict[str, Any] = {"told": asked.columns.image_shape, "schema": asked.schema}
+    if (images := _one_each(inputs, asked)) is not None:
+        name = f"{inputs[0].given} and {len(inputs) - 1:,} more"
+        asked.announce(f"{name}: an image of {' × '.join(map(str, images.shape[1:]))} values in each file")
+        return array_source(name, images, asked.missing, **how)
     first: list[Source] = []
     sources = each()
     source = next(sources)
     return Chain(source, sources) if len(inputs) > 1 else source
 
 
+def _one_each(inputs: Sequence[Input], asked: Request) -> Any:
+    """Return the arrays (N, ...) of several NPY files that are one image each; None where they are rows.
+
+    They are images where all have one shape, and it is that of the model's images, or of an image in bytes or colour.
+    """
+    import numpy as np
+
+    from aecli.data.arrays import open_npy
+
+    if len(inputs) < 2 or any(one.form != "npy" or one.path is None for one in inputs):
+        return None
+    arrays: list[Any] = []
+    for one in inputs:
+        array = open_npy(_looked(one, asked).stream or _stream(one.path, asked), one.path)
+        if arrays and array.shape != arrays[0].shape:
+            return None
+        arrays.append(array)
+    shape, wanted = arrays[0].shape, None if asked.schema is None else asked.schema.image_shape
+    if wanted is not None:
+        is_image = shape in (wanted, wanted[:2])
+    else:
+        colour = len(shape) == 3 and (shape[2] in (3, 4) or shape[0] in (3, 4))
+        is_image = colour or (len(shape) == 2 and (shape[0] == shape[1] or arrays[0].dtype == np.uint8))
+    return np.stack([array[:] for array in arrays]) if is_image else None
+
+
 def _open_images(inputs: Sequence[Input], asked: Request) -> Source:
-    from aecli.data.images import ImageSource
+    from aecli.data.images import ImageSource, Shape
 
     paths: list[Path] = []
     opened: dict[Path, BinaryIO] = {}
@@ -315,8 +385,9 @@ def _open_images(inputs: Sequence[Input], asked: Request) -> Source:
     return ImageSource(
         paths,
         schema=asked.schema,
-        size=asked.columns.image_size,
+        shape=Shape(asked.columns.image_size, asked.columns.fit, asked.columns.background, asked.columns.alpha),
         skip_broken=asked.reading.skip_broken,
+        any_type=asked.reading.input_range is not None and asked.schema is not None,
         opened=opened,
     )
 
@@ -337,6 +408,8 @@ def _check_unnamed(source: Source, asked: Request) -> None:
     named |= {"categorical": asked.columns.categorical, "keep": asked.applying.keep}
     if flag := next((name for name, value in named.items() if value), None):
         raise DataError(f"{source.name} has no named columns, so --{flag} has nothing to choose from")
+    if asked.columns.image_shape is not None and source.resizes:
+        raise UsageError("--image-shape is for arrays and tables, and image files have their own", hint="leave it out")
     if asked.columns.image_size is not None and not source.resizes:
         raise UsageError(f"--image-size is for image files, and {source.name} is an array")
     _check_width(source, asked.schema)
@@ -385,6 +458,18 @@ def _table(one: Input, asked: Request, first: Input) -> "Table":
 
         return InFolder(table, found.folders)
     return table
+
+
+def open_table(path: Path, **request: Any) -> "Table":
+    """Open the columns of a file as they are. `request` are the fields of `Request`.
+
+    Raises DataError where there is no such file, or it is no table.
+    """
+    asked = Request(**request)
+    one = identified(path, "train", asked)
+    if one.kind != TABLE or (one.path is not None and one.path.is_dir()):
+        raise DataError(f"{path}: no table, and the file of a table was expected")
+    return _table(one, asked, one)
 
 
 def _no_rows(name: str, asked: Request) -> "Table":

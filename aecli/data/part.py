@@ -20,8 +20,21 @@ class FileRows:
     It is not mapped to memory: a mapped file that another program cuts short kills the process that reads it.
     """
 
-    def __init__(self, name: str, file: BinaryIO, start: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-        """Raise DataError where the file is shorter than that."""
+    def __init__(
+        self,
+        name: str,
+        file: BinaryIO,
+        start: int,
+        dtype: np.dtype[Any],
+        shape: tuple[int, ...],
+        *,
+        turned: tuple[int, int, int] | None = None,
+    ) -> None:
+        """Take what lies there; each row is `turned` from (C, H, W) to (H, W, C) where these are given.
+
+        Raises DataError where the file is shorter than that.
+        """
+        self.turned = turned
         self.name, self._file, self._start, self.dtype, self.shape = name, file, start, dtype, shape
         self.ndim, self.size, self.itemsize = len(shape), math.prod(shape), dtype.itemsize
         self.nbytes = self.size * self.itemsize
@@ -41,12 +54,14 @@ class FileRows:
             if not count:
                 raise DataError(f"{self.name}: became shorter while it was read")
             unread, place = unread[count:], place + count
+        if self.turned is not None:
+            out = np.ascontiguousarray(np.moveaxis(out.reshape(-1, *self.turned), 1, -1)).reshape(out.shape)
         return out
 
     def reshape(self, rows: int, width: int) -> "FileRows":
         """Return the same values as rows of another shape; a width of -1 is what is left."""
         width = self.size // max(1, rows) if width < 0 else width
-        return FileRows(self.name, self._file, self._start, self.dtype, (rows, width))
+        return FileRows(self.name, self._file, self._start, self.dtype, (rows, width), turned=self.turned)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,10 +87,7 @@ class Part:
 
     def cut(self, share: float, rng: "np.random.Generator") -> "tuple[Part, Part]":
         """Cut a random share off, at least one row or block: the rest, and what was cut off, both in their order."""
-        units = len(self.x) if self.blocks is None else len(self.blocks)
-        order = rng.permutation(units)
-        cut = max(1, round(share * units))
-        rest, off = np.sort(order[cut:]), np.sort(order[:cut])
+        rest, off = cut_off(len(self.x) if self.blocks is None else len(self.blocks), share, rng)
         if self.blocks is None:
             x = self.x[:]
             return Part(x[rest]), Part(x[off])
@@ -96,3 +108,10 @@ class Part:
         together = max(1, step // self.block_rows)
         for start in range(0, len(self.blocks), together):
             yield self.gather(self.blocks[start : start + together])
+
+
+def cut_off(units: int, share: float, rng: "np.random.Generator") -> tuple[Array, Array]:
+    """Draw a random share of so many units, at least one: the numbers of the rest, and of what was drawn, in order."""
+    order = rng.permutation(units)
+    cut = max(1, round(share * units))
+    return np.sort(order[cut:]), np.sort(order[:cut])

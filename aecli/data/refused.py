@@ -64,9 +64,32 @@ TRUSTED = ("pickle", "objects")
 ALSO = {"hdf5": """python -c 'import h5py, numpy; numpy.save({array}, h5py.File({source})["NAME"][:])'"""}
 
 
+IMAGES = {
+    "fits": ("a FITS image", "from astropy.io import fits", "fits.getdata(f)"),
+    "dicom": ("a DICOM image", "import pydicom", "pydicom.dcmread(f).pixel_array"),
+    "nifti": ("a NIfTI volume", "import nibabel", "nibabel.load(f).get_fdata()"),
+}
+IMAGE_ENDINGS = {".fits": "fits", ".fit": "fits", ".dcm": "dicom", ".nii": "nifti"}
+
+
+def refused_images(file: Path, form: str) -> DataError:
+    """Return the error for images of science that are not read. Its hint makes one array of all in the folder."""
+    what, imports, read = IMAGES[form]
+    pattern, made = str(file.parent / f"*{file.suffix}"), f"{file.parent.resolve().name}.npy"
+    code = (
+        f"import glob, numpy; {imports}; numpy.save({json.dumps(made)}, "
+        f"numpy.stack([{read} for f in sorted(glob.glob({json.dumps(pattern)}))]))"
+    )
+    return DataError(
+        f"{file}: {what}, which is not read", hint=f"make one array of all: {shlex.join(['python', '-c', code])}"
+    )
+
+
 def refused(name: str, form: str, *, path: Path | None = None) -> DataError:
     """Return the error for a format that is not read. Its hint is a command that makes something that is read."""
     source = json.dumps(str(path or "FILE"), ensure_ascii=False)
+    if form in IMAGES:
+        return refused_images(path or Path("FILE"), form)
     if form in OTHER:
         what, way = OTHER[form]
         made = _quoted(path, ".csv")

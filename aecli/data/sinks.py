@@ -7,10 +7,11 @@ import io
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, time, timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from aecli import files
+from aecli.config import Schema
 from aecli.errors import DataError, UsageError
 
 Array = np.ndarray[Any, Any]
@@ -318,8 +320,10 @@ def _settled(kind: Any) -> Any:
 class Npy(Sink):
     """One array (N, columns) of the columns of real numbers; labels and kept columns find no place in it.
 
-    It is float64 where one of the first rows' columns is, else float32.
+    It is float64 where one of the first rows' columns is, else float32. With a `row_shape` each row is of that shape.
     """
+
+    row_shape: tuple[int, ...] | None = None
 
     has_nulls = False
     HEADER_BYTES = 128
@@ -339,7 +343,8 @@ class Npy(Sink):
 
     def close(self) -> None:
         kind = "<f4" if self._dtype is None else self._dtype.newbyteorder("<").str
-        header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {self._shape}, }}"
+        shape = self._shape if self.row_shape is None else (self._shape[0], *self.row_shape)
+        header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}"
         self._stream.seek(0)
         length = self.HEADER_BYTES - 10
         self._stream.write(
@@ -348,10 +353,11 @@ class Npy(Sink):
 
 
 @contextlib.contextmanager
-def to_images(folder: Path) -> Iterator["ImageFolder"]:
-    """Open a sink that writes numbered PNG files into a folder, which appears under its name only when it is whole.
+def to_images(folder: Path, roots: Sequence[Path] = ()) -> Iterator["ImageFolder"]:
+    """Open a sink that writes images into a folder, which appears under its name only when it is whole.
 
-    Raises DataError where the folder already holds something.
+    `roots` are what was read: the names of images are relative to them.
+    Raises DataError where the folder already holds something, or holds or lies in what is read.
     """
     import shutil
     import tempfile
@@ -359,11 +365,14 @@ def to_images(folder: Path) -> Iterator["ImageFolder"]:
     target = folder.resolve()
     if not target.parent.is_dir():
         raise DataError(f"{folder}: there is no folder {folder.parent}", hint=f"mkdir -p {folder.parent}")
+    for root in roots:
+        if root.is_dir() and (target == root.resolve() or root.resolve() in target.parents):
+            raise DataError(f"{folder} lies in {root}, which is read", hint="name a folder elsewhere")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder}: already holds files, and images go to a new folder or an empty one")
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
     try:
-        yield ImageFolder(scratch)
+        yield ImageFolder(scratch, roots)
         scratch.chmod(0o777 & ~files.umask())
         scratch.replace(target)
     finally:
@@ -371,18 +380,72 @@ def to_images(folder: Path) -> Iterator["ImageFolder"]:
 
 
 class ImageFolder:
-    """Numbered PNG files."""
+    """Image files, each under the path that it was read from, relative to one of the `roots`; else numbered."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._count = folder, 0
+    def __init__(self, folder: Path, roots: Sequence[Path] = ()) -> None:
+        self._folder, self._roots, self._count = folder, roots, 0
 
-    def write(self, images: Array, full_scale: float) -> None:
-        """Write images (N, H, W) or (N, H, W, C), whose white is `full_scale`, as 8-bit PNG files."""
-        from PIL import Image
+    def write(self, images: Array, schema: Schema, kept: Mapping[str, Any] = MappingProxyType({})) -> None:
+        """Write images (N, H, W) or (N, H, W, C) in the type that the model was trained on.
 
-        pixels = np.rint(np.clip(images / full_scale, 0, 1) * 255).astype(np.uint8)
-        for image in pixels:
-            Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image).save(
-                self._folder / f"{self._count:06}.png"
-            )
+        Their names are those of the columns `path` and `page` of `kept`, where it has them.
+        """
+        for i, image in enumerate(images):
+            path = self._folder / self._name(kept, i)
+            ending = image_ending(path, schema)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            named = path if ending == path.suffix.lower() else path.with_suffix(ending)
+            with named.open("wb") as stream:
+                write_image(stream, image, schema, ending)
             self._count += 1
+
+    def _name(self, kept: Mapping[str, Any], row: int) -> Path:
+        if "path" not in kept:
+            return Path(f"{self._count:06}.png")
+        path = Path(str(kept["path"][row]))
+        root = next((root for root in self._roots if root in path.parents), path.parent)
+        relative = path.relative_to(root)
+        if ".." in relative.parts:
+            raise DataError(f"{path}: a path with .. in it, which could be written outside of the folder")
+        page = f"-{kept['page'][row]:04}" if "page" in kept else ""
+        named = relative.with_name(f"{relative.stem}{page}{relative.suffix}")
+        if named.suffix.lower() not in (".png", ".tif", ".tiff"):
+            named = named.with_suffix(".png")
+        if any((self._folder / named).with_suffix(ending).exists() for ending in (".png", ".tif")):
+            named = relative.with_name(f"{relative.stem}{page}{relative.suffix}.png")
+        return named
+
+
+def image_ending(path: Path, schema: Schema) -> str:
+    """Return the ending of a file that holds a rebuilt image: that of its name, or .tif where that cannot hold it."""
+    dtype = np.dtype(schema.dtype or np.uint8)
+    ending = path.suffix.lower()
+    if dtype in (np.uint8, np.bool_):
+        return ending
+    grey = schema.image_shape is not None and len(schema.image_shape) == 2
+    return ending if ending in (".tif", ".tiff") or (ending == ".png" and grey and dtype == np.uint16) else ".tif"
+
+
+def write_image(file: BinaryIO, image: Array, schema: Schema, ending: str) -> None:
+    """Write an image (H, W) or (H, W, C), in raw units, to a file in the type that the model was trained on."""
+    image = image[..., 0] if image.shape[2:] == (1,) else image
+    black, white = schema.black, schema.full_scale or 255.0
+    dtype = np.dtype(schema.dtype or np.uint8)
+    if dtype in (np.uint8, np.bool_):
+        values = np.rint(np.clip((image - black) / (white - black), 0, 1) * 255).astype(np.uint8)
+    elif dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        values = np.clip(np.rint(image), limits.min, limits.max).astype(dtype)
+    else:
+        values = image.astype(np.float32)
+    if ending in (".tif", ".tiff"):
+        import tifffile
+
+        made = io.BytesIO()  # tifffile asks a file for its name, and a new file has none yet
+        tifffile.imwrite(made, values, photometric="rgb" if values.ndim == 3 else "minisblack")
+        file.write(made.getvalue())
+        return
+    from PIL import Image
+
+    form = Image.registered_extensions()[ending]
+    Image.fromarray(values).convert("RGB" if form == "JPEG" and values.shape[2:] == (4,) else None).save(file, form)

@@ -94,6 +94,8 @@ class Source(ABC):
     """
 
     resizes = False
+    units: Any = None  # see model/units.py: how pixels become a model's, where they are in others
+    laid_on: str | None = None  # the background, where transparent pixels were met
     renumbered: Mapping[int, Array] = MappingProxyType({})
     remarks: Sequence[str] = ()
     columns: Sequence[str] = ()

@@ -149,6 +149,9 @@ class TableSource(Source):
         self.columns, self.bad_rows = table.columns, applying.bad_rows
         if applying.keep_all:
             self._keep = list(table.columns)
+        if applying.colour is not None:
+            colour = self._known(applying.colour, "--colour")
+            self._keep += [colour] if colour not in (*self._keep, self._label) else []
         table.learnt = frozenset(self.features)
         types = table.types()
         self._wanted = [

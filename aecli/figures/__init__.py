@@ -4,7 +4,6 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from aecli import files
 from aecli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,12 +27,6 @@ def save(figure: "Figure", stream: BinaryIO, form: str, dpi: int = DPI) -> str:
         figure.savefig(buffer, format=form, dpi=dpi, metadata=undated)
     stream.write(buffer.getvalue())
     return "".join(sorted(lacking))
-
-
-def save_file(figure: "Figure", path: Path, form: str, dpi: int = DPI) -> str:
-    """Write a figure to a file as `save` does; it appears under its name only when it is whole."""
-    with files.replacing(path) as stream:
-        return save(figure, stream, form, dpi)
 
 
 def format_of(path: Path) -> str:

@@ -15,11 +15,11 @@ QUANTILES = ((0.5, "median", "-"), (0.95, "95%", "--"), (0.99, "99%", ":"))
 ROW = 0.72  # how much of a label's row its highest bar takes
 
 
-def errors(mse: Array, labels: Array | None, look: style.Look) -> Figure:
+def errors(mse: Array, labels: Array | None, look: style.Look, *, name: str = "label") -> Figure:
     """Draw how the rows' errors `mse` (N,) are distributed, on a log scale, with lines at three quantiles.
 
-    With labels of up to 20 classes, each has a histogram of its own, as high as the others; the worst median is on top,
-    and a stroke marks each median.
+    With `labels` (N,) of up to 20 classes, which are called `name`, each class has a histogram of its own, as high as
+    the others; the worst median is on top, and a stroke, which the legend explains, marks each median.
     """
     found = classes(labels)
     positive = mse[mse > 0]
@@ -41,11 +41,14 @@ def errors(mse: Array, labels: Array | None, look: style.Look) -> Figure:
         _ridges(axes, values, found, edges, look)
         axes.set_xlabel("mean squared error of a row")
     entries = []
-    for share, name, line in QUANTILES:
+    for share, what, line in QUANTILES:
         place = float(np.quantile(values, share))
         if not look.window:
             axes.axvline(place, color=look.colours.ink, linestyle=line, linewidth=1)
-        entries.append(style.Entry(f"{name} {style.number(place)}", look.colours.ink, {"linestyle": line}))
+        entries.append(style.Entry(f"{what} {style.number(place)}", look.colours.ink, {"linestyle": line}))
+    if found is not None:
+        stroke = {"marker": "|", "markersize": 8, "markeredgewidth": 2.5}
+        entries.append(style.Entry(f"{'▐ ' * bool(look.window)}median of each {name}", look.colours.ink, stroke))
     style.legend(figure, entries, look, above=True)
     return figure
 
@@ -58,7 +61,10 @@ def _ridges(axes: Axes, values: Array, found: Classes, edges: Array, look: style
         counts, _ = np.histogram(members[i], edges)
         heights = counts / counts.max() * ROW
         axes.stairs(place + heights, edges, baseline=place, fill=True, color=colours[i])
-        axes.plot([np.median(members[i])] * 2, [place, place + ROW], color=look.colours.ink, linewidth=2)
+        median = [np.median(members[i])] * 2
+        if not look.window:
+            axes.plot(median, [place, place + ROW], color=look.colours.ground, linewidth=5, solid_capstyle="butt")
+        axes.plot(median, [place, place + ROW], color=look.colours.ink, linewidth=2.5, solid_capstyle="butt")
     limit = int(0.4 * style.width_of(look) / (look.small * style.CHARACTER))
     names = []
     for i in order:

@@ -10,7 +10,10 @@ from aecli.figures import style
 
 
 def history(losses: History, pca_mse: float | None, look: style.Look) -> Figure:
-    """Draw training, validation and held-out loss by epoch on a log scale, and PCA's error as a line."""
+    """Draw training, validation and held-out loss by epoch on a log scale, and PCA's error as a line.
+
+    Where validation rows chose the weights, the epoch that they were taken from is marked.
+    """
     figure = style.figure(look, height=3.0)
     axes = style.quiet(figure.add_subplot(), look)
     curves = {"training": losses.loss, "validation": losses.validation_loss, "held-out": losses.test_loss}
@@ -28,6 +31,14 @@ def history(losses: History, pca_mse: float | None, look: style.Look) -> Figure:
             axes.plot(range(1, len(values) + 1), values, color=look.colour(number), clip_on=False, **drawn)
             entries.append(style.Entry(name, look.colour(number), drawn))
             seen += values
+    if losses.validation_loss:
+        best = losses.validation_loss.index(min(losses.validation_loss))
+        ring: Any = {"marker": "o", "markersize": style.CELL, "markerfacecolor": look.colours.ground}
+        ring |= {"markeredgecolor": look.colours.ink, "markeredgewidth": 1.5, "linestyle": ""}
+        if look.window:
+            ring |= {"markerfacecolor": look.colours.ink, "markeredgewidth": 0}
+        axes.plot([best + 1], [losses.validation_loss[best]], clip_on=False, zorder=5, **ring)
+        entries.append(style.Entry(f"{'● ' * bool(look.window)}weights of epoch {best + 1}", look.colours.ink, ring))
     if pca_mse is not None:
         axes.axhline(pca_mse, color=look.colours.quiet, linestyle="--")
         entries.append(style.Entry("PCA, held-out", look.colours.quiet, {"linestyle": "--"}))

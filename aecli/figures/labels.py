@@ -23,27 +23,30 @@ class Classes:
     of: Array
     rest: bool
 
-    def colours(self, look: Look) -> list[str]:
-        """Return each class its colour; those without a label, and the rest, are quiet."""
+    @property
+    def are_quiet(self) -> list[bool]:
+        """Whether each class is one that says nothing: rows without a label, and the rest."""
         last = len(self.names) - 1
-        return [
-            look.colours.quiet if name == NONE or (self.rest and i == last) else look.colour(i)
-            for i, name in enumerate(self.names)
-        ]
+        return [name == NONE or (self.rest and i == last) for i, name in enumerate(self.names)]
+
+    def colours(self, look: Look) -> list[str]:
+        """Return each class its colour."""
+        return [look.colours.faint if quiet else look.colour(i) for i, quiet in enumerate(self.are_quiet)]
 
     def entries(self, look: Look) -> list[Entry]:
         """Return the lines of a legend."""
+        markers = [MARKERS[0 if quiet else i // len(PALETTE)] for i, quiet in enumerate(self.are_quiet)]
         return [
-            Entry(name, colour, {"marker": MARKERS[i // len(PALETTE)], "markersize": 5.5, "markeredgewidth": 0})
-            for i, (name, colour) in enumerate(zip(self.names, self.colours(look), strict=True))
+            Entry(name, colour, {"marker": marker, "markersize": 5.5, "markeredgewidth": 0})
+            for name, colour, marker in zip(self.names, self.colours(look), markers, strict=True)
         ]
 
 
 def classes(labels: Array | None) -> Classes | None:
     """Sort labels (N,) into classes, numbers by size and texts by their letters, numbers in them by size.
 
-    Of more than 20 texts, the 19 that most rows have are classes, and the others one. More than 20 numbers are no
-    classes: None, as for no labels.
+    None, NaN and empty texts are one class, the last. Of more than 20 texts, the 19 that most rows have are classes,
+    and the others one. More than 20 numbers are no classes: None, as for no labels.
     """
     if labels is None:
         return None
@@ -73,17 +76,18 @@ def numbers(labels: Array | None) -> Array | None:
     if labels is None or labels.dtype.kind in "mM":
         return None
     try:
-        return np.array([math.nan if value is None else float(value) for value in labels.tolist()], np.float64)
+        values = labels.tolist()
+        return np.array([math.nan if _is_missing(value) else float(value) for value in values], np.float64)
     except (TypeError, ValueError):
         return None
 
 
 def _name(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value) or '""'
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _is_missing(value: object) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
 def _reads_as_number(value: object) -> bool:

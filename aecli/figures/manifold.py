@@ -1,4 +1,4 @@
-"""What a decoder of two latent values makes of each place on the plane."""
+"""What a decoder makes of each place on a plane through the codes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from aecli.figures import mosaic, style
+from aecli.figures.principal import principal
 
 Array = np.ndarray[Any, Any]
 ON_PAPER = 16
@@ -21,9 +22,10 @@ def manifold(
     white: tuple[float, float],
     look: style.Look,
 ) -> Figure:
-    """Draw the images of `shape` (H, W, ...) that `decode` makes, (N, D), of a grid over latent rows `z` (N, 2).
+    """Draw the images of `shape` (H, W, ...) that `decode` makes, (N, D), of a grid over latent rows `z` (N, K).
 
-    The grid's lines are evenly spaced quantiles of each value, from 2% to 98%: close where the codes are close.
+    The plane is that of the two values, or where there are more that of the first two principal components through the
+    mean. The grid's lines are evenly spaced quantiles of each, from 2% to 98%: close where the codes are close.
     """
     height, width = shape[:2]
     if look.window:
@@ -31,10 +33,15 @@ def manifold(
         down, across = grid.lines, grid.columns
     else:
         grid, down, across = None, ON_PAPER, ON_PAPER
-    xs = np.quantile(z[:, 0], np.linspace(*EDGES, across))
-    ys = np.quantile(z[:, 1], np.linspace(*EDGES, down))[::-1]  # upwards
+    on_plane, names = z, ("z0", "z1")
+    if z.shape[1] > 2:
+        found = principal(z, 2)
+        on_plane, names = found.project(z, 2), (found.name(0), found.name(1))
+    xs = np.quantile(on_plane[:, 0], np.linspace(*EDGES, across))
+    ys = np.quantile(on_plane[:, 1], np.linspace(*EDGES, down))[::-1]  # upwards
     places = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
-    images = decode(places.astype(np.float32)).reshape(down, across, *shape)
+    codes = places if z.shape[1] == 2 else found.mean + places @ found.directions
+    images = decode(codes.astype(np.float32)).reshape(down, across, *shape)
     figure = style.figure(look, height=(style.WIDTH - 0.7) * height / width + 0.55)
     title = len(style.title_lines(look))
     axes = (
@@ -46,6 +53,7 @@ def manifold(
     for values, count, pixels, ticks in ((xs, across, width, axes.set_xticks), (ys, down, height, axes.set_yticks)):
         named = np.unique(np.linspace(0, count - 1, min(count, few)).round().astype(int))
         ticks(mosaic.centres(count, pixels, between)[named], [style.number(values[i], 2) for i in named])
-    style.name_axes(axes, "z0, at its quantiles from 2% to 98%", "z1" if look.window else "z1, likewise", look)
+    across_name = f"{names[0]}, at its quantiles from 2% to 98%"
+    style.name_axes(axes, across_name, names[1] if look.window else f"{names[1]}, likewise", look)
     mosaic.trim(figure, look)
     return figure

@@ -20,8 +20,13 @@ import numpy as np
 
 from aecli.config import Schema
 from aecli.data.formats import source_name
+from aecli.data.sample import Sample
 from aecli.data.source import Source
 from aecli.errors import AecliError, DataError
+from aecli.figures.colour import Colour
+from aecli.figures.labels import NONE
+from aecli.figures.principal import principal
+from aecli.figures.style import number
 from aecli.inference import Model
 from aecli.model.layers import decoder_layers
 
@@ -30,6 +35,7 @@ MAX_POINTS = 100_000
 MAX_ORIGINAL_BYTES = 1 << 23  # 10,699 images of 28 by 28: a pixel is one byte, a value of a table four or eight
 MAX_WEIGHTS = 25_000_000
 MAX_COMPONENTS = 32
+KEPT = "kept: "  # what the names of kept columns begin with, lest they be others'
 MAX_CLASSES = 64  # of more different numbers as labels, ranges are made
 RANGES = 8
 SCRIPTS = ("model.js", "backdrop.js", "scatter.js", "panel.js", "walk.js", "hands.js", "main.js")
@@ -44,8 +50,8 @@ class Page:
     notes: tuple[str, ...]
 
 
-def page(model: Model, source: Source) -> Page:
-    """Make the page of a source's rows. Equal models and rows give equal bytes.
+def page(model: Model, source: Source, colour: Colour | None = None) -> Page:
+    """Make the page of a source's rows, which `colour` colours at first. Equal models and rows give equal bytes.
 
     It holds the codes of up to 100,000 rows, and as many originals as take 8 MiB; of more, those of a random sample.
     Raises DataError where there are no rows, AecliError where the decoder has more than 25 million weights, or its
@@ -64,9 +70,10 @@ def page(model: Model, source: Source) -> Page:
             f"{model.name} was trained with --scale quantile, and a page cannot undo that",
             hint="--kind latent draws the codes alone; or train with --scale robust",
         )
-    points, originals, rows = _sampled(model, source)
-    mean, components, shares = _principal(points["z"])
-    notes = []
+    colour = colour or Colour(source)
+    points, originals, rows = _sampled(model, source, colour)
+    found = principal(points["z"], MAX_COMPONENTS)
+    notes = colour.check()
     if len(points["z"]) < rows:
         notes.append(f"the map shows {len(points['z']):,} of {rows:,} rows, drawn at random")
     if len(originals["x"]) < len(points["z"]):
@@ -77,9 +84,9 @@ def page(model: Model, source: Source) -> Page:
         "rows": rows,
         "notes": notes,
         "layers": [(layer.in_dim, layer.out_dim, layer.activation) for layer in layers],
-        "shares": [round(float(share), 4) for share in shares],
+        "shares": [round(float(share), 4) for share in found.shares],
         "label": source.schema.label or "label",
-        "kept": {name: [*map(str, points[name].tolist())] for name in points.keys() - {"z", "mse", "row", "label"}},
+        "kept": {name.removeprefix(KEPT): column.tolist() for name, column in points.items() if name.startswith(KEPT)},
     }
     blocks: dict[str, Array | bytes] = {
         "weights": np.concatenate(
@@ -89,71 +96,46 @@ def page(model: Model, source: Source) -> Page:
         "shift": np.broadcast_to(scaler.shift, scaler.inputs),
         "codes": points["z"],
         "mse": points["mse"],
-        "mean": mean,
-        "components": components,
+        "mean": found.mean.astype(np.float32),
+        "components": found.directions.astype(np.float32),
         "row-numbers": points["row"].astype(np.uint32),
         "held": np.searchsorted(points["row"], originals["row"]).astype(np.uint32),
     }
     if "label" in points:
-        facts["labels"], facts["classes"], numbers, classes = _classified(points["label"])
-        blocks |= {"label-numbers": numbers, "class-numbers": classes}
+        facts["labels"], numbers = np.unique(points["label"], return_inverse=True)
+        facts["labels"], blocks["label-numbers"] = facts["labels"].tolist(), numbers.astype(np.uint32)
+    colours = _colours(points, facts["label"], colour)
+    first = next((i for i, each in enumerate(colours) if each.asked), 0)
+    facts |= {"colour": first, "colours": [{"name": c.name, "classes": c.classes, "ranged": c.ranged} for c in colours]}
+    blocks |= {f"colour-{i}": each.of.astype(np.uint32) for i, each in enumerate(colours)}
     shown, block = _shown(originals["x"], model.schema)
     return Page(_assembled(facts | shown, blocks | block), len(points["z"]), tuple(notes))
 
 
-class _Sample:
-    """Up to `count` rows of a stream, those with the smallest random keys, in input order."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._parts: list[dict[str, Array]] = []
-        self._waiting = 0
-        self._below = 1.0  # keys from here on are too large
-
-    def add(self, columns: Mapping[str, Array]) -> None:
-        """Consider rows; `columns` has their keys as "key", their numbers as "row"."""
-        fits = columns["key"] < self._below
-        if fits.any():
-            self._parts.append({name: column[fits] for name, column in columns.items()})
-            self._waiting += int(fits.sum())
-        if self._waiting > 2 * self._count:
-            self._prune()
-
-    def rows(self) -> dict[str, Array]:
-        """Return the rows."""
-        self._prune()
-        return self._parts[0] if self._parts else {}
-
-    def _prune(self) -> None:
-        if not self._parts:
-            return
-        whole = {name: np.concatenate([part[name] for part in self._parts]) for name in self._parts[0]}
-        if len(whole["key"]) > self._count:
-            smallest = np.sort(np.argpartition(whole["key"], self._count)[: self._count])
-            whole = {name: column[smallest] for name, column in whole.items()}
-            self._below = float(whole["key"].max())
-        self._parts, self._waiting = [whole], len(whole["key"])
-
-
-def _sampled(model: Model, source: Source) -> tuple[dict[str, Array], dict[str, Array], int]:
+def _sampled(model: Model, source: Source, colour: Colour) -> tuple[dict[str, Array], dict[str, Array], int]:
     """Stream the source through the model: N rows of it, M of these with their originals, and how many it has.
 
-    The points are "z" (N, K), "mse", "row", and where known "label" and kept columns (N,); originals are "x" (M, D).
+    The points are "z" (N, K), "mse", "row", and where known "label" and kept columns (N,), whose names begin with KEPT;
+    originals are "x" (M, D).
     """
-    rng = np.random.default_rng(0)
-    points, originals = _Sample(MAX_POINTS), None
+    rng, label_name = np.random.default_rng(0), source.schema.label or "label"
+    points, originals = Sample(MAX_POINTS), None
     rows = 0
     for out in model.rebuilt(source):
         batch = out.batch
         if model.schema.full_scale is None:
             x = batch.x if batch.x.dtype == np.float32 else batch.x.astype(np.float64, copy=False)
         else:
-            x = _bytes(batch.x, model.schema.full_scale)
+            x = _bytes(batch.x, model.schema.black, model.schema.full_scale)
         if originals is None:
-            originals = _Sample(min(MAX_POINTS, max(1, MAX_ORIGINAL_BYTES // max(1, x[:1].nbytes))))
+            originals = Sample(min(MAX_POINTS, max(1, MAX_ORIGINAL_BYTES // max(1, x[:1].nbytes))))
         numbers = {"key": rng.random(len(x)), "row": np.arange(rows, rows + len(x))}
         labels = {} if batch.labels is None else {"label": _texts(batch.labels)}
-        kept = {name: _texts(column) for name, column in batch.kept.items()}
+        kept = {KEPT + name: _texts(column) for name, column in batch.kept.items()}
+        coloured = colour.of(batch)
+        if colour.beside is not None and coloured is not None:
+            taken = colour.name in (*batch.kept, label_name)
+            kept[f"{KEPT}{colour.word if taken else colour.name}"] = _texts(coloured)
         points.add({"z": out.z, "mse": out.mse} | labels | kept | numbers)
         originals.add({"x": x} | numbers)
         rows += len(x)
@@ -168,31 +150,47 @@ def _texts(column: Any) -> Array:
     return np.array(["" if cell is None or cell != cell else str(cell) for cell in cells], object)  # noqa: PLR0124, NaN
 
 
-def _bytes(x: Array, white: float) -> Array:
-    """Return pixels whose white is `white` as bytes."""
+def _bytes(x: Array, black: float, white: float) -> Array:
+    """Return pixels from `black` to `white` as bytes."""
     return (
         x
-        if x.dtype == np.uint8 and white == 255
-        else np.rint(np.clip(np.nan_to_num(x) / white, 0, 1) * 255).astype(np.uint8)
+        if x.dtype == np.uint8 and (black, white) == (0, 255)
+        else np.rint(np.clip((np.nan_to_num(x) - black) / (white - black), 0, 1) * 255).astype(np.uint8)
     )
 
 
-def _principal(z: Array) -> tuple[Array, Array, Array]:
-    """Return the mean (K,) of latent rows (N, K), up to 32 principal components (P, K), their shares of variance."""
-    mean = z.mean(axis=0, dtype=np.float64)
-    centred = z - mean
-    variances, vectors = np.linalg.eigh(centred.T @ centred)
-    components = vectors.T[::-1][:MAX_COMPONENTS]
-    largest = np.abs(components).argmax(axis=1)[:, None]
-    components = components * np.where(
-        np.take_along_axis(components, largest, axis=1) < 0, -1, 1
-    )  # a sign is arbitrary
-    shares = variances[::-1][:MAX_COMPONENTS] / max(float(variances.sum()), 1e-30)
-    return mean.astype(np.float32), components.astype(np.float32), shares
+@dataclass(frozen=True, slots=True)
+class _Colouring:
+    """What the points may be coloured by: the names of its classes, and the class of each point, `of` (N,).
+
+    `ranged` says that they are ranges of numbers; `asked` that the page starts with it.
+    """
+
+    name: str
+    classes: list[str]
+    of: Array
+    ranged: bool
+    asked: bool = False
 
 
-def _classified(labels: Array) -> tuple[list[str], list[str], Array, Array]:
-    """List the different labels and their classes, and give each row's label, and each label's class, by number.
+def _colours(points: Mapping[str, Array], label: str, colour: Colour) -> list[_Colouring]:
+    """Return all that the points may be coloured by: the label, columns that are kept, and the error.
+
+    A column of texts of which nearly each row has its own tells nothing, unless it was asked for.
+    """
+    columns = {label: points["label"]} if "label" in points else {}
+    columns |= {name.removeprefix(KEPT): values for name, values in points.items() if name.startswith(KEPT)}
+    found = []
+    for name, values in columns.items():
+        asked = name in (colour.name, colour.word) and (colour.beside is None or name != label)
+        classes, of, ranged = _classified(values)
+        if asked or name == label or len(classes) <= max(MAX_CLASSES, len(values) // 4):
+            found.append(_Colouring(name, classes, of, ranged, asked))
+    return [*found, _Colouring("error (mse)", *_by_error(points["mse"]), ranged=True)]
+
+
+def _classified(labels: Array) -> tuple[list[str], Array, bool]:
+    """Sort labels (N,), which are texts, into classes: their names, each row's, and whether they are ranges.
 
     A label is a class of its own, but more than 64 different numbers are cut into 8 ranges.
     """
@@ -201,17 +199,29 @@ def _classified(labels: Array) -> tuple[list[str], list[str], Array, Array]:
     if values is not None:
         different = [different[i] for i in np.argsort(values, kind="stable")]
         values = np.sort(values, kind="stable")
-    classes, of_label = different, np.arange(len(different))
+    classes, of_label, ranged = different, np.arange(len(different)), False
     if values is not None and len(values) > MAX_CLASSES:
         edges = np.linspace(values[0], values[-1], RANGES + 1)
-        classes = [f"{low:.4g} to {high:.4g}" for low, high in pairwise(edges)]
+        classes, ranged = _ranges(edges, 4), True
         of_label = np.clip(np.searchsorted(edges, values, "right") - 1, 0, RANGES - 1)
     if "" in labels:
         of_label = np.append(of_label, len(classes))
-        different, classes = [*different, ""], [*classes, "(no label)"]
-    number = {label: i for i, label in enumerate(different)}
-    numbers = np.array([number[label] for label in labels.tolist()], np.uint32)
-    return different, classes, numbers, of_label.astype(np.uint32)
+        different, classes = [*different, ""], [*classes, NONE]
+    place = {label: i for i, label in enumerate(different)}
+    return classes, of_label[[place[label] for label in labels.tolist()]], ranged
+
+
+def _by_error(mse: Array) -> tuple[list[str], Array]:
+    """Cut errors (N,) into up to 8 ranges of equally many rows: their names, and each row's."""
+    edges = np.unique(np.quantile(mse, np.linspace(0, 1, RANGES + 1)))
+    if len(edges) < 2:
+        return [number(mse[0])], np.zeros(len(mse), int)
+    names = _ranges(edges, 3)
+    return names, np.clip(np.searchsorted(edges, mse, "right") - 1, 0, len(names) - 1)
+
+
+def _ranges(edges: Array, digits: int) -> list[str]:
+    return [f"{number(low, digits)} to {number(high, digits)}" for low, high in pairwise(edges)]
 
 
 def _finite(labels: list[str]) -> Array | None:
@@ -228,7 +238,12 @@ def _shown(x: Array, schema: Schema) -> tuple[dict[str, Any], dict[str, Array | 
     if schema.image_shape is not None and schema.full_scale is not None:
         height, width, channels = (*schema.image_shape, 1)[:3]
         across = max(1, round(math.sqrt(len(x) * height / width)))
-        facts = {"image": (height, width, channels), "white": schema.full_scale, "across": across}
+        facts = {
+            "image": (height, width, channels),
+            "black": schema.black,
+            "white": schema.full_scale,
+            "across": across,
+        }
         return facts, {"sprite": _sprite(x.reshape(-1, height, width, channels), across)}
     wide = x.dtype == np.float64
     facts = {

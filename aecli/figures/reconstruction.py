@@ -15,53 +15,78 @@ IN_A_ROW = 10
 MARGIN = 9  # columns of a terminal for "original"
 
 
-def images(x: Array, recon: Array, mse: Array, white: tuple[float, float], look: style.Look) -> Figure:
+def images(
+    x: Array,
+    recon: Array,
+    mse: Array,
+    white: tuple[float, float],
+    look: style.Look,
+    origins: Sequence[tuple[str, int]] = (),
+) -> Figure:
     """Draw images `x` above `recon`, both (N, H, W) or (N, H, W, C), with their errors `mse` (N,) below.
 
     `white` is what is drawn black, and what is drawn white. Ten stand in a row; in a terminal as many as there is room
-    for, see `fitting`.
+    for, see `fitting`. `origins` are words that stand above so many images, and the rest of them goes on below.
     """
     count, height, width = x.shape[:3]
+    origins = origins or [("", count)]
     between = mosaic.gap(height, width)
-    grid = _grid(x.shape[1:], count, look) if look.window else None
-    in_a_row = min(count, grid.columns if grid else IN_A_ROW)
-    bands = math.ceil(count / in_a_row)
+    grid = _grid(x.shape[1:], count, look, origins) if look.window else None
+    most = grid.columns if grid else IN_A_ROW
+    bands = _bands(origins, count, most)
+    in_a_row = max(len(mine) for _, mine in bands)
     cell = (style.width_of(look) / 72 - 0.75) / in_a_row
-    figure = style.figure(look, height=bands * (2 * cell * (height + between) / (width + between) + 0.2) + 0.3)
+    named = sum(bool(name) for name, _ in bands)
+    tall = 2 * cell * (height + between) / (width + between) + 0.2
+    figure = style.figure(look, height=len(bands) * tall + named * 0.2 + 0.3)
     pairs = np.stack([x, recon])  # (2, N, H, W, ...)
     top = len(style.title_lines(look))
-    for band in range(bands):
-        mine = slice(band * in_a_row, (band + 1) * in_a_row)
+    for band, (name, mine) in enumerate(bands):
         shown = pairs[:, mine]
         if grid:
+            top += bool(name)
             axes = mosaic.axes_at(figure, look, shown.shape, grid, margin=MARGIN, top=top)
             top += math.ceil(2 * (height + between) * grid.scale / 2) + 1
         else:
-            axes = figure.add_subplot(bands, 1, band + 1)
+            axes = figure.add_subplot(len(bands), 1, band + 1)
             axes.set_anchor("W")
         mosaic.draw(axes, shown, white)
-        if not grid:  # a last band of fewer images has room for as many as the others
+        if name:
+            axes.set_title(name, loc="left", fontsize=look.small)
+        if not grid:  # a band of fewer images has room for as many as the others
             axes.set_xlim(0, in_a_row)
         axes.set_yticks(mosaic.centres(2, height, between), ["original", "rebuilt"])
         axes.set_xticks(mosaic.centres(shown.shape[1], width, between), [style.number(error, 2) for error in mse[mine]])
         room = cell * 72 / max(len(style.number(error, 2)) + 1 for error in mse)
         axes.tick_params(axis="x", labelsize=style.MONO if grid else min(style.SMALL, room / style.CHARACTER))
-        if band == bands - 1:
+        if band == len(bands) - 1:
             axes.set_xlabel("mean squared error of each", loc="left", fontsize=look.small)
     mosaic.trim(figure, look)
     return figure
 
 
-def fitting(shape: tuple[int, ...], count: int, look: style.Look) -> int:
-    """Return how many of `count` images of `shape` a figure of this look has room for."""
+def fitting(shape: tuple[int, ...], count: int, look: style.Look, origins: Sequence[tuple[str, int]] = ()) -> int:
+    """Return how many of `count` images of `shape` and these `origins` a figure of this look has room for."""
     if look.window is None:
         return count
-    grid = _grid(shape, count, look)
-    return min(count, grid.bands * grid.columns)
+    grid = _grid(shape, count, look, origins)
+    return sum(len(mine) for _, mine in _bands(origins or [("", count)], count, grid.columns)[: grid.bands])
 
 
-def _grid(shape: tuple[int, ...], count: int, look: style.Look) -> mosaic.Grid:
-    return mosaic.fit(shape, count, look, margin=MARGIN, lines=2)
+def _bands(origins: Sequence[tuple[str, int]], count: int, most: int) -> list[tuple[str, range]]:
+    """Cut the first `count` images into rows of at most so many, each of one origin, which stands above its first."""
+    bands, first = [], 0
+    for name, size in origins:
+        end = min(first + size, count)
+        starts = range(first, end, most)
+        bands += [(name if start == first else "", range(start, min(start + most, end))) for start in starts]
+        first = end
+    return bands
+
+
+def _grid(shape: tuple[int, ...], count: int, look: style.Look, origins: Sequence[tuple[str, int]]) -> mosaic.Grid:
+    named = sum(bool(name) for name, _ in origins)
+    return mosaic.fit(shape, count, look, margin=MARGIN, lines=2, notes=1 + named)
 
 
 def columns(rebuilt: Array, names: Sequence[str], look: style.Look) -> Figure:

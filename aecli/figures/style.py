@@ -46,17 +46,18 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]
 
 
 class Theme(NamedTuple):
-    """Colours: of the ground, of text, of what should not draw the eye, and of a palette's second round."""
+    """Colours: of the ground, of text, of what should not draw the eye, of rows without a class, of a second round."""
 
     ground: str
     ink: str
     quiet: str
+    faint: str
     second: str
 
 
 THEMES = {
-    "light": Theme("#ffffff", "#222222", "#6b6b6b", "#000000"),
-    "dark": Theme("#14171c", "#e8e8e8", "#9c9c9c", "#ffffff"),
+    "light": Theme("#ffffff", "#222222", "#6b6b6b", "#cfcfcf", "#000000"),
+    "dark": Theme("#14171c", "#e8e8e8", "#9c9c9c", "#4d5157", "#ffffff"),
 }
 
 

@@ -34,11 +34,25 @@ DTYPES = {"F32": "<f4", "F64": "<f8"}
 
 
 @dataclass(frozen=True)
+class Origin(Config):
+    """By what the rows of a run are known again, and in what units some of them were cut off as held-out rows.
+
+    `rows` is the digest of all rows that the cut was made of, `test` that of the rows which were given as held-out
+    ones, None where none were: see data/digest.py. The cut took `block` rows together, 1 where all were in memory.
+    """
+
+    rows: str
+    test: str | None = None
+    block: int = 1
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """What a checkpoint says of itself. `data` is the built-in set that it was trained on, None for any other data.
 
     `format` is that of the file it was read from. `source` is the data's name without its place. Equal data and options
-    have equal fingerprints: SHA-256 in hexadecimal digits. A run that was ended before its end has none.
+    have equal fingerprints: SHA-256 in hexadecimal digits; a run that was ended before its end has none. `origin` is
+    None in files of older versions.
     """
 
     model: ModelConfig
@@ -52,6 +66,7 @@ class Checkpoint:
     format: int = FORMAT
     source: str | None = None
     fingerprint: str | None = None
+    origin: Origin | None = None
 
     def to_json(self, *, compact: bool = False) -> dict[str, Any]:
         """Return the metadata as plain JSON values; `compact` ones lack what is at its default."""
@@ -95,6 +110,7 @@ class Checkpoint:
             format=value["format"],
             source=source,
             fingerprint=fingerprint,
+            origin=None if value.get("origin") is None else Origin.from_json(value["origin"]),
         )
         if (inputs := sum(checkpoint.schema.widths)) != checkpoint.model.inputs:
             raise ValueError(f"its schema makes {inputs} inputs, its model has {checkpoint.model.inputs}")

@@ -31,10 +31,11 @@ Array = np.ndarray[Any, Any]
 class Scaler:
     """The map of D raw values to the E inputs of a model: categories one-hot, then (x - shift) / scale.
 
-    `shift` and `scale` are float64, (E,) or (1,). E is D but for categories. `full-scale` divides pixels by the value
-    of white, `standard` gives mean 0 and variance 1, `minmax` [0, 1], `robust` median 0 and an interquartile range of
-    1.349, that of a normal distribution; `none` leaves values as they are. A constant column is divided by 1. With
-    `robust`, what lies further out than +-20 counts as that in training: one value alone would be all that is learnt.
+    `shift` and `scale` are float64, (E,) or (1,). E is D but for categories. `full-scale` takes black pixels to 0
+    and white ones to 1, `standard` gives mean 0 and variance 1, `minmax` [0, 1], `robust` median 0 and an interquartile
+    range of 1.349, that of a normal distribution; `none` leaves values as they are. A constant column is divided by 1.
+    With `robust`, what lies further out than +-20 counts as that in training: one value alone would be all that is
+    learnt.
     `quantile` first takes each value to its place among `knots` (E, KNOTS), see `_Ranks`, and then scales as `standard`
     does.
     `fill` (E,) is what holes become, in raw units: the mean of the training rows, for `robust` and `quantile` the
@@ -87,9 +88,10 @@ class Scaler:
         zero, one = np.zeros(1), np.ones(1)
         white = schema.full_scale
         plain = cls("none", zero, one, None, schema)
-        if white is not None and all(_least(x) >= 0 and _most(x) <= white for x in part.chunks(CHUNK_VALUES)):
+        black = schema.black
+        if white is not None and all(_least(x) >= black and _most(x) <= white for x in part.chunks(CHUNK_VALUES)):
             fill = plain._means(part) if np.issubdtype(part.x.dtype, np.floating) else None
-            return cls(FULL_SCALE, zero, np.array([white]), fill, schema)
+            return cls(FULL_SCALE, np.array([black]), np.array([white - black]), fill, schema)
         fill = plain._means(part)
         if kind == "none":
             return cls(kind, zero, one, fill, schema)

@@ -4,6 +4,7 @@ PyTorch is imported once the data is known to fit, so that what is wrong with it
 """
 
 import dataclasses
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,15 +14,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aecli.config import Schema
-from aecli.data.formats import source_name
+from aecli.data.digest import digest_of
+from aecli.data.formats import NAMES, source_name
 from aecli.data.gather import gather
 from aecli.data.opening import open_source, split_name
 from aecli.data.part import Part
+from aecli.data.source import Source
 from aecli.errors import DataError, UsageError
 from aecli.inference import Model
-from aecli.model.scaler import CHUNK_VALUES, FULL_SCALE, Scaler
-from aecli.options import Applying, Columns, FitOptions, Matching, Reading, grouped, with_options
-from aecli.recipes import DEFAULT_HOLDOUT, completed
+from aecli.model.checkpoint import Origin
+from aecli.model.scaler import CHUNK_VALUES, Scaler
+from aecli.options import ALL_COLUMNS, Columns, FitOptions, Matching, Reading, grouped, with_options
+from aecli.recipes import DEFAULT_HOLDOUT, completed, resolve
 from aecli.training.resume import ResumeFile
 from aecli.training.start import Start, start_from
 
@@ -29,6 +33,11 @@ if TYPE_CHECKING:
     from aecli.training.loop import Progress
     from aecli.training.run import Plan
 
+BASE_BYTES = 600_000_000  # that training takes for a small model, PyTorch included
+WEIGHT_BYTES = (
+    30  # for each weight: it, its gradient, the optimizer's moments, what they are computed in, the checkpoint
+)
+MANY_INPUTS = 10_000
 VALIDATION = 0.1  # of the training rows, where early stopping is on
 
 
@@ -36,7 +45,8 @@ VALIDATION = 0.1  # of the training rows, where early stopping is on
 class Prepared:
     """Rows by what they are for, and how they are scaled. Nothing is selected on held-out rows.
 
-    `trained_on` is the built-in set that the rows are, `source` what they are called, `start` the model to go on from.
+    `trained_on` is the built-in set that the rows are, `source` what they are called, `origin` what they are known by,
+    `start` the model to go on from.
     """
 
     training: Part
@@ -46,6 +56,7 @@ class Prepared:
     schema: Schema
     trained_on: str | None
     source: str | None
+    origin: Origin
     start: Start | None = None
 
 
@@ -90,20 +101,18 @@ def fit(
     full, Stopped where it was asked to stop, Finished where `resume` asks to go on with a run that came to its end.
     """
     asked, columns, reading, matching = grouped(options, FitOptions, Columns, Reading, Matching)
-    opening: dict[str, Any] = {"reading": reading, "data_dir": data_dir, "announce": announce, "force": force}
     start = None
     if init_from is not None:
         start, asked = start_from(init_from, asked, columns, matching)
         announce(f"starting from the weights of {start.model.name}")
-        opening["applying"] = Applying(**vars(matching))
-        source = open_source(data, schema=start.schema, **opening)
-        start.check(source)
-    else:
-        _check_unmatched(matching)
-        source = open_source(data, columns=columns, **opening)
+    opening: dict[str, Any] = {"data_dir": data_dir, "announce": announce, "force": force}
+    opened = _opener(start, columns, reading, matching, opening)
+    source = opened(data, "train", None)
     on_open(source.schema if start is None else start.schema)
     for sentence in source.learning():
         announce(sentence)
+    if (plan := _plan(source, asked, start)) is not None:
+        announce(plan)
     named = split_name(data, "train") if isinstance(data, str) else None
     trained_on = named[0] if named is not None and named[1] == "train" else None
     if test is None and trained_on is not None and asked.holdout is None:
@@ -111,25 +120,24 @@ def fit(
     if test is not None or asked.holdout is None:
         asked = dataclasses.replace(asked, holdout=DEFAULT_HOLDOUT if test is None else 0.0)
     training, held_out, validation = gather(source, scratch, announce), None, None
+    origin = Origin(digest_of(training), block=1 if training.blocks is None else training.block_rows)
+    training = training if start is None else start.in_units(training, source)
     if test is not None:
-        test_source = open_source(test, split="test", schema=source.schema, **opening)
+        test_source = opened(test, "test", source.schema)
         held_out = gather(test_source, scratch, announce)
+        origin = dataclasses.replace(origin, test=digest_of(held_out))
+        held_out = held_out if start is None else start.in_units(held_out, test_source)
     elif asked.holdout:
         training, held_out = _cut(training, asked.holdout, asked.seed, source.name)
     if asked.patience:
         training, validation = _cut(training, VALIDATION, asked.seed + 1, source.name)
-    if start is None:
-        scaler = Scaler.fit(completed(asked).scale or "standard", training, source.schema)
-        schema = _with_ranges(_with_white(source.schema, scaler, training), training)
-        remarks = [*source.remarks, *_spikes(schema, scaler, training)]
-    else:
-        scaler, schema, remarks = start.scaler, start.schema, [*source.remarks]
-    for sentence in (*remarks, *source.notes()):
+    schema, scaler, remarks = _settled(source, training, start, asked, reading)
+    for sentence in (*source.remarks, *remarks, *source.notes()):
         announce(sentence)
     from aecli.training.run import run
 
     name = trained_on or source_name(data)
-    prepared = Prepared(training, validation, held_out, scaler, schema, trained_on, name, start)
+    prepared = Prepared(training, validation, held_out, scaler, schema, trained_on, name, origin, start)
     return run(
         prepared,
         asked,
@@ -145,11 +153,54 @@ def fit(
 with_options(fit, FitOptions, Columns, Reading, Matching)
 
 
-def _check_unmatched(matching: Matching) -> None:
-    """Refuse options that are about a model's columns where there is no model."""
+def _opener(
+    start: Start | None, columns: Columns, reading: Reading, matching: Matching, opening: dict[str, Any]
+) -> Callable[[Any, str, Schema | None], Source]:
+    """Return what opens data by its split, to learn from it; with a schema or a start, to be matched to that.
+
+    Raises UsageError where options say what becomes of rows for a trained model, and there is none.
+    """
+    if start is not None:
+        return lambda data, split, _: start.open(data, split, **opening, **vars(reading), **vars(matching))
     usual = Matching()
     if said := [f"--{n.replace('_', '-')} {v}" for n, v in vars(matching).items() if v != getattr(usual, n)]:
         raise UsageError(f"{said[0]} is about rows for a trained model, and training starts without one")
+
+    def opened(data: Any, split: str, schema: Schema | None) -> Source:
+        asked = columns if schema is None else ALL_COLUMNS
+        return open_source(data, split=split, schema=schema, columns=asked, reading=reading, **opening)
+
+    return opened
+
+
+def _settled(
+    source: Source, training: Part, start: Start | None, asked: FitOptions, reading: Reading
+) -> tuple[Schema, Scaler, list[str]]:
+    """Return what a row is and how it is scaled, and sentences on what the training rows are like."""
+    if start is not None:
+        return start.schema, start.scaler, _equal_rows(source, training)
+    schema = _with_ranges(_with_white(source.schema, training, reading.input_range), training)
+    scaler = Scaler.fit(completed(asked).scale or "standard", training, schema)
+    return schema, scaler, [*_equal_rows(source, training), *_spikes(schema, scaler, training)]
+
+
+def _plan(source: Source, asked: FitOptions, start: Start | None) -> str | None:
+    """Return a sentence on what a model of these images takes, before anything large is read; None for other rows."""
+    schema = source.schema
+    if schema.image_shape is None or not source.rows or source.name.partition(":")[0] in NAMES:
+        return None
+    going_on = None if start is None else start.model.checkpoint.model
+    model, _ = resolve(asked, schema.inputs, source.rows, bounded=True, image_shape=schema.image_shape, model=going_on)
+    size = 1 if schema.dtype == "uint8" else 4
+    taken = BASE_BYTES + WEIGHT_BYTES * model.parameters + 3 * size * source.rows * schema.inputs
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    more = f", and this machine has {machine / 1e9:.1f}" if taken > machine else ""
+    way = "; --image-size 64 takes less" if schema.inputs > MANY_INPUTS and source.resizes else ""
+    shape = " × ".join(map(str, schema.image_shape))
+    return (
+        f"{source.rows:,} images of {shape} = {schema.inputs:,} inputs; {model.parameters:,} weights; training takes "
+        f"about {taken / 1e9:.1f} GB of memory{more}{way}"
+    )
 
 
 def _with_ranges(schema: Schema, training: Part) -> Schema:
@@ -170,12 +221,54 @@ def _with_ranges(schema: Schema, training: Part) -> Schema:
     return dataclasses.replace(schema, columns=tuple(columns))
 
 
-def _with_white(schema: Schema, scaler: Scaler, training: Part) -> Schema:
-    """Return the schema with white as the largest value seen, where images exceed the full scale of their type."""
-    if schema.image_shape is None or scaler.kind == FULL_SCALE:
+def _with_white(schema: Schema, training: Part, told: tuple[float, float] | None) -> Schema:
+    """Return the schema with the values of black and white pixels, where their type does not say them.
+
+    They are what was `told`. For whole numbers that are never negative they are 0 and the next 2^n - 1, for all others
+    the extremes.
+    Raises DataError for values outside of what was told.
+    """
+    if schema.image_shape is None:
+        if told is not None:
+            raise DataError(
+                "--input-range is for images, and these rows are none", hint="--image-shape makes them some"
+            )
         return schema
-    white = max(float(np.fmax.reduce(x, axis=None)) for x in training.chunks(CHUNK_VALUES))
-    return dataclasses.replace(schema, full_scale=white if white > 0 else 1.0)
+    low, high, whole = np.inf, -np.inf, True
+    for x in training.chunks(CHUNK_VALUES):
+        low, high = min(low, float(np.fmin.reduce(x, axis=None))), max(high, float(np.fmax.reduce(x, axis=None)))
+        whole = whole and (x.dtype.kind in "uib" or (schema.dtype is None and bool((x == np.rint(x)).all())))
+    if told is not None:
+        if low < told[0] or high > told[1]:
+            raise DataError(
+                f"the pixels are from {low:g} to {high:g}, and --input-range says {told[0]:g} to {told[1]:g}"
+            )
+        return dataclasses.replace(schema, black=told[0], full_scale=told[1])
+    if schema.full_scale is not None and low >= schema.black and high <= schema.full_scale:
+        return schema
+    if whole and low >= 0:
+        low, high = 0.0, float(2 ** max(1, int(high).bit_length()) - 1)
+    return dataclasses.replace(schema, black=low, full_scale=high if high > low else low + 1)
+
+
+def _equal_rows(source: Source, training: Part) -> list[str]:
+    """Return a sentence on images of which most are equal to others, as far as the first rows tell.
+
+    Raises DataError where their background has made them equal.
+    """
+    if source.schema.image_shape is None:
+        return []
+    rows = next(training.chunks(CHUNK_VALUES))
+    different = len({row.tobytes() for row in np.ascontiguousarray(rows)})
+    if different * 2 >= len(rows):
+        return []
+    if source.laid_on is not None:
+        other = "black" if source.laid_on == "white" else "white"
+        raise DataError(
+            f"{source.name}: on {source.laid_on}, {len(rows):,} images become {different:,}",
+            hint=f"lay their transparent pixels on another ground: --background {other}; or learn them: --alpha",
+        )
+    return [f"{source.name}: most images are equal to others: of {len(rows):,}, {different:,} are different"]
 
 
 def _spikes(schema: Schema, scaler: Scaler, training: Part) -> list[str]:

@@ -22,14 +22,12 @@ import safetensors
 import safetensors.numpy
 
 from aecli import __version__, files
-from aecli.data.part import Part
 from aecli.errors import AecliError, CheckpointError, Finished
-from aecli.model.checkpoint import read
+from aecli.model.checkpoint import Origin, read
 from aecli.training.saved import FORMAT, KEY, of_another_version
 
 LONGEST_SECONDS = 60.0  # between two saves
 SHARE = 0.02  # of the time, that saving may take
-CHUNK_VALUES = 1 << 22
 
 Array = np.ndarray[Any, Any]
 
@@ -204,9 +202,12 @@ class ResumeFile:
             os.close(descriptor)  # another file took the name meanwhile
 
 
-def described(configs: Mapping[str, Any], parts: Mapping[str, Part | None], device: str) -> dict[str, Any]:
-    """Describe a run by all that decides what becomes of it: its settings, its rows, and the kind of its device."""
-    rows = {name: None if part is None else _digest(part) for name, part in parts.items()}
+def described(configs: Mapping[str, Any], origin: Origin, dtype: str, device: str) -> dict[str, Any]:
+    """Describe a run by all that decides what becomes of it: its settings, its rows, and the kind of its device.
+
+    The settings hold the share and the seed by which rows were cut off, `dtype` is the type of the rows' values.
+    """
+    rows = {"training": [dtype, origin.block, origin.rows], "held-out": origin.test}
     return json.loads(json.dumps({**configs, "rows": rows, "device": device, "aecli": __version__}))  # type: ignore[no-any-return]
 
 
@@ -214,13 +215,6 @@ def fingerprint(run: Mapping[str, Any]) -> str:
     """Return the SHA-256 of what `described` gave, but for the version: a newer one need not train the same again."""
     lasting = {name: value for name, value in run.items() if name != "aecli"}
     return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()
-
-
-def _digest(part: Part) -> list[Any]:
-    found = hashlib.sha256()
-    for x in part.chunks(CHUNK_VALUES):
-        found.update(np.ascontiguousarray(x).data)
-    return [len(part), str(part.x.dtype), found.hexdigest()]
 
 
 def _differences(kept: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:

@@ -67,7 +67,7 @@ def run(
     configs["scaling"] = {"scale": rows.scaler.kind}
     if start is not None:
         configs["init_from"] = {"initial model": start.digest()}
-    description = described(configs, parts, where.type)
+    description = described(configs, rows.origin, str(rows.training.x.dtype), where.type)
     counts = [0 if part is None else len(part) for part in parts.values()]
     about = {"source": rows.source, "rows": dict(zip(parts, counts, strict=True))}
     kept = None if resume is None else resume.begin(description, about)
@@ -118,6 +118,7 @@ def run(
         {"aecli": __version__, "torch": torch.__version__},
         source=rows.source,
         fingerprint=fingerprint(description) if complete else None,
+        origin=rows.origin,
     )
     return Model(made, tensors, rows.scaler)
 

@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 
 from aecli.config import FROM_MODEL, Schema
+from aecli.data.opening import split_name
+from aecli.data.part import Part
 from aecli.data.source import Source
 from aecli.errors import DataError, UsageError
 from aecli.inference import Model
+from aecli.model import units
 from aecli.model.checkpoint import PRECISION
-from aecli.model.scaler import Scaler
+from aecli.model.scaler import CHUNK_VALUES, Scaler
 from aecli.options import Columns, FitOptions, Matching
 
 Array = np.ndarray[Any, Any]
@@ -46,12 +49,29 @@ class Start:
             found.update(np.ascontiguousarray(values).data)
         return found.hexdigest()
 
-    def check(self, source: Source) -> None:
-        """Raise DataError where images are of another shape than the model's."""
-        here, wanted = source.schema.image_shape, self.schema.image_shape
-        if here and wanted and (*here, 1)[:3] != (*wanted, 1)[:3]:
-            shapes = [" × ".join(map(str, shape)) for shape in (here, wanted)]
-            raise DataError(f"{source.name}: images of {shapes[0]} pixels, and {self.model.name} takes {shapes[1]}")
+    def open(self, data: Any, split: str, **options: Any) -> Source:
+        """Open rows as `Model.open` does, to train on them: a built-in set's name alone means its `split`."""
+        named = split_name(data, split) if isinstance(data, str) else None
+        source = self.model.open(data if named is None else ":".join(named), **options)
+        source.filled_with = None  # holes are learnt, or not, as the schema says
+        source.schema = dataclasses.replace(source.schema, missing=self.schema.missing)
+        return source
+
+    def in_units(self, part: Part, source: Source) -> Part:
+        """Return rows of a source with pixels in the model's units.
+
+        Raises DataError for pixels of other units, and for rows that are too many for memory to be converted.
+        """
+        if source.units is None:
+            for x in part.chunks(CHUNK_VALUES):
+                units.check(x, self.schema, source.name)
+            return part
+        if part.blocks is not None:
+            raise DataError(
+                f"{source.name} has too many rows for memory, and --input-range converts all of them",
+                hint="write them in the model's units first",
+            )
+        return Part(source.units.to_model(part.x[:]))
 
 
 def start_from(
@@ -94,8 +114,7 @@ def _differing(model: Model, asked: FitOptions, columns: Columns) -> Iterable[st
         said[name] = (getattr(asked, name), getattr(made.model, name))
     said["init"] = (asked.init, "its own weights")
     said["label"] = (columns.label, schema.label)
-    size = schema.image_shape and (schema.image_shape[1], schema.image_shape[0])
-    said["image_size"] = (columns.image_size, size)
+    said |= _image_options(schema, columns)
     for name, (wanted, found) in said.items():
         if wanted is not None and wanted != found:
             yield f"--{name.replace('_', '-')} is {_written(wanted)}, and it has {_written(found)}"
@@ -111,6 +130,24 @@ def _differing(model: Model, asked: FitOptions, columns: Columns) -> Iterable[st
     most = max((len(column.categories) - column.other for column in schema.columns), default=0)
     if most > columns.max_categories:
         yield f"--max-categories is {columns.max_categories}, and it knows {most}"
+
+
+def _image_options(schema: Schema, columns: Columns) -> dict[str, tuple[object, object]]:
+    """Return what was asked for of images, None where it is the default, and what the model has, by option."""
+    usual = Columns()
+    height, width, channels = (*(schema.image_shape or (0, 0)), 1)[:3]
+    shapes = [(width, height, channels), (channels, width, height), *([(width, height)] if channels == 1 else [])]
+    has: dict[str, object] = {
+        "image_size": (width, height),
+        "fit": schema.fit,
+        "background": schema.background,
+        "alpha": channels == 4,
+    }
+    has["image_shape"] = columns.image_shape if columns.image_shape in shapes else (width, height)
+    return {
+        name: (None if (asked := getattr(columns, name)) == getattr(usual, name) else asked, found)
+        for name, found in has.items()
+    }
 
 
 def _matching(patterns: Sequence[str], names: Sequence[str]) -> list[str]:

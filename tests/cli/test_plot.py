@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,10 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from aecli.data.opening import open_source
+
 MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
 
 
-@pytest.mark.parametrize("kind", ["latent", "reconstruction", "errors", "history", "traversal"])
+@pytest.mark.parametrize("kind", ["latent", "reconstruction", "errors", "history", "manifold", "traversal"])
 @pytest.mark.parametrize("form", MAGIC)
 def test_each_kind_is_drawn_in_each_format(run, digits_model, kind, form):
     path = Path(f"picture.{form}")
@@ -93,17 +96,20 @@ def test_a_picture_too_small_for_its_text_is_an_error_that_says_so(run, digits_m
     assert not Path("small.png").exists()
 
 
-def test_a_manifold_of_what_has_none_is_wrong_usage(run, digits_model, iris_model, iris_csv):
-    done = run("plot", digits_model, "digits", "--kind", "manifold")
-    assert done.code == 2
-    assert "a manifold lies on a plane" in done.err
-    assert f"hint: aecli plot {digits_model} --kind traversal\n" in done.err
+def test_a_manifold_of_what_has_none_is_wrong_usage(run, iris_model, iris_csv):
+    assert run("train", "--latent-dim", "1", "--epochs", "1", "-q", "-o", "one.safetensors").code == 0
+    done = run("plot", "one.safetensors", "digits", "--kind", "manifold")
+    assert (done.code, done.err) == (
+        2,
+        "error: a manifold lies on a plane, and one.safetensors has one latent value\n"
+        "hint: aecli plot one.safetensors --kind traversal\n",
+    )
     done = run("plot", iris_model, iris_csv, "--kind", "manifold")
     assert done.code == 2
     assert "a manifold is of images" in done.err
 
 
-@pytest.mark.parametrize("kind", ["latent", "reconstruction", "errors", "history", "traversal"])
+@pytest.mark.parametrize("kind", ["latent", "reconstruction", "errors", "history", "manifold", "traversal"])
 @pytest.mark.parametrize("window", [(80, 24), (120, 40)], ids=str)
 def test_a_picture_fits_the_window(run, digits_model, monkeypatch, kind, window):
     monkeypatch.setenv("COLUMNS", str(window[0]))
@@ -147,3 +153,97 @@ def test_what_shapes_a_picture_is_refused_for_a_page(run, digits_model):
     done = run("plot", digits_model, "--kind", "map", "--dpi", "300", "--title", "Digits")
     assert (done.code, done.out) == (2, "")
     assert done.err == ("error: a map is a page, and --title and --dpi would shape a picture\nhint: leave it out\n")
+
+
+@pytest.fixture
+def pictures():
+    """A folder of 40 images in two folders, and a table with their paths from there, in another order."""
+    x = open_source(["digits"], split="test", data_dir=Path()).read().x[:40].reshape(-1, 8, 8)
+    lines = []
+    for i, image in enumerate(x):
+        path = Path("pictures", "cats" if i % 4 else "dogs", f"{i:02}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((image / 16 * 255).astype(np.uint8)).save(path)
+        lines.append(f"{path.parent.name}/{path.name},{i * 1.5},{'odd' if i % 2 else 'even'}")
+    Path("beside.csv").write_text("\n".join(["path,wind,parity", *lines[::-1]]) + "\n")
+    return Path("pictures")
+
+
+def shown_in(path):
+    """Return all text of an SVG."""
+    return re.findall(r">([^<>]+)</text>", Path(path).read_text())
+
+
+def test_a_column_colours_what_the_label_does_not(run, iris_model, iris_csv):
+    assert run("plot", iris_model, iris_csv, "--colour", "petal width (cm)", "-o", "latent.svg").code == 0
+    assert "petal width (cm)" in shown_in("latent.svg")
+    assert "setosa" not in shown_in("latent.svg")
+    lines = iris_csv.read_text().splitlines()
+    Path("sites.csv").write_text("\n".join(["site," + lines[0], *(f"s{i % 3},{r}" for i, r in enumerate(lines[1:]))]))
+    assert run("plot", iris_model, "sites.csv", "--colour", "site", "--kind", "errors", "-o", "e.svg").code == 0
+    assert {"s0 (50)", "s1 (50)", "s2 (50)", "median of each site"} <= set(shown_in("e.svg"))
+    assert run("plot", iris_model, iris_csv, "--colour", "sites.csv:site", "-o", "latent.svg").code == 0
+    assert {"s0", "s1", "s2"} <= set(shown_in("latent.svg"))
+
+
+def test_a_column_of_another_table_is_matched_by_the_images_paths(run, pictures):
+    assert run("train", pictures, "--epochs", "1", "-q").code == 0
+    done = run(
+        "plot", "pictures.safetensors", pictures, "--colour", "beside.csv:parity", "--kind", "errors", "-o", "e.svg"
+    )
+    assert (done.code, done.err) == (0, "wrote e.svg\n")
+    assert {"even (20)", "odd (20)"} <= set(shown_in("e.svg"))
+    assert run("plot", "pictures.safetensors", pictures, "--colour", "beside.csv:wind", "-o", "w.svg").code == 0
+    assert "wind" in shown_in("w.svg")
+    lines = Path("beside.csv").read_text().splitlines()
+    Path("some.csv").write_text("\n".join(lines[:31]) + "\n")
+    done = run("plot", "pictures.safetensors", pictures, "--colour", "some.csv:parity", "-o", "w.svg")
+    assert done.err == "some.csv has no row for 10 of the 40 paths, which have no parity\nreplaced w.svg\n"
+    assert "(no label)" in shown_in("w.svg")
+
+
+WRONG_COLOURS = {
+    "a column": ("specis", "error: iris.csv: --colour 'specis' names no column\nhint: did you mean 'species'?\n"),
+    "a column of another file": (
+        "other.csv:knd",
+        "error: other.csv: no column 'knd'\nhint: did you mean other.csv:kind?\n",
+    ),
+    "another file": ("others.csv:kind", "error: others.csv: no such file\n"),
+    "fewer rows": ("other.csv:kind", "error: other.csv has 1 row, and the data has more: rows are matched by number\n"),
+}
+
+
+@pytest.mark.parametrize(("word", "error"), WRONG_COLOURS.values(), ids=WRONG_COLOURS)
+def test_a_colour_that_is_not_there_is_an_error(run, iris_model, iris_csv, word, error):
+    Path("other.csv").write_text("kind\nx\n")
+    done = run("plot", iris_model, iris_csv, "--colour", word, "-o", "p.png")
+    assert (done.code, done.out, done.err) == (1, "", error)
+    assert not Path("p.png").exists()
+
+
+def test_a_colour_is_refused_for_what_colours_no_rows(run, iris_model, iris_csv):
+    done = run("plot", iris_model, iris_csv, "--kind", "traversal", "--colour", "species")
+    assert (done.code, done.err) == (
+        2,
+        "error: --colour is for latent, errors, map, and traversal colours no rows\nhint: leave it out\n",
+    )
+
+
+def test_what_has_no_columns_has_a_label_to_colour_by(run, digits_model):
+    assert run("plot", digits_model, "digits", "--colour", "label", "-o", "p.png").code == 0
+    done = run("plot", digits_model, "digits", "--colour", "lable", "-o", "p.png")
+    assert done.err == "error: digits:test: --colour 'lable' names no column\nhint: did you mean 'label'?\n"
+
+
+def test_a_reconstruction_shows_held_out_images_first_and_says_so(run, digits_model, pictures):
+    def drawn(*data, **options):
+        done = run("plot", *data, "--kind", "reconstruction", "-o", "r.svg", **options)
+        assert done.code == 0, done.err
+        return [text for text in shown_in("r.svg") if text in ("held out", "training")]
+
+    assert drawn(digits_model, "digits") == ["held out"]
+    assert drawn(digits_model, "digits:train") == ["training"]
+    assert run("train", pictures, "--epochs", "1", "-q").code == 0
+    assert drawn("pictures.safetensors", pictures) == ["held out", "training"]
+    assert drawn("pictures.safetensors", pictures / "dogs") == []
+    assert drawn(digits_model, "-", stdin=(pictures / "dogs" / "00.png").read_bytes()) == []

@@ -6,17 +6,22 @@ from itertools import combinations
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
 from aecli import figures
 from aecli.config import History
+from aecli.data.source import Batch
 from aecli.figures import reconstruction, terminal, traversal
 from aecli.figures.errors import errors
+from aecli.figures.examples import Examples
 from aecli.figures.history import history
 from aecli.figures.labels import classes
 from aecli.figures.latent import latent, shade
 from aecli.figures.manifold import manifold
+from aecli.figures.principal import principal
 from aecli.figures.style import Look
+from aecli.inference import Rebuilt
 
 RNG = np.random.default_rng(0)
 LABELS = {
@@ -57,6 +62,9 @@ DRAWN = {
     "latent of one value": lambda look: latent(RNG.normal(size=(200, 1)), None, look),
     "latent of three rows": lambda look: latent(RNG.normal(size=(3, 4)), labels_of("ten", 3), look),
     "latent of 70,000 rows": lambda look: latent(RNG.normal(size=(70_000, 2)), labels_of("ten", 70_000), look),
+    "latent of long-named numbers": lambda look: latent(
+        RNG.normal(size=(200, 2)), np.arange(200.0), look, name=LONG_NAMES[0]
+    ),
     "latent of equal rows": lambda look: latent(np.ones((5, 3)), None, look),
     "errors without labels": lambda look: errors(RNG.lognormal(size=500), None, look),
     "errors of one row": lambda look: errors(np.array([0.1]), None, look),
@@ -71,7 +79,11 @@ DRAWN = {
     "25 images": lambda look: reconstruction.images(
         np.tile(IMAGES, (3, 1, 1))[:25], np.tile(IMAGES, (3, 1, 1))[:25], np.linspace(1e-5, 3, 25), (0, 1), look
     ),
+    "images of two origins": lambda look: reconstruction.images(
+        IMAGES, IMAGES, np.full(10, 0.00012), (0, 1), look, (("held out", 3), ("training", 7))
+    ),
     "columns": lambda look: reconstruction.columns(np.append(np.linspace(-3, 1, 29), np.nan), LONG_NAMES, look),
+    "manifold of many values": lambda look: manifold(RNG.normal(size=(90, 20)), decode, (8, 8), (-1, 1), look),
     "manifold": lambda look: manifold(RNG.normal(size=(90, 2)) * 100, decode, (8, 8), (-1, 1), look),
     "traversal of images": lambda look: traversal.images(RNG.normal(size=(90, 64)), decode, (8, 8), (-1, 1), look),
     "traversal of a table": lambda look: traversal.columns(
@@ -126,7 +138,7 @@ def test_no_text_overlaps_another_or_is_cut_off(texts, kind, look):
 @pytest.mark.parametrize("kind", DRAWN)
 @pytest.mark.parametrize(("window", "colour"), [((40, 12), False), ((80, 22), True)], ids=["no colour", "colour"])
 def test_a_terminal_gets_as_many_cells_as_it_has(kind, window, colour):
-    if kind in {"images", "one image in colour", "25 images"}:
+    if kind in {"images", "images of two origins", "one image in colour", "25 images"}:
         return  # how many fit is asked before: see `fitting`
     look = Look("dark", window=window)
     cells = terminal.draw(DRAWN[kind](look), look, colour=colour)
@@ -183,11 +195,144 @@ def test_a_place_has_the_colour_of_the_rows_that_fall_on_it():
     assert shaded[0, 3] > shaded[2, 3]
 
 
-def test_a_sweep_changes_one_value_at_a_time():
-    z = np.random.default_rng(0).normal(size=(500, 3)) * [1, 5, 3]
-    assert traversal.largest(z, 2).tolist() == [1, 2]
-    codes, ends = traversal.sweep(z, np.array([1, 2]), 7)
-    assert codes.shape == (2, 7, 3)
-    assert np.ptp(codes[0], axis=0)[[0, 2]].tolist() == [0, 0]
-    assert codes[0, [0, -1], 1] == pytest.approx(np.quantile(z[:, 1], [0.01, 0.99]), rel=1e-5)
-    assert ends[0] == pytest.approx(np.quantile(z[:, 1], [0.01, 0.99]))
+def test_rows_that_the_legend_does_not_name_lie_beneath_the_others():
+    grey, red = (0.5, 0.5, 0.5), (1.0, 0.0, 0.0)
+    place, beneath = np.array([0, 0, 0, 1]), np.array([True, True, False, True])
+    shaded = shade(place, np.array([grey, grey, red, grey]), 2, weakest=0.5, beneath=beneath)
+    assert shaded[:, :3] == pytest.approx(np.array([red, grey]), abs=1e-9)
+    labels = np.array([f"kind {i % 19}" for i in range(190)] + [f"rare {i}" for i in range(60)])
+    axes = latent(np.random.default_rng(0).normal(size=(250, 2)), labels, Look()).axes[0]
+    assert [len(drawn.get_offsets()) for drawn in axes.collections] == [60, 100, 90]
+    assert Look().colours.faint in {to_hex(colour) for colour in axes.collections[0].get_facecolors()[:, :3]}
+
+
+def test_the_principal_directions_are_those_of_the_singular_value_decomposition():
+    z = np.random.default_rng(0).normal(size=(500, 4)) * [1, 5, 3, 0.001] + 7
+    found = principal(z, 3)
+    _, values, vectors = np.linalg.svd(z - z.mean(axis=0), full_matrices=False)
+    assert np.abs((found.directions * vectors[:3]).sum(axis=1)) == pytest.approx(1)
+    assert found.shares == pytest.approx(values[:3] ** 2 / (values**2).sum())
+    assert (np.take_along_axis(found.directions, np.abs(found.directions).argmax(axis=1)[:, None], axis=1) > 0).all()
+    assert [found.name(i) for i in range(3)] == ["PC 1 (68%)", "PC 2 (29%)", "PC 3 (3%)"]
+
+
+def test_a_sweep_goes_along_one_direction_at_a_time():
+    z = np.random.default_rng(0).normal(size=(500, 4)) * [1, 5, 3, 0]
+    found = traversal.directions(z)
+    assert len(found.shares) == 3  # along the fourth, the codes do not differ
+    codes, ends = traversal.sweep(z, found, 2, 7)
+    assert codes.shape == (2, 7, 4)
+    projected = found.project(z, 3)
+    for i in range(2):
+        along = found.project(codes[i], 3)
+        assert along[[0, -1], i] == pytest.approx(np.quantile(projected[:, i], [0.01, 0.99]), rel=1e-4)
+        assert np.delete(along, i, axis=1) == pytest.approx(0, abs=1e-5)
+        assert ends[i] == pytest.approx(np.quantile(projected[:, i], [0.01, 0.99]))
+
+
+def test_equal_codes_have_one_direction():
+    assert len(traversal.directions(np.ones((5, 3))).shares) == 1
+
+
+def test_a_manifold_of_many_values_lies_on_the_plane_of_the_first_two_components():
+    z = np.random.default_rng(0).normal(size=(500, 5)) * [1, 5, 3, 1, 1]
+    asked = []
+
+    def noted(codes):
+        asked.append(codes)
+        return decode(codes)
+
+    figure = manifold(z, noted, (8, 8), (-1, 1), Look())
+    found = principal(z, 5)
+    along = found.project(asked[0], 5)
+    assert along[:, 2:] == pytest.approx(0, abs=1e-4)
+    assert along[:, 0].max() == pytest.approx(np.quantile(found.project(z, 1), 0.98), rel=1e-4)
+    assert figure.axes[0].get_xlabel().startswith("PC 1 (")
+
+
+def texts_of(figure):
+    """Return all that is written in a figure."""
+    return [text.get_text() for text in figure.findobj(Text)]
+
+
+def test_a_history_marks_the_epoch_whose_weights_were_kept():
+    stopped = history(History((0.5, 0.1, 0.02), (0.6, 0.1, 0.2), (0.6, 0.3, 0.09)), None, Look())
+    assert "weights of epoch 2" in texts_of(stopped)
+    assert [line.get_xydata().tolist() for line in stopped.axes[0].lines if len(line.get_xdata()) == 1] == [[[2, 0.1]]]
+    assert not any("weights" in text for text in texts_of(history(History((0.5, 0.1)), None, Look())))
+
+
+def test_what_colours_is_called_by_its_name():
+    z, numbers = RNG.normal(size=(100, 2)), np.arange(100.0)
+    figure = latent(z, numbers, Look(), name="wind")
+    assert figure.axes[1].get_title("left") == "wind"
+    figure = errors(RNG.lognormal(size=100), labels_of("ten", 100), Look(), name="site")
+    assert "median of each site" in texts_of(figure)
+
+
+def examples_of(mse, labels, count, *, held_out=None, batch=1000, columns=4):
+    """Return the numbers of the rows that are chosen, and where they come from."""
+    x = np.repeat(np.arange(len(mse))[:, None], columns, axis=1)
+    chooser = Examples(count)
+    for first in range(0, len(mse), batch):
+        rows = slice(first, first + batch)
+        told = None if labels is None else labels[rows]
+        out = Rebuilt(Batch(x[rows], told), x[rows], x[rows], mse[rows], x[rows])
+        chooser.add(out, None if held_out is None else held_out[rows])
+    chosen = chooser.chosen()
+    return chosen.x[:, 0].tolist(), chosen.origins
+
+
+def test_examples_are_of_all_labels_and_all_errors_in_whatever_batches_they_come():
+    rng = np.random.default_rng(0)
+    mse, labels = (
+        rng.lognormal(size=5000),
+        rng.permutation(np.arange(5000) ** 2 // 2_500_001),
+    )  # 10 labels, the last rare
+    chosen, origins = examples_of(mse, labels, 10)
+    assert origins == (("", 10),)
+    assert sorted(labels[chosen]) == list(range(10))
+    ranks = np.argsort(np.argsort(mse))[chosen] / 5000
+    assert (np.diff(ranks) > 0).all()
+    assert ranks[0] < 0.2
+    assert ranks[-1] > 0.8
+    for batch in (1, 7, 5000):
+        assert examples_of(mse, labels, 10, batch=batch)[0] == chosen
+    assert len(set(examples_of(mse, labels, 50)[0])) == 50
+    assert len(set(examples_of(mse, None, 50)[0])) == 50
+    assert examples_of(mse[:3], labels[:3], 10)[0] == np.argsort(mse[:3]).tolist()
+
+
+def test_held_out_examples_come_first():
+    mse, labels = np.random.default_rng(0).lognormal(size=300), np.arange(300) % 3
+    held_out = np.arange(300) < 6
+    chosen, origins = examples_of(mse, labels, 10, held_out=held_out)
+    assert origins == (("held out", 6), ("training", 4))
+    assert sorted(chosen[:6]) == list(range(6))
+    assert (np.diff(mse[chosen[:6]]) > 0).all()
+    assert examples_of(mse, labels, 5, held_out=held_out)[1] == (("held out", 5),)
+    assert examples_of(mse, labels, 5, held_out=np.zeros(300, bool))[1] == (("training", 5),)
+
+
+def test_examples_take_little_memory_however_many_rows_and_labels_there_are(monkeypatch):
+    monkeypatch.setattr("aecli.figures.examples.MAX_BYTES", 1000 * 4 * 8)
+    chooser = Examples(10)
+    for first in range(0, 100_000, 1000):
+        x = np.zeros((1000, 4))
+        chooser.add(Rebuilt(Batch(x, np.arange(first, first + 1000)), x, x, x[:, 0] + 1, x), None)
+    held = sum(len(rows["x"]) for rows in chooser._sample.groups().values())
+    assert held <= 1000
+    assert chooser.chosen().x.shape == (10, 4)
+
+
+@pytest.mark.parametrize("window", [(80, 22), (40, 12), (60, 30)], ids=str)
+def test_a_terminal_shows_where_images_come_from(window):
+    origins, look = (("held out", 3), ("training", 7)), Look("dark", window=window)
+    shown = reconstruction.fitting((8, 8), 10, look, origins)
+    assert shown >= 1
+    figure = reconstruction.images(IMAGES[:shown], IMAGES[:shown], np.full(shown, 0.5), (0, 1), look, origins)
+    lines = ["".join(cell.text for cell in line) for line in terminal.draw(figure, look, colour=True)]
+    assert any("held out" in line for line in lines)
+    assert any("training" in line for line in lines) == (shown > 3)
+    assert sum(line.count("original") for line in lines) == 1 + (shown > 3)
+    assert any("mean squared error of each" in line for line in lines)

@@ -15,6 +15,7 @@ import torch
 from aecli import config
 from aecli.data.opening import open_source
 from aecli.data.part import Part
+from aecli.data.sample import Sample
 from aecli.data.source import ArraySource
 from aecli.figures import map as latent_map
 from aecli.inference import Model
@@ -120,7 +121,7 @@ def test_of_too_many_rows_a_sample_is_drawn_and_said(run, tmp_path):
 @pytest.mark.parametrize("count", [0, 1, 7, 100, 1000])
 def test_a_sample_is_of_different_rows_in_their_order(count):
     rng = np.random.default_rng(0)
-    sample = latent_map._Sample(max(1, count))
+    sample = Sample(max(1, count))
     for start in range(0, 300, 20):
         numbers = np.arange(start, start + 20)
         sample.add({"key": rng.random(20), "row": numbers, "x": numbers * 2})
@@ -144,12 +145,18 @@ def test_a_decoder_that_no_page_can_hold_is_refused(run, tmp_path, monkeypatch):
 
 def test_many_numbers_as_labels_are_cut_into_ranges():
     labels = np.array([*map(str, range(100)), ""], object)
-    different, classes, numbers, of_label = latent_map._classified(labels)
-    assert different == labels.tolist()
+    classes, of, ranged = latent_map._classified(labels)
+    assert ranged
     assert classes[0] == "0 to 12.38"
     assert classes[7:] == ["86.62 to 99", "(no label)"]
-    assert numbers.tolist() == list(range(101))
-    assert of_label.tolist() == [*(min(7, int(i / 12.375)) for i in range(100)), 8]
+    assert of.tolist() == [*(min(7, int(i / 12.375)) for i in range(100)), 8]
+
+
+def test_errors_are_cut_into_ranges_of_equally_many_rows():
+    names, of = latent_map._by_error(np.random.default_rng(0).lognormal(size=800))
+    assert np.bincount(of).tolist() == [100] * 8
+    assert len(names) == 8
+    assert latent_map._by_error(np.full(3, 0.25))[0] == ["0.25"]
 
 
 # ---- in a browser ----
@@ -447,7 +454,7 @@ def test_a_tables_row_is_shown_as_its_columns_have_it(page, tmp_path):
     source = table("rows.csv", columns=Columns(categorical=("kind",), features=("*",)))
     model = untrained(tmp_path / "m.safetensors", source)
     page.open(latent_map.page(model, table("rows.csv", schema=model.schema)).html)
-    assert page.js("return document.querySelector('#legend-section').hidden")
+    assert page.js("return document.querySelector('#colour').selectedOptions[0].textContent") == "error (mse)"
     page.key("\ue00f")  # Page Down: the second row
     cells = "return [...document.querySelectorAll('#values tbody td:nth-child(3)')].map((cell) => cell.textContent)"
     assert page.js(cells) == ["0.1", "true", "2024-01-02", "y"]
@@ -505,6 +512,64 @@ def test_the_page_is_light_or_dark_as_the_system_is_until_told_otherwise(page, m
     page.click("#theme")
     assert (ground() > 128) == (scheme == "dark")
     page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_points_are_coloured_by_any_column_that_is_kept_and_by_the_error(page, run, iris_model, iris_csv):
+    lines = iris_csv.read_text().splitlines()
+    more = [f"s{i % 3},{i},{line}" for i, line in enumerate(lines[1:])]
+    Path("sites.csv").write_text("\n".join([f"site,mse,{lines[0]}", *more]) + "\n")
+    done = run("plot", iris_model, "sites.csv", "--kind", "map", "--keep", "mse", "--colour", "site", "-o", "map.html")
+    assert done.code == 0, done.err
+    page.open(Path("map.html").read_bytes())
+    offered = "return [...document.querySelectorAll('#colour option')].map((option) => option.textContent)"
+    assert page.js(offered) == ["species", "mse", "site", "error (mse)"]
+    legend = "return [...document.querySelectorAll('#legend .name')].map((name) => name.textContent)"
+    colour = "return [...document.querySelector('#points').getContext('2d').getImageData(...arguments[0], 1, 1).data]"
+
+    def drawn_at(row):
+        left, top = page.js("const b = document.querySelector('#map').getBoundingClientRect(); return [b.left, b.top]")
+        x, y = page.place(row)
+        return page.js(colour, [round(x - left), round(y - top)])[:3]
+
+    assert page.js(legend) == ["s0", "s1", "s2"]
+    by_site = drawn_at(0)
+    page.choose("#colour", "0")
+    assert page.js(legend) == ["setosa", "versicolor", "virginica"]
+    page.click("[aria-label='Show only setosa']")
+    assert page.text("#shown") == "50 of 150 rows shown"
+    page.choose("#colour", "3")
+    assert page.text("#shown") == ""
+    assert len(page.js(legend)) == 8
+    assert drawn_at(0) != by_site
+    page.choose("#colour", "1")
+    assert page.js(legend)[0] == "0 to 18.62"
+    assert page.text("#row").endswith("mse 0 · site s0")
+
+
+def test_a_column_of_another_table_colours_the_page_under_a_name_of_its_own(page, run, iris_model, iris_csv):
+    Path("beside.csv").write_text("species\n" + "".join(f"{'ab'[i % 2]}\n" for i in range(150)))
+    run("plot", iris_model, iris_csv, "--kind", "map", "--colour", "beside.csv:species", "-o", "map.html")
+    page.open(Path("map.html").read_bytes())
+    chosen = "return document.querySelector('#colour').selectedOptions[0].textContent"
+    assert page.js(chosen) == "beside.csv:species"
+    assert page.js("return [...document.querySelectorAll('#legend .name')].map((n) => n.textContent)") == ["a", "b"]
+
+
+def test_a_long_path_keeps_its_end(page, run):
+    from PIL import Image
+
+    folder = Path("a/very/long/way/to/the/place/where/all/pictures/lie")
+    for kind in ("cats", "dogs"):
+        (folder / kind).mkdir(parents=True)
+        for i in range(5):
+            Image.fromarray(np.full((8, 8), 40 * i, np.uint8)).save(folder / kind / f"000{i}.png")
+    assert run("train", folder, "--epochs", "1", "-q", "-o", "m.safetensors").code == 0
+    assert run("plot", "m.safetensors", folder, "--kind", "map", "-o", "map.html").code == 0
+    page.open(Path("map.html").read_bytes())
+    assert page.text("#row").endswith(" · …/cats/0000.png")
+    assert page.js("return document.querySelector('#row').title").endswith(f" · {folder}/cats/0000.png")
+    page.click("#take-view")
+    assert f",{folder}/cats/0000.png," in page.js("return aecli.csv()")
 
 
 @pytest.mark.parametrize("rows", [1, 3])

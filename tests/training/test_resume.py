@@ -94,8 +94,8 @@ def test_another_run_is_set_aside_with_what_differs():
     trained(3)
     assert trained(resume=True, lr=0.02, x=rows(seed=1), announce=said.append) == undisturbed
     assert said == [
-        "m.safetensors.resume holds a run of other data or options: lr was 0.01, and is 0.02; the training rows; "
-        "the held-out rows: it is now m.safetensors.resume.bak, and this run starts afresh"
+        "m.safetensors.resume holds a run of other data or options: lr was 0.01, and is 0.02; the training rows: "
+        "it is now m.safetensors.resume.bak, and this run starts afresh"
     ]
     assert names() == ["m.safetensors.resume.bak"]
 

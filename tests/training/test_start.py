@@ -227,8 +227,22 @@ def test_images_of_another_shape_are_refused_and_the_recipe_is_the_models(run):
     np.save("turned.npy", images.transpose(0, 2, 1).copy())
     flags = ["--recipe", "classic", "--latent-dim", "4", "--epochs", "1", "-q"]
     assert run("train", "images.npy", *flags).code == 0
-    with pytest.raises(DataError, match=r"turned\.npy: images of 8 × 6 pixels, and .* takes 6 × 8"):
+    with pytest.raises(DataError, match=r"turned\.npy: a row is of shape \(8, 6\), and the model takes images of"):
         aecli.fit("turned.npy", init_from="images-classic.safetensors")
+    for option, says in (
+        ("--image-size=4", "--image-size is 4,4, and it has 8,6"),
+        ("--alpha", "--alpha is True, and"),
+    ):
+        done = run("train", "turned.npy", "--init-from", "images-classic.safetensors", option)
+        assert done.code == 2
+        assert says in done.err
+    np.save("new.npy", (images[:30] / 255).astype(np.float32))
+    done = run("train", "new.npy", "--init-from", "images-classic.safetensors")
+    assert done.code == 1
+    assert "pixels of float32 from 0 to 1, and the model takes uint8 from 0 to 255" in done.err
+    options = {"init_from": "images-classic.safetensors", "epochs": 1, "device": "cpu"}
+    converted, own = aecli.fit("new.npy", input_range=(0, 1), **options), aecli.fit(images[:30], **options)
+    assert converted.checkpoint.results.train_mse == pytest.approx(own.checkpoint.results.train_mse, rel=1e-4)
     np.save("new.npy", images[:30])
     assert run("train", "new.npy", "--init-from", "images-classic.safetensors", "--epochs", "1", "-q").code == 0
     made = aecli.load("new-classic.safetensors").checkpoint

@@ -42,8 +42,8 @@ function drawBackdrop(pixels, width, height, ox, oy) {
 // Grey images are ink wherever they differ from the corner of the mean's image, so that the ground stays the ground.
 function strokes(y) {
   const [rows, columns, channels] = facts.image;
-  const level = (i) => Math.min(1, Math.max(0, (y[i] * scale[i] + shift[i]) / facts.white));
-  lattice.corner ??= (decode(mean)[0] * scale[0] + shift[0]) / facts.white;
+  const level = (i) => Math.min(1, Math.max(0, (y[i] * scale[i] + shift[i] - facts.black) / (facts.white - facts.black)));
+  lattice.corner ??= (decode(mean)[0] * scale[0] + shift[0] - facts.black) / (facts.white - facts.black);
   return Uint32Array.from({ length: rows * columns }, (_, p) => {
     if (channels < 3) return blend(ground, paper, INK * Math.abs(level(p * channels) - lattice.corner));
     const [r, g, b] = [0, 1, 2].map((c) => Math.round(255 * level(p * channels + c)));

@@ -69,12 +69,18 @@ function start() {
   makeProbe();
   makeAxes();
   setPlane(true);
-  makeLegend(() => {
+  const filtered = () => {
     filterRows();
     sortIntoGrid();
     newMeaning($("others").value === "around");
     redraw(true);
-  });
+  };
+  const recoloured = () => {
+    readColours();
+    $("selected").textContent = describeSelection();
+    filtered();
+  };
+  makeLegend(recoloured, filtered);
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const scheme = () => document.documentElement.dataset.theme ?? (dark.matches ? "dark" : "light");
   const named = () => {

@@ -17,7 +17,6 @@ const codes = numbers("codes", Float32Array); // (N, K)
 const mse = numbers("mse", Float32Array); // (N,)
 const rowNumbers = numbers("row-numbers", Uint32Array); // (N,), counted from 0
 const labelNumbers = numbers("label-numbers", Uint32Array); // (N,), places in facts.labels
-const classNumbers = numbers("class-numbers", Uint32Array); // a class for each label
 const mean = numbers("mean", Float32Array); // (K,)
 const components = numbers("components", Float32Array); // (P, K)
 const scale = numbers("scale", Float64Array); // (E,)
@@ -27,7 +26,6 @@ const N = mse.length;
 
 const code = (row) => codes.subarray(row * K, row * K + K);
 const label = (row) => (labelNumbers ? facts.labels[labelNumbers[row]] : "");
-const classOf = (row) => (labelNumbers ? classNumbers[labelNumbers[row]] : 0);
 
 // Which original each row has: its place among those that the page holds, -1 where it is none of them.
 const originalOf = new Int32Array(N).fill(-1);

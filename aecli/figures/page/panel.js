@@ -29,7 +29,7 @@ class Tile {
       for (let c = 0; c < 4; c++) {
         const from = channels < 3 ? i : i + c;
         const opaque = c === 3 && channels < 4;
-        pixels[p + c] = opaque ? 255 : Math.round(((y[from] * scale[from] + shift[from]) / facts.white) * 255);
+        pixels[p + c] = opaque ? 255 : Math.round(((y[from] * scale[from] + shift[from] - facts.black) / (facts.white - facts.black)) * 255);
       }
     }
     this.pen.putImageData(this.data, 0, 0);
@@ -48,6 +48,7 @@ const tiles = {};
 const cells = {}; // of the table of values: three lists of cells
 
 function makeProbe() {
+  $("row").classList.toggle("long", Object.keys(facts.kept).length > 0);
   if (facts.image) {
     for (const name of ["here", "original", "rebuilt"]) tiles[name] = new Tile($(name));
     return;
@@ -95,7 +96,7 @@ let rowShown = -2;
 function showRow(row, close) {
   $("probe").classList.toggle("far", !close);
   $("row").textContent = row < 0 ? "" : `${close ? "" : "nearest: "}${describe(row)}`;
-  $("row").title = $("row").textContent;
+  $("row").title = row < 0 ? "" : describe(row, String);
   if (row === rowShown) return;
   rowShown = row;
   if (facts.image) {
@@ -109,44 +110,66 @@ function showRow(row, close) {
 }
 
 // Say which row it is, its label, its error: "row 12 · species setosa · mse 0.0034".
-function describe(row) {
+function describe(row, shown = ending) {
   const parts = [`row ${rowNumbers[row] + 1}`];
   if (labelNumbers) parts.push(`${facts.label} ${label(row) || "(none)"}`);
   parts.push(`mse ${short(mse[row])}`);
-  for (const name of Object.keys(facts.kept)) parts.push(facts.kept[name][row]);
+  for (const [name, { [row]: value }] of Object.entries(facts.kept)) {
+    if (value) parts.push(name === "path" ? shown(value) : `${name} ${shown(value)}`);
+  }
   if (originalOf[row] < 0) parts.push("original not in the page");
   return parts.join(" · ");
 }
 
-// ---- the legend ----
+// Write a path that is long by its end, which tells the most: …/cats/0001.png.
+function ending(text) {
+  const parts = text.split(/[/\\]/);
+  return text.length > 32 && parts.length > 3 ? `…/${parts.slice(-2).join("/")}` : text;
+}
+
+// ---- what colours the points, and the legend ----
 
 const MAX_ENTRIES = 200;
-const classes = facts.classes ?? [""];
-const ranged = labelNumbers !== null && facts.labels.length > classes.length;
-const counts = new Uint32Array(classes.length);
-for (let row = 0; row < N; row++) counts[classOf(row)]++;
-const wanted = new Uint8Array(classes.length).fill(1); // the boxes that are ticked
+const NO_LABEL = "(no label)";
+
+// What the page may colour by: a name, the names of its classes, and the class of each row.
+const colourings = facts.colours.map((each, i) => ({ ...each, of: numbers(`colour-${i}`, Uint32Array) }));
+
+let colouring; // the one that is chosen
+let counts; // of its classes, how many rows they have
+let wanted; // and whether their boxes are ticked
+const classOf = (row) => colouring.of[row];
+
+function setColouring(number) {
+  colouring = colourings[number];
+  counts = new Uint32Array(colouring.classes.length);
+  for (let row = 0; row < N; row++) counts[classOf(row)]++;
+  wanted = new Uint8Array(colouring.classes.length).fill(1);
+  const quiet = colouring.classes.indexOf(NO_LABEL); // beneath the others
+  const rank = (row) => (classOf(row) === quiet ? 0 : 1);
+  cloud.order = shuffled(N).sort((a, b) => rank(a) - rank(b));
+}
+setColouring(facts.colour);
 
 // Give the colour variable and the shape of each class: ten colours, then the same in the next shape.
 function looks() {
-  return classes.map((name, i) => {
-    if (name === "(no label)") return ["--none", "circle"];
-    if (ranged) return [`--range-${i}`, "circle"];
+  return colouring.classes.map((name, i) => {
+    if (name === NO_LABEL) return ["--none", "circle"];
+    if (colouring.ranged) return [`--range-${i}`, "circle"];
     return [`--class-${i % 10}`, SHAPES[Math.floor(i / 10) % SHAPES.length]];
   });
 }
 
 const found = () => {
   const text = $("search").value.trim().toLowerCase();
-  return (i) => classes[i].toLowerCase().includes(text);
+  return (i) => colouring.classes[i].toLowerCase().includes(text);
 };
 
-function makeLegend(changed) {
-  if (!labelNumbers) return;
-  $("legend-section").hidden = false;
-  $("legend-title").textContent = facts.label === "label" ? "Labels" : facts.label;
-  $("legend").classList.toggle("short", classes.every((name) => name.length <= 8));
+// Make the legend. `recoloured` is called when another column colours, `changed` when other rows are to be shown.
+function makeLegend(recoloured, changed) {
   const list = () => {
+    const { classes } = colouring;
+    $("legend").classList.toggle("short", classes.every((name) => name.length <= 8));
     const matches = [...classes.keys()].filter(found());
     const look = looks();
     $("legend").replaceChildren(
@@ -166,7 +189,7 @@ function makeLegend(changed) {
           list();
           changed();
         });
-        const name = make("span", { className: "name", textContent: classes[i], title: classes[i] });
+        const name = make("span", { className: "name", textContent: ending(classes[i]), title: classes[i] });
         const count = make("span", { className: "count", textContent: counts[i].toLocaleString("en") });
         return make("li", {}, make("label", {}, box, swatch, name, count), only);
       }),
@@ -178,10 +201,18 @@ function makeLegend(changed) {
   };
   const tick = (value) => () => {
     const match = found();
-    for (const i of classes.keys()) if (match(i)) wanted[i] = value;
+    for (const i of colouring.classes.keys()) if (match(i)) wanted[i] = value;
     list();
     changed();
   };
+  $("colour").append(...colourings.map(({ name }, i) => make("option", { value: i, textContent: name })));
+  $("colour").value = facts.colour;
+  $("colour").addEventListener("change", () => {
+    setColouring(Number($("colour").value));
+    $("search").value = "";
+    list();
+    recoloured();
+  });
   $("all").addEventListener("click", tick(1));
   $("none").addEventListener("click", tick(0));
   $("search").addEventListener("input", () => {
@@ -194,7 +225,7 @@ function makeLegend(changed) {
 // Mark the rows whose class is ticked and found by the search as shown.
 function filterRows() {
   const match = found();
-  const passes = classes.map((_, i) => wanted[i] && (!labelNumbers || match(i)));
+  const passes = colouring.classes.map((_, i) => wanted[i] && match(i));
   let count = 0;
   for (let row = 0; row < N; row++) count += cloud.shown[row] = passes[classOf(row)] ? 1 : 0;
   $("shown").textContent = count === N ? "" : `${count.toLocaleString("en")} of ${N.toLocaleString("en")} rows shown`;
@@ -204,6 +235,7 @@ function filterRows() {
 
 function describeSelection() {
   let count = 0, error = 0;
+  const { classes } = colouring;
   const byClass = new Uint32Array(classes.length);
   for (let row = 0; row < N; row++) {
     if (!cloud.selected?.[row]) continue;
@@ -214,7 +246,7 @@ function describeSelection() {
   $("download").disabled = $("clear").disabled = count === 0;
   if (!count) return "Draw around rows with the lasso, or take all that are in view.";
   const parts = [`${count.toLocaleString("en")} ${count === 1 ? "row" : "rows"}, mean mse ${short(error / count)}`];
-  if (labelNumbers) {
+  if (classes.length > 1) {
     const most = [...classes.keys()].filter((i) => byClass[i]).sort((a, b) => byClass[b] - byClass[a]);
     parts.push(most.slice(0, 4).map((i) => `${classes[i]}: ${byClass[i].toLocaleString("en")}`).join(", "));
     if (most.length > 4) parts[1] += ` and ${most.length - 4} more`;

@@ -1,0 +1,161 @@
+"""A column of another table, beside the rows of a source: `labels.csv:kind`.
+
+Where the table has a column `path` and the rows have paths, as images do, a row is found by its path; else by its
+number.
+"""
+
+import difflib
+import posixpath
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aecli.data.formats import table_form
+from aecli.errors import DataError
+
+Array = np.ndarray[Any, Any]
+PATH = "path"
+AMBIGUOUS = -1
+
+
+def split(word: str) -> tuple[Path, str] | None:
+    """Split FILE:COLUMN at the last colon that has a file before it. None where there is no such file.
+
+    Raises DataError for a missing file whose name is that of a table.
+    """
+    places = [i for i, character in enumerate(word) if character == ":"]
+    for i in reversed(places):
+        if word[:i] and Path(word[:i]).is_file():
+            return Path(word[:i]), word[i + 1 :]
+    for i in reversed(places):
+        if table_form(word[:i]) is not None:
+            raise DataError(f"{word[:i]}: no such file")
+    return None
+
+
+class Beside:
+    """The column of another table that `word`, as FILE:COLUMN, names. Ask for it batch by batch, then `check`.
+
+    `column` is the column's name, `path` the file.
+    """
+
+    def __init__(self, word: str) -> None:
+        """Read the column. Raises DataError where there is no such file or column, or a row cannot be read."""
+        from aecli.data.kinds import TEXT
+        from aecli.data.opening import open_table
+        from aecli.data.table import listed
+
+        found = split(word)
+        if found is None:
+            raise DataError(f"{word}: no such file", hint="a column of another file is named FILE:COLUMN")
+        self.path, self.column = found
+        table = open_table(self.path)
+        if self.column not in table.columns:
+            near = difflib.get_close_matches(self.column, table.columns, n=1)
+            hint = f"did you mean {self.path}:{near[0]}?" if near else f"its columns are {listed(table.columns)}"
+            raise DataError(f"{self.path}: no column {self.column!r}", hint=hint)
+        wanted = [self.column, *[PATH] * (PATH in table.columns)]
+        self._values: list[Any] = []
+        self._paths: list[str] = []
+        for piece in table.pieces([(name, TEXT) for name in dict.fromkeys(wanted)]):
+            if piece.bad:
+                raise piece.bad[min(piece.bad)]
+            self._values += map(_value, piece.columns[0].to_pylist())
+            if PATH in table.columns:
+                self._paths += [_normal(str(path)) for path in piece.columns[-1].to_pylist()]
+        self._rows = self._found = 0
+        self._by_path: bool | None = None
+        self._exact: dict[str, int] = {}
+        self._endings: dict[str, int] = {}
+
+    def labels(self, paths: Sequence[str] | None, first: int, count: int) -> Array:
+        """Return the column's values (count,) for rows from number `first` on, of which `paths` are the paths, if any.
+
+        A row that the table does not have, or whose cell is empty, has None.
+        Raises DataError for a path that may be one of several, and where the table has fewer rows than were asked for.
+        """
+        self._rows += count
+        if self._by_path is None:
+            self._by_path = paths is not None and bool(self._paths)
+            if self._by_path:
+                self._index()
+        values = np.empty(count, object)
+        if self._by_path and paths is not None:
+            for i, path in enumerate(paths):
+                place = self._place(_normal(str(path)))
+                values[i] = None if place is None else self._values[place]
+                self._found += place is not None
+            return values
+        if first + count > len(self._values):
+            raise self._of_other_length("more", paths is not None)
+        values[:] = self._values[first : first + count]
+        self._found += count
+        return values
+
+    def check(self) -> None:
+        """Check, when all rows were asked for, that the table is theirs.
+
+        Raises DataError where it has another number of rows, or none of their paths.
+        """
+        if self._by_path and self._rows and not self._found:
+            raise DataError(
+                f"{self.path}: its column {PATH!r} has none of the {self._rows:,} paths of the data",
+                hint=f"one has to be the end of the other; it has {self._paths[0]}" if self._paths else None,
+            )
+        if not self._by_path and self._rows != len(self._values):
+            raise self._of_other_length(f"{self._rows:,}", False)
+
+    def notes(self) -> list[str]:
+        """Return a sentence on the rows that the table does not have, where there are some."""
+        lacking = self._rows - self._found
+        if not lacking:
+            return []
+        return [f"{self.path} has no row for {lacking:,} of the {self._rows:,} paths, which have no {self.column}"]
+
+    def _of_other_length(self, rows: str, images: bool) -> DataError:
+        count = len(self._values)
+        return DataError(
+            f"{self.path} has {count:,} row{'s' * (count != 1)}, and the data has {rows}: rows are matched by number",
+            hint=f"give it a column {PATH!r} with the images' paths" if images else None,
+        )
+
+    def _index(self) -> None:
+        for row, path in enumerate(self._paths):
+            _enter(self._exact, path, row, self._values)
+            parts = path.split("/")
+            for i in range(len(parts)):
+                _enter(self._endings, "/".join(parts[i:]), row, self._values)
+
+    def _place(self, path: str) -> int | None:
+        """Return the row of a path: of the same one, else of one that ends with it, or that it ends with."""
+        parts = path.split("/")
+        found = self._exact.get(path, self._endings.get(path))
+        for i in range(1, len(parts)):
+            if found is None:
+                found = self._exact.get("/".join(parts[i:]))
+        if found == AMBIGUOUS:
+            raise DataError(
+                f"{self.path}: its column {PATH!r} has several rows that may be {path}, with other values",
+                hint="write longer paths, or each path once",
+            )
+        return found
+
+
+def _enter(index: dict[str, int], path: str, row: int, values: Sequence[Any]) -> None:
+    """Enter a path's row; a path of several rows with other values is ambiguous."""
+    before = index.setdefault(path, row)
+    if before != AMBIGUOUS and values[before] != values[row]:
+        index[path] = AMBIGUOUS
+
+
+def _normal(path: str) -> str:
+    return posixpath.normpath(path.replace("\\", "/"))
+
+
+def _value(cell: Any) -> Any:
+    """Return a cell, None where it is empty; of a list or a struct its text."""
+    if isinstance(cell, list | dict):
+        return str(cell)
+    return None if cell is None or cell == "" or cell != cell else cell  # noqa: PLR0124, NaN

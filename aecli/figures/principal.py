@@ -1,0 +1,45 @@
+"""The principal directions of latent rows."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Principal:
+    """The mean (K,) of latent rows, their P principal directions (P, K), the largest variance first.
+
+    `shares` (P,) is which share of all variance lies along each.
+    """
+
+    mean: Array
+    directions: Array
+    shares: Array
+
+    def project(self, z: Array, count: int) -> Array:
+        """Return where latent rows (N, K) lie on the first directions, (N, count); the mean lies at 0."""
+        projected: Array = (z - self.mean) @ self.directions[:count].T
+        return projected
+
+    def name(self, place: int) -> str:
+        """Name a direction with its share of the variance: PC 1 (31%)."""
+        share = self.shares[place]
+        return f"PC {place + 1} ({'<1%' if 0 < share < 0.005 else f'{share:.0%}'})"
+
+
+def principal(z: Array, most: int) -> Principal:
+    """Find the principal directions of latent rows `z` (N, K), at most so many. Source: Pearson 1901.
+
+    A direction's sign is arbitrary: its largest part is positive.
+    """
+    mean = z.mean(axis=0, dtype=np.float64)
+    centred = z - mean
+    variances, vectors = np.linalg.eigh(centred.T @ centred)
+    variances = np.maximum(variances[::-1], 0)
+    directions = vectors.T[::-1][:most]
+    largest = np.abs(directions).argmax(axis=1)[:, None]
+    directions = directions * np.where(np.take_along_axis(directions, largest, axis=1) < 0, -1, 1)
+    return Principal(mean, directions, variances[:most] / max(float(variances.sum()), 1e-30))

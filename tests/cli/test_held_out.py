@@ -1,0 +1,145 @@
+"""embed --held-out: which rows the model has not seen, told again from the data alone."""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import aecli
+from aecli.data import gather
+from aecli.data.digest import Digest
+
+OLD = Path(__file__).parents[1] / "checkpoints" / "0.1"
+ROWS = np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)
+
+
+def column(done, name):
+    """Read one column of a CSV on stdout."""
+    assert done.code == 0, done.err
+    return [row[name] for row in csv.DictReader(io.StringIO(done.out))]
+
+
+def test_the_error_of_the_rows_that_it_names_is_the_one_that_training_reported(run, iris_model, iris_csv):
+    done = run("embed", iris_model, iris_csv, "--held-out", "--error")
+    assert done.out.splitlines()[0] == "species,z0,z1,mse,held_out"
+    mse, held_out = np.array([column(done, "mse"), column(done, "held_out")], float)
+    results = aecli.load(iris_model).checkpoint.results
+    assert (held_out.sum(), len(held_out)) == (15, 150)
+    assert mse[held_out == 1].mean() == pytest.approx(results.test_mse, rel=1e-4)
+    assert mse[held_out == 0].mean() == pytest.approx(results.train_mse, rel=1e-4)
+
+
+def test_the_same_rows_in_another_format_are_the_same_data(run, iris_model, iris_csv):
+    frame = pd.read_csv(iris_csv)
+    frame.to_parquet("iris.parquet")
+    frame.to_json("iris.jsonl", orient="records", lines=True)
+    held_out = [column(run("embed", iris_model, name, "--held-out"), "held_out") for name in ("iris.csv",)]
+    for name in ("iris.parquet", "iris.jsonl"):
+        assert column(run("embed", iris_model, name, "--held-out"), "held_out") == held_out[0]
+    run("embed", iris_model, "iris.csv", "--held-out", "-o", "codes.parquet")
+    assert pd.read_parquet("codes.parquet")["held_out"].dtype == np.int64
+
+
+@pytest.mark.parametrize("change", ["another order", "fewer rows", "another value"])
+def test_rows_in_another_order_or_a_part_of_them_are_other_data(run, iris_model, iris_csv, change):
+    head, *lines = iris_csv.read_text().splitlines()
+    changed = {
+        "another order": lines[::-1],
+        "fewer rows": lines[:-1],
+        "another value": ["9" + lines[0][1:], *lines[1:]],
+    }
+    Path("other.csv").write_text("\n".join([head, *changed[change]]) + "\n")
+    done = run("embed", iris_model, "other.csv", "--held-out")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == (
+        f"error: other.csv: not the data that {iris_model} was trained on, so which rows were held out is unknown\n"
+        "hint: give it all rows of iris.csv, in their order\n"
+    )
+
+
+def test_what_can_be_read_only_once_is_wrong_usage(run, iris_model, iris_csv):
+    done = run("embed", iris_model, "-", "--held-out", stdin=iris_csv.read_bytes())
+    assert (done.code, done.out) == (2, "")
+    assert done.err == (
+        "error: --held-out reads DATA twice, and a pipe can be read only once\n"
+        "hint: write it to a file, and name the file\n"
+    )
+
+
+@pytest.mark.parametrize(("options", "of_train"), [((), 0), (("--holdout", "0.25"), 359)], ids=["splits", "a share"])
+def test_of_a_built_in_set_the_test_split_is_held_out(run, options, of_train):
+    assert run("train", "--epochs", "1", "-q", *options).code == 0
+    train = column(run("embed", "digits.safetensors", "digits:train", "--held-out"), "held_out")
+    test = column(run("embed", "digits.safetensors", "--held-out"), "held_out")
+    assert (train.count("1"), len(train)) == (of_train, 1437)
+    assert test == ["1"] * 360
+
+
+def test_rows_that_were_given_as_held_out_ones_are(run):
+    np.save("rows.npy", ROWS)
+    np.save("test.npy", ROWS[:20] + 1)
+    aecli.fit("rows.npy", test="test.npy", epochs=1).save("m.safetensors")
+    assert column(run("embed", "m.safetensors", "test.npy", "--held-out"), "held_out") == ["1"] * 20
+    assert column(run("embed", "m.safetensors", "rows.npy", "--held-out"), "held_out") == ["0"] * 200
+
+
+def test_validation_rows_are_not_held_out_for_they_chose_the_weights(run):
+    np.save("rows.npy", ROWS)
+    assert run("train", "rows.npy", "--patience", "1", "--epochs", "2", "-q").code == 0
+    assert column(run("embed", "rows.safetensors", "rows.npy", "--held-out"), "held_out").count("1") == 20
+
+
+def test_rows_that_were_left_out_for_their_holes_count_as_held_out(run):
+    lines = [",".join(map(repr, row.tolist())) for row in ROWS.astype(float)]
+    lines[3] = lines[3].replace(lines[3].split(",")[0], "", 1)
+    Path("rows.csv").write_text("\n".join(["a,b,c,d,e,f", *lines]) + "\n")
+    assert run("train", "rows.csv", "--missing", "drop", "--epochs", "1", "-q").code == 0
+    done = run("embed", "rows.safetensors", "rows.csv", "--held-out", "--error", "-q")
+    held_out, mse = np.array(column(done, "held_out")) == "1", np.array(column(done, "mse"), float)
+    assert held_out[3]
+    assert held_out.sum() == 21
+    results = aecli.load("rows.safetensors").checkpoint.results
+    held_out[3] = False
+    assert mse[held_out].mean() == pytest.approx(results.test_mse, rel=1e-4)
+
+
+def test_rows_too_many_for_memory_are_cut_by_blocks_and_told_all_the_same(run, monkeypatch):
+    np.save("rows.npy", ROWS)
+    with monkeypatch.context() as patch:
+        patch.setattr(gather, "MEMORY_BYTES", 1000)
+        patch.setattr("aecli.data.part.BLOCK_BYTES", 170)
+        assert run("train", "rows.npy", "--epochs", "1", "-q").code == 0
+    done = run("embed", "rows.safetensors", "rows.npy", "--held-out", "--error")
+    mse, held_out = np.array([column(done, "mse"), column(done, "held_out")], float)
+    made = aecli.load("rows.safetensors").checkpoint
+    assert (made.origin.block, held_out.sum()) == (7, made.results.test_rows)
+    assert mse[held_out == 1].mean() == pytest.approx(made.results.test_mse, rel=1e-4)
+
+
+def test_a_checkpoint_of_an_older_version_does_not_know(run):
+    model = OLD / "classic.safetensors"
+    np.save("rows.npy", np.zeros((3, aecli.load(model).schema.inputs)))
+    done = run("embed", model, "rows.npy", "--held-out")
+    assert (done.code, done.err) == (
+        1,
+        f"error: {model} was written by an aecli that did not note which rows it trained on\nhint: train it again\n",
+    )
+
+
+def test_the_digest_depends_on_neither_the_batches_nor_the_type_of_the_numbers():
+    x = np.random.default_rng(0).integers(0, 256, (50, 4)).astype(np.uint8)
+    digests = set()
+    for sizes in ((50,), (1, 49), (20, 20, 10), (50, 0)):
+        for kind in (np.uint8, np.int64, np.float32, np.float64):
+            found, first = Digest(), 0
+            for size in sizes:
+                found.add(x[first : first + size].astype(kind))
+                first += size
+            digests.add(str(found))
+    assert len(digests) == 1
+    other = Digest()
+    other.add(x.reshape(25, 8))
+    assert str(other) not in digests

@@ -1,0 +1,113 @@
+"""A column of another table, matched with rows by their paths or their numbers."""
+
+from pathlib import Path
+
+import pytest
+
+from aecli.data.beside import Beside, split
+from aecli.errors import DataError
+
+
+def table(*lines, name="labels.csv"):
+    Path(name).write_text("".join(f"{line}\n" for line in lines))
+    return name
+
+
+def refused(call):
+    """Return an error's message and its hint."""
+    with pytest.raises(DataError) as found:
+        call()
+    return found.value.message, found.value.hint
+
+
+def test_a_file_and_a_column_are_split_at_the_last_colon_after_a_file():
+    Path("a:b").mkdir()
+    table("kind", "x", name="a:b/c:d.csv")
+    assert split("a:b/c:d.csv:kind") == (Path("a:b/c:d.csv"), "kind")
+    assert split("a:b/c:d.csv:a:b") == (Path("a:b/c:d.csv"), "a:b")
+    assert split("time:of day") is None
+    assert split("kind") is None
+    assert refused(lambda: split("no.csv:kind")) == ("no.csv: no such file", None)
+
+
+def test_rows_without_paths_are_matched_by_number():
+    beside = Beside(table("kind,n", "x,1", ",2", "z,3") + ":kind")
+    assert (beside.column, beside.path) == ("kind", Path("labels.csv"))
+    assert [beside.labels(None, 0, 2).tolist(), beside.labels(None, 2, 1).tolist()] == [["x", None], ["z"]]
+    beside.check()
+    assert beside.notes() == []
+
+
+@pytest.mark.parametrize(("asked", "found"), [(2, "2"), (4, "more")])
+def test_another_number_of_rows_is_an_error(asked, found):
+    beside = Beside(table("kind", "x", "y", "z") + ":kind")
+
+    def ask():
+        beside.labels(None, 0, asked)
+        beside.check()
+
+    assert refused(ask) == (f"labels.csv has 3 rows, and the data has {found}: rows are matched by number", None)
+
+
+def test_images_without_a_column_of_paths_are_told_of_it():
+    beside = Beside(table("kind", "x") + ":kind")
+    assert (
+        refused(lambda: beside.labels(["a.png", "b.png"], 0, 2))[1] == "give it a column 'path' with the images' paths"
+    )
+
+
+def test_paths_are_the_same_or_one_is_the_end_of_the_other():
+    lines = ("cats/1.png,a", "./dogs/1.png,b", "/data/birds/1.png,c", "/x/cats/1.png,d")
+    beside = Beside(table("path,kind", *lines) + ":kind")
+    asked = ["cats/1.png", "/long/dogs/1.png", "birds/1.png", "fish/1.png", "/x/cats/1.png", "/y/cats/1.png"]
+    assert beside.labels(asked[:2], 0, 2).tolist() == ["a", "b"]
+    assert beside.labels(asked[2:], 2, 4).tolist() == ["c", None, "d", "a"]
+    beside.check()
+    assert beside.notes() == ["labels.csv has no row for 1 of the 6 paths, which have no kind"]
+
+
+def test_a_path_that_may_be_one_of_several_is_an_error():
+    beside = Beside(table("path,kind", "a/1.png,x", "b/1.png,y", "a/2.png,x", "b/2.png,x") + ":kind")
+    assert beside.labels(["2.png"], 0, 1).tolist() == ["x"]  # whichever it is
+    assert refused(lambda: beside.labels(["1.png"], 1, 1)) == (
+        "labels.csv: its column 'path' has several rows that may be 1.png, with other values",
+        "write longer paths, or each path once",
+    )
+
+
+def test_paths_of_other_files_are_an_error():
+    beside = Beside(table("path,kind", "a/1.png,x") + ":kind")
+    beside.labels(["b/1.png"], 0, 1)
+    assert refused(beside.check) == (
+        "labels.csv: its column 'path' has none of the 1 paths of the data",
+        "one has to be the end of the other; it has a/1.png",
+    )
+
+
+def test_a_column_that_is_not_there_is_an_error_that_names_the_near_one():
+    name = table("kind,size", "x,1")
+    assert refused(lambda: Beside(f"{name}:knd")) == (
+        "labels.csv: no column 'knd'",
+        "did you mean labels.csv:kind?",
+    )
+    assert refused(lambda: Beside(f"{name}:zzz"))[1] == "its columns are 'kind', 'size'"
+
+
+@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+def test_any_format_of_a_table_is_read(ending):
+    import pandas as pd
+
+    frame = pd.DataFrame({"path": ["a.png", "b.png"], "n": [1, 2], "tags": [["x"], ["y", "z"]]})
+    if ending == "parquet":
+        frame.to_parquet("t.parquet")
+    else:
+        frame.to_json("t.jsonl", orient="records", lines=True)
+    assert Beside(f"t.{ending}:n").labels(["b.png", "a.png"], 0, 2).tolist() == [2, 1]
+    assert Beside(f"t.{ending}:tags").labels(None, 0, 2).tolist() == ["['x']", "['y', 'z']"]
+
+
+def test_an_array_is_no_table():
+    import numpy as np
+
+    np.save("x.npy", np.zeros((2, 2)))
+    assert refused(lambda: Beside("x.npy:kind"))[0] == "x.npy: no table, and the file of a table was expected"

@@ -1,0 +1,420 @@
+"""Images and arrays as people have them: what is learnt is the values that the files hold."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+import aecli
+from aecli.data.images import ImageSource, Shape
+from aecli.data.opening import open_source
+from aecli.errors import DataError
+from aecli.options import Columns
+
+RNG = np.random.default_rng(0)
+BYTES = RNG.integers(0, 256, (12, 8, 6), np.uint8)
+COLOURS = RNG.integers(0, 256, (12, 8, 6, 3), np.uint8)
+
+
+def folder(images, name="pictures", ending="png", write=None):
+    Path(name).mkdir(parents=True)
+    for i, image in enumerate(images):
+        path = Path(name, f"{i:02}.{ending}")
+        write(path, image) if write else Image.fromarray(image).save(path)
+    return name
+
+
+def quick(data, **options):
+    return aecli.fit(data, epochs=1, hidden_dims=(8,), latent_dim=2, holdout=0, **options)
+
+
+def read(data, **options):
+    return open_source(data, columns=Columns(**options)).read()
+
+
+def png16(path, image):
+    """Write a colour PNG of 16 bits a channel, with each of PNG's filters in turn."""
+    import struct
+    import zlib
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, channels = image.shape
+    raw = np.ascontiguousarray(image.astype(">u2")).view(np.uint8).reshape(height, -1).astype(int)
+    bpp, lines, before = 2 * channels, [], np.zeros(raw.shape[1], int)
+    for y, line in enumerate(raw):
+        left = np.concatenate([np.zeros(bpp, int), line[:-bpp]])
+        corner = np.concatenate([np.zeros(bpp, int), before[:-bpp]])
+        guess = left + before - corner
+        away = np.stack([abs(guess - left), abs(guess - before), abs(guess - corner)])
+        paeth = np.choose(away.argmin(0), [left, before, corner])
+        filters = [np.zeros_like(line), left, before, (left + before) // 2, paeth]
+        lines.append(bytes([y % 5]) + ((line - filters[y % 5]) % 256).astype(np.uint8).tobytes())
+        before = line
+    header = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
+    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"".join(lines))) + chunk(b"IEND", b"")
+    Path(path).write_bytes(b"\x89PNG\r\n\x1a\n" + data)
+
+
+DEPTHS = {
+    "float TIFF": ((BYTES / 255).astype(np.float32), "tif", tifffile.imwrite, (0, "max")),
+    "signed TIFF": (BYTES.astype(np.int16) - 100, "tif", tifffile.imwrite, ("min", "max")),
+    "uint32 TIFF": (BYTES.astype(np.uint32) << 24, "tif", tifffile.imwrite, (0, 2**32 - 1)),
+    "int8 TIFF": ((BYTES.astype(int) - 128).astype(np.int8), "tif", tifffile.imwrite, ("min", "max")),
+    "16-bit grey PNG": (BYTES.astype(np.uint16) * 16, "png", None, (0, 4095)),
+    "16-bit colour PNG": (COLOURS.astype(np.uint16) * 16 + 7, "png", png16, (0, 4095)),
+    "16-bit colour TIFF": (
+        COLOURS.astype(np.uint16) * 256 + 9,
+        "tif",
+        lambda path, image: tifffile.imwrite(path, image, photometric="rgb"),
+        (0, 65_535),
+    ),
+    "grey bytes": (BYTES // 2, "png", None, (0, 255)),
+    "colour bytes": (COLOURS // 2, "png", None, (0, 255)),
+}
+
+
+@pytest.mark.parametrize("case", DEPTHS)
+def test_values_keep_their_depth_and_sign(case):
+    images, ending, write, (low, high) = DEPTHS[case]
+    data = folder(images, ending=ending, write=write)
+    x = read(data).x
+    assert x.dtype == images.dtype
+    assert np.array_equal(x, images.reshape(12, -1))
+    model = quick(data)
+    schema = model.schema
+    assert (schema.image_shape, schema.dtype) == (images.shape[1:], str(images.dtype))
+    assert schema.black == pytest.approx(images.min() if low == "min" else low, abs=0.01)
+    assert schema.full_scale == (images.max() if high == "max" else high)
+    assert np.allclose(model.scaler.inverse(model.scaler.transform(x)), x, rtol=1e-6, atol=1e-3)
+    beyond = x.astype(np.float64) + 2 * (schema.full_scale - schema.black)
+    assert model.scaler.transform(beyond).max() > 1.5  # not cut off
+
+
+def test_rebuilt_images_keep_names_folders_and_depth(run):
+    images = BYTES.astype(np.uint16) * 16
+    folder(images[:6], "data/cats")
+    folder(images[6:], "data/dogs")
+    assert run("train", "data", "--epochs", "1", "-q", "-o", "m.safetensors").code == 0
+    assert run("reconstruct", "m.safetensors", "data", "-o", "rebuilt/", "-q").code == 0
+    made = sorted(str(path.relative_to("rebuilt")) for path in Path("rebuilt").rglob("*.*"))
+    assert made == sorted(str(path.relative_to("data")) for path in Path("data").rglob("*.*"))
+    with Image.open("rebuilt/cats/00.png") as image:
+        assert image.mode == "I;16"
+        assert np.asarray(image).max() > 255
+    inside = run("reconstruct", "m.safetensors", "data", "-o", "data/rebuilt/")
+    assert (inside.code, inside.err) == (
+        1,
+        "error: data/rebuilt lies in data, which is read\nhint: name a folder elsewhere\n",
+    )
+
+
+def icons():
+    """Return icons (12, 8, 6, 4), black shapes on transparent ground; where they are invisible, of random colours."""
+    alpha = np.where(BYTES > 128, 255, 0).astype(np.uint8)
+    hidden = np.where(alpha[..., None] > 0, 0, COLOURS).astype(np.uint8)
+    return np.concatenate([hidden, alpha[..., None]], axis=-1), alpha
+
+
+def test_invisible_pixels_never_show_their_colour(run):
+    images, alpha = icons()
+    folder(images)
+    on_white = read("pictures")
+    assert np.array_equal(on_white.x, 255 - alpha.reshape(12, -1))
+    kept = read("pictures", alpha=True).x.reshape(12, 8, 6, 4)
+    assert not kept[alpha == 0].any()
+    assert np.array_equal(kept[..., 3], alpha)
+    done = run("train", "pictures", "--epochs", "1")
+    assert done.code == 0
+    assert "pictures/00.png: transparent, and laid on white\n" in done.err
+
+
+def test_a_background_that_makes_images_equal_is_an_error_that_names_the_other(run):
+    folder(icons()[0])
+    done = run("train", "pictures", "--background", "black", "--epochs", "1")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.endswith(
+        "error: pictures: on black, 11 images become 1\n"
+        "hint: lay their transparent pixels on another ground: --background white; or learn them: --alpha\n"
+    )
+
+
+def test_equal_images_are_told(run):
+    folder([BYTES[0]] * 9 + [BYTES[1]])
+    done = run("train", "pictures", "--epochs", "1", "--holdout", "0")
+    assert done.code == 0
+    assert "pictures: most images are equal to others: of 10, 2 are different\n" in done.err
+
+
+def test_pages_of_a_tiff_are_rows(run):
+    Path("stacks").mkdir()
+    tifffile.imwrite("stacks/a.tif", BYTES[:5], photometric="minisblack")
+    tifffile.imwrite("stacks/b.tif", BYTES[5:], photometric="minisblack")
+    rows = read("stacks")
+    assert np.array_equal(rows.x, BYTES.reshape(12, -1))
+    assert rows.kept["page"].tolist() == [1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 6, 7]
+    assert rows.kept["path"].tolist() == ["stacks/a.tif"] * 5 + ["stacks/b.tif"] * 7
+    assert run("train", "stacks", "--epochs", "1", "-q").code == 0
+    assert run("embed", "stacks.safetensors", "stacks", "-q").out.startswith("path,page,z0,")
+
+
+def test_the_first_frame_of_an_animation_is_read_and_said(run):
+    Path("moving").mkdir()
+    for i in range(4):
+        first, *others = (Image.fromarray(image) for image in BYTES[3 * i : 3 * i + 3])
+        first.save(f"moving/{i}.gif", save_all=True, append_images=others)
+    done = run("train", "moving", "--epochs", "1")
+    assert done.code == 0
+    assert "moving/0.gif: the first of several frames is read\n" in done.err
+    assert np.array_equal(read("moving").x, BYTES[::3].reshape(4, -1))
+
+
+def test_one_image_in_colour_makes_all_of_them_coloured(run):
+    folder([*BYTES[:11], COLOURS[0]])
+    done = run("train", "pictures", "--epochs", "1")
+    assert done.code == 0
+    assert "pictures/11.png: in colour, so that all are read in colour\n" in done.err
+    x = read("pictures").x.reshape(12, 8, 6, 3)
+    assert np.array_equal(x[:11], np.repeat(BYTES[:11, ..., None], 3, axis=-1))
+    assert np.array_equal(x[11], COLOURS[0])
+
+
+def test_grey_pixels_in_colour_files_are_grey():
+    folder(np.repeat(BYTES[..., None], 3, axis=-1))
+    assert np.array_equal(read("pictures").x, BYTES.reshape(12, -1))
+
+
+def test_photographs_are_turned_as_their_camera_was_held():
+    Path("photos").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for i, image in enumerate(BYTES[:3]):
+        Image.fromarray(image).save(f"photos/{i}.png", exif=exif)
+    assert np.array_equal(read("photos").x, np.rot90(BYTES[:3], -1, axes=(1, 2)).reshape(3, -1))
+
+
+def test_labels_are_the_last_folder_and_a_stray_file_does_not_take_them():
+    for split in ("train", "val"):
+        for animal in ("cats", "dogs"):
+            folder(BYTES, f"data/{split}/{animal}")
+    shutil.copy("data/train/cats/00.png", "data/stray.png")
+    source = open_source("data")
+    labels = source.read().labels.tolist()
+    assert labels == ["", *(["cats"] * 12 + ["dogs"] * 12) * 2] or labels == [
+        *(["cats"] * 12 + ["dogs"] * 12),
+        "",
+        *(["cats"] * 12 + ["dogs"] * 12),
+    ]
+    assert source.remarks == ["data/stray.png lies in no folder, and without a label"]
+
+
+def test_a_link_to_a_folder_is_followed_and_a_loop_is_not():
+    folder(BYTES, "elsewhere")
+    Path("data").mkdir()
+    Path("data/cats").symlink_to(Path("elsewhere").resolve())
+    Path("elsewhere/loop").symlink_to(Path("data").resolve())
+    assert len(read("data").x) == 12
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_circles_stay_circles(fit):
+    wide = np.full((40, 80), 255, np.uint8)
+    y, x = np.mgrid[:40, :80]
+    wide[(y - 20) ** 2 + (x - 40) ** 2 < 15**2] = 0
+    folder([wide])
+    made = read("pictures", image_size=(40, 40), fit=fit).x.reshape(40, 40) < 128
+    tall, across = (int(made.any(axis=axis).sum()) for axis in (1, 0))
+    assert tall == pytest.approx({"crop": 29, "pad": 15, "stretch": 29}[fit], abs=1)
+    assert (abs(tall - across) <= 1) == (fit != "stretch")
+
+
+def test_broken_files_are_named_where_they_are_left_out(run):
+    folder(BYTES)
+    Path("pictures/03.png").write_bytes(Path("pictures/03.png").read_bytes()[:50])
+    assert run("train", "pictures", "--epochs", "1").code == 1
+    done = run("train", "pictures", "--skip-broken", "--epochs", "1")
+    assert done.code == 0
+    assert "left out: pictures/03.png (" in done.err
+
+
+def test_what_is_fine_and_not_read_is_not_called_broken(run):
+    Path("science").mkdir()
+    tifffile.imwrite(
+        "science/five.tif", np.zeros((5, 8, 6), np.uint8), photometric="minisblack", planarconfig="separate"
+    )
+    done = run("train", "science", "--epochs", "1")
+    assert done.code == 1
+    assert "five.tif: an image of shape (5, 8, 6) and type uint8" in done.err
+    assert "broken" not in done.err
+    Path("scans").mkdir()
+    Path("scans/a.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    assert "scans/a.dcm: a DICOM image, which is not read\n" in run("train", "scans").err
+    Path("sky.fits").write_bytes(b"SIMPLE  =                    T".ljust(2880))
+    assert "sky.fits: a FITS image, which is not read\n" in run("train", "sky.fits").err
+
+
+def test_a_name_that_is_no_utf8_can_be_embedded(run):
+    folder(BYTES)
+    Path("pictures/00.png").rename(b"pictures/\xff\t.png".decode(errors="surrogateescape"))
+    assert run("train", "pictures", "--epochs", "1", "-q").code == 0
+    done = run("embed", "pictures.safetensors", "pictures", "-q")
+    assert done.code == 0
+    assert "pictures/\\xff\t.png" in done.out
+
+
+def test_channels_may_come_first():
+    last = quick(COLOURS)
+    first = quick(np.ascontiguousarray(np.moveaxis(COLOURS, -1, 1)))
+    assert first.schema == last.schema
+    turned = np.moveaxis(COLOURS, -1, 1)
+    assert np.array_equal(last.embed(turned), last.embed(COLOURS))
+    assert np.array_equal(last.reconstruct(turned), np.moveaxis(last.reconstruct(COLOURS), -1, 1))
+    np.save("first.npy", turned)
+    assert np.array_equal(last.embed("first.npy"), last.embed(COLOURS))
+    grey = quick(BYTES[:, None])
+    assert grey.schema.image_shape == (8, 6)
+    assert np.array_equal(grey.embed(BYTES[:, None]), grey.embed(BYTES))
+
+
+def test_what_may_be_two_layouts_is_told(run):
+    x = RNG.integers(0, 256, (12, 3, 8, 4), np.uint8)
+    np.save("either.npy", x)
+    done = run("train", "either.npy", "--epochs", "1")
+    assert (done.code, done.err) == (
+        1,
+        "error: either.npy: images of shape (3, 8, 4) may have their channels first or last\n"
+        "hint: tell which: --image-shape 8x3x4 for last, 3x4x8 for first\n",
+    )
+    assert quick("either.npy", image_shape=(8, 3, 4)).schema.image_shape == (3, 8, 4)
+    assert quick("either.npy", image_shape=(3, 4, 8)).schema.image_shape == (8, 4, 3)
+
+
+def test_another_shape_of_as_many_values_is_refused():
+    model = quick(BYTES)
+    with pytest.raises(DataError, match=r"a row is of shape \(6, 8\), and the model takes images of shape \(8, 6\)"):
+        model.embed(BYTES.swapaxes(1, 2))
+
+
+@pytest.mark.parametrize("low", [0, -1])
+def test_pixels_of_another_range_are_refused_and_converted_where_it_is_told(run, low):
+    model = quick(COLOURS)
+    scaled = (COLOURS / 255 * (1 - low) + low).astype(np.float32)
+    with pytest.raises(DataError, match="and the model takes uint8 from 0 to 255") as refused:
+        model.embed(scaled)
+    assert refused.value.hint.endswith(f"--input-range {low},1")
+    assert np.allclose(model.embed(scaled, input_range=(low, 1)), model.embed(COLOURS), atol=1e-5)
+    recon = model.reconstruct(scaled, input_range=(low, 1))
+    assert np.allclose(recon, model.reconstruct(COLOURS) / 255 * (1 - low) + low, atol=1e-4)
+    np.save("scaled.npy", scaled)
+    model.save("m.safetensors")
+    assert run("embed", "m.safetensors", "scaled.npy").code == 1
+    told = run("embed", "m.safetensors", "scaled.npy", "--input-range", f"{low},1", "-q")
+    assert told.code == 0
+    codes = np.array([[float(cell) for cell in line.split(",")] for line in told.out.splitlines()[1:]])
+    assert np.allclose(codes, model.embed(COLOURS), atol=1e-4)
+
+
+def test_files_of_another_depth_are_refused(run):
+    folder(BYTES, "small")
+    folder(BYTES.astype(np.uint16) * 257, "deep")
+    assert run("train", "small", "--epochs", "1", "-q").code == 0
+    done = run("embed", "small.safetensors", "deep")
+    assert (done.code, done.err) == (
+        1,
+        "error: deep/00.png: its values are uint16, and the model takes uint8\n"
+        "hint: say which values are black and white: --input-range 0,65535\n",
+    )
+    told = run("embed", "small.safetensors", "deep", "--input-range", "0,65535", "-q")
+    own = run("embed", "small.safetensors", "small", "-q")
+    assert told.out.replace("deep/", "small/") == own.out
+
+
+def test_flat_rows_are_images_where_their_shape_is_told(run):
+    np.save("flat.npy", BYTES.reshape(12, -1))
+    assert quick("flat.npy", image_shape=(6, 8)).schema == quick(BYTES).schema
+    header = ",".join(f"pixel{i}" for i in range(48))
+    np.savetxt("flat.csv", BYTES.reshape(12, -1), "%d", ",", header=header, comments="")
+    model = quick("flat.csv", image_shape=(6, 8))
+    assert (model.schema.image_shape, model.schema.full_scale, model.scaler.kind) == ((8, 6), 255, "full-scale")
+    assert np.allclose(model.embed("flat.csv"), model.embed(BYTES.reshape(12, -1)), atol=1e-6)
+    wrong = run("train", "flat.npy", "--image-shape", "5x8")
+    assert (wrong.code, wrong.err) == (
+        1,
+        "error: flat.npy: a row has 48 values, and --image-shape 5x8 makes 40\n",
+    )
+
+
+def test_a_folder_of_arrays_of_one_image_each_is_as_many_rows(run):
+    Path("single").mkdir()
+    for i, image in enumerate(COLOURS):
+        np.save(f"single/{i:02}.npy", image)
+    done = run("train", "single", "--epochs", "1", "-o", "m.safetensors")
+    assert done.code == 0
+    assert "single/00.npy and 11 more: an image of 8 × 6 × 3 values in each file\n" in done.err
+    model = aecli.load("m.safetensors")
+    assert model.schema.image_shape == (8, 6, 3)
+    assert np.array_equal(model.embed("single"), model.embed(COLOURS))
+    assert np.array_equal(model.embed("single/00.npy"), model.embed(COLOURS[:1]))
+
+
+def test_the_plan_is_told_before_anything_is_read(run):
+    np.save("large.npy", np.zeros((4, 64, 64, 3), np.uint8))
+    done = run("train", "large.npy", "--epochs", "1")
+    assert done.err.startswith(
+        "4 images of 64 × 64 × 3 = 12,288 inputs; 6,386,496 weights; training takes about 0.8 GB of memory\n"
+    )
+
+
+def test_a_folder_without_images_is_an_error():
+    Path("empty").mkdir()
+    with pytest.raises(DataError, match="a folder without images"):
+        ImageSource([Path("empty")], shape=Shape())
+
+
+def test_a_single_image_is_rebuilt_to_a_single_image(run):
+    folder(COLOURS)
+    assert run("train", "pictures", "--epochs", "1", "-q").code == 0
+    for name in ("out.png", "out.jpg", "out.tif"):
+        done = run("reconstruct", "pictures.safetensors", "pictures/03.png", "-o", name)
+        assert (done.code, done.out, done.err) == (0, "", f"wrote {name}\n")
+        with Image.open(name) as image:
+            assert (image.mode, image.size) == ("RGB", (6, 8))
+    many = run("reconstruct", "pictures.safetensors", "pictures", "-o", "all.png")
+    assert (many.code, many.err) == (
+        1,
+        "error: all.png is one image, and pictures 12\nhint: name a folder: -o all/\n",
+    )
+    assert not Path("all.png").exists()
+
+
+def test_arrays_of_rebuilt_images_keep_their_shape(run):
+    np.save("images.npy", COLOURS)
+    assert run("train", "images.npy", "--epochs", "1", "-q").code == 0
+    assert run("reconstruct", "images.safetensors", "images.npy", "-o", "rebuilt.npy", "-q").code == 0
+    assert np.load("rebuilt.npy").shape == COLOURS.shape
+    assert np.array_equal(np.load("rebuilt.npy"), aecli.load("images.safetensors").reconstruct(COLOURS))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["x.npy", "--alpha"], "error: --alpha is for image files, and x.npy is none\nhint: leave it out\n"),
+        (
+            ["pictures", "--fit", "pad"],
+            "error: --fit says how images are brought to a size, and none is given\nhint: add --image-size 64\n",
+        ),
+        (
+            ["pictures", "--image-shape", "6x8"],
+            "error: --image-shape is for arrays and tables, and image files have their own\nhint: leave it out\n",
+        ),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(run, words, said):
+    folder(BYTES)
+    np.save("x.npy", BYTES)
+    done = run("train", *words, "--epochs", "1")
+    assert (done.code, done.err) == (2, said)

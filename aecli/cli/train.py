@@ -246,13 +246,21 @@ def _keeping(
     named = None if any("://" in word for word in words) else words  # addresses may hold a password
     with ResumeFile(path, resume=resume, finish=finish, force=force, command=named, announce=say) as kept:
         stopping = console.Stopping()
+
+        def say_ways(how: str) -> None:
+            say(f"{how} in {kept.path}")
+            say(f"to go on: {console.command(words, '--resume')}")
+            say(f"to finish here: {console.command(words, '--finish')}")
+
         try:
             yield kept, None if finish else stopping
         except Stopped:
-            say(f"stopped, and saved in {kept.path}")
-            say(f"to go on: {console.command(words, '--resume')}")
-            say(f"to finish here: {console.command(words, '--finish')}")
+            say_ways("stopped, and saved")
             sys.exit(128 + stopping.asked_by)
+        except (KeyboardInterrupt, SystemExit):
+            if kept.is_saved:
+                say_ways("stopped at once, and was saved before")
+            raise
         except TrainingError:
             if not finish:
                 kept.remove()

@@ -156,6 +156,11 @@ class ResumeFile:
         now = time.monotonic()
         self._due = now + min(LONGEST_SECONDS, (now - started) / SHARE)
 
+    @property
+    def is_saved(self) -> bool:
+        """Whether a run can be gone on with."""
+        return self._descriptor >= 0 and os.fstat(self._descriptor).st_size > 0
+
     def is_due(self) -> bool:
         """Return whether it is time to save."""
         return time.monotonic() >= self._due
@@ -167,7 +172,7 @@ class ResumeFile:
     def close(self) -> None:
         """Let go of the file, and remove it where nothing was saved in it."""
         if self._descriptor >= 0:
-            if os.fstat(self._descriptor).st_size == 0:
+            if not self.is_saved:
                 self.path.unlink(missing_ok=True)
             os.close(self._descriptor)
             self._descriptor = -1

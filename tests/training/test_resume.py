@@ -439,6 +439,29 @@ def test_a_signal_stops_the_run_after_its_step_and_says_how_to_go_on(process, nu
     assert names() == ["m.safetensors", "rows.npy"]
 
 
+def test_a_run_that_is_stopped_at_once_names_what_was_saved_before(run, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    np.save("rows.npy", rows())
+    command = [word for word in COMMAND if word != "-q"]
+    with monkeypatch.context() as patch:
+        patch.setattr("aecli.training.loop.evaluate", interrupted)  # as the second Ctrl-C does, at the epoch's end
+        done = run(*command)
+    assert done.code == 130
+    typed = f"aecli {' '.join(command)}"
+    assert done.err.endswith(
+        "stopped at once, and was saved before in m.safetensors.resume\n"
+        f"to go on: {typed} --resume\nto finish here: {typed} --finish\n"
+    ), done.err
+    assert run(*command, "--finish").code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("aecli.training.fit.gather", interrupted)
+        done = run(*command)
+    assert (done.code, done.err) == (130, "")
+    assert names() == ["m.safetensors", "rows.npy"]
+
+
 def test_a_run_that_is_killed_at_random_moments_ends_at_the_same_bytes(process):
     np.save("rows.npy", rows(4000))
     command = [*COMMAND, "--epochs", "8", "--batch-size", "16"]

@@ -14,7 +14,8 @@ from aecli.errors import UsageError
 ACTIVATIONS = ("gelu", "relu", "silu", "elu", "tanh", "sigmoid", "none")
 OPTIMIZERS = ("muon", "adam")
 SCHEDULES = ("linear", "constant")
-INITS = ("fan-in", "normal")
+FROM_MODEL = "model"  # the weights of one that was trained
+INITS = ("fan-in", "normal", FROM_MODEL)
 PRECISIONS = ("auto", "fp32", "bf16")
 KINDS = ("number", "boolean", "date", "timestamp", "time", "duration", "category", "vector")
 MISSING = ("mean", "drop")

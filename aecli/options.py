@@ -41,9 +41,14 @@ class FitOptions:
     """
 
     recipe: Annotated[
-        Literal["modern", "classic", "classic-2d"],
-        Option("modern, classic or classic-2d: the defaults of all other options.", MODEL, "NAME"),
-    ] = "modern"
+        Literal["modern", "classic", "classic-2d"] | None,
+        Option(
+            "modern, classic or classic-2d: the defaults of all other options.",
+            MODEL,
+            "NAME",
+            "modern, or that of --init-from",
+        ),
+    ] = None
     hidden_dims: Annotated[
         tuple[int, ...] | None,
         Option(
@@ -276,14 +281,9 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Applying:
-    """What is asked when rows are read for a model."""
+class Matching:
+    """What becomes of rows that a model cannot take as they are."""
 
-    keep: Annotated[
-        tuple[str, ...], Option("A column to carry along to the output. Repeatable.", TABLE, "COLUMN", columns=True)
-    ] = ()
-    keep_all: bool = False  # every column, as it is
-    colour: str | None = None  # a column that colours a picture
     unknown: Annotated[
         Literal["error", "ignore"],
         Option(
@@ -301,6 +301,17 @@ class Applying:
             "HOW",
         ),
     ] = "error"
+
+
+@dataclass(frozen=True)
+class Applying(Matching):
+    """What is asked when rows are read for a model."""
+
+    keep: Annotated[
+        tuple[str, ...], Option("A column to carry along to the output. Repeatable.", TABLE, "COLUMN", columns=True)
+    ] = ()
+    keep_all: bool = False  # every column, as it is
+    colour: str | None = None  # a column that colours a picture
     line_buffered: bool = False  # each row of a CSV or of JSON Lines is answered as it comes
 
 

@@ -3,12 +3,14 @@
 import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
-from aecli.config import ModelConfig, TrainConfig
-from aecli.errors import DataError
+from aecli.config import FROM_MODEL, ModelConfig, TrainConfig
+from aecli.errors import DataError, UsageError
 from aecli.options import FitOptions
 
 DEFAULT_HOLDOUT = 0.1
+DEFAULT_RECIPE = "modern"
 _CLASSIC = FitOptions(
     recipe="classic",
     hidden_dims=(256, 128),
@@ -55,7 +57,7 @@ RECIPES: Mapping[str, FitOptions] = MappingProxyType(
 def completed(options: FitOptions) -> FitOptions:
     """Return the options with what their recipe says of those that are None. What is still None is left to a rule."""
     asked = {name: value for name, value in vars(options).items() if value is not None}
-    return dataclasses.replace(RECIPES[options.recipe], **asked)
+    return dataclasses.replace(RECIPES[options.recipe or DEFAULT_RECIPE], **asked)
 
 
 def resolve(
@@ -65,10 +67,11 @@ def resolve(
     *,
     bounded: bool,
     image_shape: tuple[int, ...] | None = None,
+    model: ModelConfig | None = None,
 ) -> tuple[ModelConfig, TrainConfig]:
     """Make every choice for data of `rows` training rows and `inputs` values a row.
 
-    `bounded` tells that the scaled inputs lie in [0, 1].
+    `bounded` tells that the scaled inputs lie in [0, 1]. A `model` to go on from stays as it is.
     The rules: the bottleneck holds a twelfth of the inputs, 2 to 64; a batch is a sixteenth of the rows, 16 to 512; the
     steps grow with the rows to the power of 0.3, and the epochs follow; the weight decay adds up to the same over runs
     of any length; images of 16 by 16 pixels or more are shifted by up to one pixel where a model of more than 20
@@ -86,11 +89,7 @@ def resolve(
         choices["epochs"] = max(2, round(87 * rows**0.3 * choices["batch_size"] / rows))
     if choices["weight_decay"] is None:
         choices["weight_decay"] = 250 / max(25, rows * choices["epochs"] / choices["batch_size"])
-    model = ModelConfig(
-        inputs=inputs,
-        output_activation="sigmoid" if bounded else "none",
-        **{name: choices[name] for name in ("hidden_dims", "latent_dim", "activation", "latent_activation")},
-    )
+    model = model or _model(choices, inputs, bounded=bounded)
     if choices["augment_shift"] is None:
         large = image_shape is not None and min(image_shape[:2]) >= 16
         choices["augment_shift"] = int(large and model.parameters > 20 * rows)
@@ -106,3 +105,13 @@ def resolve(
             hint=f"choose a --latent-dim below {inputs}",
         )
     return model, train
+
+
+def _model(choices: Mapping[str, Any], inputs: int, *, bounded: bool) -> ModelConfig:
+    if choices["init"] == FROM_MODEL:
+        raise UsageError(f"init is {FROM_MODEL!r}, and there is no model", hint="init_from names one")
+    return ModelConfig(
+        inputs=inputs,
+        output_activation="sigmoid" if bounded else "none",
+        **{name: choices[name] for name in ("hidden_dims", "latent_dim", "activation", "latent_activation")},
+    )

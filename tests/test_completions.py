@@ -36,7 +36,14 @@ def _files():
     Path("rows.tsv").write_text("a\tb c\n1\t2\n")
     Path("log.jsonl").write_text('{"time": 1, "level": 2}\n{"time": 3, "level": 4}\n')
     Path("plain.csv").write_text("1.5,2,3\n4,5,6\n")
-    for name in ("model.safetensors", "-m.safetensors", "notes.txt", "line\nbreak.csv", "t10k-images-idx3-ubyte.gz"):
+    for name in (
+        "model.safetensors",
+        "-m.safetensors",
+        "notes.txt",
+        "line\nbreak.csv",
+        "t10k-images-idx3-ubyte.gz",
+        "stopped.safetensors.resume",
+    ):
         Path(name).touch()
 
 
@@ -85,6 +92,7 @@ ANSWERS = {
     "aecli train --epochs ": [],
     "aecli train --epochs 5 --epo": [],  # it was given
     "aecli train --exclude kind --excl": ["--exclude"],  # it may be given again
+    "aecli info ": ["./-m.safetensors", "model.safetensors", *FOLDERS[:1], "stopped.safetensors.resume", *FOLDERS[1:]],
     "aecli info model.safetensors ": ["--json", "--help"],  # no argument is left to be given
     "aecli trian ": [],
 }
@@ -221,7 +229,7 @@ def test_tab_completes_in_a_real_fish(environment):
     if shutil.which("fish") is None:
         pytest.skip("there is no fish")
     lines = {
-        "aecli inf": ["info\tShow what a checkpoint holds."],
+        "aecli inf": ["info\tShow what a checkpoint holds, or how far a stopped run is."],
         "aecli train mnist:": ["mnist:test\ta built-in set", "mnist:train\ta built-in set"],
         "aecli train my": ["my\\ data.csv"],
         'aecli train "my': ['"my data.csv"'],

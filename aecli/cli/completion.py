@@ -154,6 +154,11 @@ def models(incomplete: str) -> list[str]:
     return _paths(incomplete, lambda name: name.endswith(".safetensors"))
 
 
+def models_and_runs(incomplete: str) -> list[str]:
+    """Return checkpoints, and the resume files of runs."""
+    return _paths(incomplete, lambda name: name.endswith((".safetensors", ".safetensors.resume")))
+
+
 def topics() -> list[tuple[str, str]]:
     """Return the guide's topics with their titles."""
     found = []

@@ -7,7 +7,7 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
@@ -42,6 +42,12 @@ def counted(number: int, what: str) -> str:
 def printable(text: str) -> str:
     """Show control characters by their codes, so that text from a file cannot drive the terminal."""
     return CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+def command(words: Sequence[str], *options: str) -> str:
+    """Return a command to paste: `aecli`, its words, and more options where the shell's `--` does not end options."""
+    place = 1 if "--" in words else len(words)
+    return shlex.join(["aecli", *words[:place], *options, *words[place:]])
 
 
 def say(message: str, *, style: str = "", quiet: bool = False) -> None:
@@ -81,7 +87,7 @@ def results() -> Iterator[BinaryIO]:
 def result(text: str) -> None:
     """Print a result and a newline on standard output."""
     with results() as stream:
-        stream.write(f"{text}\n".encode())
+        stream.write(f"{text}\n".encode(errors="backslashreplace"))  # of a name that is no UTF-8
 
 
 @contextlib.contextmanager
@@ -91,7 +97,7 @@ def errors_reported() -> Iterator[None]:
     try:
         yield
     except AecliError as error:
-        hint = shlex.join(["aecli", *sys.argv[1:], *error.options]) if error.options else error.hint
+        hint = command(sys.argv[1:], *error.options) if error.options else error.hint
         report(error.message, hint)
         sys.exit(error.exit_code)
     except TyperException as error:

@@ -2,37 +2,64 @@
 
 import datetime as dt
 import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
-from aecli.cli import console, options
-from aecli.config import Column, Dialect, Schema
+import typer
+
+from aecli.cli import completion, console, options
+from aecli.config import FROM_MODEL, Column, Dialect, History, ModelConfig, Schema, TrainConfig
 
 SHOWN_COLUMNS, SHOWN_CATEGORIES = 20, 8
 
+Model = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL",
+        help="A checkpoint that train wrote, or the resume file of its run.",
+        show_default=False,
+        autocompletion=completion.models_and_runs,
+    ),
+]
 
-def info(model: options.Model, as_json: options.Json = False) -> None:
-    """Show what a checkpoint holds.
+
+def info(model: Model, as_json: options.Json = False) -> None:
+    """Show what a checkpoint holds, or how far a stopped run is.
 
     $ aecli info digits.safetensors
     """
+    from aecli.training import saved
+
+    if saved.is_saved_run(model):
+        _show(*_of_run(model), as_json=as_json)
+    else:
+        _show(*_of_checkpoint(model), as_json=as_json)
+
+
+def _show(facts: dict[str, str], values: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        console.result(json.dumps(values))
+        return
+    width = max(map(len, facts))
+    console.result("\n".join(f"{name:<{width}}  {console.printable(value)}" for name, value in facts.items()))
+
+
+def _of_checkpoint(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return what a checkpoint holds, in words and as JSON values."""
     from aecli.model import checkpoint
 
-    found = checkpoint.read(model)
-    if as_json:
-        console.result(json.dumps({"checkpoint": str(model)} | found.to_json()))
-        return
-    widths = (found.model.inputs, *found.model.hidden_dims, found.model.latent_dim)
-    schema, train, results = found.schema, found.train, found.results
+    found = checkpoint.read(path)
+    results, epochs = found.results, len(found.history.loss)
     facts = {
-        "checkpoint": str(model),
-        "network": "-".join(map(str, widths)) + f", mirrored; {found.model.parameters:,} parameters",
-        "activations": f"{found.model.activation}; bottleneck {found.model.latent_activation}; "
-        f"output {found.model.output_activation}",
+        "checkpoint": str(path),
+        **_network(found.model),
         "trained on": f"{found.source or found.data or 'a file'}, {results.rows:,} rows",
-        "written": f"{dt.datetime.fromtimestamp(model.stat().st_mtime).astimezone():%Y-%m-%d %H:%M}",
-        "a row": _row(schema),
+        "written": _when(path),
+        "a row": _row(found.schema),
         "scaling": found.scaler,
-        "recipe": f"{train.recipe}: {train.optimizer}, lr {train.lr:g}, batches of {train.batch_size}, "
-        f"{train.epochs} epochs, seed {train.seed}",
+        "recipe": _recipe(found.train),
+        **({"epochs run": f"{epochs:,} of {found.train.epochs:,}"} if epochs < found.train.epochs else {}),
         "MSE, training": f"{results.train_mse:.6g}",
         "MSE, held-out": "none was held out"
         if results.test_mse is None
@@ -40,10 +67,74 @@ def info(model: options.Model, as_json: options.Json = False) -> None:
         + (f"; PCA {results.pca_mse:.6g}" if results.pca_mse is not None else ""),
         "made by": ", ".join(f"{name} {version}" for name, version in sorted(found.versions.items())),
     }
-    if schema.columns:
-        facts |= _columns(schema)
-    width = max(map(len, facts))
-    console.result("\n".join(f"{name:<{width}}  {console.printable(value)}" for name, value in facts.items()))
+    return facts | _columns(found.schema), {"checkpoint": str(path)} | found.to_json()
+
+
+def _of_run(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return what a resume file says of its run, in words and as JSON values."""
+    from aecli.training import saved
+
+    run = saved.read(path)
+    held_out = [(run.validation_rows, "to stop early by"), (run.test_rows, "held out")]
+    data = [f"{run.source or 'rows without a name'}, {run.rows:,} rows to train on"]
+    data += [f"{rows:,} {what}" for rows, what in held_out if rows]
+    facts = {
+        "resume file": str(path),
+        "saved": _when(path),
+        "data": ", ".join(data),
+        **_network(run.model),
+        "a row": _row(run.schema),
+        "scaling": run.scaler,
+        "recipe": _recipe(run.train),
+        "epoch": f"{run.epoch:,} of {run.train.epochs:,}",
+        "step": f"{run.step:,} of {run.steps:,}",
+        "MSE": _losses(run.history),
+        "time": f"{run.seconds:.1f} s of training, on {run.device}",
+        "begun by": f"aecli {run.version}",
+    }
+    facts |= {"state": "a run that is not stopped: its process holds the file"} if run.running else _ways(run.command)
+    values = {"resume_file": str(path), "saved": _modified(path).isoformat(timespec="seconds"), **run.to_json()}
+    return facts | _columns(run.schema), values
+
+
+def _ways(command: Sequence[str] | None) -> dict[str, str]:
+    """Return what can be done with a stopped run. Without the command that began it, the flags are named alone."""
+    ways = {"to go on": "--resume", "to finish here": "--finish"}
+    if command is None:
+        return {way: f"the command that began it, with {flag}" for way, flag in ways.items()}
+    return {way: console.command(command, flag) for way, flag in ways.items()}
+
+
+def _losses(history: History) -> str:
+    """Return the last epoch's errors."""
+    if not history.loss:
+        return "no epoch is done yet"
+    named = {"training": history.loss, "validation": history.validation_loss, "held-out": history.test_loss}
+    said = ", ".join(f"{name} {values[-1]:.6g}" for name, values in named.items() if values)
+    return f"{said}, in epoch {len(history.loss):,}"
+
+
+def _modified(path: Path) -> dt.datetime:
+    return dt.datetime.fromtimestamp(path.stat().st_mtime).astimezone()
+
+
+def _when(path: Path) -> str:
+    return f"{_modified(path):%Y-%m-%d %H:%M}"
+
+
+def _network(model: ModelConfig) -> dict[str, str]:
+    widths = (model.inputs, *model.hidden_dims, model.latent_dim)
+    return {
+        "network": "-".join(map(str, widths)) + f", mirrored; {model.parameters:,} parameters",
+        "activations": f"{model.activation}; bottleneck {model.latent_activation}; output {model.output_activation}",
+    }
+
+
+def _recipe(train: TrainConfig) -> str:
+    return (
+        f"{train.recipe}: {train.optimizer}, lr {train.lr:g}, batches of {train.batch_size}, {train.epochs} epochs, "
+        f"seed {train.seed}" + (", from the weights of another model" if train.init == FROM_MODEL else "")
+    )
 
 
 def _row(schema: Schema) -> str:
@@ -56,7 +147,9 @@ def _row(schema: Schema) -> str:
 
 
 def _columns(schema: Schema) -> dict[str, str]:
-    """Return what is known of a table: its columns, and how it was written."""
+    """Return what is known of a table: its columns, and how it was written. Nothing of other data."""
+    if not schema.columns:
+        return {}
     facts = {"label": schema.label or "none"}
     if schema.left_out:
         facts["left out"] = ", ".join(f"{name or repr(name)} ({why})" for name, why in schema.left_out)

@@ -44,9 +44,11 @@ class Report:
             )
             self._task = self._bar.add_task("train", total=None, epoch="", step="", losses="", speed="")
 
-    def start(self, plan: "Plan") -> None:
-        """Say what is about to be trained, and where."""
+    def start(self, plan: "Plan", *, training: bool = True) -> None:
+        """Say what is about to be trained, and where; nothing where it is not trained any more."""
         self.device = plan.device
+        if not training:
+            return
         widths = (plan.model.inputs, *plan.model.hidden_dims, plan.model.latent_dim)
         held_out = f", {plan.validation_rows:,} to stop early by" if plan.validation_rows else ""
         held_out += f", {plan.test_rows:,} held out" if plan.test_rows else ""

@@ -15,7 +15,8 @@ import typer
 import aecli
 from aecli.cli import completion, console, flags, options, progress, rows
 from aecli.errors import AecliError, CheckpointError, Finished, Stopped, TrainingError, UsageError
-from aecli.options import RUN, Columns, FitOptions, Reading
+from aecli.options import MODEL, RUN, Columns, FitOptions, Matching, Reading
+from aecli.recipes import DEFAULT_RECIPE
 
 if TYPE_CHECKING:
     from aecli.config import Schema
@@ -47,12 +48,33 @@ Output = Annotated[
         autocompletion=completion.files,
     ),
 ]
+InitFrom = Annotated[
+    Path | None,
+    typer.Option(
+        "--init-from",
+        metavar="MODEL",
+        help="Go on from a trained model, on rows of the same columns or images of the same shape. Its layers, its "
+        "scaling and its columns stay; the optimizer starts afresh.",
+        show_default="new weights",
+        autocompletion=completion.models,
+        rich_help_panel=MODEL,
+    ),
+]
 Resume = Annotated[
     bool,
     typer.Option(
         "--resume",
         help="Go on with the run of the same data and options that was stopped before its end. Without one, start "
         "afresh. A run that is finished is not trained again.",
+        rich_help_panel=RUN,
+    ),
+]
+Finish = Annotated[
+    bool,
+    typer.Option(
+        "--finish",
+        help="Train no further: write the checkpoint of the stopped run of the same data and options, with the weights "
+        "as they are; with --patience, the best ones. With --resume, it is the same.",
         rich_help_panel=RUN,
     ),
 ]
@@ -72,11 +94,14 @@ def train(
     fitting: FitOptions,
     columns: Columns,
     reading: Reading,
+    matching: Matching,
     data: Data = None,
     output: Output = None,
+    init_from: InitFrom = None,
     device: options.Device = "auto",
     data_dir: options.DataDir = None,
     resume: Resume = False,
+    finish: Finish = False,
     force: Force = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -85,13 +110,16 @@ def train(
 
     $ aecli train mnist -o mnist.safetensors
     """
-    words = _words(data, output, as_json=as_json)
-    path = _output_path(words[0], output, fitting.recipe)
-    if path is not None:
-        _check_output(path, words, force=force)
 
     def say(message: str) -> None:
         console.say(message, quiet=quiet)
+
+    words, recipe = _words(data, output, init_from, as_json=as_json)
+    if init_from is not None and not data:
+        say(f"reading {words[0]}")
+    path = _output_path(words[0], output, fitting.recipe or recipe)
+    if path is not None:
+        _check_output(path, words, init_from, force=force)
 
     def check(schema: "Schema") -> None:
         if path is not None and not force:
@@ -99,13 +127,15 @@ def train(
 
     def start(plan: "Plan") -> None:
         keep_freed_memory()  # not before: while rows are gathered, what is freed makes room for others
-        report.start(plan)
+        report.start(plan, training=not finish)
 
     started, made, report = time.perf_counter(), None, progress.Report(quiet=quiet)
-    with contextlib.suppress(Finished), _keeping(path, words, resume=resume, force=force, say=say) as (kept, stopping):
+    keeping = _keeping(path, words, resume=resume, finish=finish, force=force, say=say)
+    with contextlib.suppress(Finished), keeping as (kept, stopping):
         with report:
             model = aecli.fit(
                 words if len(words) > 1 else words[0],
+                init_from=init_from,
                 device=device,
                 data_dir=data_dir,
                 force=force,
@@ -119,6 +149,7 @@ def train(
                 **vars(fitting),
                 **vars(columns),
                 **vars(reading),
+                **vars(matching),
             )
         seconds = time.perf_counter() - started
         _write(path, model, quiet=quiet)
@@ -135,21 +166,37 @@ def train(
         console.result(json.dumps(facts | _facts(made, seconds, report.device or None)))
 
 
-def _words(data: list[str] | None, output: str | None, *, as_json: bool) -> list[str]:
-    """Return what to train on. Refuse words that make no sense together."""
+def _words(
+    data: list[str] | None, output: str | None, init_from: Path | None, *, as_json: bool
+) -> tuple[list[str], str]:
+    """Return what to train on, and the recipe that holds by default. Refuse words that make no sense together."""
     if as_json and output == "-":
         raise UsageError(
             "--json and -o - both want stdout", hint="write the checkpoint to a file: -o model.safetensors"
         )
+    usual, recipe = ("digits", DEFAULT_RECIPE) if init_from is None else _trained_on(init_from)
+    words = data or ([] if usual is None else [usual])
+    if not words:
+        raise UsageError(
+            f"DATA is missing, and {init_from} was trained on a file, so there is no built-in set to take",
+            hint=console.command(sys.argv[1:], "DATA"),
+        )
     if not data and rows.stdin_is_a_file():
         raise UsageError(
-            "standard input is a file, and without DATA train takes the digits",
+            f"standard input is a file, and without DATA train takes {usual}",
             hint=f"to train on standard input: {shlex.join(['aecli', 'train', '-', '-o', output or 'FILE'])}",
         )
-    words = data or ["digits"]
     if words[0] == "-" and output is None:
         raise UsageError("rows from standard input have no name to give the checkpoint", hint="name it: -o FILE")
-    return words
+    return words, recipe
+
+
+def _trained_on(model: Path) -> tuple[str | None, str]:
+    """Return the built-in set that a model was trained on, None for other data; and its recipe."""
+    from aecli.model import checkpoint
+
+    made = checkpoint.read(model)
+    return made.data, made.train.recipe
 
 
 def keep_freed_memory() -> None:
@@ -179,37 +226,62 @@ def _output_path(data: str, output: str | None, recipe: str) -> Path | None:
     for ending in COMPRESSED:
         name = name.removesuffix(ending)
     stem = named[0] if named else Path(name).stem or "model"
-    return Path(f"{stem}-{recipe}.safetensors" if recipe != "modern" else f"{stem}.safetensors")
+    return Path(f"{stem}-{recipe}.safetensors" if recipe != DEFAULT_RECIPE else f"{stem}.safetensors")
 
 
 @contextlib.contextmanager
 def _keeping(
-    path: Path | None, data: list[str], *, resume: bool, force: bool, say: Callable[[str], None]
+    path: Path | None, data: list[str], *, resume: bool, finish: bool, force: bool, say: Callable[[str], None]
 ) -> "Iterator[tuple[ResumeFile | None, console.Stopping | None]]":
     """Hold the resume file until the checkpoint is written; none for rows that are gone once read, and for no file."""
     from aecli.training.resume import ResumeFile
 
-    if path is None or "-" in data or (path.exists() and not path.is_file()):
-        if resume:
-            raise UsageError("--resume reads the data again, and goes on to a file: neither can be - here")
+    if why := _why_not_kept(path, data):
+        if resume or finish:
+            raise UsageError(f"there is no run to {'finish' if finish else 'go on with'}: {why}")
         yield None, None
         return
-    with ResumeFile(path, resume=resume, force=force, announce=say) as kept:
+    assert path is not None  # noqa: S101, for the type checker: without a path nothing is kept
+    words = _words_without(sys.argv[1:], "--resume", "--finish")
+    named = None if any("://" in word for word in words) else words  # addresses may hold a password
+    with ResumeFile(path, resume=resume, finish=finish, force=force, command=named, announce=say) as kept:
         stopping = console.Stopping()
+
+        def say_ways(how: str) -> None:
+            say(f"{how} in {kept.path}")
+            say(f"to go on: {console.command(words, '--resume')}")
+            say(f"to finish here: {console.command(words, '--finish')}")
+
         try:
-            yield kept, stopping
+            yield kept, None if finish else stopping
         except Stopped:
-            say(f"stopped, and kept in {kept.path}\nto go on: {_command_to_go_on()}")
+            say_ways("stopped, and saved")
             sys.exit(128 + stopping.asked_by)
+        except (KeyboardInterrupt, SystemExit):
+            if kept.is_saved:
+                say_ways("stopped at once, and was saved before")
+            raise
         except TrainingError:
-            kept.remove()
+            if not finish:
+                kept.remove()
             raise
         kept.remove()
 
 
-def _command_to_go_on() -> str:
-    arguments = sys.argv[1:]
-    return shlex.join(["aecli", *arguments, *["--resume"] * ("--resume" not in arguments)])
+def _why_not_kept(path: Path | None, data: list[str]) -> str | None:
+    """Say why a run is not kept in a resume file, None where it is."""
+    if "-" in data:
+        return "rows from standard input cannot be read again, so their run is not saved"
+    if path is None:
+        return "a run is saved beside its checkpoint, and with -o - that is no file"
+    no_file = path.exists() and not path.is_file()
+    return f"a run is saved beside its checkpoint, and {path} is no file" if no_file else None
+
+
+def _words_without(words: list[str], *flags: str) -> list[str]:
+    """Return a command's words without these flags."""
+    end = words.index("--") if "--" in words else len(words)
+    return [*(word for word in words[:end] if word not in flags), *words[end:]]
 
 
 def _write(path: Path | None, model: "aecli.Model", *, quiet: bool) -> None:
@@ -238,11 +310,13 @@ def _rescued(path: Path, model: "aecli.Model") -> str | None:
     return None
 
 
-def _check_output(path: Path, data: list[str], *, force: bool) -> None:
+def _check_output(path: Path, data: list[str], init_from: Path | None, *, force: bool) -> None:
     """Refuse, before any work is done, a place that cannot be written or a file that would be lost."""
     from aecli.model.checkpoint import is_checkpoint
 
     rows.check_output(path, *data)
+    if init_from is not None and not force and path.exists() and path.samefile(init_from):
+        raise AecliError(f"{path} is the model that training starts from, and would be replaced", hint=REPLACE)
     if path.is_file() and not force and not is_checkpoint(path):
         raise AecliError(f"{path} is there, and is not an aecli checkpoint", hint=REPLACE)
 
@@ -320,6 +394,5 @@ def _summary(made: "Checkpoint", seconds: float) -> list[str]:
 
 def _epochs(made: "Checkpoint") -> str:
     run, best = len(made.history.loss), made.history.validation_loss
-    if not best:
-        return console.counted(run, "epoch")
-    return f"{console.counted(run, 'epoch')}, with the weights of epoch {best.index(min(best)) + 1}"
+    said = console.counted(run, "epoch") if made.fingerprint else f"{run:,} of {made.train.epochs:,} epochs"
+    return f"{said}, with the weights of epoch {best.index(min(best)) + 1}" if best else said

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import math
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,8 @@ class Checkpoint:
     """What a checkpoint says of itself. `data` is the built-in set that it was trained on, None for any other data.
 
     `format` is that of the file it was read from. `source` is the data's name without its place. Equal data and options
-    have equal fingerprints: SHA-256 in hexadecimal digits. `origin` is None in files of older versions.
+    have equal fingerprints: SHA-256 in hexadecimal digits; a run that was ended before its end has none. `origin` is
+    None in files of older versions.
     """
 
     model: ModelConfig
@@ -166,16 +168,21 @@ def read(path: Path) -> Checkpoint:
 
     Raises CheckpointError where the file is missing, no checkpoint, damaged, or of a newer format.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         return _read(path, file)[0]
 
 
 def _read(path: Path, file: BinaryIO) -> tuple[Checkpoint, dict[str, Any], int]:
     """Read and check the header of an open file: what it says, where the tensors lie, and from which byte on."""
-    header, data_start = _header(path, file)
+    header, data_start = read_header(path, file)
+    said = header.pop("__metadata__", {})
     try:
-        metadata = json.loads(header.pop("__metadata__", {})["aecli"])
+        metadata = json.loads(said["aecli"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
+        if isinstance(said, dict) and "aecli-resume" in said:
+            raise CheckpointError(
+                f"{path}: a saved run, and no checkpoint yet", hint=shlex.join(["aecli", "info", str(path)])
+            ) from error
         raise CheckpointError(
             f"{path}: a safetensors file, but no aecli checkpoint: its metadata has no readable key 'aecli'"
         ) from error
@@ -210,7 +217,7 @@ def load(path: Path) -> "tuple[Checkpoint, dict[str, np.ndarray[Any, Any]], Scal
     from aecli.model.scaler import Scaler
 
     tensors = {}
-    with _opened(path) as file:  # once: another file may take its name at any moment
+    with opened(path) as file:  # once: another file may take its name at any moment
         checkpoint, header, data_start = _read(path, file)
         for name, entry in header.items():
             file.seek(data_start + entry["data_offsets"][0])
@@ -232,15 +239,15 @@ def load(path: Path) -> "tuple[Checkpoint, dict[str, np.ndarray[Any, Any]], Scal
 def is_checkpoint(path: Path) -> bool:
     """Return whether the file is a safetensors file with aecli's metadata, of whatever format version."""
     try:
-        with _opened(path) as file:
-            metadata = _header(path, file)[0].get("__metadata__")
+        with opened(path) as file:
+            metadata = read_header(path, file)[0].get("__metadata__")
             return isinstance(metadata, dict) and "aecli" in metadata
     except CheckpointError:
         return False
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path) -> Iterator[BinaryIO]:
     """Open a file to read. Raises CheckpointError where that cannot be done."""
     try:
         with path.open("rb") as file:
@@ -251,7 +258,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def _header(path: Path, file: BinaryIO) -> tuple[dict[str, Any], int]:
+def read_header(path: Path, file: BinaryIO) -> tuple[dict[str, Any], int]:
     """Read a safetensors header, its length as 8 bytes, little-endian, then JSON; and give where the data starts."""
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= min(MAX_HEADER_BYTES, os.fstat(file.fileno()).st_size - 8):

@@ -21,13 +21,14 @@ from aecli.data.gather import gather
 from aecli.data.opening import open_source, split_name
 from aecli.data.part import Part
 from aecli.data.source import Source
-from aecli.errors import DataError
+from aecli.errors import DataError, UsageError
 from aecli.inference import Model
 from aecli.model.checkpoint import Origin
 from aecli.model.scaler import CHUNK_VALUES, Scaler
-from aecli.options import Columns, FitOptions, Reading, grouped, with_options
+from aecli.options import ALL_COLUMNS, Columns, FitOptions, Matching, Reading, grouped, with_options
 from aecli.recipes import DEFAULT_HOLDOUT, completed, resolve
 from aecli.training.resume import ResumeFile
+from aecli.training.start import Start, start_from
 
 if TYPE_CHECKING:
     from aecli.training.loop import Progress
@@ -43,7 +44,8 @@ VALIDATION = 0.1  # of the training rows, where early stopping is on
 class Prepared:
     """Rows by what they are for, and how they are scaled. Nothing is selected on held-out rows.
 
-    `trained_on` is the built-in set that the rows are, `source` what they are called, `origin` what they are known by.
+    `trained_on` is the built-in set that the rows are, `source` what they are called, `origin` what they are known by,
+    `start` the model to go on from.
     """
 
     training: Part
@@ -54,6 +56,7 @@ class Prepared:
     trained_on: str | None
     source: str | None
     origin: Origin
+    start: Start | None = None
 
 
 def _nothing(_: object) -> None:
@@ -64,6 +67,7 @@ def fit(
     data: Any,
     *,
     test: Any = None,
+    init_from: str | Path | Model | None = None,
     device: str = "auto",
     data_dir: Path | None = None,
     scratch: Path | None = None,
@@ -81,6 +85,8 @@ def fit(
     `data` is an array of rows (N, D) or of images (N, H, W) or (N, H, W, C), a data frame, a path or a list of paths,
     or the name of a built-in set. The held-out rows are those of `test`, which is given in the same way, else a
     built-in set's test split, else a random share `holdout` of the rows.
+    With `init_from`, a model or the path of its checkpoint, training goes on from its weights: the architecture, the
+    scaling and the schema stay the model's, and the rows are matched to it as `Model.embed` matches them.
     `device` is auto, cpu, cuda, cuda:N or mps. Built-in sets lie in the folder `data_dir`, or are downloaded to it.
     Rows that are too many for memory are kept in an unnamed file in the folder `scratch`; without it they stay in
     memory. With `force`, what may be a decompression bomb is read all the same. The run goes on from the state that
@@ -89,17 +95,22 @@ def fit(
     whose categories are not known yet; `on_start` with the plan, `on_progress` several times a second, `announce` with
     sentences that a user should know.
     All other keywords are the flags of `aecli train`; None leaves a choice to the recipe or to a rule.
-    Raises DataError where the data does not suffice, UsageError where an option makes no sense, TrainingError where the
-    loss is no longer a finite number or the device's memory is full, Stopped where it was asked to stop, Finished where
-    `resume` asks to go on with a run that came to its end.
+    Raises DataError where the data does not suffice, UsageError where an option makes no sense, CheckpointError where
+    `init_from` names no checkpoint, TrainingError where the loss is no longer a finite number or the device's memory is
+    full, Stopped where it was asked to stop, Finished where `resume` asks to go on with a run that came to its end.
     """
-    asked, columns, reading = grouped(options, FitOptions, Columns, Reading)
+    asked, columns, reading, matching = grouped(options, FitOptions, Columns, Reading, Matching)
+    start = None
+    if init_from is not None:
+        start, asked = start_from(init_from, asked, columns, matching)
+        announce(f"starting from the weights of {start.model.name}")
     opening: dict[str, Any] = {"data_dir": data_dir, "announce": announce, "force": force}
-    source = open_source(data, columns=columns, reading=reading, **opening)
-    on_open(source.schema)
+    opened = _opener(start, columns, reading, matching, opening)
+    source = opened(data, "train", None)
+    on_open(source.schema if start is None else start.schema)
     for sentence in source.learning():
         announce(sentence)
-    if (plan := _plan(source, asked)) is not None:
+    if (plan := _plan(source, asked, start)) is not None:
         announce(plan)
     named = split_name(data, "train") if isinstance(data, str) else None
     trained_on = named[0] if named is not None and named[1] == "train" else None
@@ -109,28 +120,23 @@ def fit(
         asked = dataclasses.replace(asked, holdout=DEFAULT_HOLDOUT if test is None else 0.0)
     training, held_out, validation = gather(source, scratch, announce), None, None
     origin = Origin(digest_of(training), block=1 if training.blocks is None else training.block_rows)
+    training = training if start is None else start.in_units(training, source)
     if test is not None:
-        test_source = open_source(test, split="test", schema=source.schema, reading=reading, **opening)
+        test_source = opened(test, "test", source.schema)
         held_out = gather(test_source, scratch, announce)
         origin = dataclasses.replace(origin, test=digest_of(held_out))
+        held_out = held_out if start is None else start.in_units(held_out, test_source)
     elif asked.holdout:
         training, held_out = _cut(training, asked.holdout, asked.seed, source.name)
     if asked.patience:
         training, validation = _cut(training, VALIDATION, asked.seed + 1, source.name)
-    scale = completed(asked).scale or "standard"
-    schema = _with_ranges(_with_white(source.schema, training, reading.input_range), training)
-    scaler = Scaler.fit(scale, training, schema)
-    for sentence in (
-        *source.remarks,
-        *_equal_rows(source, training),
-        *_spikes(schema, scaler, training),
-        *source.notes(),
-    ):
+    schema, scaler, remarks = _settled(source, training, start, asked, reading)
+    for sentence in (*source.remarks, *remarks, *source.notes()):
         announce(sentence)
     from aecli.training.run import run
 
     name = trained_on or source_name(data)
-    prepared = Prepared(training, validation, held_out, scaler, schema, trained_on, name, origin)
+    prepared = Prepared(training, validation, held_out, scaler, schema, trained_on, name, origin, start)
     return run(
         prepared,
         asked,
@@ -143,15 +149,47 @@ def fit(
     )
 
 
-with_options(fit, FitOptions, Columns, Reading)
+with_options(fit, FitOptions, Columns, Reading, Matching)
 
 
-def _plan(source: Source, asked: FitOptions) -> str | None:
+def _opener(
+    start: Start | None, columns: Columns, reading: Reading, matching: Matching, opening: dict[str, Any]
+) -> Callable[[Any, str, Schema | None], Source]:
+    """Return what opens data by its split, to learn from it; with a schema or a start, to be matched to that.
+
+    Raises UsageError where options say what becomes of rows for a trained model, and there is none.
+    """
+    if start is not None:
+        return lambda data, split, _: start.open(data, split, **opening, **vars(reading), **vars(matching))
+    usual = Matching()
+    if said := [f"--{n.replace('_', '-')} {v}" for n, v in vars(matching).items() if v != getattr(usual, n)]:
+        raise UsageError(f"{said[0]} is about rows for a trained model, and training starts without one")
+
+    def opened(data: Any, split: str, schema: Schema | None) -> Source:
+        asked = columns if schema is None else ALL_COLUMNS
+        return open_source(data, split=split, schema=schema, columns=asked, reading=reading, **opening)
+
+    return opened
+
+
+def _settled(
+    source: Source, training: Part, start: Start | None, asked: FitOptions, reading: Reading
+) -> tuple[Schema, Scaler, list[str]]:
+    """Return what a row is and how it is scaled, and sentences on what the training rows are like."""
+    if start is not None:
+        return start.schema, start.scaler, _equal_rows(source, training)
+    schema = _with_ranges(_with_white(source.schema, training, reading.input_range), training)
+    scaler = Scaler.fit(completed(asked).scale or "standard", training, schema)
+    return schema, scaler, [*_equal_rows(source, training), *_spikes(schema, scaler, training)]
+
+
+def _plan(source: Source, asked: FitOptions, start: Start | None) -> str | None:
     """Return a sentence on what a model of these images takes, before anything large is read; None for other rows."""
     schema = source.schema
     if schema.image_shape is None or not source.rows or source.name.partition(":")[0] in NAMES:
         return None
-    model, _ = resolve(asked, schema.inputs, source.rows, bounded=True, image_shape=schema.image_shape)
+    going_on = None if start is None else start.model.checkpoint.model
+    model, _ = resolve(asked, schema.inputs, source.rows, bounded=True, image_shape=schema.image_shape, model=going_on)
     size = 1 if schema.dtype == "uint8" else 4
     taken = BASE_BYTES + WEIGHT_BYTES * model.parameters + 3 * size * source.rows * schema.inputs
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

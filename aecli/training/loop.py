@@ -79,10 +79,21 @@ class Trainer:
         `after_step` is called where `state` is all that it takes to go on. What it raises ends the run.
         Raises TrainingError where the loss is no longer a finite number.
         """
-        while len(self.history.loss) < self.config.epochs and not self._out_of_patience():
+        while not self.is_done:
             self._train_epoch(on_progress, after_step)
             self._end_epoch(on_progress)
             after_step()
+        return self.end()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the run has come to its end."""
+        return len(self.history.loss) >= self.config.epochs or self._out_of_patience()
+
+    def end(self) -> History:
+        """End the run where it is: an epoch that is begun ends with its last step, and the best weights are taken."""
+        if self.step_in_epoch:
+            self._end_epoch(lambda _: None)
         if self._best:
             self.model.load_state_dict(self._best)
         return self.history
@@ -178,7 +189,7 @@ class Trainer:
         return int(words[0] >> 1)
 
     def _end_epoch(self, on_progress: Callable[[Progress], None]) -> None:
-        loss = self._mean_loss(self.steps_per_epoch)
+        loss = self._mean_loss(self.step_in_epoch)
         losses = [self.history.loss, self.history.validation_loss, self.history.test_loss]
         losses[0] += (loss,)
         for i, rows in enumerate((self.validation_rows, self.test_rows), 1):

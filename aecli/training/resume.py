@@ -2,8 +2,8 @@
 
 A run that is kept there and not gone on with is set aside, never lost.
 
-A safetensors file like the checkpoint, whose metadata has one key, `aecli-resume`. One run at a time holds it, by a
-lock on the file that bears the name; before the first save that file is empty.
+A safetensors file like the checkpoint, whose metadata has one key: see `saved`. One run at a time holds it, by a lock
+on the file that bears the name; before the first save that file is empty.
 """
 
 import contextlib
@@ -11,8 +11,9 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,9 +24,8 @@ import safetensors.numpy
 from aecli import __version__, files
 from aecli.errors import AecliError, CheckpointError, Finished
 from aecli.model.checkpoint import Origin, read
+from aecli.training.saved import FORMAT, KEY, of_another_version
 
-KEY = "aecli-resume"
-FORMAT = 2
 LONGEST_SECONDS = 60.0  # between two saves
 SHARE = 0.02  # of the time, that saving may take
 
@@ -36,16 +36,27 @@ class ResumeFile:
     """The place of a run's state, which this process holds from its making until `close` or `remove`."""
 
     def __init__(
-        self, checkpoint: Path, *, resume: bool, force: bool, announce: Callable[[str], None] = lambda _: None
+        self,
+        checkpoint: Path,
+        *,
+        resume: bool,
+        force: bool,
+        finish: bool = False,
+        command: Sequence[str] | None = None,
+        announce: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Take hold of the resume file of a checkpoint that is to be.
 
-        `resume` asks to go on with the run that is kept in it, `force` to forget that; without either it is set aside.
-        `announce` is told what becomes of it.
-        Raises AecliError where another run holds the file.
+        `resume` asks to go on with the run that is kept in it, `finish` to end that run where it is, and `force` to
+        forget it; without any of them it is set aside. `command` are the words that begin this run, to be kept with it.
+        `announce` is told what becomes of the file.
+        Raises AecliError where another run holds the file, or there is no run to finish.
         """
         self.path = checkpoint.with_name(f"{checkpoint.name}.resume")
+        resume = resume or finish
+        self.finish = finish
         self._checkpoint, self._resume, self._announce = checkpoint, resume, announce
+        self._about: dict[str, Any] = {"command": None if command is None else list(command)}
         self._descriptor = self._locked()
         self.found = os.fstat(self._descriptor).st_size > 0 and (resume or not force)
         if force and not resume:
@@ -53,12 +64,19 @@ class ResumeFile:
         if self.found and not resume:
             self._set_aside("holds a run that was stopped before its end", "--resume would have gone on with it")
         self._due = 0.0
+        if finish and not self.found:
+            self.close()
+            afresh = "train without --finish" if command is None else shlex.join(["aecli", *command])
+            raise AecliError(f"there is no run to finish: {self.path} does not exist", hint=afresh)
 
-    def begin(self, run: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, Any]] | None:
+    def begin(self, run: Mapping[str, Any], about: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, Any]] | None:
         """Return the state to go on from, as `save` was given it; None where the run starts afresh.
 
-        Raises Finished where the checkpoint is the end of such a run, AecliError where an older version kept the state.
+        `about` is what else should be known of the run, to be kept with it: see `saved`.
+        Raises Finished where the checkpoint is the end of such a run, AecliError where an older version kept the state,
+        or there is no such run to finish.
         """
+        self._about |= about
         if not self._resume:
             return None
         with contextlib.suppress(CheckpointError):  # none is there, or one that is to be replaced
@@ -71,7 +89,7 @@ class ResumeFile:
             with safetensors.safe_open(self.path, "np") as file:
                 kept = json.loads((file.metadata() or {})[KEY])
                 if kept.get("format", 1) != FORMAT:
-                    raise self._of_another_version(kept)
+                    raise of_another_version(self.path, kept)
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
             differing = _differences(kept["run"], run)
             position = kept["position"]
@@ -89,7 +107,8 @@ class ResumeFile:
         if differing:
             self._set_aside(f"holds a run of other data or options: {'; '.join(differing)}")
             return None
-        self._announce(f"going on with {self.path}")
+        if not self.finish:
+            self._announce(f"going on with {self.path}")
         return tensors, position
 
     def give_up(self, error: Exception) -> None:
@@ -97,7 +116,11 @@ class ResumeFile:
         self._set_aside(f"is damaged ({error})")
 
     def _set_aside(self, why: str, *more: str) -> None:
-        """Rename the file, and hold a new one."""
+        """Rename the file, and hold a new one. Raises AecliError where it cannot be renamed, or was to be finished."""
+        if self.finish:
+            raise AecliError(
+                f"{self.path} {why}", hint=f"{shlex.join(['aecli', 'info', str(self.path)])} shows what it holds"
+            )
         backup, number = self.path.with_name(f"{self.path.name}.bak"), 1
         while backup.exists():
             number += 1
@@ -110,20 +133,14 @@ class ResumeFile:
         self._descriptor, self.found = self._locked(), False
         self._announce("; ".join([f"{self.path} {why}: it is now {backup}, and this run starts afresh", *more]))
 
-    def _of_another_version(self, kept: dict[str, Any]) -> AecliError:
-        version = str(dict(kept["run"])["aecli"])
-        return AecliError(
-            f"{self.path}: the run was begun by aecli {version}, and this is {__version__}, which cannot go on with it",
-            hint=f"finish it with aecli {version}, or start afresh: --force in place of --resume",
-        )
-
     def save(self, run: Mapping[str, Any], tensors: Mapping[str, Array], position: Mapping[str, Any]) -> None:
         """Keep a state: durably, and in the place of the one before only when it is whole.
 
         Raises AecliError where the system refuses.
         """
         started, descriptor = time.monotonic(), -1
-        metadata = {KEY: json.dumps({"format": FORMAT, "run": run, "position": position}, sort_keys=True)}
+        kept = {"format": FORMAT, "run": run, "position": position, **self._about}
+        metadata = {KEY: json.dumps(kept, sort_keys=True)}
         data = safetensors.numpy.save({name: np.asarray(t, order="C") for name, t in tensors.items()}, metadata)
         try:
             with files.replacing(self.path) as stream:
@@ -139,6 +156,11 @@ class ResumeFile:
         now = time.monotonic()
         self._due = now + min(LONGEST_SECONDS, (now - started) / SHARE)
 
+    @property
+    def is_saved(self) -> bool:
+        """Whether a run can be gone on with."""
+        return self._descriptor >= 0 and os.fstat(self._descriptor).st_size > 0
+
     def is_due(self) -> bool:
         """Return whether it is time to save."""
         return time.monotonic() >= self._due
@@ -150,7 +172,7 @@ class ResumeFile:
     def close(self) -> None:
         """Let go of the file, and remove it where nothing was saved in it."""
         if self._descriptor >= 0:
-            if os.fstat(self._descriptor).st_size == 0:
+            if not self.is_saved:
                 self.path.unlink(missing_ok=True)
             os.close(self._descriptor)
             self._descriptor = -1
@@ -203,8 +225,8 @@ def fingerprint(run: Mapping[str, Any]) -> str:
 def _differences(kept: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
     """List what differs between two descriptions."""
     differing = []
-    for group, values in run.items():
-        before = kept.get(group)
+    for group in {**run, **kept}:  # one has what the other lacks
+        before, values = kept.get(group), run.get(group)
         pairs = [(group, before, values)]
         if isinstance(values, dict) and isinstance(before, dict):
             pairs = [(name, before.get(name), value) for name, value in values.items()]

@@ -51,18 +51,26 @@ def run(
     announce: Callable[[str], None],
 ) -> Model:
     """Train a model on prepared rows: see `aecli.fit`."""
-    where = devices.pick(device)
+    where, start = devices.pick(device), rows.start
     model_config, config = resolve(
-        asked, rows.scaler.inputs, len(rows.training), bounded=rows.scaler.bounded, image_shape=rows.schema.image_shape
+        asked,
+        rows.scaler.inputs,
+        len(rows.training),
+        bounded=rows.scaler.bounded,
+        image_shape=rows.schema.image_shape,
+        model=None if start is None else start.model.checkpoint.model,
     )
     if config.precision == "auto":
         config = dataclasses.replace(config, precision="bf16" if devices.has_bf16(where) else "fp32")
     parts = {"training": rows.training, "validation": rows.validation, "held-out": rows.held_out}
     configs = {"model": model_config.to_json(), "train": config.to_json(), "schema": rows.schema.to_json()}
-    scaling = {"scaling": {"scale": rows.scaler.kind}}
-    description = described(configs | scaling, rows.origin, str(rows.training.x.dtype), where.type)
-    kept = None if resume is None else resume.begin(description)
+    configs["scaling"] = {"scale": rows.scaler.kind}
+    if start is not None:
+        configs["init_from"] = {"initial model": start.digest()}
+    description = described(configs, rows.origin, str(rows.training.x.dtype), where.type)
     counts = [0 if part is None else len(part) for part in parts.values()]
+    about = {"source": rows.source, "rows": dict(zip(parts, counts, strict=True))}
+    kept = None if resume is None else resume.begin(description, about)
     on_start(Plan(model_config, config, counts[0], counts[1], counts[2], devices.describe(where)))
     try:
         training, validation, held_out = (
@@ -70,12 +78,21 @@ def run(
         )
         assert training is not None  # noqa: S101, for the type checker
         model = Autoencoder(model_config)
-        initialise(model, model_config, config.init, training.mean().cpu(), torch.Generator().manual_seed(config.seed))
+        if start is None:
+            generator = torch.Generator().manual_seed(config.seed)
+            initialise(model, model_config, config.init, training.mean().cpu(), generator)
+        else:
+            model.load_state_dict({name: torch.tensor(weights) for name, weights in start.weights.items()})
         model.to(where)
         trainer = loop.Trainer(model, config, training, validation, held_out, rows.schema.image_shape)
         keeper = _Keeper(trainer, resume, description, kept, announce) if resume else None
-        with stopping or nullcontext(lambda: False) as stop_wanted:
-            history = trainer.run(on_progress, (lambda: keeper.after_step(stop_wanted())) if keeper else lambda: None)
+        if resume is not None and resume.finish:
+            announce(f"finishing {resume.path} {_place(trainer)}")
+            complete, history = trainer.is_done, trainer.end()
+        else:
+            with stopping or nullcontext(lambda: False) as stop_wanted:
+                after_step = (lambda: keeper.after_step(stop_wanted())) if keeper else lambda: None
+                complete, history = True, trainer.run(on_progress, after_step)
         train_mse = loop.evaluate(model, training)
         test_mse = None if held_out is None else loop.evaluate(model, held_out)
         tensors = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
@@ -100,10 +117,19 @@ def run(
         history,
         {"aecli": __version__, "torch": torch.__version__},
         source=rows.source,
-        fingerprint=fingerprint(description),
+        fingerprint=fingerprint(description) if complete else None,
         origin=rows.origin,
     )
     return Model(made, tensors, rows.scaler)
+
+
+def _place(trainer: loop.Trainer) -> str:
+    """Say where a run is."""
+    epochs, step = len(trainer.history.loss), trainer.step_in_epoch
+    return (
+        f"in epoch {epochs + (step > 0)} of {trainer.config.epochs}, after step "
+        f"{epochs * trainer.steps_per_epoch + step:,} of {trainer.steps:,}"
+    )
 
 
 class _Keeper:

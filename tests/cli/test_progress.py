@@ -86,8 +86,11 @@ def test_ctrl_c_leaves_one_bar_and_below_it_what_can_be_done_now(columns):
     assert "^C" in written
     _, bar, *rest = screen_of(written, columns)
     assert re.match(r"epoch +\d+/3000 ", bar), bar
-    assert rest[0] == "stopped, and kept in digits.safetensors.resume"
-    assert all(line.startswith("to ") for line in rest[1:]), rest
+    assert rest == [
+        "stopped, and saved in digits.safetensors.resume",
+        f"to go on: aecli {' '.join(command)} --resume",
+        f"to finish here: aecli {' '.join(command)} --finish",
+    ]
 
 
 def test_an_error_in_the_middle_leaves_one_bar_and_the_error():

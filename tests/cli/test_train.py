@@ -130,7 +130,7 @@ def test_a_file_on_standard_input_is_not_left_unread_without_a_word(run, process
     assert (done.code, done.out, done.err) == (
         2,
         "",
-        "error: standard input is a file, and without DATA train takes the digits\n"
+        "error: standard input is a file, and without DATA train takes digits\n"
         "hint: to train on standard input: aecli train - -o FILE\n",
     )
     assert process("train", "--epochs", "1", "-q", stdin=b"1,2,3\n").code == 0  # a pipe, as scripts and cron leave

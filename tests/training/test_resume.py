@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +17,8 @@ import pytest
 import safetensors.numpy
 import torture
 
-from aecli import load
+import aecli
+from aecli import cli, load
 from aecli.data import gather
 from aecli.data.opening import open_source
 from aecli.data.source import ArraySource
@@ -42,12 +45,12 @@ def at_step(step):
     yield lambda: next(steps) == step
 
 
-def trained(step=None, *, resume=False, x=None, name="m.safetensors", **options):
+def trained(step=None, *, resume=False, finish=False, x=None, name="m.safetensors", **options):
     """Train on some rows, and give the checkpoint's bytes; None where it is stopped at a step."""
     options = {"epochs": 3, "batch_size": 50, "seed": 5, "device": "cpu"} | options
     source = ArraySource("rows", rows() if x is None else x, **options.pop("schema", {}))
     said = {"announce": options["announce"]} if "announce" in options else {}
-    with ResumeFile(Path(name), resume=resume, force=False, **said) as kept:
+    with ResumeFile(Path(name), resume=resume, finish=finish, force=False, **said) as kept:
         try:
             fitted = fit(source, resume=kept, stopping=at_step(step), **options)
         except Stopped:
@@ -192,10 +195,196 @@ def test_resume_without_a_run_to_go_on_with_starts_afresh_and_says_so(run):
     command = [word for word in COMMAND if word != "-q"]
     done = run(*command, "--epochs", "1", "--resume")
     assert (done.code, done.err.splitlines()[0]) == (0, "no run to go on with: starting afresh")
-    done = run("train", "-", "-o", "m.safetensors", "--resume", stdin=b"1,2,3\n" * 30)
+
+
+NOT_SAVED = {
+    "standard input": (
+        ["-", "-o", "m.safetensors", "--resume"],
+        "go on with: rows from standard input cannot be read again, so their run is not saved",
+    ),
+    "standard output": (
+        ["rows.npy", "-o", "-", "--finish"],
+        "finish: a run is saved beside its checkpoint, and with -o - that is no file",
+    ),
+    "a pipe": (
+        ["rows.npy", "-o", "pipe", "--resume"],
+        "go on with: a run is saved beside its checkpoint, and pipe is no file",
+    ),
+}
+
+
+@pytest.mark.parametrize(("argv", "why"), NOT_SAVED.values(), ids=NOT_SAVED)
+def test_a_run_that_cannot_be_saved_is_neither_gone_on_with_nor_finished(run, argv, why):
+    np.save("rows.npy", rows())
+    os.mkfifo("pipe")
+    done = run("train", *argv, stdin=b"1,2,3\n" * 30)
+    assert (done.code, done.out, done.err) == (2, "", f"error: there is no run to {why}\n")
+
+
+@pytest.mark.parametrize("step", [3, 6, 9])
+@pytest.mark.parametrize("options", [{}, {"patience": 1}], ids=["to the end", "patience"])
+def test_a_stopped_run_is_finished_with_the_weights_as_they_are(options, step):
+    trained(step, **options)
+    state = safetensors.numpy.load_file("m.safetensors.resume")
+    weights = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+    said = []
+    made = trained(finish=True, announce=said.append, **options)
+    assert names() == []
+    per_epoch = 7 if not options else 6
+    assert said == [
+        f"finishing m.safetensors.resume in epoch {-(-step // per_epoch)} of 3, after step {step} of {3 * per_epoch}"
+    ]
+    Path("m.safetensors").write_bytes(made)
+    model = load("m.safetensors")
+    found = model.checkpoint
+    assert found.fingerprint is None
+    assert len(found.history.loss) == len(found.history.test_loss) == -(-step // per_epoch)
+    if not options:
+        assert all((model.tensors[name] == value).all() for name, value in weights.items())
+        assert found.history.test_loss[-1] == found.results.test_mse
+    else:
+        best = found.history.validation_loss.index(min(found.history.validation_loss))
+        assert found.history.test_loss[best] == found.results.test_mse
+
+
+def test_a_run_that_is_finished_after_its_last_step_is_the_whole_run():
+    undisturbed = trained(name="other.safetensors")
+    last = 3 * len(rows()) * 9 // 10 // 50
+    assert trained(last) is None
+    assert trained(finish=True) == undisturbed
+
+
+def test_a_run_finished_early_is_not_taken_for_the_whole_run(run):
+    np.save("rows.npy", rows())
+    command = [*(word for word in COMMAND if word != "-q"), "--epochs", "3", "--batch-size", "50", "--device", "cpu"]
+    command += ["--seed", "5"]
+    stopped(command)
+    done = run(*command, "--finish")
+    assert done.code == 0, done.err
+    assert re.fullmatch(
+        r"finishing m\.safetensors\.resume in epoch 1 of 3, after step 4 of 21\n"
+        r"wrote m\.safetensors\n"
+        r"training MSE \S+ after 1 of 3 epochs, \S+ s\n"
+        r"held-out MSE \S+ on 40 rows; PCA with 4 components \S+: \S+ of it\n",
+        done.err,
+    ), done.err
+    assert names() == ["m.safetensors", "rows.npy"]
+    assert re.search(r"^epochs run +1 of 3$", run("info", "m.safetensors").out, re.MULTILINE)
+    again = run(*command, "--finish")
+    assert (again.code, again.err) == (
+        1,
+        f"error: there is no run to finish: m.safetensors.resume does not exist\nhint: aecli {' '.join(command)}\n",
+    )
+    gone_on = run(*command, "--resume")
+    assert gone_on.err.startswith("no run to go on with: starting afresh\n")
+    assert "already finished" in run(*command, "--resume").err
+    assert "already finished" not in run(*command, "--epochs", "4", "--resume").err
+
+
+def test_what_cannot_be_finished_is_left_as_it_is(run):
+    np.save("rows.npy", rows())
+    command = [*COMMAND, "--epochs", "3", "--batch-size", "50", "--device", "cpu"]
+    stopped(command)
+    kept = Path("m.safetensors.resume").read_bytes()
+    for changed, damaged, says in (
+        (["--lr", "0.5"], kept, "holds a run of other data or options: lr was 0.01, and is 0.5"),
+        ([], kept[:-5], "is damaged (Error while deserializing header: incomplete metadata, file not fully covered)"),
+    ):
+        Path("m.safetensors.resume").write_bytes(damaged)
+        done = run(*command, *changed, "--finish")
+        assert (done.code, done.err) == (
+            1,
+            f"error: m.safetensors.resume {says}\nhint: aecli info m.safetensors.resume shows what it holds\n",
+        )
+        assert Path("m.safetensors.resume").read_bytes() == damaged
+        assert names() == ["m.safetensors.resume", "rows.npy"]
+
+
+def stopped(command):
+    """Stop the run of a command at its fourth step, as Ctrl-C does."""
+    steps = iter(range(1, 10**9))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["aecli", *command])
+        patch.setattr("aecli.cli.console.Stopping.__enter__", lambda _: lambda: next(steps) == 4)
+        patch.setattr("aecli.cli.console.Stopping.__exit__", lambda *_: None)
+        with pytest.raises(SystemExit):
+            cli.main()
+
+
+def test_a_saved_run_is_told_by_info(run):
+    np.save("rows.npy", rows())
+    command = ["train", "-o", "m.safetensors", "--epochs", "3", "--batch-size", "50", "--device", "cpu", "-q"]
+    command += ["--hidden-dims", "32", "--latent-dim", "4", "--", "rows.npy"]
+    stopped(command)
+    done = run("info", "m.safetensors.resume")
+    assert (done.code, done.err) == (0, "")
+    begun = f"train {{}} {' '.join(command[1:])}"
+    assert re.fullmatch(
+        r"resume file     m\.safetensors\.resume\n"
+        r"saved           \d{4}-\d\d-\d\d \d\d:\d\d\n"
+        r"data            rows\.npy, 360 rows to train on, 40 held out\n"
+        r"network         12-32-4, mirrored; 1,104 parameters\n"
+        r"activations     gelu; bottleneck none; output none\n"
+        r"a row           12 values\n"
+        r"scaling         standard\n"
+        r"recipe          modern: muon, lr 0\.01, batches of 50, 3 epochs, seed 0\n"
+        r"epoch           1 of 3\n"
+        r"step            4 of 21\n"
+        r"MSE             no epoch is done yet\n"
+        r"time            \d+\.\d s of training, on cpu\n"
+        rf"begun by        aecli {re.escape(aecli.__version__)}\n"
+        rf"to go on        aecli {re.escape(begun.format('--resume'))}\n"
+        rf"to finish here  aecli {re.escape(begun.format('--finish'))}\n",
+        done.out,
+    ), done.out
+    facts = json.loads(run("info", "m.safetensors.resume", "--json").out)
+    assert list(facts) == [
+        "resume_file", "saved", "model", "train", "schema", "scaler", "rows", "validation_rows", "test_rows", "device",
+        "epoch", "step", "steps", "seconds", "history", "source", "command", "version", "running",
+    ]  # fmt: skip
+    assert (facts["epoch"], facts["step"], facts["steps"], facts["running"]) == (1, 4, 21, False)
+    assert facts["command"] == command
+    with ResumeFile(Path("m.safetensors"), resume=True, force=False):
+        said = run("info", "m.safetensors.resume").out
+    assert said.endswith("\nstate        a run that is not stopped: its process holds the file\n")
+    for way in done.out.splitlines()[-2:]:
+        shutil.copy("m.safetensors.resume", "kept")
+        assert run(*shlex.split(way.partition("aecli ")[2])).code == 0
+        shutil.move("kept", "m.safetensors.resume")
+
+
+def test_a_command_that_holds_an_address_is_not_kept(run):
+    np.save("rows.npy", rows())
+    stopped([*COMMAND, "--comment", "https://me:secret@host/"])
+    assert b"secret" not in Path("m.safetensors.resume").read_bytes()
+    assert run("info", "m.safetensors.resume").out.endswith(
+        "to go on        the command that began it, with --resume\n"
+        "to finish here  the command that began it, with --finish\n"
+    )
+
+
+def test_a_resume_file_that_says_nothing_of_a_run_is_an_error_of_info(run):
+    trained(3)
+    kept = Path("m.safetensors.resume").read_bytes()
+    damaged = "error: m.safetensors.resume: a damaged resume file: "
+    for content, says in (
+        (b"", "error: m.safetensors.resume: empty: its run has saved nothing yet\n"),
+        (kept[:-5], f"{damaged}{len(kept):,} bytes expected, {len(kept) - 5:,} found\n"),
+        (kept.replace(rb"\"epochs\": 3", rb"\"epochs\": 0"), f"{damaged}epochs is 0, and must be at least 1\n"),
+        (kept.replace(rb"\"position\"", rb"\"pozition\""), f"{damaged}it has no readable 'position'\n"),
+        (kept.replace(rb"\"rows\"", rb"\"roes\""), f"{damaged}it has no readable 'rows'\n"),
+        (kept.replace(rb"\"step\": 3", rb"\"step\": {}"), None),
+        (b"nonsense", "error: m.safetensors.resume: not a safetensors file\nhint: aecli train writes one\n"),
+    ):
+        Path("m.safetensors.resume").write_bytes(content)
+        done = run("info", "m.safetensors.resume")
+        assert (done.code, done.out) == (1, "")
+        assert done.err == says or (says is None and done.err.startswith(damaged)), done.err
+    Path("m.safetensors.resume").write_bytes(kept)
+    done = run("embed", "m.safetensors.resume", "digits")
     assert (done.code, done.err) == (
-        2,
-        "error: --resume reads the data again, and goes on to a file: neither can be - here\n",
+        1,
+        "error: m.safetensors.resume: a saved run, and no checkpoint yet\nhint: aecli info m.safetensors.resume\n",
     )
 
 
@@ -239,11 +428,37 @@ def test_a_signal_stops_the_run_after_its_step_and_says_how_to_go_on(process, nu
     program.send_signal(number)
     err = program.communicate()[1].decode()
     assert program.returncode == code, err
-    assert err.endswith(f"stopped, and kept in m.safetensors.resume\nto go on: aecli {' '.join(command)} --resume\n")
+    typed = f"aecli {' '.join(command)}"
+    assert err.endswith(
+        f"stopped, and saved in m.safetensors.resume\nto go on: {typed} --resume\nto finish here: {typed} --finish\n"
+    )
     assert not Path("m.safetensors").exists()
     done = process(*command, "--resume")
     assert done.code == 0, done.err
     assert done.err.splitlines()[0] == "going on with m.safetensors.resume"
+    assert names() == ["m.safetensors", "rows.npy"]
+
+
+def test_a_run_that_is_stopped_at_once_names_what_was_saved_before(run, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    np.save("rows.npy", rows())
+    command = [word for word in COMMAND if word != "-q"]
+    with monkeypatch.context() as patch:
+        patch.setattr("aecli.training.loop.evaluate", interrupted)  # as the second Ctrl-C does, at the epoch's end
+        done = run(*command)
+    assert done.code == 130
+    typed = f"aecli {' '.join(command)}"
+    assert done.err.endswith(
+        "stopped at once, and was saved before in m.safetensors.resume\n"
+        f"to go on: {typed} --resume\nto finish here: {typed} --finish\n"
+    ), done.err
+    assert run(*command, "--finish").code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("aecli.training.fit.gather", interrupted)
+        done = run(*command)
+    assert (done.code, done.err) == (130, "")
     assert names() == ["m.safetensors", "rows.npy"]
 
 

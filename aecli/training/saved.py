@@ -1,0 +1,138 @@
+"""What a resume file says of its run, from its header alone. Nothing heavy is imported: `aecli info` shows it.
+
+The header has one key, `aecli-resume`: JSON with the `format`, the `run` as `resume.described` has it, its `position`
+as `Trainer.state` has it, the name of its data as `source`, how many `rows` are for what, and as `command` the words
+that began it.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from aecli import __version__
+from aecli.config import History, ModelConfig, Schema, TrainConfig
+from aecli.errors import CheckpointError, UsageError
+from aecli.model import checkpoint
+
+KEY = "aecli-resume"
+FORMAT = 2
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A run that was saved on its way: `step` of `steps`, in `epoch`, each counted from 1 as training reports them.
+
+    `rows` are those that are trained on. `seconds` are of training alone. `source` is the data's name without its
+    place, `command` the words that began the run, None where these are not known. `version` is the aecli that began
+    it, and `running` tells that it has not stopped.
+    """
+
+    model: ModelConfig
+    train: TrainConfig
+    schema: Schema
+    scaler: str
+    rows: int
+    validation_rows: int
+    test_rows: int
+    device: str
+    epoch: int
+    step: int
+    steps: int
+    seconds: float
+    history: History
+    source: str | None
+    command: tuple[str, ...] | None
+    version: str
+    running: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return {name: value.to_json() if hasattr(value, "to_json") else value for name, value in vars(self).items()}
+
+
+def is_saved_run(path: Path) -> bool:
+    """Return whether a file is a resume file, by its metadata; or by its name, where it is still empty."""
+    try:
+        with checkpoint.opened(path) as file:
+            if not os.fstat(file.fileno()).st_size:
+                return path.suffix == ".resume"
+            metadata = checkpoint.read_header(path, file)[0].get("__metadata__")
+            return isinstance(metadata, dict) and KEY in metadata
+    except CheckpointError:
+        return False
+
+
+def read(path: Path) -> SavedRun:
+    """Read what a resume file says of its run.
+
+    Raises CheckpointError where the file is missing, no resume file, damaged, or of another version.
+    """
+    with checkpoint.opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if not size:
+            raise CheckpointError(f"{path}: empty: its run has saved nothing yet")
+        header, data_start = checkpoint.read_header(path, file)
+        try:
+            kept = json.loads(header.pop("__metadata__")[KEY])
+            if kept.get("format", 1) != FORMAT:
+                raise of_another_version(path, kept)
+            end = max(int(entry["data_offsets"][1]) for entry in header.values())
+            if size != data_start + end:
+                raise ValueError(f"{data_start + end:,} bytes expected, {size:,} found")  # noqa: TRY301
+            return _read(kept, running=_is_held(file))
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, UsageError) as error:
+            why = f"it has no readable {error}" if isinstance(error, KeyError) else str(error)
+            raise CheckpointError(f"{path}: a damaged resume file: {why}") from error
+
+
+def _read(kept: Mapping[str, Any], *, running: bool) -> SavedRun:
+    run, position = kept["run"], kept["position"]
+    train, history = TrainConfig.from_json(run["train"]), History.from_json(position["history"])
+    rows, validation_rows, test_rows = (int(kept["rows"][name]) for name in ("training", "validation", "held-out"))
+    steps_per_epoch, in_epoch = rows // min(train.batch_size, rows), int(position["step"])
+    source, command = kept.get("source"), kept.get("command")
+    if not isinstance(source, str | None) or not isinstance(command, list | None):
+        raise ValueError("source or command is of the wrong type")  # noqa: TRY004
+    return SavedRun(
+        ModelConfig.from_json(run["model"]),
+        train,
+        Schema.from_json(run["schema"]),
+        str(run["scaling"]["scale"]),
+        rows,
+        validation_rows,
+        test_rows,
+        str(run["device"]),
+        epoch=len(history.loss) + (in_epoch > 0),
+        step=len(history.loss) * steps_per_epoch + in_epoch,
+        steps=train.epochs * steps_per_epoch,
+        seconds=float(position["seconds"]),
+        history=history,
+        source=source,
+        command=None if command is None else tuple(map(str, command)),
+        version=str(run["aecli"]),
+        running=running,
+    )
+
+
+def of_another_version(path: Path, kept: Mapping[str, Any]) -> CheckpointError:
+    """Return the error that names the version which can go on with a run."""
+    version = str(dict(kept["run"])["aecli"])
+    return CheckpointError(
+        f"{path}: the run was begun by aecli {version}, and this is {__version__}, which cannot go on with it",
+        hint=f"finish it with aecli {version}, or start afresh: --force in place of --resume",
+    )
+
+
+def _is_held(file: BinaryIO) -> bool:
+    """Return whether a run holds the file's lock. Where there are no locks, none does."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

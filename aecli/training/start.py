@@ -1,0 +1,168 @@
+"""A run that starts from a trained model: what stays the model's, and which options say otherwise."""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aecli.config import FROM_MODEL, Schema
+from aecli.data.opening import split_name
+from aecli.data.part import Part
+from aecli.data.source import Source
+from aecli.errors import DataError, UsageError
+from aecli.inference import Model
+from aecli.model import units
+from aecli.model.checkpoint import PRECISION
+from aecli.model.scaler import CHUNK_VALUES, Scaler
+from aecli.options import Columns, FitOptions, Matching
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run starts: the `model`, of which the architecture, the scaler and the schema stay.
+
+    Only what becomes of holes in training, `schema.missing`, may be said anew.
+    """
+
+    model: Model
+    schema: Schema
+    scaler: Scaler
+
+    @property
+    def weights(self) -> dict[str, Array]:
+        """The state dict of the network."""
+        return {name: tensor for name, tensor in self.model.tensors.items() if name != PRECISION}
+
+    def digest(self) -> str:
+        """Return the SHA-256 of all that the run takes from the model, in hexadecimal digits."""
+        found = hashlib.sha256()
+        scaler = {name: value for name, value in vars(self.scaler).items() if isinstance(value, np.ndarray)}
+        for name, values in sorted({**self.weights, **scaler}.items()):
+            found.update(f"{name} {values.dtype} {values.shape} ".encode())
+            found.update(np.ascontiguousarray(values).data)
+        return found.hexdigest()
+
+    def open(self, data: Any, split: str, **options: Any) -> Source:
+        """Open rows as `Model.open` does, to train on them: a built-in set's name alone means its `split`."""
+        named = split_name(data, split) if isinstance(data, str) else None
+        source = self.model.open(data if named is None else ":".join(named), **options)
+        source.filled_with = None  # holes are learnt, or not, as the schema says
+        source.schema = dataclasses.replace(source.schema, missing=self.schema.missing)
+        return source
+
+    def in_units(self, part: Part, source: Source) -> Part:
+        """Return rows of a source with pixels in the model's units.
+
+        Raises DataError for pixels of other units, and for rows that are too many for memory to be converted.
+        """
+        if source.units is None:
+            for x in part.chunks(CHUNK_VALUES):
+                units.check(x, self.schema, source.name)
+            return part
+        if part.blocks is not None:
+            raise DataError(
+                f"{source.name} has too many rows for memory, and --input-range converts all of them",
+                hint="write them in the model's units first",
+            )
+        return Part(source.units.to_model(part.x[:]))
+
+
+def start_from(
+    given: str | Path | Model, asked: FitOptions, columns: Columns, matching: Matching
+) -> tuple[Start, FitOptions]:
+    """Return where a run starts from a model, and its options with the model's recipe and weight decay.
+
+    The rule for new weights makes the decay of a short run large: it would forget the model first.
+    Raises CheckpointError where the file is none; UsageError where an option asks for another architecture, scaler or
+    schema, or for what no training can do; DataError where holes are to be filled and the model knows no means.
+    """
+    model = given if isinstance(given, Model) else Model.load(given)
+    if differing := list(_differing(model, asked, columns)):
+        flags = [words.partition(" ")[0] for words in differing]
+        raise UsageError(
+            f"{model.name} is trained further as it is: {'; '.join(differing)}", hint=f"leave out {' and '.join(flags)}"
+        )
+    if matching.bad_rows == "blank":
+        raise UsageError(
+            "--bad-rows blank writes empty rows, and training writes none", hint="--bad-rows skip leaves them out"
+        )
+    schema = dataclasses.replace(model.schema, missing=columns.missing or model.schema.missing)
+    if columns.missing == "mean" and model.scaler.fill is None:
+        raise DataError(
+            f"--missing mean: {model.name} knows no means to fill holes with",
+            hint="--missing drop leaves such rows out",
+        )
+    made: Any = model.checkpoint.train  # its recipe is one of them
+    decay = made.weight_decay if asked.weight_decay is None else asked.weight_decay
+    asked = dataclasses.replace(asked, recipe=made.recipe, init=FROM_MODEL, weight_decay=decay)
+    return Start(model, schema, dataclasses.replace(model.scaler, schema=schema)), asked
+
+
+def _differing(model: Model, asked: FitOptions, columns: Columns) -> Iterable[str]:
+    """Yield what was asked for, beginning with its flag, that is not as the model has it."""
+    made, schema = model.checkpoint, model.schema
+    said: dict[str, tuple[object, object]] = {"recipe": (asked.recipe, made.train.recipe)}
+    said["scale"] = (asked.scale, made.scaler)
+    for name in ("hidden_dims", "latent_dim", "activation", "latent_activation"):
+        said[name] = (getattr(asked, name), getattr(made.model, name))
+    said["init"] = (asked.init, "its own weights")
+    said["label"] = (columns.label, schema.label)
+    said |= _image_options(schema, columns)
+    for name, (wanted, found) in said.items():
+        if wanted is not None and wanted != found:
+            yield f"--{name.replace('_', '-')} is {_written(wanted)}, and it has {_written(found)}"
+    names = schema.column_names
+    categories = [name for name, column in zip(names, schema.columns, strict=False) if column.kind == "category"]
+    learnt = _matching((*columns.features, *columns.categorical), names)
+    if columns.features and (set(learnt) != set(names) or not _all_match(columns.features, names)):
+        yield f"--features chooses {_listed(learnt)}, and it learnt {_listed(names)}"
+    if excluded := _matching(columns.exclude, names):
+        yield f"--exclude leaves out {_listed(excluded)}, which it learnt"
+    if not _all_match(columns.categorical, categories) or set(_matching(columns.categorical, names)) - set(categories):
+        yield f"--categorical is {_listed(columns.categorical)}, and its categories are {_listed(categories)}"
+    most = max((len(column.categories) - column.other for column in schema.columns), default=0)
+    if most > columns.max_categories:
+        yield f"--max-categories is {columns.max_categories}, and it knows {most}"
+
+
+def _image_options(schema: Schema, columns: Columns) -> dict[str, tuple[object, object]]:
+    """Return what was asked for of images, None where it is the default, and what the model has, by option."""
+    usual = Columns()
+    height, width, channels = (*(schema.image_shape or (0, 0)), 1)[:3]
+    shapes = [(width, height, channels), (channels, width, height), *([(width, height)] if channels == 1 else [])]
+    has: dict[str, object] = {
+        "image_size": (width, height),
+        "fit": schema.fit,
+        "background": schema.background,
+        "alpha": channels == 4,
+    }
+    has["image_shape"] = columns.image_shape if columns.image_shape in shapes else (width, height)
+    return {
+        name: (None if (asked := getattr(columns, name)) == getattr(usual, name) else asked, found)
+        for name, found in has.items()
+    }
+
+
+def _matching(patterns: Sequence[str], names: Sequence[str]) -> list[str]:
+    return [name for name in names if any(name == each or fnmatchcase(name, each) for each in patterns)]
+
+
+def _all_match(patterns: Sequence[str], names: Sequence[str]) -> bool:
+    return all(_matching([each], names) for each in patterns)
+
+
+def _written(value: object) -> str:
+    return "none" if value is None else ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _listed(names: Sequence[str]) -> str:
+    from aecli.data.table import listed
+
+    return listed(names) or "none"

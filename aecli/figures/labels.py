@@ -67,6 +67,8 @@ def classes(labels: Array | None) -> Classes | None:
     counts = Counter(values)
     missing = NONE in counts
     different = [value for value in counts if value is not NONE]
+    if not different:
+        return None
     numeric = all(_reads_as_number(value) for value in different)
     if len(counts) <= MAX_CLASSES:
         chosen, others = different, []
@@ -109,7 +111,7 @@ def ranges(edges: Array, digits: int = 3, *, dated: bool = False) -> list[str]:
 def numbers(labels: Array | None) -> Array | None:
     """Return labels as numbers (N,) float64, where they are numbers or read as such; NaN where there is none.
 
-    Dates are days since 1970, durations seconds.
+    None where there is none at all. Dates are days since 1970, durations seconds.
     """
     if labels is None:
         return None
@@ -118,8 +120,8 @@ def numbers(labels: Array | None) -> Array | None:
     if labels.dtype.kind == "m":
         return np.where(np.isnat(labels), np.nan, labels / np.timedelta64(1, "s"))
     try:
-        values = labels.tolist()
-        return np.array([math.nan if _is_missing(value) else float(value) for value in values], np.float64)
+        values = np.array([math.nan if _is_missing(value) else float(value) for value in labels.tolist()], np.float64)
+        return values if np.isfinite(values).any() else None
     except (TypeError, ValueError):
         return None
 

@@ -18,7 +18,6 @@ MAX_PANELS = 4  # for tables
 MAX_COLUMNS = 20
 STEPS = 11
 EDGES = (0.01, 0.99)
-LEAST_SHARE = 1e-9  # of the variance, below which the codes have no such direction
 
 
 def images(
@@ -63,7 +62,7 @@ def images(
         )
     made_lines = (count * (height + between) - between) * grid.scale / 2 if grid else 0
     below = 2 + (math.ceil(made_lines) - made_lines) * 2 * style.CELL if grid else None
-    axes.set_xlabel(_said(count, z.shape[1], look), loc="left", fontsize=look.small, labelpad=below)
+    axes.set_xlabel(_said(found, count, look), loc="left", fontsize=look.small, labelpad=below)
     mosaic.trim(figure, look)
     return figure
 
@@ -109,14 +108,14 @@ def columns(z: Array, decode: Callable[[Array], Array], names: Sequence[str], lo
     bar.outline.set_visible(False)
     bar.ax.set_title("std", loc="left", fontsize=look.small)
     left_out = f"; {len(kept)} of {made.shape[2]} columns" if len(kept) < made.shape[2] else ""
-    figure.supxlabel(_said(count, z.shape[1], look, left_out), fontsize=look.small)
+    figure.supxlabel(_said(found, count, look, left_out), fontsize=look.small)
     return figure
 
 
 def directions(z: Array) -> Principal:
     """Return the principal directions of latent rows `z` (N, K) along which they differ; of equal rows, one."""
     found = principal(z, MAX_DIRECTIONS)
-    count = max(1, int((found.shares > LEAST_SHARE).sum()))
+    count = max(1, int((found.shares > 0).sum()))
     return Principal(found.mean, found.directions[:count], found.shares[:count])
 
 
@@ -131,7 +130,10 @@ def sweep(z: Array, found: Principal, count: int, steps: int) -> tuple[Array, li
     return codes, ends
 
 
-def _said(shown: int, values: int, look: style.Look, more: str = "") -> str:
+def _said(found: Principal, shown: int, look: style.Look, more: str = "") -> str:
+    values = len(found.mean)
     which = f"{shown} of {values} principal components, each" if shown < values else "each principal component"
-    text = f"{which} from its 1% to its 99% quantile, the others at their means{more}"
+    text = f"{which} from its 1% to its 99% quantile{', the others at their means' * (values > 1)}{more}"
+    if not found.shares[0]:
+        text = f"the codes of all rows are equal{more}"
     return style.wrapped(text, int(style.width_of(look) / (look.small * style.CHARACTER)) - 4)

@@ -65,7 +65,8 @@ def _ridges(axes: Axes, values: Array, found: Classes, edges: Array, look: style
         median = [np.median(members[i])] * 2
         if not look.window:
             axes.plot(median, [place, place + ROW], color=look.colours.ground, linewidth=5, solid_capstyle="butt")
-        axes.plot(median, [place, place + ROW], color=look.colours.ink, linewidth=2.5, solid_capstyle="butt")
+        width = 0.8 * style.CELL if look.window else 2.5
+        axes.plot(median, [place, place + ROW], color=look.colours.ink, linewidth=width, solid_capstyle="butt")
     limit = int(0.4 * style.width_of(look) / (look.small * style.CHARACTER))
     names = []
     for i in order:

@@ -71,14 +71,19 @@ def columns(z: Array, decode: Callable[[Array], Array], names: Sequence[str], lo
     """Draw how the columns that `decode` makes, (N, E) in standard deviations from their means, follow the latent rows.
 
     A panel for each principal direction of `z` (N, K), at most four, those of the largest variance; a line for each
-    column, at most 20, those that change most.
+    column, at most 20, in a terminal as many as it has lines, those that change most.
     """
     found = directions(z)
     count = min(MAX_PANELS, len(found.shares))
     steps = 33 if look.window is None else max(3, (look.window[0] - 24) // count - 3)
     codes, ends = sweep(z, found, count, steps)
     made = decode(codes.reshape(-1, z.shape[1])).reshape(count, steps, -1)  # (panels, steps, E)
-    most = MAX_COLUMNS if look.window is None else max(1, min(MAX_COLUMNS, look.window[1] - 6))
+    panel_room = (0.6 if look.window else 0.5) * style.width_of(look) / count / (look.small * style.CHARACTER)
+    between = " " if panel_room > len(found.name(0)) else "\n"
+    most = MAX_COLUMNS
+    if look.window:  # a line for each column, beside those of the titles, the ticks and the note below
+        note = _said(found, count, look, "; 20 of 1000 columns").count("\n") + 1
+        most = max(1, look.window[1] - 2 - note - (between == "\n"))
     swing = (made.max(axis=1) - made.min(axis=1)).max(axis=0)  # (E,)
     kept = np.sort(np.argsort(-swing, kind="stable")[:most])
     figure = style.figure(look, height=0.9 + 0.2 * len(kept))
@@ -86,8 +91,6 @@ def columns(z: Array, decode: Callable[[Array], Array], names: Sequence[str], lo
     bound = max(float(np.abs(made[:, :, kept]).max()), 1e-6)
     look_up = ScalarMappable(Normalize(-bound, bound), look.diverging())
     limit = int(0.35 * style.width_of(look) / (look.small * style.CHARACTER))
-    panel_room = 0.5 * style.width_of(look) / count / (look.small * style.CHARACTER)
-    between = " " if panel_room > len(found.name(0)) else "\n"
     for axes, panel, place, (low, high) in zip(grid, made, range(count), ends, strict=True):
         axes.imshow(
             panel[:, kept].T,

@@ -82,6 +82,7 @@ ANSWERS = {
     "aecli embed model.safetensors log.jsonl --keep ": ["time", "level"],
     "aecli reconstruct --keep k": [],  # no table is named yet
     "aecli embed model.safetensors nowhere.csv --keep ": [],
+    "aecli plot model.safetensors my\\ data.csv --colour k": ["kind"],
     "aecli train --recipe cl": ["classic", "classic-2d"],
     "aecli train --activation s": ["silu", "sigmoid"],
     "aecli embed model.safetensors --format p": ["parquet"],

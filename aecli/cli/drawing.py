@@ -90,6 +90,8 @@ def reconstruction(loaded: "Model", source: "Source", asked: Asked) -> Picture:
     examples, first = Examples(asked.examples), 0
     for out in loaded.rebuilt(source):
         held_out = None if asked.held_out is None else asked.held_out[first : first + len(out.z)]
+        if held_out is not None and len(held_out) < len(out.z):
+            raise DataError(f"{source.name}: changed while it was read")
         examples.add(out, held_out)
         first += len(out.z)
     if (chosen := examples.chosen()) is None:

@@ -1,6 +1,7 @@
 """aecli embed."""
 
 import dataclasses
+import functools
 
 import aecli
 from aecli.cli import flags, options, progress, rows, tables
@@ -34,13 +35,15 @@ def embed(
     if held_out:
         rows.check_read_twice(data, "--held-out")
     from aecli.inference import Rebuilt
+    from aecli.model import held_out as of_training
 
     loaded = aecli.load(model, device=device)
     applying = dataclasses.replace(applying, line_buffered=line_buffered)
-    unseen = rows.held_out(loaded, data, reading, applying, data_dir=data_dir) if held_out else None
+    opened = functools.partial(rows.open_rows, loaded, data, reading, applying, data_dir=data_dir)
+    unseen = of_training.held_out(loaded.checkpoint, opened(quiet=True)) if held_out else None
     if held_out and unseen is None:
         raise rows.not_the_training_data(loaded, data)
-    source = rows.open_rows(loaded, data, reading, applying, data_dir=data_dir, quiet=quiet)
+    source = opened(quiet=quiet)
     names = [f"z{i}" for i in range(loaded.checkpoint.model.latent_dim)]
     appended = ["mse"] * error + ["held_out"] * held_out
     carried = tables.Carried(source, applying.keep, label=label, beside=[*names, *appended])

@@ -1,6 +1,7 @@
 """aecli plot."""
 
 import dataclasses
+import functools
 import json
 import re
 from pathlib import Path
@@ -15,7 +16,11 @@ from aecli.errors import UsageError
 from aecli.options import Applying, Reading
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aecli.data.source import Source
     from aecli.figures.map import Page
+    from aecli.inference import Model
 
 PICTURE = "Picture"
 DPI = 240
@@ -42,7 +47,7 @@ Kind = Annotated[
         "components. map: an HTML page to walk through, in which the decoder runs.",
     ),
 ]
-Colour = Annotated[
+ColourBy = Annotated[
     str | None,
     typer.Option(
         metavar="COLUMN",
@@ -95,7 +100,7 @@ def plot(
     data: options.Data = None,
     kind: Kind = "latent",
     output: options.Output = None,
-    colour: Colour = None,
+    colour: ColourBy = None,
     examples: Examples = 10,
     show: Show = False,
     title: Title = None,
@@ -127,9 +132,13 @@ def plot(
         made: drawing.Picture | Page = drawing.history(checkpoint.read(model))
     else:
         rows.check_data(model, data)
-        if applying.bad_rows == "blank":  # which leaves nothing to draw
-            applying = dataclasses.replace(applying, bad_rows="skip")
-        made = _made(model, data, reading, applying, kind, colour, examples, device, data_dir, quiet=quiet)
+        applying = dataclasses.replace(applying, **_as_drawn(applying, colour))
+        loaded = aecli.load(model, device=device)
+        opened = functools.partial(rows.open_rows, loaded, data, reading, applying, data_dir=data_dir)
+        held_out = _held_out(loaded, opened) if kind == "reconstruction" and rows.can_be_read_twice(data) else None
+        made = _made(kind, loaded, opened(quiet=quiet), colour, examples, held_out)
+        for sentence in made.notes:
+            console.say(sentence, quiet=quiet)
     if path is not None or output == "-":
         _write(made, path, theme, size, title, dpi or DPI, quiet=quiet)
     if show and isinstance(made, drawing.Picture):
@@ -138,40 +147,35 @@ def plot(
         console.result(json.dumps({"figure": str(path), "kind": kind, "rows": made.rows}))
 
 
-def _made(
-    model: Path,
-    data: list[str] | None,
-    reading: Reading,
-    applying: Applying,
-    kind: str,
-    colour: str | None,
-    examples: int,
-    device: str,
-    data_dir: Path | None,
-    *,
-    quiet: bool,
-) -> "drawing.Picture | Page":
-    """Read DATA, and make of it what is to be written."""
+def _as_drawn(applying: Applying, colour: str | None) -> dict[str, Any]:
+    """Return what a picture asks of reading: rows that cannot be read leave nothing to draw, a column may colour."""
     from aecli.data.beside import split
-    from aecli.figures.colour import Colour as Colouring
 
-    if colour is not None and split(colour) is None:
-        applying = dataclasses.replace(applying, colour=colour)
-    loaded = aecli.load(model, device=device)
-    held_out = None
-    if kind == "reconstruction" and loaded.schema.image_shape is not None and rows.can_be_read_twice(data):
-        held_out = rows.held_out(loaded, data, reading, applying, data_dir=data_dir)
-    source = rows.open_rows(loaded, data, reading, applying, data_dir=data_dir, quiet=quiet)
-    asked = drawing.Asked(examples, Colouring(source, colour), held_out)
+    bad_rows = "skip" if applying.bad_rows == "blank" else applying.bad_rows
+    return {"bad_rows": bad_rows, "colour": colour if colour is None or split(colour) is None else None}
+
+
+def _held_out(loaded: "Model", opened: "Callable[..., Source]") -> Any:
+    """Read images, and return which of them (N,) were held out of training; None where nobody knows."""
+    from aecli.model.held_out import held_out
+
+    return None if loaded.schema.image_shape is None else held_out(loaded.checkpoint, opened(quiet=True))
+
+
+def _made(
+    kind: str, loaded: "Model", source: "Source", colour: str | None, examples: int, held_out: Any
+) -> "drawing.Picture | Page":
+    """Read the rows, and make of them what is to be written."""
+    from aecli.figures.colour import Colour
+
+    coloured = Colour(source, colour)
     if kind == "map":
         from aecli.figures.map import page
 
-        made: drawing.Picture | Page = page(loaded, source, asked.colour)
+        made: drawing.Picture | Page = page(loaded, source, coloured)
     else:
-        made = drawing.KINDS[kind](loaded, source, asked)
-    for sentence in (*made.notes, *source.notes()):
-        console.say(sentence, quiet=quiet)
-    return made
+        made = drawing.KINDS[kind](loaded, source, drawing.Asked(examples, coloured, held_out))
+    return dataclasses.replace(made, notes=(*made.notes, *source.notes()))
 
 
 def _path(

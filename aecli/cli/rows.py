@@ -46,15 +46,6 @@ def open_rows(
     return loaded.open(data[0] if len(data) == 1 else list(data), data_dir=data_dir, announce=announce, **asked)
 
 
-def held_out(
-    loaded: "aecli.Model", data: Sequence[str] | None, *groups: "Reading | Applying", data_dir: Path | None
-) -> "Array | None":
-    """Read DATA, and return which of its rows (N,) the model's run held out; None where it is other data."""
-    from aecli.model.held_out import held_out
-
-    return held_out(loaded.checkpoint, open_rows(loaded, data, *groups, data_dir=data_dir, quiet=True))
-
-
 def part_of(known: "Array", first: int, count: int, source: "Source") -> "Array":
     """Return what is known of some rows as 0 or 1. Raises DataError where there are more rows than before."""
     if first + count > len(known):

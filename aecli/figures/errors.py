@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from aecli.figures import style
-from aecli.figures.labels import Classes, classes
+from aecli.figures.labels import Classes, groups
 
 Array = np.ndarray[Any, Any]
 QUANTILES = ((0.5, "median", "-"), (0.95, "95%", "--"), (0.99, "99%", ":"))
@@ -18,10 +18,11 @@ ROW = 0.72  # how much of a label's row its highest bar takes
 def errors(mse: Array, labels: Array | None, look: style.Look, *, name: str = "label") -> Figure:
     """Draw how the rows' errors `mse` (N,) are distributed, on a log scale, with lines at three quantiles.
 
-    With `labels` (N,) of up to 20 classes, which are called `name`, each class has a histogram of its own, as high as
-    the others; the worst median is on top, and a stroke, which the legend explains, marks each median.
+    With `labels` (N,), which are called `name`, each of up to 20 classes has a histogram of its own, as high as the
+    others, and so has each of 8 ranges of more numbers. The worst median is on top, and a stroke, which the legend
+    explains, marks each median.
     """
-    found = classes(labels)
+    found = groups(labels)
     positive = mse[mse > 0]
     smallest = float(positive.min()) if len(positive) else 1e-12
     values = np.maximum(mse, smallest)  # an error of zero stands with the smallest that is none
@@ -64,7 +65,8 @@ def _ridges(axes: Axes, values: Array, found: Classes, edges: Array, look: style
         median = [np.median(members[i])] * 2
         if not look.window:
             axes.plot(median, [place, place + ROW], color=look.colours.ground, linewidth=5, solid_capstyle="butt")
-        axes.plot(median, [place, place + ROW], color=look.colours.ink, linewidth=2.5, solid_capstyle="butt")
+        width = 0.8 * style.CELL if look.window else 2.5
+        axes.plot(median, [place, place + ROW], color=look.colours.ink, linewidth=width, solid_capstyle="butt")
     limit = int(0.4 * style.width_of(look) / (look.small * style.CHARACTER))
     names = []
     for i in order:

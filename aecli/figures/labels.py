@@ -4,24 +4,31 @@ import math
 import re
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from aecli.figures.style import MARKERS, PALETTE, Entry, Look
+from aecli.figures.style import MARKERS, PALETTE, Entry, Look, number
 
 Array = np.ndarray[Any, Any]
 MAX_CLASSES = 20
+RANGES = 8
 NONE = "(no label)"
+ISO = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?)?")
 
 
 @dataclass(frozen=True)
 class Classes:
-    """Up to 20 classes: their names, and the class of each row, `of` (N,). Where `rest`, the last is all the others."""
+    """Up to 20 classes: their names, and the class of each row, `of` (N,).
+
+    Where `rest`, the last is all the others. Where `ranged`, they are ranges of numbers.
+    """
 
     names: list[str]
     of: Array
-    rest: bool
+    rest: bool = False
+    ranged: bool = False
 
     @property
     def are_quiet(self) -> list[bool]:
@@ -31,7 +38,9 @@ class Classes:
 
     def colours(self, look: Look) -> list[str]:
         """Return each class its colour."""
-        return [look.colours.faint if quiet else look.colour(i) for i, quiet in enumerate(self.are_quiet)]
+        named = len(self.names) - sum(self.are_quiet)
+        colours = [look.graded(i / max(1, named - 1)) if self.ranged else look.colour(i) for i in range(named)]
+        return [*colours, *[look.colours.faint] * (len(self.names) - named)]
 
     def entries(self, look: Look) -> list[Entry]:
         """Return the lines of a legend."""
@@ -46,39 +55,90 @@ def classes(labels: Array | None) -> Classes | None:
     """Sort labels (N,) into classes, numbers by size and texts by their letters, numbers in them by size.
 
     None, NaN and empty texts are one class, the last. Of more than 20 texts, the 19 that most rows have are classes,
-    and the others one. More than 20 numbers are no classes: None, as for no labels.
+    and the others one. More than 20 numbers or dates are no classes: None, as for no labels.
     """
     if labels is None:
         return None
+    dated = dates(labels) is not None
+    if labels.dtype.kind in "mM":
+        missing_dates, labels = np.isnat(labels), labels.astype(str).astype(object)
+        labels[missing_dates] = None
     values = [NONE if _is_missing(value) else value for value in labels.tolist()]
     counts = Counter(values)
     missing = NONE in counts
     different = [value for value in counts if value is not NONE]
+    if not different:
+        return None
     numeric = all(_reads_as_number(value) for value in different)
     if len(counts) <= MAX_CLASSES:
         chosen, others = different, []
-    elif numeric or labels.dtype.kind in "mM":
+    elif numeric or dated:
         return None
     else:
         common = sorted(different, key=lambda value: (-counts[value], str(value)))
         chosen, others = common[: MAX_CLASSES - 1 - missing], common[MAX_CLASSES - 1 - missing :]
     chosen.sort(key=_by_size if numeric else _by_letters)
     names = [_name(value) for value in chosen] + [NONE] * missing
-    number = {value: i for i, value in enumerate([*chosen, *[NONE] * missing])}
-    number |= dict.fromkeys(others, len(names))
+    place = {value: i for i, value in enumerate([*chosen, *[NONE] * missing])}
+    place |= dict.fromkeys(others, len(names))
     if others:
         names.append(f"{len(others):,} others")
-    return Classes(names, np.array([number[value] for value in values], np.intp), bool(others))
+    return Classes(names, np.array([place[value] for value in values], np.intp), bool(others))
+
+
+def groups(labels: Array | None) -> Classes | None:
+    """Sort labels (N,) into classes as `classes` does; more than 20 numbers or dates into ranges of equally many rows.
+
+    None for no labels.
+    """
+    found, values = classes(labels), numbers(labels)
+    if found is not None or values is None or labels is None:
+        return found
+    known = np.isfinite(values)
+    edges = np.unique(np.quantile(values[known], np.linspace(0, 1, RANGES + 1)))
+    names = ranges(edges, dated=dates(labels) is not None)
+    of = np.clip(np.searchsorted(edges, values, "right") - 1, 0, len(names) - 1)
+    of[~known] = len(names)
+    return Classes(names + [NONE] * bool(not known.all()), of, ranged=True)
+
+
+def ranges(edges: Array, digits: int = 3, *, dated: bool = False) -> list[str]:
+    """Name the ranges between edges, which are in order: numbers, or days since 1970."""
+    ends = [str(np.datetime64(int(edge), "D")) if dated else number(edge, digits) for edge in edges]
+    return [f"{low} to {high}" for low, high in pairwise(ends)]
 
 
 def numbers(labels: Array | None) -> Array | None:
-    """Return labels as numbers (N,) float64, where they are numbers or read as such; NaN where there is none."""
-    if labels is None or labels.dtype.kind in "mM":
+    """Return labels as numbers (N,) float64, where they are numbers or read as such; NaN where there is none.
+
+    None where there is none at all. Dates are days since 1970, durations seconds.
+    """
+    if labels is None:
+        return None
+    if (found := dates(labels)) is not None:
+        return np.where(np.isnat(found), np.nan, found.astype(np.float64) / 86_400e6)
+    if labels.dtype.kind == "m":
+        return np.where(np.isnat(labels), np.nan, labels / np.timedelta64(1, "s"))
+    try:
+        values = np.array([math.nan if _is_missing(value) else float(value) for value in labels.tolist()], np.float64)
+        return values if np.isfinite(values).any() else None
+    except (TypeError, ValueError):
+        return None
+
+
+def dates(labels: Array | None) -> Array | None:
+    """Return labels as dates (N,), where they are dates or texts in ISO 8601; NaT where there is none."""
+    if labels is None:
+        return None
+    if labels.dtype.kind == "M":
+        return labels.astype("datetime64[us]")
+    values = ["NaT" if _is_missing(value) else value for value in labels.tolist()] if labels.dtype.kind in "OU" else []
+    texts = set(values) - {"NaT"}
+    if not texts or not all(isinstance(text, str) and ISO.fullmatch(text) for text in texts):
         return None
     try:
-        values = labels.tolist()
-        return np.array([math.nan if _is_missing(value) else float(value) for value in values], np.float64)
-    except (TypeError, ValueError):
+        return np.array(values, "datetime64[us]")
+    except ValueError:  # such as a thirteenth month
         return None
 
 

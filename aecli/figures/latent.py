@@ -6,11 +6,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, to_rgb
+from matplotlib.dates import AutoDateFormatter, AutoDateLocator
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from aecli.figures import style
-from aecli.figures.labels import Classes, classes, numbers
+from aecli.figures.labels import Classes, classes, dates, numbers
 from aecli.figures.principal import principal
 
 Array = np.ndarray[Any, Any]
@@ -41,7 +42,7 @@ def latent(z: Array, labels: Array | None, look: style.Look, *, name: str = "lab
     if found is not None:
         style.legend(figure, found.entries(look), look)
     elif values is not None:
-        _colour_bar(figure, axes, values, name, look)
+        _colour_bar(figure, axes, values, name, look, dated=dates(labels) is not None)
     colours = _colours(found, values, len(points), look)  # (N, 3)
     beneath = _beneath(found, values, len(points))
     if len(points) > MAX_POINTS or look.window:
@@ -87,9 +88,13 @@ def _norm(values: Array) -> Normalize:
     return Normalize(float(finite.min()), float(finite.max()))
 
 
-def _colour_bar(figure: Figure, axes: Axes, values: Array, name: str, look: style.Look) -> None:
+def _colour_bar(figure: Figure, axes: Axes, values: Array, name: str, look: style.Look, *, dated: bool) -> None:
     bar = figure.colorbar(ScalarMappable(_norm(values), "viridis"), ax=axes, aspect=30 if look.window else 25)
     bar.outline.set_visible(False)
+    if dated:
+        locator: Any = AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
+        bar.ax.yaxis.set_major_locator(locator)
+        bar.ax.yaxis.set_major_formatter(AutoDateFormatter(locator))  # type: ignore[no-untyped-call]
     limit = max(8, int((0.25 if look.window else 0.45) * style.width_of(look) / (look.small * style.CHARACTER)))
     title = style.shorten(name, limit, look)
     at_end = style.width_in_characters(title) > 8  # a longer name goes on to the left, over the axes

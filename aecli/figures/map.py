@@ -12,7 +12,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from aecli.data.sample import Sample
 from aecli.data.source import Source
 from aecli.errors import AecliError, DataError
 from aecli.figures.colour import Colour
-from aecli.figures.labels import NONE
+from aecli.figures.labels import NONE, RANGES, dates, numbers, ranges
 from aecli.figures.principal import principal
 from aecli.figures.style import number
 from aecli.inference import Model
@@ -37,7 +36,6 @@ MAX_WEIGHTS = 25_000_000
 MAX_COMPONENTS = 32
 KEPT = "kept: "  # what the names of kept columns begin with, lest they be others'
 MAX_CLASSES = 64  # of more different numbers as labels, ranges are made
-RANGES = 8
 SCRIPTS = ("model.js", "backdrop.js", "scatter.js", "panel.js", "walk.js", "hands.js", "main.js")
 
 
@@ -102,8 +100,8 @@ def page(model: Model, source: Source, colour: Colour | None = None) -> Page:
         "held": np.searchsorted(points["row"], originals["row"]).astype(np.uint32),
     }
     if "label" in points:
-        facts["labels"], numbers = np.unique(points["label"], return_inverse=True)
-        facts["labels"], blocks["label-numbers"] = facts["labels"].tolist(), numbers.astype(np.uint32)
+        different, of = np.unique(points["label"], return_inverse=True)
+        facts["labels"], blocks["label-numbers"] = different.tolist(), of.astype(np.uint32)
     colours = _colours(points, facts["label"], colour)
     first = next((i for i, each in enumerate(colours) if each.asked), 0)
     facts |= {"colour": first, "colours": [{"name": c.name, "classes": c.classes, "ranged": c.ranged} for c in colours]}
@@ -129,15 +127,15 @@ def _sampled(model: Model, source: Source, colour: Colour) -> tuple[dict[str, Ar
             x = _bytes(batch.x, model.schema.black, model.schema.full_scale)
         if originals is None:
             originals = Sample(min(MAX_POINTS, max(1, MAX_ORIGINAL_BYTES // max(1, x[:1].nbytes))))
-        numbers = {"key": rng.random(len(x)), "row": np.arange(rows, rows + len(x))}
+        drawn = {"key": rng.random(len(x)), "row": np.arange(rows, rows + len(x))}
         labels = {} if batch.labels is None else {"label": _texts(batch.labels)}
         kept = {KEPT + name: _texts(column) for name, column in batch.kept.items()}
         coloured = colour.of(batch)
         if colour.beside is not None and coloured is not None:
             taken = colour.name in (*batch.kept, label_name)
             kept[f"{KEPT}{colour.word if taken else colour.name}"] = _texts(coloured)
-        points.add({"z": out.z, "mse": out.mse} | labels | kept | numbers)
-        originals.add({"x": x} | numbers)
+        points.add({"z": out.z, "mse": out.mse} | labels | kept | drawn)
+        originals.add({"x": x} | drawn)
         rows += len(x)
     if originals is None:
         raise DataError(f"{source.name}: no rows to draw")
@@ -192,17 +190,20 @@ def _colours(points: Mapping[str, Array], label: str, colour: Colour) -> list[_C
 def _classified(labels: Array) -> tuple[list[str], Array, bool]:
     """Sort labels (N,), which are texts, into classes: their names, each row's, and whether they are ranges.
 
-    A label is a class of its own, but more than 64 different numbers are cut into 8 ranges.
+    A label is a class of its own, but more than 64 different numbers or dates are cut into 8 ranges.
     """
     different = sorted(set(labels.tolist()) - {""})
-    values = _finite(different)
+    known = np.array(different, object)
+    values, dated = numbers(known), dates(known) is not None
+    if values is not None and not np.isfinite(values).all():
+        values = None
     if values is not None:
         different = [different[i] for i in np.argsort(values, kind="stable")]
         values = np.sort(values, kind="stable")
     classes, of_label, ranged = different, np.arange(len(different)), False
     if values is not None and len(values) > MAX_CLASSES:
         edges = np.linspace(values[0], values[-1], RANGES + 1)
-        classes, ranged = _ranges(edges, 4), True
+        classes, ranged = ranges(edges, 4, dated=dated), True
         of_label = np.clip(np.searchsorted(edges, values, "right") - 1, 0, RANGES - 1)
     if "" in labels:
         of_label = np.append(of_label, len(classes))
@@ -216,21 +217,8 @@ def _by_error(mse: Array) -> tuple[list[str], Array]:
     edges = np.unique(np.quantile(mse, np.linspace(0, 1, RANGES + 1)))
     if len(edges) < 2:
         return [number(mse[0])], np.zeros(len(mse), int)
-    names = _ranges(edges, 3)
+    names = ranges(edges)
     return names, np.clip(np.searchsorted(edges, mse, "right") - 1, 0, len(names) - 1)
-
-
-def _ranges(edges: Array, digits: int) -> list[str]:
-    return [f"{number(low, digits)} to {number(high, digits)}" for low, high in pairwise(edges)]
-
-
-def _finite(labels: list[str]) -> Array | None:
-    """Return labels as numbers, None where not all are."""
-    try:
-        values = np.array([float(label) for label in labels])
-    except ValueError:
-        return None
-    return values if np.isfinite(values).all() else None
 
 
 def _shown(x: Array, schema: Schema) -> tuple[dict[str, Any], dict[str, Array | bytes]]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+ROUNDING = 1e-6  # of the codes: what differs by less does not differ
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Principal:
     def project(self, z: Array, count: int) -> Array:
         """Return where latent rows (N, K) lie on the first directions, (N, count); the mean lies at 0."""
         projected: Array = (z - self.mean) @ self.directions[:count].T
-        return projected
+        return np.where(self.shares[:count] > 0, projected, 0)
 
     def name(self, place: int) -> str:
         """Name a direction with its share of the variance: PC 1 (31%)."""
@@ -33,12 +34,13 @@ class Principal:
 def principal(z: Array, most: int) -> Principal:
     """Find the principal directions of latent rows `z` (N, K), at most so many. Source: Pearson 1901.
 
-    A direction's sign is arbitrary: its largest part is positive.
+    A direction's sign is arbitrary: its largest part is positive. What differs by rounding alone has no variance.
     """
     mean = z.mean(axis=0, dtype=np.float64)
     centred = z - mean
     variances, vectors = np.linalg.eigh(centred.T @ centred)
-    variances = np.maximum(variances[::-1], 0)
+    noise = len(z) * (ROUNDING * float(np.abs(z).max())) ** 2
+    variances = np.where(variances > noise, variances, 0)[::-1]
     directions = vectors.T[::-1][:most]
     largest = np.abs(directions).argmax(axis=1)[:, None]
     directions = directions * np.where(np.take_along_axis(directions, largest, axis=1) < 0, -1, 1)

@@ -12,6 +12,7 @@ from aecli.figures import mosaic, style
 Array = np.ndarray[Any, Any]
 MAX_COLUMNS = 20
 IN_A_ROW = 10
+LEAST_IN_A_ROW = 4  # fewer images are no larger than in a row of so many
 MARGIN = 9  # columns of a terminal for "original"
 
 
@@ -35,6 +36,8 @@ def images(
     most = grid.columns if grid else IN_A_ROW
     bands = _bands(origins, count, most)
     in_a_row = max(len(mine) for _, mine in bands)
+    if not grid:
+        in_a_row = max(in_a_row, LEAST_IN_A_ROW)
     cell = (style.width_of(look) / 72 - 0.75) / in_a_row
     named = sum(bool(name) for name, _ in bands)
     tall = 2 * cell * (height + between) / (width + between) + 0.2

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
+from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, to_rgb
+from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
@@ -85,6 +86,10 @@ class Look:
         colour = PALETTE[number % len(PALETTE)]
         strength = (0.25 if self.theme == "dark" else 0.0) + (0.38 if number >= len(PALETTE) else 0.0)
         return _mixed(colour, self.colours.second, strength)
+
+    def graded(self, share: float) -> str:
+        """Return the colour of a number at this share of its range, 0 to 1; not the palest, which paper swallows."""
+        return to_hex(colormaps["viridis"](0.95 * share))
 
     def diverging(self) -> LinearSegmentedColormap:
         """Return a map of colours from blue through the ground to orange."""

@@ -18,7 +18,6 @@ MAX_PANELS = 4  # for tables
 MAX_COLUMNS = 20
 STEPS = 11
 EDGES = (0.01, 0.99)
-LEAST_SHARE = 1e-9  # of the variance, below which the codes have no such direction
 
 
 def images(
@@ -63,7 +62,7 @@ def images(
         )
     made_lines = (count * (height + between) - between) * grid.scale / 2 if grid else 0
     below = 2 + (math.ceil(made_lines) - made_lines) * 2 * style.CELL if grid else None
-    axes.set_xlabel(_said(count, z.shape[1], look), loc="left", fontsize=look.small, labelpad=below)
+    axes.set_xlabel(_said(found, count, look), loc="left", fontsize=look.small, labelpad=below)
     mosaic.trim(figure, look)
     return figure
 
@@ -72,14 +71,19 @@ def columns(z: Array, decode: Callable[[Array], Array], names: Sequence[str], lo
     """Draw how the columns that `decode` makes, (N, E) in standard deviations from their means, follow the latent rows.
 
     A panel for each principal direction of `z` (N, K), at most four, those of the largest variance; a line for each
-    column, at most 20, those that change most.
+    column, at most 20, in a terminal as many as it has lines, those that change most.
     """
     found = directions(z)
     count = min(MAX_PANELS, len(found.shares))
     steps = 33 if look.window is None else max(3, (look.window[0] - 24) // count - 3)
     codes, ends = sweep(z, found, count, steps)
     made = decode(codes.reshape(-1, z.shape[1])).reshape(count, steps, -1)  # (panels, steps, E)
-    most = MAX_COLUMNS if look.window is None else max(1, min(MAX_COLUMNS, look.window[1] - 6))
+    panel_room = (0.6 if look.window else 0.5) * style.width_of(look) / count / (look.small * style.CHARACTER)
+    between = " " if panel_room > len(found.name(0)) else "\n"
+    most = MAX_COLUMNS
+    if look.window:  # a line for each column, beside those of the titles, the ticks and the note below
+        note = _said(found, count, look, "; 20 of 1000 columns").count("\n") + 1
+        most = max(1, look.window[1] - 2 - note - (between == "\n"))
     swing = (made.max(axis=1) - made.min(axis=1)).max(axis=0)  # (E,)
     kept = np.sort(np.argsort(-swing, kind="stable")[:most])
     figure = style.figure(look, height=0.9 + 0.2 * len(kept))
@@ -87,8 +91,6 @@ def columns(z: Array, decode: Callable[[Array], Array], names: Sequence[str], lo
     bound = max(float(np.abs(made[:, :, kept]).max()), 1e-6)
     look_up = ScalarMappable(Normalize(-bound, bound), look.diverging())
     limit = int(0.35 * style.width_of(look) / (look.small * style.CHARACTER))
-    panel_room = 0.5 * style.width_of(look) / count / (look.small * style.CHARACTER)
-    between = " " if panel_room > len(found.name(0)) else "\n"
     for axes, panel, place, (low, high) in zip(grid, made, range(count), ends, strict=True):
         axes.imshow(
             panel[:, kept].T,
@@ -109,14 +111,14 @@ def columns(z: Array, decode: Callable[[Array], Array], names: Sequence[str], lo
     bar.outline.set_visible(False)
     bar.ax.set_title("std", loc="left", fontsize=look.small)
     left_out = f"; {len(kept)} of {made.shape[2]} columns" if len(kept) < made.shape[2] else ""
-    figure.supxlabel(_said(count, z.shape[1], look, left_out), fontsize=look.small)
+    figure.supxlabel(_said(found, count, look, left_out), fontsize=look.small)
     return figure
 
 
 def directions(z: Array) -> Principal:
     """Return the principal directions of latent rows `z` (N, K) along which they differ; of equal rows, one."""
     found = principal(z, MAX_DIRECTIONS)
-    count = max(1, int((found.shares > LEAST_SHARE).sum()))
+    count = max(1, int((found.shares > 0).sum()))
     return Principal(found.mean, found.directions[:count], found.shares[:count])
 
 
@@ -131,7 +133,10 @@ def sweep(z: Array, found: Principal, count: int, steps: int) -> tuple[Array, li
     return codes, ends
 
 
-def _said(shown: int, values: int, look: style.Look, more: str = "") -> str:
+def _said(found: Principal, shown: int, look: style.Look, more: str = "") -> str:
+    values = len(found.mean)
     which = f"{shown} of {values} principal components, each" if shown < values else "each principal component"
-    text = f"{which} from its 1% to its 99% quantile, the others at their means{more}"
+    text = f"{which} from its 1% to its 99% quantile{', the others at their means' * (values > 1)}{more}"
+    if not found.shares[0]:
+        text = f"the codes of all rows are equal{more}"
     return style.wrapped(text, int(style.width_of(look) / (look.small * style.CHARACTER)) - 4)

@@ -43,6 +43,18 @@ def test_the_same_rows_in_another_format_are_the_same_data(run, iris_model, iris
     assert pd.read_parquet("codes.parquet")["held_out"].dtype == np.int64
 
 
+def test_columns_of_all_kinds_and_rare_categories_are_known_again(run):
+    kinds = [f"k{i % 3}" if i % 5 else f"rare {i}" for i in range(120)]
+    lines = [f"{i * i % 17},{kinds[i]},{'yes' if i % 4 else 'no'},2024-01-{i % 28 + 1:02}," for i in range(120)]
+    lines = [line + ("" if i % 7 == 0 else str(i % 11)) for i, line in enumerate(lines)]
+    Path("rows.csv").write_text("\n".join(["size,kind,on,day,holed", *lines]) + "\n")
+    options = ("--categorical", "kind", "--max-categories", "5", "--missing", "mean", "--epochs", "1", "-q")
+    done = run("train", "rows.csv", *options)
+    assert done.code == 0, done.err
+    done = run("embed", "rows.safetensors", "rows.csv", "--held-out", "-q")
+    assert column(done, "held_out").count("1") == 12
+
+
 @pytest.mark.parametrize("change", ["another order", "fewer rows", "another value"])
 def test_rows_in_another_order_or_a_part_of_them_are_other_data(run, iris_model, iris_csv, change):
     head, *lines = iris_csv.read_text().splitlines()

@@ -16,7 +16,7 @@ from aecli.figures import reconstruction, terminal, traversal
 from aecli.figures.errors import errors
 from aecli.figures.examples import Examples
 from aecli.figures.history import history
-from aecli.figures.labels import classes
+from aecli.figures.labels import classes, groups, numbers
 from aecli.figures.latent import latent, shade
 from aecli.figures.manifold import manifold
 from aecli.figures.principal import principal
@@ -31,6 +31,7 @@ LABELS = {
     "numbers": [str(i / 7) for i in range(30)],
     "long": [f"a name that goes on for very much longer than anyone would like, {i}" for i in range(4)],
     "odd": ["$x$", "a$b", "<b>&amp;", "naïve", "\x00\n\x1b[31m", "", "_^{}\\"],
+    "dates": [f"2024-{i // 28 + 1:02}-{i % 28 + 1:02}" for i in range(90)],
     "holes": [1.0, 2.0, float("nan")],
 }
 
@@ -231,7 +232,11 @@ def test_a_sweep_goes_along_one_direction_at_a_time():
 
 
 def test_equal_codes_have_one_direction():
-    assert len(traversal.directions(np.ones((5, 3))).shares) == 1
+    equal = np.ones((5, 3), np.float32) + np.arange(5, dtype=np.float32)[:, None] * 1e-7  # but for rounding
+    found = traversal.directions(equal)
+    assert found.shares.tolist() == [0]
+    assert found.project(equal, 1).tolist() == [[0]] * 5
+    assert "the codes of all rows are equal" in texts_of(traversal.images(equal, decode, (8, 8), (-1, 1), Look()))
 
 
 def test_a_manifold_of_many_values_lies_on_the_plane_of_the_first_two_components():
@@ -336,3 +341,26 @@ def test_a_terminal_shows_where_images_come_from(window):
     assert any("training" in line for line in lines) == (shown > 3)
     assert sum(line.count("original") for line in lines) == 1 + (shown > 3)
     assert any("mean squared error of each" in line for line in lines)
+
+
+def test_dates_are_no_classes_but_numbers():
+    texts = np.array([f"2024-01-{i % 31 + 1:02}" for i in range(62)] + [""], object)
+    assert classes(texts) is None
+    assert numbers(texts)[:2].tolist() == [19723, 19724]
+    assert np.isnan(numbers(texts)[62])
+    assert numbers(np.array(["2024-01-01", "NaT"], "datetime64[ns]"))[0] == 19723
+    assert classes(np.array(["2024-01-01", "NaT"], "datetime64[s]")).names == ["2024-01-01T00:00:00", "(no label)"]
+    assert classes(np.array(["2024-13-01", "b"])).names == ["2024-13-01", "b"]
+    assert numbers(np.array([1, 2], "timedelta64[m]")).tolist() == [60, 120]
+
+
+def test_more_numbers_than_classes_are_ranges_of_equally_many_rows():
+    found = groups(np.array([*np.arange(80) / 2, np.nan]))
+    assert found.names[0] == "0 to 4.94"
+    assert found.names[-1] == "(no label)"
+    assert np.bincount(found.of).tolist() == [10] * 8 + [1]
+    assert len(set(found.colours(Look()))) == 9
+    dated = groups(np.array([f"2024-01-{i % 28 + 1:02}" for i in range(56)]))
+    assert dated.names[0] == "2024-01-01 to 2024-01-04"
+    assert groups(np.array(["a", "b"])).names == ["a", "b"]
+    assert groups(None) is groups(np.array(["", ""])) is groups(np.array([np.nan])) is None

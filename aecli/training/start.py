@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from aecli.config import FROM_MODEL, Schema
+from aecli.data import units
 from aecli.data.opening import split_name
 from aecli.data.part import Part
 from aecli.data.source import Source
 from aecli.errors import DataError, UsageError
 from aecli.inference import Model
-from aecli.model import units
 from aecli.model.checkpoint import PRECISION
 from aecli.model.scaler import CHUNK_VALUES, Scaler
 from aecli.options import Columns, FitOptions, Matching

@@ -144,7 +144,8 @@ class Schema(Config):
     `image_shape` is (H, W) or (H, W, C). `black` is the value of a black pixel, `full_scale` that of a white one, None
     before it is known; `dtype` is the pixels' type, None for tables and in files of earlier versions. `resize` tells
     whether images of other sizes are brought to this one, and `fit` how. `background` is what lies under transparent
-    pixels; None drops their alpha, or keeps it where there are four channels. `label` names the column of labels.
+    pixels; None drops their alpha, or keeps it where there are four channels. `label` names the column of labels, and
+    `label_file` the file of another table that has it, None where the data itself does.
     """
 
     inputs: int
@@ -158,6 +159,7 @@ class Schema(Config):
     fit: str = "stretch"
     background: str | None = None
     label: str | None = None
+    label_file: str | None = None
     dialect: Dialect | None = None
     na: tuple[str, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()

@@ -151,7 +151,14 @@ class Columns:
 
     label: Annotated[
         str | None,
-        Option("The column of labels: not learnt, but carried along.", TABLE, "COLUMN", "label", columns=True),
+        Option(
+            "The column of labels: not learnt, but carried along. FILE:COLUMN is that of another table, matched by row "
+            "or by its column path.",
+            TABLE,
+            "COLUMN",
+            "label",
+            columns=True,
+        ),
     ] = None
     features: Annotated[
         tuple[str, ...],

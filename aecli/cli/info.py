@@ -147,10 +147,10 @@ def _row(schema: Schema) -> str:
 
 
 def _columns(schema: Schema) -> dict[str, str]:
-    """Return what is known of a table: its columns, and how it was written. Nothing of other data."""
+    """Return what is known of a table: its columns, and how it was written. Of other data, the label at most."""
     if not schema.columns:
-        return {}
-    facts = {"label": schema.label or "none"}
+        return {"label": _label(schema)} if schema.label else {}
+    facts = {"label": _label(schema)}
     if schema.left_out:
         facts["left out"] = ", ".join(f"{name or repr(name)} ({why})" for name, why in schema.left_out)
     facts["holes"] = {
@@ -167,6 +167,10 @@ def _columns(schema: Schema) -> dict[str, str]:
     if (more := len(schema.columns) - SHOWN_COLUMNS) > 0:
         facts["  ..."] = f"and {more:,} more; --json shows all"
     return facts
+
+
+def _label(schema: Schema) -> str:
+    return (schema.label or "none") + (f", a column of {schema.label_file}" if schema.label_file else "")
 
 
 def _content(column: Column) -> str:

@@ -4,16 +4,20 @@ Where the table has a column `path` and the rows have paths, as images do, a row
 number.
 """
 
+import dataclasses
 import difflib
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aecli.data.formats import table_form
 from aecli.errors import DataError
+
+if TYPE_CHECKING:
+    from aecli.data.source import Batch
 
 Array = np.ndarray[Any, Any]
 PATH = "path"
@@ -41,8 +45,11 @@ class Beside:
     `column` is the column's name, `path` the file.
     """
 
-    def __init__(self, word: str) -> None:
-        """Read the column. Raises DataError where there is no such file or column, or a row cannot be read."""
+    def __init__(self, word: str, *, strict: bool = True) -> None:
+        """Read the column. Where not `strict`, the table need have none of the rows' paths.
+
+        Raises DataError where there is no such file or column, or a row cannot be read.
+        """
         from aecli.data.kinds import TEXT
         from aecli.data.opening import open_table
         from aecli.data.table import listed
@@ -65,7 +72,7 @@ class Beside:
             self._values += map(_value, piece.columns[0].to_pylist())
             if PATH in table.columns:
                 self._paths += [_normal(str(path)) for path in piece.columns[-1].to_pylist()]
-        self._rows = self._found = 0
+        self._rows, self._found, self._strict = 0, 0, strict
         self._by_path: bool | None = None
         self._exact: dict[str, int] = {}
         self._endings: dict[str, int] = {}
@@ -94,12 +101,29 @@ class Beside:
         self._found += count
         return values
 
+    def joined(self, batches: "Iterator[Batch]") -> "Iterator[Batch]":
+        """Yield the batches of all rows with their labels, and `check` when they end."""
+        for batch in batches:
+            paths = batch.kept.get(PATH)
+            paths = None if paths is None else paths.tolist() if isinstance(paths, np.ndarray) else paths.to_pylist()
+            yield dataclasses.replace(batch, labels=self.labels(paths, self._rows, len(batch.x)))
+        self.check()
+
+    def fits(self, rows: int | None, *, paths: bool) -> bool:
+        """Return whether the table can be that of so many rows, which have `paths` or not; None is not known."""
+        return (paths and bool(self._paths)) or rows == len(self._values)
+
+    def check_rows(self, rows: int | None, *, paths: bool) -> None:
+        """Raise DataError where the data is known to have another number of rows, and rows are matched by number."""
+        if rows is not None and not self.fits(rows, paths=paths):
+            raise self._of_other_length(f"{rows:,}", paths)
+
     def check(self) -> None:
         """Check, when all rows were asked for, that the table is theirs.
 
         Raises DataError where it has another number of rows, or none of their paths.
         """
-        if self._by_path and self._rows and not self._found:
+        if self._strict and self._by_path and self._rows and not self._found:
             raise DataError(
                 f"{self.path}: its column {PATH!r} has none of the {self._rows:,} paths of the data",
                 hint=f"one has to be the end of the other; it has {self._paths[0]}" if self._paths else None,

@@ -20,6 +20,7 @@ from aecli.errors import DataError, UsageError
 from aecli.options import ALL_COLUMNS, AS_IT_IS, PLAINLY, Applying, Columns, Reading
 
 if TYPE_CHECKING:
+    from aecli.data.beside import Beside
     from aecli.data.stream import Stream
     from aecli.data.table import Table
 
@@ -29,6 +30,7 @@ READ = (
 )
 SET, TABLE, ARRAY, IMAGES, FRAME, SOURCE = "built-in set", "table", "array", "images", "data frame", "source"
 
+CARRIED = ("path", "page")  # of images, always
 KINDS = dict.fromkeys(("csv", "tsv", "jsonl", "parquet", "arrow"), TABLE)
 KINDS |= dict.fromkeys(("npy", "npz", "idx"), ARRAY) | {"image": IMAGES}
 
@@ -94,13 +96,59 @@ def open_source(data: Any, *, split: str = "train", **request: Any) -> Source:
     for each in inputs:
         _check_kind(each, inputs[0])
     kind = inputs[0].kind or TABLE
+    beside = _label_beside(asked)
+    if beside is not None:
+        asked = dataclasses.replace(asked, columns=dataclasses.replace(asked.columns, label=None))
     source = READERS[kind](inputs, asked)
     _check_for_images(source, asked)
     if kind in (TABLE, FRAME):
         _as_images(source, asked)
     else:
         _check_unnamed(source, asked)
+    if asked.schema is not None and asked.schema.label_file is not None:
+        beside = _label_again(asked.schema, inputs, source, asked)
+    if beside is not None:
+        beside.check_rows(source.rows, paths=source.resizes)
+        source.beside = beside
+        source.schema = dataclasses.replace(source.schema, label=beside.column, label_file=beside.path.name)
     return source
+
+
+def _label_beside(asked: Request) -> "Beside | None":
+    """Return the labels to train with, where FILE:COLUMN names them; None for a column of the data's own."""
+    from aecli.data.beside import Beside, split
+
+    label = asked.columns.label
+    if label is None or split(label) is None:
+        return None
+    asked.announce(f"labels: {label}")
+    return Beside(label)
+
+
+def _label_again(schema: Schema, inputs: Sequence[Input], source: Source, asked: Request) -> "Beside | None":
+    """Return the labels of rows for a model, where the file that had the training rows' lies beside the rows, or here.
+
+    None where there is no such file, or it is not that of these rows; it is said, where they have no label else.
+    """
+    from aecli.data.beside import Beside
+
+    name, own = str(schema.label_file), source.schema.label is not None
+    folders = [path if path.is_dir() else path.parent for path in (one.path for one in inputs) if path is not None]
+    for folder in dict.fromkeys([*folders[:1], Path()]):
+        if not (folder / name).is_file():
+            continue
+        beside = Beside(f"{folder / name}:{schema.label}", strict=False)
+        if beside.fits(source.rows, paths=source.resizes):
+            asked.announce(f"labels: {folder / name}:{schema.label}")
+            return beside
+        if not own:
+            other = f"has another number of rows than {source.name}"
+            unknown = f"goes by number, and the rows of {source.name} are not counted"
+            asked.announce(f"no labels: {folder / name} {unknown if source.rows is None else other}")
+        return None
+    if not own:
+        asked.announce(f"no labels: they were in {name}, which lies neither beside {source.name} nor here")
+    return None
 
 
 def _check_for_images(source: Source, asked: Request) -> None:
@@ -400,8 +448,13 @@ READERS: dict[str, Callable[[Sequence[Input], Request], Source]] = {
 
 def _check_unnamed(source: Source, asked: Request) -> None:
     """Refuse options that are for tables alone, and rows that are not of the model's width."""
-    named = {"label": asked.columns.label, "features": asked.columns.features, "exclude": asked.columns.exclude}
-    named |= {"categorical": asked.columns.categorical, "keep": asked.applying.keep}
+    named: dict[str, Any] = {
+        "label": asked.columns.label,
+        "features": asked.columns.features,
+        "exclude": asked.columns.exclude,
+    }
+    named |= {"categorical": asked.columns.categorical}
+    named["keep"] = set(asked.applying.keep) - (set(CARRIED) if source.resizes else set())
     if flag := next((name for name, value in named.items() if value), None):
         raise DataError(f"{source.name} has no named columns, so --{flag} has nothing to choose from")
     if asked.columns.image_shape is not None and source.resizes:

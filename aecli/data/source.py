@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from aecli.config import Schema
 from aecli.data.part import FileRows
 from aecli.data.units import Units
 from aecli.errors import DataError
+
+if TYPE_CHECKING:
+    from aecli.data.beside import Beside
 
 Array = np.ndarray[Any, Any]
 CHECK_VALUES = 1 << 22
@@ -92,6 +95,7 @@ class Source(ABC):
     categories are complete when all rows were read.
     `filled_with` says in a word what a model puts into holes: then none stops a row, whatever the schema says. None
     where the schema decides. `bad_rows` says what becomes of rows that cannot be read: "error", "blank" or "skip".
+    `beside` is the column of another table that has the labels.
     """
 
     resizes = False
@@ -101,6 +105,7 @@ class Source(ABC):
     remarks: Sequence[str] = ()
     columns: Sequence[str] = ()
     features: Sequence[str] = ()
+    beside: "Beside | None" = None
 
     def __init__(self, name: str, schema: Schema, rows: int | None = None) -> None:
         self.name = name
@@ -124,7 +129,7 @@ class Source(ABC):
 
         Raises DataError where the data breaks off, or holds what is neither a finite number nor a hole to be treated.
         """
-        for batch in self._batches():
+        for batch in self._batches() if self.beside is None else self.beside.joined(self._batches()):
             if self.filled_with is None:
                 yield from map(self._without_holes, self._judged(batch, batch.bad))
                 continue
@@ -201,6 +206,7 @@ class Source(ABC):
         """Return sentences on what was read otherwise than a user may think: what was left out, what was filled."""
         counts = ((self.dropped, "row", "with holes"), (self.skipped, "image", "that cannot be read"))
         notes = [f"left out {count:,} {what}{'s' * (count != 1)} {why}" for count, what, why in counts if count]
+        notes += [] if self.beside is None else self.beside.notes()
         if self._bad_count:
             what = "left out" if self.bad_rows == "skip" else "left blank"
             rows = f"{self._bad_count:,} row{'s' * (self._bad_count != 1)}"

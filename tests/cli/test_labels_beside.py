@@ -1,0 +1,104 @@
+"""Labels of another table: `train --label FILE:COLUMN`."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import aecli
+
+ROWS = np.random.default_rng(0).random((12, 3)).astype(np.float32)
+KINDS = ["even" if i % 2 == 0 else "odd" for i in range(12)]
+
+
+def first_column(text):
+    return [line.split(",")[0] for line in text.splitlines()]
+
+
+@pytest.fixture
+def rows():
+    """An array, and a table of its rows' kinds in another folder."""
+    Path("here").mkdir()
+    np.save("here/rows.npy", ROWS)
+    Path("here/kinds.csv").write_text("\n".join(["kind", *KINDS]) + "\n")
+    return "here/rows.npy"
+
+
+def test_labels_of_another_table_are_carried_along_as_a_tables_own_are(run, rows):
+    done = run("train", rows, "--label", "here/kinds.csv:kind", "--epochs", "1", "-o", "m.safetensors")
+    assert (done.code, done.err.splitlines()[0]) == (0, "labels: here/kinds.csv:kind")
+    assert "label          kind, a column of kinds.csv\n" in run("info", "m.safetensors").out
+    done = run("embed", "m.safetensors", rows)
+    assert first_column(done.out) == ["kind", *KINDS]
+    assert done.err == "labels: here/kinds.csv:kind\n"
+    assert first_column(run("embed", "m.safetensors", rows, "--no-label").out)[0] == "z0"
+    assert run("plot", "m.safetensors", rows, "-o", "p.svg", "-q").code == 0
+    assert {"even", "odd"} <= set(re.findall(r">([^<>]+)</text>", Path("p.svg").read_text()))
+
+
+def test_other_rows_than_the_table_has_get_no_labels_and_that_is_said(run, rows):
+    assert run("train", rows, "--label", "here/kinds.csv:kind", "--epochs", "1", "-o", "m.safetensors", "-q").code == 0
+    np.save("here/fewer.npy", ROWS[:5])
+    done = run("embed", "m.safetensors", "here/fewer.npy")
+    assert done.err == "no labels: here/kinds.csv has another number of rows than here/fewer.npy\n"
+    assert first_column(done.out)[0] == "z0"
+    np.save("rows.npy", ROWS)
+    done = run("embed", "m.safetensors", "rows.npy")
+    assert done.err == "no labels: they were in kinds.csv, which lies neither beside rows.npy nor here\n"
+    assert len(done.out.splitlines()) == 13
+
+
+def test_images_find_their_labels_by_their_paths_and_the_folders_names_give_way(run):
+    for i, kind in enumerate(KINDS):
+        Path(f"pictures/{kind}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray((np.arange(36).reshape(6, 6) * (i + 1) % 256).astype(np.uint8)).save(f"pictures/{kind}/{i}.png")
+    lines = ["path,shade", *(f"{KINDS[i]}/{i}.png,{'dark' if i < 4 else 'light'}" for i in reversed(range(12)))]
+    Path("shades.csv").write_text("\n".join(lines) + "\n")
+    asked = ("train", "pictures", "--label", "shades.csv:shade", "--epochs", "1", "-o", "m.safetensors")
+    assert run(*asked).code == 0
+    table = [line.split(",")[:2] for line in run("embed", "m.safetensors", "pictures", "--keep", "path").out.split()]
+    assert table[0] == ["path", "shade"]
+    assert all((int(Path(path).stem) < 4) == (shade == "dark") for path, shade in table[1:])
+    Path("shades.csv").write_text("path,shade\nelsewhere.png,dark\n")
+    done = run(*asked)
+    assert done.code == 1
+    assert "error: shades.csv: its column 'path' has none of the 12 paths of the data\n" in done.err
+    done = run("embed", "m.safetensors", "pictures")
+    assert done.err.splitlines() == [
+        "labels: shades.csv:shade",
+        "shades.csv has no row for 12 of the 12 paths, which have no shade",
+    ]
+
+
+WRONG = {
+    "fewer rows": ("few.csv:kind", "few.csv has 1 row, and the data has 12: rows are matched by number"),
+    "no such column": ("few.csv:knd", "few.csv: no column 'knd'"),
+    "no such file": ("none.csv:kind", "none.csv: no such file"),
+}
+
+
+@pytest.mark.parametrize(("word", "error"), WRONG.values(), ids=WRONG)
+def test_a_table_that_is_not_that_of_the_rows_stops_training_before_it_begins(run, rows, word, error):
+    Path("few.csv").write_text("kind\neven\n")
+    done = run("train", rows, "--label", word, "-o", "m.safetensors")
+    assert done.code == 1
+    assert f"error: {error}\n" in done.err
+    assert "epoch" not in done.err
+    assert not Path("m.safetensors").exists()
+
+
+@pytest.mark.usefixtures("rows")
+def test_a_tables_rows_can_have_labels_of_another_table_too(run):
+    lines = [",".join(f"{value:.4f}" for value in row) for row in ROWS]
+    Path("here/rows.csv").write_text("\n".join(["a,b,c", *lines]) + "\n")
+    assert run("train", "here/rows.csv", "--label", "here/kinds.csv:kind", "--epochs", "1", "-q").code == 0
+    done = run("embed", "rows.safetensors", "here/rows.csv")
+    assert done.err == "no labels: here/kinds.csv goes by number, and the rows of here/rows.csv are not counted\n"
+
+
+def test_python_knows_the_labels_of_a_path(rows):
+    model = aecli.fit(rows, label="here/kinds.csv:kind", epochs=1)
+    assert (model.schema.label, model.schema.label_file) == ("kind", "kinds.csv")
+    assert model.open(rows).read().labels.tolist() == KINDS

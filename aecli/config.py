@@ -21,6 +21,7 @@ KINDS = ("number", "boolean", "date", "timestamp", "time", "duration", "category
 MISSING = ("mean", "drop")
 RECIPES = ("modern", "classic", "classic-2d")
 MAX_PARAMETERS = 10**10
+KERNEL, STRIDE, PADDING = 4, 2, 1  # of all convolutions
 
 
 class UnknownFieldError(ValueError):
@@ -225,8 +226,10 @@ class Schema(Config):
 
 @dataclass(frozen=True)
 class ModelConfig(Config):
-    """The shape of an autoencoder: inputs -> hidden_dims -> latent_dim, and back through the mirror of it.
+    """The shape of an autoencoder: inputs -> channels -> hidden_dims -> latent_dim, and back through the mirror of it.
 
+    Where there are `channels`, a row is an image of `image_shape`, (H, W, C), and the first layers are convolutions of
+    kernel 4, stride 2 and padding 1, each of which halves height and width.
     Raises UsageError for widths that make no network.
     """
 
@@ -236,9 +239,24 @@ class ModelConfig(Config):
     activation: str = "gelu"
     latent_activation: str = "none"
     output_activation: str = "none"
+    channels: tuple[int, ...] = ()
+    image_shape: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         _require(self.inputs >= 1, "inputs", self.inputs, "at least 1")
+        if self.channels:
+            _require(all(width >= 1 for width in self.channels), "channels", self.channels, "widths of at least 1")
+            shape = self.image_shape or ()
+            _require(
+                len(shape) == 3 and math.prod(shape) == self.inputs, "image_shape", shape, "(H, W, C) of the inputs"
+            )
+            most = min(shape[:2]).bit_length() - 1
+            _require(
+                len(self.channels) <= most,
+                "channels",
+                self.channels,
+                f"at most {most}: each halves the image, down to 1",
+            )
         _require(all(width >= 1 for width in self.hidden_dims), "hidden_dims", self.hidden_dims, "widths of at least 1")
         _require(self.latent_dim >= 1, "latent_dim", self.latent_dim, "at least 1")
         _require(self.parameters <= MAX_PARAMETERS, "parameters", self.parameters, f"at most {MAX_PARAMETERS:,}")
@@ -248,8 +266,18 @@ class ModelConfig(Config):
     @property
     def parameters(self) -> int:
         """How many weights and biases the model has."""
-        widths = (self.inputs, *self.hidden_dims, self.latent_dim)
-        return sum(2 * a * b + a + b for a, b in pairwise(widths))
+        kernels = sum(2 * a * b * KERNEL**2 + a + b for (*_, a), (*_, b) in pairwise(self.images))
+        widths = (math.prod(self.images[-1]), *self.hidden_dims, self.latent_dim)
+        return kernels + sum(2 * a * b + a + b for a, b in pairwise(widths))
+
+    @cached_property
+    def images(self) -> tuple[tuple[int, int, int], ...]:
+        """The shapes (H, W, C) of the image that comes in, and of what each convolution makes of it."""
+        images = [(1, 1, self.inputs)] if self.image_shape is None else [self.image_shape[:3]]
+        for channels in self.channels:
+            height, width, _ = images[-1]
+            images.append((height // STRIDE, width // STRIDE, channels))
+        return tuple(images)
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,15 @@ class FitOptions:
             "The encoder's widths before the bottleneck, such as 512,64. The decoder mirrors them.", MODEL, "WIDTHS"
         ),
     ] = None
+    channels: Annotated[
+        tuple[int, ...] | None,
+        Option(
+            "Convolutions for images, such as 16,32: the encoder's channels. Each has stride 2 and halves the image; "
+            "dense layers follow, those of --hidden-dims before the bottleneck.",
+            MODEL,
+            "WIDTHS",
+        ),
+    ] = None
     latent_dim: Annotated[
         int | None,
         Option(

@@ -11,8 +11,11 @@ from aecli.options import FitOptions
 
 DEFAULT_HOLDOUT = 0.1
 DEFAULT_RECIPE = "modern"
+ARCHITECTURE = ("channels", "hidden_dims", "latent_dim", "activation", "latent_activation")
+SHAPE = "add --image-shape if they are some"
 _CLASSIC = FitOptions(
     recipe="classic",
+    channels=(),
     hidden_dims=(256, 128),
     latent_dim=64,
     activation="sigmoid",
@@ -34,7 +37,6 @@ RECIPES: Mapping[str, FitOptions] = MappingProxyType(
     {
         "modern": FitOptions(
             recipe="modern",
-            hidden_dims=(256, 128),
             activation="gelu",
             latent_activation="none",
             scale="standard",
@@ -89,7 +91,7 @@ def resolve(
         choices["epochs"] = max(2, round(87 * rows**0.3 * choices["batch_size"] / rows))
     if choices["weight_decay"] is None:
         choices["weight_decay"] = 250 / max(25, rows * choices["epochs"] / choices["batch_size"])
-    model = model or _model(choices, inputs, bounded=bounded)
+    model = model or _model(choices, inputs, bounded=bounded, image_shape=image_shape)
     if choices["augment_shift"] is None:
         large = image_shape is not None and min(image_shape[:2]) >= 16
         choices["augment_shift"] = int(large and model.parameters > 20 * rows)
@@ -107,11 +109,18 @@ def resolve(
     return model, train
 
 
-def _model(choices: Mapping[str, Any], inputs: int, *, bounded: bool) -> ModelConfig:
+def _model(choices: dict[str, Any], inputs: int, *, bounded: bool, image_shape: tuple[int, ...] | None) -> ModelConfig:
+    if choices["channels"] is None:
+        choices["channels"] = ()
+    if choices["channels"] and image_shape is None:
+        raise DataError("--channels are of convolutions over images, and these rows are none", hint=SHAPE)
+    if choices["hidden_dims"] is None:
+        choices["hidden_dims"] = () if choices["channels"] else (256, 128)
     if choices["init"] == FROM_MODEL:
         raise UsageError(f"init is {FROM_MODEL!r}, and there is no model", hint="init_from names one")
     return ModelConfig(
         inputs=inputs,
         output_activation="sigmoid" if bounded else "none",
-        **{name: choices[name] for name in ("hidden_dims", "latent_dim", "activation", "latent_activation")},
+        image_shape=(*image_shape, 1)[:3] if choices["channels"] and image_shape else None,
+        **{name: choices[name] for name in ARCHITECTURE},
     )

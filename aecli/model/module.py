@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from aecli.config import ModelConfig
-from aecli.model.layers import Layer, decoder_layers, encoder_layers
+from aecli.model.layers import Convolution, Image, Layer, decoder_layers, encoder_layers
 
 Array = np.ndarray[Any, Any]
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -24,7 +24,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class Autoencoder(nn.Module):
-    """A fully connected encoder and its mirrored decoder."""
+    """An encoder of dense layers, after convolutions where a row is an image, and its mirrored decoder."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -72,15 +72,45 @@ class OnDevice:
         return recon
 
 
+class _OfRows(nn.Module):
+    """Makes of a module of images one of rows, which are images, flattened: (N, H W C) -> (N, H' W' C')."""
+
+    image: Image
+
+    def forward(self, x: Tensor, *_: Any) -> Tensor:
+        images = x.view(len(x), *self.image).permute(0, 3, 1, 2)  # (N, H W C) -> (N, C, H, W), channels last in memory
+        convolved: Tensor = super().forward(images)
+        return convolved.permute(0, 2, 3, 1).flatten(1)
+
+
+class ConvolvedRows(_OfRows, nn.Conv2d):
+    """A convolution of rows."""
+
+
+class TransposedRows(_OfRows, nn.ConvTranspose2d):
+    """A transposed convolution of rows."""
+
+
 def _sequential(layers: Sequence[Layer]) -> nn.Sequential:
     modules: list[nn.Module] = []
     for layer in layers:
-        modules.append(nn.Linear(layer.in_dim, layer.out_dim))  # weight (out_dim, in_dim), bias (out_dim,)
+        if layer.convolution is not None:
+            modules.append(_convolved(layer.convolution))
+        else:
+            modules.append(nn.Linear(layer.in_dim, layer.out_dim))  # weight (out_dim, in_dim), bias (out_dim,)
         if layer.activation == "gelu":
             modules.append(nn.GELU(approximate="tanh"))
         elif layer.activation != "none":
             modules.append(ACTIVATIONS[layer.activation]())
     return nn.Sequential(*modules)
+
+
+def _convolved(at: Convolution) -> ConvolvedRows | TransposedRows:
+    (*_, before), (*_, after) = at.images
+    convolution = (before, after, at.kernel, at.stride, at.padding)
+    made = TransposedRows(*convolution, at.output_padding) if at.transposed else ConvolvedRows(*convolution)
+    made.image = at.images[0]
+    return made
 
 
 def initialise(model: Autoencoder, config: ModelConfig, init: str, mean: Tensor, generator: torch.Generator) -> None:
@@ -90,14 +120,16 @@ def initialise(model: Autoencoder, config: ModelConfig, init: str, mean: Tensor,
     noise: the error falls further in as many steps.
     """
     with torch.no_grad():
-        layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+        parameters = dict(model.named_parameters())
+        layers = (*encoder_layers(config), *decoder_layers(config))
         for layer in layers:
-            for parameter in (layer.weight, layer.bias):
+            for parameter in (parameters[f"{layer.name}.weight"], parameters[f"{layer.name}.bias"]):
                 if init == "normal":
                     parameter.normal_(generator=generator)
                 else:
-                    bound = layer.in_features**-0.5
+                    bound = layer.fan_in**-0.5
                     parameter.uniform_(-bound, bound, generator=generator)
         if init == "fan-in":
-            start = torch.logit(mean, eps=1 / 256) if config.output_activation == "sigmoid" else mean
-            layers[-1].bias.copy_(start)
+            bias = parameters[f"{layers[-1].name}.bias"]
+            mean = mean.view(-1, len(bias)).mean(dim=0)  # of each channel, where all pixels share one bias
+            bias.copy_(torch.logit(mean, eps=1 / 256) if config.output_activation == "sigmoid" else mean)

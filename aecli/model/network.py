@@ -3,21 +3,23 @@
 Shape letters: N rows, D input values a row, K latent values a row.
 """
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from aecli.config import ModelConfig
-from aecli.model.layers import Layer, decoder_layers, encoder_layers
+from aecli.model.layers import Convolution, Layer, decoder_layers, encoder_layers
 
 Array = np.ndarray[Any, Any]
 ROOT, CUBIC = np.float32(np.sqrt(2 / np.pi)), np.float32(0.044715)
 
 
 class Network:
-    """A fully connected encoder and its mirrored decoder: what `model.Autoencoder` computes, within 1e-5 of it.
+    """An encoder and its mirrored decoder: what `module.Autoencoder` computes, within 1e-5 of it.
 
     `workers` is how many threads may usefully compute at once.
     """
@@ -41,10 +43,43 @@ class Network:
     def _forward(self, layers: Sequence[Layer], x: Array) -> Array:
         with np.errstate(all="ignore"):  # what is too large becomes infinite or NaN, as in torch
             for layer in layers:
-                x = x @ self._tensors[f"{layer.name}.weight"].T  # (N, in_dim) -> (N, out_dim)
-                x += self._tensors[f"{layer.name}.bias"]
+                weight, bias = self._tensors[f"{layer.name}.weight"], self._tensors[f"{layer.name}.bias"]
+                if (at := layer.convolution) is None:
+                    x = _dense(x, weight, bias)  # (N, in_dim) -> (N, out_dim)
+                else:
+                    x = (_transposed if at.transposed else _convolved)(x, weight, bias, at)
                 x = ACTIVATIONS[layer.activation](x)
         return x
+
+
+def _dense(x: Array, weight: Array, bias: Array) -> Array:
+    y = x @ weight.T  # (N, in) x (out, in)
+    y += bias
+    return y
+
+
+def _convolved(x: Array, weight: Array, bias: Array, at: Convolution) -> Array:
+    """Convolve rows (N, H W C) to (N, H' W' C'): all windows of them, times the kernels."""
+    (height, width, before), (*size, after) = at.images
+    p, s = at.padding, at.stride
+    x = np.pad(x.reshape(-1, height, width, before), ((0, 0), (p, p), (p, p), (0, 0)))
+    windows = sliding_window_view(x, (at.kernel, at.kernel), (1, 2))[:, ::s, ::s]  # (N, H', W', C, k, k)
+    y = windows.reshape(-1, before * at.kernel**2) @ weight.reshape(after, -1).T  # (N H' W', C')
+    y += bias
+    return y.reshape(-1, math.prod(size) * after)
+
+
+def _transposed(x: Array, weight: Array, bias: Array, at: Convolution) -> Array:
+    """Convolve rows (N, H W C), transposed, to (N, H' W' C'): a pixel times the kernels, added up where they meet."""
+    (height, width, before), (*size, after) = at.images
+    k, p, s = at.kernel, at.padding, at.stride
+    y = (x.reshape(-1, before) @ weight.reshape(before, -1)).reshape(-1, height, width, after, k, k)
+    larger = [max(n + 2 * p, (m - 1) * s + k) for n, m in zip(size, (height, width), strict=True)]
+    out = np.zeros((len(x), *larger, after), np.float32)
+    for i, j in np.ndindex(k, k):
+        out[:, i : i + s * height : s, j : j + s * width : s] += y[..., i, j]
+    out = out[:, p : p + size[0], p : p + size[1]] + bias
+    return out.reshape(len(x), -1)
 
 
 def _gelu(x: Array) -> Array:

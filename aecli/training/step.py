@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aecli.model.layers import Layer, decoder_layers, encoder_layers
+from aecli.model.layers import Convolution, Image, Layer, decoder_layers, encoder_layers
 from aecli.model.module import Autoencoder
 
 aten = torch.ops.aten
@@ -21,13 +21,13 @@ GELU_CUBIC = GELU_LINEAR * 0.044715
 LINEAR, ONE = torch.tensor(GELU_LINEAR), torch.tensor(1.0)  # as tensors they are added in the same pass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LayerBuffers:
     """A layer's parameters, and where its values and gradients for one batch lie. All are overwritten at each step.
 
     `pre` (B, out) is the affine map's result, until the backward pass has used it; `out` what the activation makes of
     it: the same memory where the activation's gradient takes `out` alone. `gradient` (B, out) is that of the loss by
-    either of them.
+    either of them. A convolution takes new memory for `pre`, and gives a new `gradient` to the layer below.
     `weight` and `bias` are the parameters in the precision that is multiplied in.
     """
 
@@ -39,6 +39,8 @@ class LayerBuffers:
     out: Tensor
     gradient: Tensor
     scratch: Tensor
+    kind: "Kind"
+    convolution: Convolution | None
 
     @property
     def gradients(self) -> tuple[Tensor, ...]:
@@ -68,7 +70,7 @@ class Backprop:
             for parameter, used in zip(layer.parameters, (layer.weight, layer.bias), strict=True):
                 if used is not parameter:
                     used.copy_(parameter)
-            torch.addmm(layer.bias, h, layer.weight.T, out=layer.pre)  # (B, in) -> (B, out)
+            layer.kind.forward(layer, h)  # (B, in) -> (B, out)
             layer.activation.forward(layer)
             h = layer.out
         error = torch.sub(h, target, out=last.gradient) if h.dtype == target.dtype else h.float().sub_(target)
@@ -86,15 +88,7 @@ class Backprop:
         for i in reversed(range(len(layers))):
             layer, below = layers[i], layers[i - 1]
             layer.activation.backward(layer)
-            g, h = layer.gradient, below.out if i else inputs
-            weight_gradient, bias_gradient = layer.gradients
-            if g.dtype == weight_gradient.dtype:
-                torch.addmm(weight_gradient, g.T, h, beta=0, alpha=scale, out=weight_gradient)  # (out, B) x (B, in)
-            else:
-                torch.mul(g.T @ h, scale, out=weight_gradient)
-            torch.sum(g, 0, dtype=torch.float32, out=bias_gradient)
-            if i:
-                torch.mm(g, layer.weight, out=below.gradient)  # (B, out) -> (B, in)
+            layer.kind.backward(layer, below.out if i else inputs, below if i else None, scale)
         torch._foreach_mul_([layer.gradients[1] for layer in layers], scale)
         return loss
 
@@ -108,6 +102,7 @@ def _buffers(parameters: dict[str, Tensor], layer: Layer, batch_size: int, dtype
     fused = dtype != torch.float32 or weight.device.type != "cpu"
     activation = ACTIVATIONS["fused gelu" if layer.activation == "gelu" and fused else layer.activation]
     pre = buffer()
+    kind = DENSE if layer.convolution is None else CONVOLUTION
     return LayerBuffers(
         activation=activation,
         parameters=(weight, bias),
@@ -117,6 +112,8 @@ def _buffers(parameters: dict[str, Tensor], layer: Layer, batch_size: int, dtype
         out=buffer() if activation.needs_pre else pre,
         gradient=buffer(),
         scratch=buffer() if activation is ACTIVATIONS["gelu"] else pre,
+        kind=kind,
+        convolution=layer.convolution,
     )
 
 
@@ -125,6 +122,76 @@ def _gradient(parameter: Tensor) -> Tensor:
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)
     return parameter.grad
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of layer: `forward` fills a layer's `pre` from what comes in (B, in).
+
+    `backward` writes the gradients of its parameters, that of the weight times a scale, and the `gradient` of the layer
+    below, if there is one.
+    """
+
+    forward: Callable[[LayerBuffers, Tensor], object]
+    backward: Callable[[LayerBuffers, Tensor, LayerBuffers | None, float], object]
+
+
+def _dense(layer: LayerBuffers, h: Tensor) -> None:
+    torch.addmm(layer.bias, h, layer.weight.T, out=layer.pre)
+
+
+def _dense_backward(layer: LayerBuffers, h: Tensor, below: LayerBuffers | None, scale: float) -> None:
+    g, (weight_gradient, bias_gradient) = layer.gradient, layer.gradients
+    if g.dtype == weight_gradient.dtype:
+        torch.addmm(weight_gradient, g.T, h, beta=0, alpha=scale, out=weight_gradient)  # (out, B) x (B, in)
+    else:
+        torch.mul(g.T @ h, scale, out=weight_gradient)
+    torch.sum(g, 0, dtype=torch.float32, out=bias_gradient)
+    if below is not None:
+        torch.mm(g, layer.weight, out=below.gradient)  # (B, out) -> (B, in)
+
+
+def _convolution(layer: LayerBuffers, h: Tensor) -> None:
+    at = layer.convolution
+    assert at is not None  # noqa: S101, for the type checker
+    images = aten.convolution(_images(h, at.images[0]), layer.weight, layer.bias, *_arguments(at))
+    own = _rows(images)
+    layer.out = own if layer.out is layer.pre else layer.out
+    layer.scratch = own if layer.scratch is layer.pre else layer.scratch
+    layer.pre = own
+
+
+def _convolution_backward(layer: LayerBuffers, h: Tensor, below: LayerBuffers | None, scale: float) -> None:
+    at, (weight_gradient, bias_gradient) = layer.convolution, layer.gradients
+    assert at is not None  # noqa: S101, for the type checker
+    gradients = aten.convolution_backward(
+        _images(layer.gradient, at.images[1]),
+        _images(h, at.images[0]),
+        layer.weight,
+        [len(layer.bias)],
+        *_arguments(at),
+        [below is not None, True, True],
+    )
+    torch.mul(gradients[1], scale, out=weight_gradient)
+    bias_gradient.copy_(gradients[2])
+    if below is not None:
+        below.gradient = _rows(gradients[0])
+
+
+def _arguments(at: Convolution) -> tuple[object, ...]:
+    stride, padding = [at.stride] * 2, [at.padding] * 2
+    return stride, padding, [1, 1], at.transposed, list(at.output_padding), 1
+
+
+def _images(rows: Tensor, shape: Image) -> Tensor:
+    return rows.view(len(rows), *shape).permute(0, 3, 1, 2)  # (B, H W C) -> (B, C, H, W), channels last in memory
+
+
+def _rows(images: Tensor) -> Tensor:
+    return images.permute(0, 2, 3, 1).flatten(1)  # (B, C, H, W) -> (B, H W C)
+
+
+DENSE, CONVOLUTION = Kind(_dense, _dense_backward), Kind(_convolution, _convolution_backward)
 
 
 @dataclass(frozen=True, slots=True)

@@ -270,10 +270,17 @@ class ModelConfig(Config):
         widths = (math.prod(self.images[-1]), *self.hidden_dims, self.latent_dim)
         return kernels + sum(2 * a * b + a + b for a, b in pairwise(widths))
 
+    @property
+    def layers(self) -> str:
+        """The encoder's layers in words, such as 784-conv16-conv32-64."""
+        convolutions = [f"conv{channels}" for channels in self.channels]
+        return "-".join(map(str, (self.inputs, *convolutions, *self.hidden_dims, self.latent_dim)))
+
     @cached_property
     def images(self) -> tuple[tuple[int, int, int], ...]:
         """The shapes (H, W, C) of the image that comes in, and of what each convolution makes of it."""
-        images = [(1, 1, self.inputs)] if self.image_shape is None else [self.image_shape[:3]]
+        height, width, channels = self.image_shape or (1, 1, self.inputs)
+        images = [(height, width, channels)]
         for channels in self.channels:
             height, width, _ = images[-1]
             images.append((height // STRIDE, width // STRIDE, channels))

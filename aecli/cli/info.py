@@ -123,9 +123,8 @@ def _when(path: Path) -> str:
 
 
 def _network(model: ModelConfig) -> dict[str, str]:
-    widths = (model.inputs, *model.hidden_dims, model.latent_dim)
     return {
-        "network": "-".join(map(str, widths)) + f", mirrored; {model.parameters:,} parameters",
+        "network": f"{model.layers}, mirrored; {model.parameters:,} parameters",
         "activations": f"{model.activation}; bottleneck {model.latent_activation}; output {model.output_activation}",
     }
 

@@ -49,11 +49,10 @@ class Report:
         self.device = plan.device
         if not training:
             return
-        widths = (plan.model.inputs, *plan.model.hidden_dims, plan.model.latent_dim)
         held_out = f", {plan.validation_rows:,} to stop early by" if plan.validation_rows else ""
         held_out += f", {plan.test_rows:,} held out" if plan.test_rows else ""
         console.say(
-            f"training {'-'.join(map(str, widths))} on {console.counted(plan.rows, 'row')}{held_out}, on {plan.device}",
+            f"training {plan.model.layers} on {console.counted(plan.rows, 'row')}{held_out}, on {plan.device}",
             quiet=self._quiet,
         )
         if self._bar is not None:

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from aecli.config import ACTIVATIONS, ModelConfig
+from aecli.errors import UsageError
 from aecli.model.layers import tensor_shapes
 from aecli.model.module import Autoencoder, initialise
 
@@ -13,6 +14,20 @@ def test_the_state_dict_is_the_table_of_layers(hidden, activation):
     shapes = {name: tuple(tensor.shape) for name, tensor in Autoencoder(config).state_dict().items()}
     assert shapes == tensor_shapes(config)
     assert sum(tensor.numel() for tensor in Autoencoder(config).parameters()) == config.parameters
+
+
+def test_the_state_dict_of_convolutions_is_the_table_of_layers():
+    config = ModelConfig(15 * 9 * 2, (8,), 3, channels=(4, 6), image_shape=(15, 9, 2))
+    shapes = {name: tuple(tensor.shape) for name, tensor in Autoencoder(config).state_dict().items()}
+    assert shapes == tensor_shapes(config)
+    assert shapes["encoder.2.weight"] == (6, 4, 4, 4)
+    assert shapes["decoder.4.weight"] == (6, 4, 4, 4)
+    assert sum(tensor.numel() for tensor in Autoencoder(config).parameters()) == config.parameters
+
+
+def test_more_convolutions_than_halve_the_image_are_refused():
+    with pytest.raises(UsageError, match=r"channels is \(4, 4, 4\), and must be at most 2: each halves the image"):
+        ModelConfig(28, (), 3, channels=(4, 4, 4), image_shape=(7, 4, 1))
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

@@ -1,3 +1,4 @@
+import math
 import re
 import warnings
 
@@ -23,10 +24,24 @@ def both(config, seed=0):
     return Network(config, tensors), OnDevice(config, tensors, torch.device("cpu"))
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+# The images' shape, the channels, and the widths after them: sizes that no stride divides, one pixel that is left, ...
+CONVOLUTIONS = [
+    ((28, 28, 1), (16, 32), ()),
+    ((17, 23, 3), (4, 8, 5), (20,)),
+    ((2, 9, 3), (4,), ()),
+    ((5, 3, 4), (7,), ()),
+]
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, *CONVOLUTIONS], ids=str)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_numpy_computes_what_torch_computes(activation, shape):
-    config = ModelConfig(*shape, activation, latent_activation=activation, output_activation=activation)
+    activations = dict.fromkeys(("activation", "latent_activation", "output_activation"), activation)
+    if shape in CONVOLUTIONS:
+        image, channels, hidden = shape
+        config = ModelConfig(math.prod(image), hidden, 3, channels=channels, image_shape=image, **activations)
+    else:
+        config = ModelConfig(*shape, **activations)
     network, on_device = both(config)
     x = np.random.default_rng(0).normal(size=(100, config.inputs)).astype(np.float32)
     z = network.encode(x)

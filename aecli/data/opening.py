@@ -74,6 +74,11 @@ class Request:
     announce: Callable[[str], None] = _silent
 
     @property
+    def forced(self) -> bool | None:
+        """Whether what may be a decompression bomb is read; None where no option can ask for it."""
+        return self.force or (False if self.schema is None or self.applying.further else None)
+
+    @property
     def missing(self) -> str | None:
         """What becomes of holes."""
         return self.columns.missing if self.schema is None else self.schema.missing
@@ -223,7 +228,7 @@ def _looked(one: Input, asked: Request) -> Input:
     if form_of(start) == "zip":
         from aecli.data.archive import unpacked
 
-        inside, stream = unpacked(stream, one.path, force=asked.force)
+        inside, stream = unpacked(stream, one.path, force=asked.forced)
         start, form = stream.peek(), asked.reading.input_format or inside
     if form is None:
         form = _form_by_name(stream.name, start)
@@ -247,13 +252,13 @@ def _stream(path: Path | None, asked: Request) -> "Stream":
     from aecli.data.stream import Stream
 
     if path is not None:
-        return Stream.open(path, force=asked.force)
+        return Stream.open(path, force=asked.forced)
     stdin = asked.stdin
     if stdin is None:
         if sys.stdin is None:
             raise DataError("standard input is closed")
         stdin = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
-    return Stream("standard input", stdin, force=asked.force)
+    return Stream("standard input", stdin, force=asked.forced)
 
 
 def _form_by_name(name: str, start: bytes) -> str:
@@ -488,7 +493,7 @@ def _table(one: Input, asked: Request, first: Input) -> "Table":
         case "jsonl":
             from aecli.data.jsonl import JsonLinesTable
 
-            table = JsonLinesTable(stream, live=live)
+            table = JsonLinesTable(stream, live=live, training=asked.schema is None, applying=asked.applying)
         case form:
             from aecli.data.csv import CsvTable
 
@@ -497,6 +502,7 @@ def _table(one: Input, asked: Request, first: Input) -> "Table":
                 asked.reading,
                 asked.schema,
                 live=live,
+                applying=asked.applying,
                 announce=asked.announce,
                 default_delimiter="\t" if form == "tsv" else None,
             )

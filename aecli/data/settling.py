@@ -8,10 +8,8 @@ None is left out where fewer than two features would remain. Every other sorted 
 """
 
 import re
-import shlex
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,8 @@ import pyarrow as pa
 from aecli.config import Column, Dialect
 from aecli.data import compute as pc
 from aecli.data import kinds
-from aecli.errors import DataError
+from aecli.data.stream import changed
+from aecli.errors import DataError, Piped
 
 Array = np.ndarray[Any, Any]
 MIN_ROWS = 10  # fewer tell no counter from a coincidence
@@ -161,11 +160,9 @@ def _check(
     several = f"{len(problems)} columns cannot be learnt as they are: " if len(problems) > 1 else ""
     message = f"{name}: {several}{'; '.join(problems)}"
     if seds:
-        file = f" {shlex.quote(name)}" if Path(name).is_file() else ""
         first, *others = seds
-        filters = " | ".join([first + file, *others])
-        train = shlex.join(["aecli", "train", "-", "-o", "MODEL.safetensors", *_once(options + missing)])
-        raise DataError(message, hint=f"{filters} | {train}")
+        writes = " | ".join([changed(first, name), *others])
+        raise DataError(message, options=_once(options + missing), piped=Piped(writes, name))
     raise DataError(message, options=_once(options + missing))
 
 

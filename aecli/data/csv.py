@@ -75,6 +75,7 @@ class _Parsed:
 class CsvTable(Table):
     """A CSV. How it is written is found in its first lines, where neither `reading` nor a model's `schema` says it."""
 
+    is_text = True
     dialect: Dialect
 
     def __init__(

@@ -39,6 +39,8 @@ class JsonLinesTable(Table):
     The keys of the first block are the columns; one that a later object lacks is a hole.
     """
 
+    is_text = True
+
     def __init__(
         self, stream: Stream, *, live: bool = False, training: bool = True, applying: Applying = PLAINLY
     ) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from aecli.config import Schema
+from aecli.config import Dialect, Schema
 from aecli.data.folder import is_table
 from aecli.data.formats import ARRAYS, BLANKS, BOM, IDX, NAMES, SPLITS, TEXTS, form_of, is_text, table_form
 from aecli.data.formats import IMAGES as IMAGE_ENDINGS
@@ -355,7 +355,7 @@ def _open_frame(inputs: Sequence[Input], asked: Request) -> Source:
     from aecli.data.dialect import na_values
     from aecli.data.table import TableSource
 
-    table = FrameTable(inputs[0].given)
+    table = _with_marks(FrameTable(inputs[0].given), asked)
     table.na = na_values(asked.reading, asked.schema)
     return TableSource(table, asked.columns, asked.applying, asked.schema)
 
@@ -511,7 +511,19 @@ def _table(one: Input, asked: Request, first: Input) -> "Table":
     if found.folders:
         from aecli.data.several import InFolder
 
-        return InFolder(table, found.folders)
+        table = InFolder(table, found.folders)
+    return _with_marks(table, asked)
+
+
+def _with_marks(table: "Table", asked: Request) -> "Table":
+    """Let a table of a format that has no dialect read its texts by what is said of them, now or at training."""
+    from aecli.data.dialect import marks
+
+    if (
+        table.dialect is None
+        and (said := marks(asked.reading, asked.schema.dialect if asked.schema else None)) != Dialect()
+    ):
+        table.dialect = said
     return table
 
 

@@ -50,12 +50,13 @@ def settled(
     na: Sequence[str] = (),
     written: Callable[[str, int], str | None] = lambda _column, _row: None,
     nameless: Collection[str] = (),
+    is_text: bool = False,
 ) -> Settled:
     """Settle what each of the candidates is, by the first rows of the table called `name`.
 
     The `chosen` ones are learnt whatever they look like. Text is written in the `dialect`; `na` are spellings of holes.
     `written` returns a cell, of a column and a row counted from 0, as it is written. `nameless` are names that the data
-    does not have.
+    does not have. `is_text` tells that sed can change the table.
     Raises one DataError for all the columns that have to be spoken for.
     """
     found = Settled()
@@ -78,7 +79,7 @@ def settled(
     holes = (
         {} if may_have_holes else {column: _holes(guess.column, peeked[column], na) for column, guess in learnt.items()}
     )
-    _check(name, peeked, learnt, holes, written)
+    _check(name, peeked, learnt, holes, written, is_text=is_text)
     found.columns = [guess.column for guess in learnt.values()]
     ordered = [c for c, g in learnt.items() if c not in chosen and _is_sorted(g.column, peeked[c])]
     if ordered and len(ordered) < len(learnt):
@@ -130,6 +131,8 @@ def _check(
     learnt: dict[str, kinds.Guess],
     holes: dict[str, Array],
     written: Callable[[str, int], str | None],
+    *,
+    is_text: bool,
 ) -> None:
     """Raise one DataError for all columns that have to be spoken for, with what would settle them."""
     problems: list[str] = []
@@ -141,8 +144,8 @@ def _check(
             row = _row_of(guess.cell, peeked[column])
             shown = "" if guess.cell is None else f"holds {kinds.shortened(guess.cell)} in row {row}, "
             problems.append(f"column {column!r} {shown}{guess.problem}")
-            options += guess.options
-            seds |= dict.fromkeys([guess.sed] if guess.sed else [])
+            options += guess.options if is_text or not guess.sed else ("--exclude", column)
+            seds |= dict.fromkeys([guess.sed] if guess.sed and is_text else [])
         elif len(rows := holes.get(column, np.zeros(0, int))) == len(peeked) > 0:
             problems.append(f"column {column!r} holds nothing: --exclude leaves it out")
             options += ["--exclude", column]

@@ -284,15 +284,14 @@ def check_finite(x: Array, name: str, schema: Schema, first_row: int, *, holes: 
             return True
     row, column = np.unravel_index(int(finite.argmin()), finite.shape)
     what = "is empty or NaN" if np.isnan(x[row, column]) else "is infinite, or too large"
-    ways = ["--missing mean to fill holes with their column's mean", "--missing drop to leave such rows out"]
+    fill, drop = "--missing mean to fill holes with their column's mean", "--missing drop to leave such rows out"
+    ways = f"{fill}, or {drop}"
     if may_exclude and (named := schema.column_of(int(column))) is not None:
-        ways.append(f"--exclude {named!r} to leave the column out")
+        ways = f"{fill}, {drop}, or --exclude {named!r} to leave the column out"
     raise DataError(
         f"{name}: row {first_row + row + 1}, column {schema.names[column]!r} {what}, "
         "and every value must be a finite number",
-        hint=f"train with {', '.join(ways[:-1])}, or {ways[-1]}"
-        if what.endswith("NaN")
-        else "correct or drop such rows first",
+        hint=f"train with {ways}" if what.endswith("NaN") else "correct or drop such rows first",
     )
 
 

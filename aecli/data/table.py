@@ -49,11 +49,12 @@ class Table(ABC):
 
     `named` tells whether the columns' names are the data's own; `rows` is their number where it is known, and 0 where
     there are none. Columns `aside` are learnt only if they are named, each with the reason: those that folders stand
-    for, an index of pandas. `learnt` are the columns that are asked for as features. `dialect` is how text is
-    written, `na` are the values that stand for a hole beside the usual spellings. `nameless` are names made for
-    columns that had none.
+    for, an index of pandas. `learnt` are the columns that are asked for as features. `is_text` tells that
+    sed can change it, and `dialect` how text in it is written; `na` are the values that stand for a hole beside the
+    usual spellings. `nameless` are names made for columns that had none.
     """
 
+    is_text = False
     dialect: Dialect | None = None
     aside: Mapping[str, str] = MappingProxyType({})
     learnt: frozenset[str] = frozenset()
@@ -320,6 +321,7 @@ class TableSource(Source):
             na=table.na,
             written=table.written,
             nameless=table.nameless,
+            is_text=table.is_text,
         )
         self.unlearnt |= found.left_out
         self.remarks += found.notes

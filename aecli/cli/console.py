@@ -115,7 +115,8 @@ def _way_out(error: AecliError, words: Sequence[str]) -> str | None:
         return command(words, *error.options) if error.options else error.hint
     end = words.index("--") if "--" in words else len(words)
     named = any(re.match(r"-o|--output($|=)", word) for word in words[:end])
-    read = ["-" if str(Path(word)) == error.piped.name else word for word in words]
+    kept = [word for word in words if word not in ("--resume", "--finish")]  # a run of rows that are gone is not saved
+    read = ["-" if str(Path(word)) == error.piped.name else word for word in kept]
     more = () if named else ("-o", "MODEL.safetensors")
     return error.piped.into(command(read, *more, *error.options))
 

@@ -194,7 +194,11 @@ def _plan(source: Source, asked: FitOptions, start: Start | None) -> str | None:
     taken = BASE_BYTES + WEIGHT_BYTES * model.parameters + 3 * size * source.rows * schema.inputs
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     more = f", and this machine has {machine / 1e9:.1f}" if taken > machine else ""
-    way = "; a smaller --image-size takes less" if schema.inputs > MANY_INPUTS and source.resizes else ""
+    way = (
+        "; a smaller --image-size takes less"
+        if schema.inputs > MANY_INPUTS and source.resizes and start is None
+        else ""
+    )
     shape = " × ".join(map(str, schema.image_shape))
     return (
         f"{source.rows:,} images of {shape} = {schema.inputs:,} inputs; {model.parameters:,} weights; training takes "

@@ -23,6 +23,7 @@ DEFAULT_LABEL = "label"
 BATCH_BYTES = 16 << 20
 MAX_BATCH_ROWS = 1024
 ONE_FRAME = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".pbm")  # or more that nobody means, as phones write
+FIRST_OF_SEVERAL = "the first of several frames is read"
 NAMED = 5  # files that are named where some are left out
 
 
@@ -57,14 +58,15 @@ class ImageSource(Source):
         self._left_out: list[str] = []
         self._first_of_type: tuple[Path, Any] | None = None
         self._remarked: dict[str, tuple[Path, int]] = {}
-        files, labels = _files_of(paths, name)
+        files, labels, without = _files_of(paths, name)
         with picture.warnings_settled():
             self._images = [(f, label, page) for f, label in zip(files, labels, strict=True) for page in self._pages(f)]
         self._paged = any(page is not None for _, _, page in self._images)
         loose = [file for file, label in zip(files, labels, strict=True) if label is None]
         labelled = DEFAULT_LABEL if len(loose) * 10 < len(files) else None
+        self.remarks = [f"left out folders without images: {_listed(without)}"] if without else []
         if labelled and loose:
-            self.remarks = [f"{_named(loose)} in no folder, and without a label"]
+            self.remarks.append(f"{_named(loose)} in no folder, and without a label")
         if schema is not None:
             if schema.image_shape is None or schema.full_scale is None:
                 raise DataError(f"{name}: images, and the model takes rows of a table")
@@ -100,7 +102,7 @@ class ImageSource(Source):
         if own:
             return [*range(count)]
         if count > 2:
-            self._remark("the first of several frames is read", file)
+            self._remark(FIRST_OF_SEVERAL, file)
         return [None]
 
     def _batches(self) -> Iterator[Batch]:
@@ -189,9 +191,10 @@ class ImageSource(Source):
         pages = [page or 0 for _, _, page in images]
         read: list[Array | None] = []
         with self._broken_skipped(file):
-            read.extend(
-                self._brought(file, each).ravel() for each in picture.frames(file, pages, self._opened.get(file))
+            frames = picture.frames(
+                file, pages, self._opened.get(file), on_more=lambda: self._remark(FIRST_OF_SEVERAL, file)
             )
+            read.extend(self._brought(file, each).ravel() for each in frames)
         return read + [None] * (len(images) - len(read))
 
     def _brought(self, file: Path, values: Array) -> Array:
@@ -274,8 +277,7 @@ class ImageSource(Source):
         """Return sentences on what was read otherwise than a user may think."""
         notes = super().notes()
         if self._left_out:
-            more = f", and {len(self._left_out) - NAMED:,} more" if len(self._left_out) > NAMED else ""
-            notes.append(f"left out: {', '.join(sorted(self._left_out)[:NAMED])}{more}")
+            notes.append(f"left out: {_listed(self._left_out)}")
         for what, (file, _) in self._remarked.items():
             notes.append(f"{file}: {what}")
         return notes
@@ -286,13 +288,18 @@ def endings() -> frozenset[str]:
     return frozenset(ending for ending, form in Image.registered_extensions().items() if form in Image.OPEN)
 
 
-def _files_of(paths: Sequence[Path], name: str) -> tuple[list[Path], list[str | None]]:
-    """List the files that the paths name, and the last folder that each lies in; None for one that lies in none."""
+def _files_of(paths: Sequence[Path], name: str) -> tuple[list[Path], list[str | None], list[str]]:
+    """List the files that the paths name; the last folder that each lies in, None for one that lies in none.
+
+    The third list names the folders in which there is none.
+    """
     files: list[Path] = []
     labels: list[str | None] = []
+    without: list[str] = []
     for path in paths:
-        found = _found(path) if path.is_dir() else [path]
+        found, empty = _found(path) if path.is_dir() else ([path], [])
         files += found
+        without += empty
         labels += [file.parent.name if file.parent != path and path.is_dir() else None for file in found]
     if not files:
         raise DataError(
@@ -302,29 +309,42 @@ def _files_of(paths: Sequence[Path], name: str) -> tuple[list[Path], list[str | 
     for file in files:
         if (form := IMAGE_ENDINGS.get(file.suffix.lower())) is not None:
             raise refused_images(file, form)
-    return files, labels
+    return files, labels, without
 
 
-def _found(folder: Path) -> list[Path]:
-    """List the images in a folder and its folders, in the order of their names. Hidden ones are none.
+def _found(folder: Path) -> tuple[list[Path], list[str]]:
+    """List the images in a folder and its folders, in the order of their names; and the folders in which there is none.
 
-    A link to a folder is followed, but not to one that it lies in.
+    Hidden ones are left out. A link to a folder is followed, but not to one that it lies in.
     """
     known = endings() | IMAGE_ENDINGS.keys()
+    images: list[Path] = []
+    without: list[str] = []
 
-    def walk(where: Path, above: frozenset[Path]) -> Iterator[Path]:
-        real = where.resolve()
+    def walk(where: Path, above: frozenset[Path]) -> None:
+        real, before = where.resolve(), len(images)
         if real in above:
+            without.append(f"{_text(where)} (a link to a folder that it lies in)")
             return
+        named = len(without)
         for entry in os.scandir(where):
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                yield from walk(where / entry.name, above | {real})
+                walk(where / entry.name, above | {real})
             elif Path(entry.name).suffix.lower() in known:
-                yield where / entry.name
+                images.append(where / entry.name)
+        if len(images) == before and above:
+            without[named:] = [_text(where)]
 
-    return sorted(walk(folder, frozenset()))
+    walk(folder, frozenset())
+    return sorted(images), without
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Name some things in their order, the first few where they are many."""
+    more = f", and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(sorted(names)[:NAMED]) + more
 
 
 def _named(files: list[Path]) -> str:

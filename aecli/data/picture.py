@@ -80,11 +80,13 @@ def is_grey(image: Image.Image) -> bool:
     return image.mode in GREY and "transparency" not in image.info
 
 
-def frames(file: Path, numbers: Sequence[int], place: Any = None) -> Iterator[Array]:
+def frames(
+    file: Path, numbers: Sequence[int], place: Any = None, *, on_more: Callable[[], None] = lambda: None
+) -> Iterator[Array]:
     """Yield frames of an image file, (H, W), (H, W, 3), or (H, W, 4) where some pixels are transparent.
 
     `numbers` count from 0, in ascending order. `place` is an open file to read in its stead. They are turned as their
-    EXIF orientation says.
+    EXIF orientation says. `on_more` is called where a PNG or a JPEG has more than two frames, of which one is read.
     Raises DataError for pixels of an unknown kind, one of BROKEN for a damaged file.
     """
     try:
@@ -95,6 +97,8 @@ def frames(file: Path, numbers: Sequence[int], place: Any = None) -> Iterator[Ar
         yield from _by_tifffile(file, place, numbers)
         return
     with image:
+        if image.format in ("PNG", "MPO") and getattr(image, "n_frames", 1) > 2:
+            on_more()
         for number in numbers:
             if number or image.tell():
                 image.seek(number)

@@ -19,6 +19,7 @@ from aecli.training.rows import Rows, shifts
 from aecli.training.step import Backprop
 
 Array = np.ndarray[Any, Any]
+DIVERGED = "lower --lr, or look for extreme values in the data"
 REPORT_SECONDS = 0.2
 HIDDEN = 0.7  # of a row's values at most, where the rows have holes: the share is drawn for each row
 
@@ -190,6 +191,7 @@ class Trainer:
 
     def _end_epoch(self, on_progress: Callable[[Progress], None]) -> None:
         loss = self._mean_loss(self.step_in_epoch)
+        self._check_weights()
         losses = [self.history.loss, self.history.validation_loss, self.history.test_loss]
         losses[0] += (loss,)
         for i, rows in enumerate((self.validation_rows, self.test_rows), 1):
@@ -221,6 +223,14 @@ class Trainer:
             epoch_done=self.step_in_epoch == 0,
         )
 
+    def _check_weights(self) -> None:
+        """Raise TrainingError where the epoch's last step made a weight that is not a finite number."""
+        for name, tensor in self.model.state_dict().items():
+            if not bool(torch.isfinite(tensor).all()):
+                raise TrainingError(
+                    f"{name} is no longer finite after epoch {len(self.history.loss) + 1}", hint=DIVERGED
+                )
+
     def _mean_loss(self, steps: int) -> float:
         """Return the mean over the epoch's first steps. Raises TrainingError where one is not a finite number."""
         losses = self.losses[:steps]
@@ -230,7 +240,7 @@ class Trainer:
             step = len(self.history.loss) * self.steps_per_epoch + first + 1
             raise TrainingError(
                 f"the loss became {float(losses[first])} at epoch {len(self.history.loss) + 1}, step {step}",
-                hint="lower --lr, or look for extreme values in the data",
+                hint=DIVERGED,
             )
         return float(losses.mean())
 

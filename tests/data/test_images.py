@@ -226,6 +226,26 @@ def test_the_first_frame_of_an_animation_is_read_and_said(run):
     assert done.code == 0
     assert "moving/0.gif: the first of several frames is read\n" in done.err
     assert np.array_equal(read("moving").x, BYTES[::3].reshape(4, -1))
+    first, *others = (Image.fromarray(image) for image in BYTES[:3])
+    first.save("moving.png", save_all=True, append_images=others)
+    Image.fromarray(BYTES[3]).save("still.png")
+    done = run("train", "still.png", "moving.png", "--holdout", "0", "--epochs", "1", "-o", "m.safetensors")
+    assert "moving.png: the first of several frames is read\n" in done.err
+
+
+def test_folders_without_images_are_named(run):
+    folder(BYTES[:6], "classes/cats")
+    folder(BYTES[6:], "classes/dogs")
+    Path("classes/birds/young").mkdir(parents=True)
+    Path("classes/fish").mkdir()
+    Path("classes/fish/0.npy").write_bytes(b"")
+    Path("classes/dogs/all").symlink_to(Path("classes").resolve())
+    done = run("train", "classes", "--epochs", "1")
+    assert done.code == 0
+    assert (
+        "left out folders without images: classes/birds, "
+        "classes/dogs/all (a link to a folder that it lies in), classes/fish\n"
+    ) in done.err
 
 
 def test_one_image_in_colour_makes_all_of_them_coloured(run):

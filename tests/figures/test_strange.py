@@ -27,7 +27,7 @@ IMAGES = {
     "one image": RNG.integers(0, 256, (1, 12, 12)).astype(np.uint8),
     "equal images": np.full((30, 12, 12), 7, np.uint8),
     "black images": np.zeros((30, 12, 12), np.uint8),
-    "white images of floats": np.ones((30, 12, 12), np.float32),
+    "white images of floats": np.full((30, 12, 12), 255, np.float32),
 }
 
 
@@ -39,7 +39,8 @@ def models(tmp_path_factory):
     made = {"rows": X, "images": RNG.integers(0, 256, (80, 12, 12)).astype(np.uint8)}
     made["pixels"] = RNG.integers(0, 256, (50, 1, 1, 3)).astype(np.uint8)
     for name, rows in made.items():
-        aecli.fit(rows, **options | {"latent_dim": 2 if name == "pixels" else 3}).save(folder / f"{name}.safetensors")
+        pixels = {"latent_dim": 2, "image_shape": (1, 1, 3)} if name == "pixels" else {}
+        aecli.fit(rows, **options | pixels).save(folder / f"{name}.safetensors")
     return folder
 
 

@@ -37,6 +37,16 @@ def test_a_gradient_of_any_size_gives_the_same_step_or_none(size):
     assert torch.allclose(scaled, expected, atol=1e-3)
 
 
+@pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
+def test_a_norm_that_is_rounded_down_over_millions_of_values_makes_no_step_endless(bf16, monkeypatch):
+    x = torch.rand(1, 16, 400, generator=torch.Generator().manual_seed(0))
+    exact = torch.bmm(*optim.orthogonalise(x, bf16=bf16))
+    norm = torch.linalg.vector_norm
+    monkeypatch.setattr(torch.linalg, "vector_norm", lambda *args, **options: 0.9 * norm(*args, **options))
+    near = torch.bmm(*optim.orthogonalise(x, bf16=bf16))
+    assert torch.allclose(near, exact, atol=0.1 if bf16 else 1e-3)
+
+
 def test_a_matrix_steps_by_the_polar_factor_of_its_gradient():
     generator = torch.Generator().manual_seed(0)
     tall = torch.randn(40, 16, generator=generator).requires_grad_()

@@ -126,6 +126,21 @@ def manifold(loaded: "Model", source: "Source", _asked: Asked) -> Picture:
     return Picture(lambda look: manifold(z, loaded.decode, shape, white, look), len(z))
 
 
+def samples(loaded: "Model") -> Picture:
+    """Draw what is decoded of draws from the mixture of the training codes, which takes no rows."""
+    from aecli.figures import samples as figure
+
+    shape = loaded.schema.image_shape
+    if shape is None:
+        raise UsageError(
+            f"samples are drawn as images, and {loaded.name} rebuilds tables",
+            hint=f"aecli decode {loaded.name} --samples 10",
+        )
+    white = _white(loaded, loaded.sample(100))
+    gaussians, rows = loaded.checkpoint.mixture or 0, figure.ON_PAPER[0] * figure.ON_PAPER[1]
+    return Picture(lambda look: figure.samples(loaded.sample, gaussians, shape, white, look), rows)
+
+
 def traversal(loaded: "Model", source: "Source", _asked: Asked) -> Picture:
     """Draw what is decoded along the principal directions of the codes."""
     import numpy as np

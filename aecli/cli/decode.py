@@ -175,10 +175,15 @@ def _check(
         _refuse(_given(decoding), "is about CODES, and --samples takes none")
     elif not codes:
         ends = ["--"] * str(model).startswith("-")
-        command = shlex.join(["aecli", "decode", *ends, str(model), "-" if rows.bytes_wait() else "CODES"])
-        what = "CODES is missing: there is nothing to decode" if between is None else "--between takes rows of CODES"
-        draw = shlex.join(["aecli", "decode", "--samples", "10", *ends, str(model)])
-        raise UsageError(what, hint=command if between else f"{command}; or {draw}")
+        words = [*ends, str(model), "-" if rows.bytes_wait() else "CODES"]
+        if between is not None:
+            way = shlex.join(["aecli", "decode", "--between", *map(str, between), *words])
+            raise UsageError("--between takes rows of CODES, and CODES is missing", hint=way)
+        ways = [
+            shlex.join(["aecli", "decode", *words]),
+            shlex.join(["aecli", "decode", "--samples", "10", *words[:-1]]),
+        ]
+        raise UsageError("CODES is missing, so there is nothing to decode", hint="; or ".join(ways))
     if samples is None and seed is not None:
         _refuse(["--seed"], "is for --samples")
     if between is None and steps is not None:

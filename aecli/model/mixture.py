@@ -16,7 +16,7 @@ import numpy as np
 from aecli.model.checkpoint import MIXTURE
 
 Array = np.ndarray[Any, Any]
-COMPONENTS = (10, 8, 6, 5, 4, 3, 2, 1)  # that are tried
+COMPONENTS = (10, 7, 5, 3, 2, 1)  # that are tried
 MAX_CODES = 4096  # that a mixture is fitted to: more take longer, and tell little more
 MAX_LATENT = 512  # values of a code: above it, the covariances would be larger than the model
 ONE_ABOVE = 128  # latent values, there is one Gaussian: a second has more numbers than the codes tell

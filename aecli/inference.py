@@ -407,6 +407,7 @@ class Model:
 def _blanked(values: Array, batch: Batch) -> Array:
     """Make NaN of what was computed of rows that could not be read."""
     if batch.blank is not None:
+        values = values.astype(np.float64) if values.dtype.kind == "i" else values  # the numbers of categories alone
         values[batch.blank] = np.nan
     return values
 

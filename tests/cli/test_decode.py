@@ -129,6 +129,18 @@ def test_bad_codes_are_left_out_or_left_blank(run, iris_model):
     assert np.array([lines[0], lines[3]], np.float64) == pytest.approx(rows, rel=1e-5)
 
 
+def test_bad_rows_of_categories_alone_are_left_blank(run):
+    Path("c.csv").write_text("a,b\n" + "".join(f"x{i % 3},y{i % 2}\n" for i in range(40)))
+    flags = ("--categorical", "a", "--categorical", "b", "--latent-dim", "1", "--epochs", "2", "-q")
+    assert run("train", "c.csv", *flags).code == 0
+    Path("later.csv").write_text("a,b\nx1,y0\nzz,y1\n")
+    rebuilt = run("reconstruct", "c.safetensors", "later.csv", "--bad-rows", "blank", "-q")
+    assert (rebuilt.code, rebuilt.err) == (0, "")
+    assert table(rebuilt.out)[2] == ["", ""]
+    coded = run("embed", "c.safetensors", "later.csv", "--bad-rows", "blank", "-q").out
+    assert run("decode", "c.safetensors", "-", "--bad-rows", "blank", "-q", stdin=coded.encode()).out == rebuilt.out
+
+
 def test_arrays_of_another_width_images_and_data_sets_are_no_codes(run, iris_model):
     np.save("wide.npy", np.zeros((4, 3)))
     np.save("images.npy", np.zeros((4, 2, 1)))

@@ -5,7 +5,7 @@ import functools
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import islice, pairwise
 from types import NoneType, UnionType
 from typing import Any, Self, cast, get_args, get_origin, get_type_hints
 
@@ -201,6 +201,11 @@ class Schema(Config):
     def names(self) -> tuple[str, ...]:
         """The names of the D values, `x0, x1, ...` where the data has none of its own."""
         return tuple(f"x{i}" if column.name is None else column.name for i, column in enumerate(self.values))
+
+    def column_of(self, place: int) -> str | None:
+        """Return the name of the column that one of the D values lies in; None where the data has no names."""
+        places = (column.name for column in self.columns for _ in range(column.width))
+        return next(islice(places, place, None), None)
 
     @cached_property
     def kinds(self) -> tuple[str, ...]:

@@ -13,18 +13,41 @@
 Everything else that is raised is a bug and propagates.
 """
 
+import shlex
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Piped:
+    """A way out through a pipe: what `writes` the text of the file called `name` as it can be trained on."""
+
+    writes: str
+    name: str
+    says: str = ""
+
+    def into(self, train: str) -> str:
+        """Return the hint, given the command that reads the pipe."""
+        return f"{self.says}{self.writes} | {train}"
+
 
 class AecliError(Exception):
     """What went wrong, in a sentence that names the thing, what was expected and what was found."""
 
     exit_code = 1
 
-    def __init__(self, message: str, *, hint: str | None = None, options: tuple[str, ...] = ()) -> None:
-        """Take the message, and the way out: a hint, or the `options` that the same command lacks."""
+    def __init__(
+        self, message: str, *, hint: str | None = None, options: tuple[str, ...] = (), piped: Piped | None = None
+    ) -> None:
+        """Take the message, and the way out: a hint, or the `options` that the same command lacks.
+
+        `piped` is what has to stand in the place of one of its files.
+        """
         super().__init__(message)
         self.message = message
+        self.options, self.piped = options, piped
         self.hint = hint or " ".join(options) or None
-        self.options = options
+        if piped is not None:
+            self.hint = piped.into(shlex.join(["aecli", "train", "-", "-o", "MODEL.safetensors", *options]))
 
 
 class DataError(AecliError):

@@ -330,6 +330,12 @@ class Applying(Matching):
     keep_all: bool = False  # every column, as it is
     colour: str | None = None  # a column that colours a picture
     line_buffered: bool = False  # each row of a CSV or of JSON Lines is answered as it comes
+    further: bool = False  # rows to train the model further, of which none can be blank
+
+    @property
+    def ways(self) -> str:
+        """What may be said of rows that cannot be read."""
+        return "--bad-rows skip" if self.further else "--bad-rows blank or --bad-rows skip"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
@@ -68,13 +69,14 @@ def report(message: str, hint: str | None) -> None:
 
 
 @contextlib.contextmanager
-def results() -> Iterator[BinaryIO]:
-    """Return standard output, for what the command was asked for.
+def results(*, or_file: bool = False) -> Iterator[BinaryIO]:
+    """Return standard output, for what the command was asked for; `or_file` tells that -o may name a file.
 
     Raises AecliError where it is closed, or full.
     """
     if sys.stdout is None:
-        raise AecliError("standard output is closed, and the result goes there", hint="name a file with -o")
+        hint = "name a file with -o" if or_file else None
+        raise AecliError("standard output is closed, and the result goes there", hint=hint)
     try:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -97,8 +99,7 @@ def errors_reported() -> Iterator[None]:
     try:
         yield
     except AecliError as error:
-        hint = command(sys.argv[1:], *error.options) if error.options else error.hint
-        report(error.message, hint)
+        report(error.message, _way_out(error, sys.argv[1:]))
         sys.exit(error.exit_code)
     except TyperException as error:
         _report_usage(error)
@@ -106,6 +107,18 @@ def errors_reported() -> Iterator[None]:
         sys.exit(130)
     except BrokenPipeError:
         _die_of_sigpipe()
+
+
+def _way_out(error: AecliError, words: Sequence[str]) -> str | None:
+    """Return the hint of an error, which is these words and what they lack, where the error says what that is."""
+    if error.piped is None:
+        return command(words, *error.options) if error.options else error.hint
+    end = words.index("--") if "--" in words else len(words)
+    named = any(re.match(r"-o|--output($|=)", word) for word in words[:end])
+    kept = [word for word in words if word not in ("--resume", "--finish")]  # a run of rows that are gone is not saved
+    read = ["-" if str(Path(word)) == error.piped.name else word for word in kept]
+    more = () if named else ("-o", "MODEL.safetensors")
+    return error.piped.into(command(read, *more, *error.options))
 
 
 def _report_usage(error: TyperException) -> NoReturn:

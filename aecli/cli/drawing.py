@@ -116,11 +116,10 @@ def manifold(loaded: "Model", source: "Source", _asked: Asked) -> Picture:
     from aecli.figures.manifold import manifold
 
     values, shape = loaded.checkpoint.model.latent_dim, loaded.schema.image_shape
-    another = f"aecli plot {loaded.name} --kind traversal"
     if values < 2:
-        raise UsageError(f"a manifold lies on a plane, and {loaded.name} has one latent value", hint=another)
+        raise UsageError(f"a manifold lies on a plane, and {loaded.name} has one latent value", hint="--kind traversal")
     if shape is None:
-        raise UsageError(f"a manifold is of images, and {loaded.name} rebuilds tables", hint=another)
+        raise UsageError(f"a manifold is of images, and {loaded.name} rebuilds tables", hint="--kind traversal")
     z, _ = _gathered(source, loaded.encoded(source), lambda out: out.z)
     white = _white(loaded, loaded.decode(z[:100]))
     return Picture(lambda look: manifold(z, loaded.decode, shape, white, look), len(z))

@@ -189,7 +189,8 @@ def _path(
     """Return the file to write, None for none or stdout. Refuse what makes no sense, or cannot be written."""
     wanted = ["--show"] * show + ["--json"] * as_json + ["-o -"] * (output == "-")
     if len(wanted) > 1:
-        raise UsageError(f"{' and '.join(wanted)} both want stdout", hint="write the picture to a file: -o picture.png")
+        way = "write the picture to a file: -o picture.png" + ", without --show" * (show and as_json)
+        raise UsageError(f"{' and '.join(wanted)} both want stdout", hint=way)
     if kind == "map" and show:
         raise UsageError("a map is a page, and --show draws in the terminal", hint="leave --show out")
     if output == "-" or (show and output is None):
@@ -226,7 +227,7 @@ def _write(
         from aecli.figures.style import Look
 
         figure, form = made.draw(Look(theme or "light", size, title)), figures.format_of(path) if path else "png"
-    with console.results() if path is None else files.replacing(path) as stream:
+    with console.results(or_file=True) if path is None else files.replacing(path) as stream:
         if isinstance(made, drawing.Picture):
             lacking = figures.save(figure, stream, form, dpi)
         else:

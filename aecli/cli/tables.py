@@ -27,7 +27,10 @@ def open_output(
     if output is None or output == "-":
         if form == "npy":
             raise UsageError("NPY is written to a file, not to stdout", hint="name one: -o codes.npy")
-        with console.results() as stream, sinks.to_stream(stream, form or "csv", header=header) as sink:
+        with (
+            console.results(or_file=True) as stream,
+            sinks.to_stream(stream, form or "csv", header=header) as sink,
+        ):
             yield sink
         return
     path = Path(output)

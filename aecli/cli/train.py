@@ -287,7 +287,7 @@ def _words_without(words: list[str], *flags: str) -> list[str]:
 def _write(path: Path | None, model: "aecli.Model", *, quiet: bool) -> None:
     """Write the checkpoint to its file or to stdout; where the file cannot be, save it elsewhere before saying so."""
     if path is None:
-        with console.results() as stream:
+        with console.results(or_file=True) as stream:
             stream.write(model.to_bytes())
         return
     replaced = path.exists()

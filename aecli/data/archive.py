@@ -15,7 +15,7 @@ DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, Runtim
 MAX_DEPTH = 2  # an NPZ may lie in a zip archive
 
 
-def unpacked(stream: Stream, path: Path | None, *, force: bool, depth: int = 1) -> tuple[str | None, Stream]:
+def unpacked(stream: Stream, path: Path | None, *, force: bool | None, depth: int = 1) -> tuple[str | None, Stream]:
     """Return what is in a zip archive: the format that its first bytes tell, and its bytes.
 
     That is the one file in it; or the archive itself, where it is an NPZ. `depth` counts archives in archives.

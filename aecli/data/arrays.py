@@ -80,7 +80,7 @@ def array_source(
         raise DataError(
             f"{name}: its shape is {array.shape}, and rows of values (N, D) or images (N, H, W) were expected"
         )
-    shape, first = layout(name, array.shape, told, wanted)
+    shape, first = layout(name, array.shape, told, wanted, training=schema is None)
     if first:
         assert shape is not None  # noqa: S101, for the type checker
         array = _turned(array, (shape[2], shape[0], shape[1]))
@@ -95,7 +95,12 @@ def array_source(
 
 
 def layout(
-    name: str, shape: tuple[int, ...], told: tuple[int, ...] | None, wanted: tuple[int, ...] | None
+    name: str,
+    shape: tuple[int, ...],
+    told: tuple[int, ...] | None,
+    wanted: tuple[int, ...] | None,
+    *,
+    training: bool = True,
 ) -> tuple[tuple[int, ...] | None, bool]:
     """Return what one row of an array of a `shape` is: (H, W), (H, W, C), or None for no image; and if C comes first.
 
@@ -108,9 +113,10 @@ def layout(
         return _as_told(name, row, told)
     last, first = (len(row) == 3 and row[place] in (1, 3, 4) for place in (2, 0))
     if last and first and row[0] != row[2]:
+        last_or_first = f"--image-shape {row[1]}x{row[0]}x{row[2]} for last, {row[0]}x{row[2]}x{row[1]} for first"
         raise DataError(
             f"{name}: images of shape {row} may have their channels first or last",
-            hint=f"tell which: --image-shape {row[1]}x{row[0]}x{row[2]} for last, {row[0]}x{row[2]}x{row[1]} for first",
+            hint=f"tell which: {last_or_first}" if training else "make rows (N, D) of them, as the model takes them",
         )
     if first and not last:
         return (row[1:], False) if row[0] == 1 else ((row[1], row[2], row[0]), True)

@@ -4,9 +4,11 @@ Where the table has a column `path` and the rows have paths, as images do, a row
 number.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import posixpath
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +60,8 @@ class Beside:
         if found is None:
             raise DataError(f"{word}: no such file", hint="a column of another file is named FILE:COLUMN")
         self.path, self.column = found
-        table = open_table(self.path)
+        with self._by_itself():
+            table = open_table(self.path)
         if self.column not in table.columns:
             near = difflib.get_close_matches(self.column, table.columns, n=1)
             hint = f"did you mean {self.path}:{near[0]}?" if near else f"its columns are {listed(table.columns)}"
@@ -66,16 +69,28 @@ class Beside:
         wanted = [self.column, *[PATH] * (PATH in table.columns)]
         self._values: list[Any] = []
         self._paths: list[str] = []
-        for piece in table.pieces([(name, TEXT) for name in dict.fromkeys(wanted)]):
-            if piece.bad:
-                raise piece.bad[min(piece.bad)]
-            self._values += map(_value, piece.columns[0].to_pylist())
-            if PATH in table.columns:
-                self._paths += [_normal(str(path)) for path in piece.columns[-1].to_pylist()]
+        with self._by_itself():
+            for piece in table.pieces([(name, TEXT) for name in dict.fromkeys(wanted)]):
+                if piece.bad:
+                    raise piece.bad[min(piece.bad)]
+                self._values += map(_value, piece.columns[0].to_pylist())
+                if PATH in table.columns:
+                    self._paths += [_normal(str(path)) for path in piece.columns[-1].to_pylist()]
         self._rows, self._found, self._strict = 0, 0, strict
         self._by_path: bool | None = None
         self._exact: dict[str, int] = {}
         self._endings: dict[str, int] = {}
+
+    @contextlib.contextmanager
+    def _by_itself(self) -> Iterator[None]:
+        """Let no error of this table name options: they are for the data."""
+        try:
+            yield
+        except DataError as error:
+            if error.hint is None or not re.search(r"--\w|aecli ", error.hint):
+                raise
+            hint = f"correct {self.path} first: options on how to read are for the data alone"
+            raise DataError(error.message, hint=hint) from error
 
     def labels(self, paths: Sequence[str] | None, first: int, count: int) -> Array:
         """Return the column's values (count,) for rows from number `first` on, of which `paths` are the paths, if any.

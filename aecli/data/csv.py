@@ -10,7 +10,6 @@ import csv
 import dataclasses
 import os
 import re
-import shlex
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -28,10 +27,10 @@ from aecli.data.dialect import SAMPLE_BYTES, Found, about_comments, check_readin
 from aecli.data.kinds import TEXT, shortened, timestamps
 from aecli.data.records import Text, newlines, record_lines, records
 from aecli.data.source import Array
-from aecli.data.stream import Stream
-from aecli.data.table import ARROW_TYPES, Piece, Table
-from aecli.errors import DataError
-from aecli.options import AS_IT_IS, Reading
+from aecli.data.stream import Stream, changed
+from aecli.data.table import ARROW_TYPES, Piece, Table, mend
+from aecli.errors import DataError, Piped
+from aecli.options import AS_IT_IS, PLAINLY, Applying, Reading
 from aecli.pipeline import spread
 
 WORKERS = min(4, os.cpu_count() or 1)  # one thread a block: pyarrow's own take a third more processor time
@@ -53,11 +52,12 @@ codecs.register_error(KEEP, _kept)
 
 @dataclass(frozen=True)
 class _Bad:
-    """Why a row cannot be read: what the error says of it, and whether it names the line. "{line}" is its number."""
+    """Why a row cannot be read: what the error says of it, and whether it names the line."""
 
     what: str
     hint: str | None = None
     in_line: bool = False
+    leave_out: bool = False  # by a command that trains without the line
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class _Parsed:
 class CsvTable(Table):
     """A CSV. How it is written is found in its first lines, where neither `reading` nor a model's `schema` says it."""
 
+    is_text = True
     dialect: Dialect
 
     def __init__(
@@ -84,6 +85,7 @@ class CsvTable(Table):
         schema: Schema | None = None,
         *,
         live: bool = False,
+        applying: Applying = PLAINLY,
         announce: Callable[[str], None] = lambda _: None,
         default_delimiter: str | None = None,
     ) -> None:
@@ -94,6 +96,7 @@ class CsvTable(Table):
         """
         check_reading(reading)
         self._stream, self._live, self._announce, self._training = stream, live, announce, schema is None
+        self._applying = applying
         self.na = na_values(reading, schema)
         self._small = not any(
             0 <= float(value) <= 255 for value in self.na if cells.is_number(value)
@@ -246,7 +249,7 @@ class CsvTable(Table):
                 raise DataError(
                     f"{self.name}: line {self._found.line} holds no number, and the lines below do: "
                     f"{shortened(_first_line(text))}",
-                    hint=self._leave_out().replace("{line}", str(self._found.line)),
+                    piped=self._without_line(self._found.line),
                 )
             if self.dialect.thousands is None and self.dialect.decimal == ".":
                 for column, kind, values in zip(self.columns, table.schema.types, columns, strict=True):
@@ -304,14 +307,15 @@ class CsvTable(Table):
     def _errors(self, parsed: _Parsed, first_row: int, first_line: int) -> dict[int, DataError]:
         """Return the errors of a block's bad rows by their places."""
         lines = record_lines(parsed.text, parsed.removed) if any(bad.in_line for bad in parsed.bad.values()) else None
+        first, most = min(parsed.bad), 2 * len(parsed.bad) > len(parsed.columns[0])
         errors = {}
         for place, bad in parsed.bad.items():
             line = first_line + int(lines[place]) if lines is not None and place < len(lines) else None
             where = f"row {first_row + place + 1}" + (f" (line {line})" if bad.in_line and line is not None else "")
-            hint = bad.hint and bad.hint.replace("{line}", str(line))
-            if bad.in_line and first_row + place == 0 and line and line > 1:
-                hint = f"where the table begins further down, say so: --skip-rows {line - 1}"
-            errors[place] = DataError(f"{self.name}: {where}{bad.what}", hint=hint)
+            hint, piped = bad.hint, self._without_line(line) if bad.leave_out and line and place == first else None
+            if bad.in_line and first_row + place == 0 and line and line > 1 and most:
+                hint, piped = f"where the table begins further down, say so: --skip-rows {line - 1}", None
+            errors[place] = DataError(f"{self.name}: {where}{bad.what}", hint=hint, piped=piped)
         return errors
 
     def _blocks(self) -> Generator[bytes]:
@@ -414,6 +418,7 @@ class CsvTable(Table):
         """Return columns as their kinds ask for, with nulls for the cells that are not of their kind; and bad rows."""
         out: list[Any] = []
         bad: dict[int, _Bad] = {}
+        mend_cell = mend(self._applying, training=self._training)
         for values, (column, kind) in zip(columns, wanted, strict=True):
             converted, wrong = self._as_kind(values, kind)
             out.append(converted)
@@ -422,7 +427,7 @@ class CsvTable(Table):
             for place in np.flatnonzero(wrong).tolist():
                 if place not in bad:
                     found = f", column {column!r} holds {shortened(values[place].as_py())}"
-                    bad[place] = _Bad(f"{found}, and the cells of this feature must be {kind}s", self._mend())
+                    bad[place] = _Bad(f"{found}, and the cells of this feature must be {kind}s", mend_cell)
         return out, bad
 
     def _as_kind(self, values: Any, kind: str) -> tuple[Any, Array | None]:
@@ -466,7 +471,7 @@ class CsvTable(Table):
                 line = self._delimiter.join(str(column[place]) for column in every)
                 bad[place] = self._ragged(len(self._physical), line, expected=len(self.columns))
         for place in np.flatnonzero(self._blank(every)).tolist():
-            bad[place] = _Bad(" has no value at all", self._mend_lines("leave blank lines out"), in_line=True)
+            bad[place] = self._bad_line(" has no value at all", "leave blank lines out")
         for i, (_, kind) in enumerate(wanted):  # a text that can be read stays: it may name the row
             if places_without := undecoded if kind == TEXT else bad:
                 columns[i] = pc.if_else(pa.array(cells.mask_of(places_without, len(columns[i]))), None, columns[i])
@@ -498,25 +503,16 @@ class CsvTable(Table):
         expected = expected or len(self._physical) - self._found.dropped
         cells_found = "1 cell" if found == 1 else f"{found} cells"
         shown = f": {shortened(text.strip())}" if text is not None else ""
-        return _Bad(
-            f" has {cells_found}, and {expected} were expected{shown}",
-            self._mend_lines("leave the line out"),
-            in_line=True,
-        )
+        return self._bad_line(f" has {cells_found}, and {expected} were expected{shown}", "leave the line out")
 
-    def _mend(self) -> str:
-        if self._training:
-            return "correct the cell, or leave it empty and train with --missing mean or --missing drop"
-        return "correct the cell, or say --bad-rows blank or --bad-rows skip"
+    def _bad_line(self, what: str, way: str) -> _Bad:
+        hint = None if self._training else f"{way}, or say {self._applying.ways}"
+        return _Bad(what, hint, in_line=True, leave_out=self._training)
 
-    def _mend_lines(self, what: str) -> str:
-        return self._leave_out() if self._training else f"{what}, or say --bad-rows blank or --bad-rows skip"
-
-    def _leave_out(self) -> str:
-        """Return the command that trains without a line, to be named in "{line}"."""
-        if not Path(self.name).is_file():
-            return "leave the line out first: sed {line}d | aecli train - -o MODEL.safetensors"
-        return f"leave the line out: sed {{line}}d {shlex.quote(self.name)} | aecli train - -o MODEL.safetensors"
+    def _without_line(self, line: int) -> Piped:
+        """Return the way to train without a line."""
+        says = "leave the line out: " if Path(self.name).is_file() else "leave the line out first: "
+        return Piped(changed(f"sed {line}d", self.name), self.name, says)
 
     def _prepared(self, block: bytes) -> tuple[bytes, list[int], bytes | None]:
         """Return a block as pyarrow reads it, the numbers of the lines removed, and the first comment not asked for."""

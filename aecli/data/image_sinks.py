@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +30,9 @@ def to_images(
     """
     target = folder.resolve()
     if not target.parent.is_dir():
-        raise DataError(f"{folder}: there is no folder {folder.parent}", hint=f"mkdir -p {folder.parent}")
+        raise DataError(
+            f"{folder}: there is no folder {folder.parent}", hint=shlex.join(["mkdir", "-p", str(folder.parent)])
+        )
     for root in inputs:
         if root.is_dir() and (target == root.resolve() or root.resolve() in target.parents):
             raise DataError(f"{folder} lies in {root}, which is read", hint="name a folder elsewhere")

@@ -207,7 +207,9 @@ class ImageSource(Source):
         if values.shape[:2] != (height, width) and not schema.resize:
             raise DataError(
                 f"{file}: an image of {values.shape[1]} × {values.shape[0]} pixels, and {width} × {height} expected",
-                hint=f"train with --image-size {width}x{height} to bring all to one size",
+                hint=f"train with --image-size {width}x{height} to bring all to one size"
+                if self._training
+                else f"bring it to that size, as the model does if it was trained with --image-size {width}x{height}",
             )
         if schema.dtype is None and not self._any_type:
             values = self._as_before(values)

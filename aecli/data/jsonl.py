@@ -20,8 +20,9 @@ from aecli.data.cells import is_number
 from aecli.data.formats import BLANKS, BOM
 from aecli.data.kinds import TEXT, shortened, timestamps
 from aecli.data.stream import Stream
-from aecli.data.table import ARROW_TYPES, Piece, Table, as_kind
+from aecli.data.table import ARROW_TYPES, Piece, Table, as_kind, mend
 from aecli.errors import DataError
+from aecli.options import PLAINLY, Applying
 
 BLOCK_BYTES = 4 << 20
 MAX_LINE_BYTES = 64 << 20
@@ -38,8 +39,12 @@ class JsonLinesTable(Table):
     The keys of the first block are the columns; one that a later object lacks is a hole.
     """
 
-    def __init__(self, stream: Stream, *, live: bool = False) -> None:
-        self._stream = stream
+    is_text = True
+
+    def __init__(
+        self, stream: Stream, *, live: bool = False, training: bool = True, applying: Applying = PLAINLY
+    ) -> None:
+        self._stream, self._mend = stream, mend(applying, training=training)
         start = stream.peek().removeprefix(BOM).lstrip(BLANKS)
         is_array = start.startswith(b"[")
         if re.match(rb"{\s*\n", start):
@@ -152,7 +157,7 @@ class JsonLinesTable(Table):
                         DataError(
                             f"{self._stream.name}: row {first_row + place + 1}, column {column!r} holds "
                             f"{shortened(value)}, and the values of this feature must be {kind}s",
-                            hint="correct it, or give null and train with --missing mean or --missing drop",
+                            hint=self._mend,
                         ),
                     )
         arrays = []

@@ -123,6 +123,8 @@ def _guessed_numbers(name: str, cells: list[str]) -> Guess:
 def _guessed_date(name: str, texts: Any, cells: list[str], dialect: Dialect) -> Guess:
     stamps, wrong = cells_of.dates(texts, dialect.date_format, timestamps)
     if wrong.any():
+        if not cells_of.numbers(texts, dialect)[1].any():
+            return Guess(Column(name))
         if guess := _nearly(name, cells, dialect):
             return guess
         cell = next(cell for cell in cells if not is_number(cell))

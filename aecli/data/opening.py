@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from aecli.config import Schema
+from aecli.config import Dialect, Schema
 from aecli.data.folder import is_table
 from aecli.data.formats import ARRAYS, BLANKS, BOM, IDX, NAMES, SPLITS, TEXTS, form_of, is_text, table_form
 from aecli.data.formats import IMAGES as IMAGE_ENDINGS
@@ -72,6 +72,11 @@ class Request:
     stdin: BinaryIO | None = None
     force: bool = False
     announce: Callable[[str], None] = _silent
+
+    @property
+    def forced(self) -> bool | None:
+        """Whether what may be a decompression bomb is read; None where no option can ask for it."""
+        return self.force or (False if self.schema is None or self.applying.further else None)
 
     @property
     def missing(self) -> str | None:
@@ -223,7 +228,7 @@ def _looked(one: Input, asked: Request) -> Input:
     if form_of(start) == "zip":
         from aecli.data.archive import unpacked
 
-        inside, stream = unpacked(stream, one.path, force=asked.force)
+        inside, stream = unpacked(stream, one.path, force=asked.forced)
         start, form = stream.peek(), asked.reading.input_format or inside
     if form is None:
         form = _form_by_name(stream.name, start)
@@ -247,13 +252,13 @@ def _stream(path: Path | None, asked: Request) -> "Stream":
     from aecli.data.stream import Stream
 
     if path is not None:
-        return Stream.open(path, force=asked.force)
+        return Stream.open(path, force=asked.forced)
     stdin = asked.stdin
     if stdin is None:
         if sys.stdin is None:
             raise DataError("standard input is closed")
         stdin = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
-    return Stream("standard input", stdin, force=asked.force)
+    return Stream("standard input", stdin, force=asked.forced)
 
 
 def _form_by_name(name: str, start: bytes) -> str:
@@ -350,7 +355,7 @@ def _open_frame(inputs: Sequence[Input], asked: Request) -> Source:
     from aecli.data.dialect import na_values
     from aecli.data.table import TableSource
 
-    table = FrameTable(inputs[0].given)
+    table = _with_marks(FrameTable(inputs[0].given), asked)
     table.na = na_values(asked.reading, asked.schema)
     return TableSource(table, asked.columns, asked.applying, asked.schema)
 
@@ -488,7 +493,7 @@ def _table(one: Input, asked: Request, first: Input) -> "Table":
         case "jsonl":
             from aecli.data.jsonl import JsonLinesTable
 
-            table = JsonLinesTable(stream, live=live)
+            table = JsonLinesTable(stream, live=live, training=asked.schema is None, applying=asked.applying)
         case form:
             from aecli.data.csv import CsvTable
 
@@ -497,6 +502,7 @@ def _table(one: Input, asked: Request, first: Input) -> "Table":
                 asked.reading,
                 asked.schema,
                 live=live,
+                applying=asked.applying,
                 announce=asked.announce,
                 default_delimiter="\t" if form == "tsv" else None,
             )
@@ -505,7 +511,19 @@ def _table(one: Input, asked: Request, first: Input) -> "Table":
     if found.folders:
         from aecli.data.several import InFolder
 
-        return InFolder(table, found.folders)
+        table = InFolder(table, found.folders)
+    return _with_marks(table, asked)
+
+
+def _with_marks(table: "Table", asked: Request) -> "Table":
+    """Let a table of a format that has no dialect read its texts by what is said of them, now or at training."""
+    from aecli.data.dialect import marks
+
+    if (
+        table.dialect is None
+        and (said := marks(asked.reading, asked.schema.dialect if asked.schema else None)) != Dialect()
+    ):
+        table.dialect = said
     return table
 
 

@@ -8,10 +8,8 @@ None is left out where fewer than two features would remain. Every other sorted 
 """
 
 import re
-import shlex
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,8 @@ import pyarrow as pa
 from aecli.config import Column, Dialect
 from aecli.data import compute as pc
 from aecli.data import kinds
-from aecli.errors import DataError
+from aecli.data.stream import changed
+from aecli.errors import DataError, Piped
 
 Array = np.ndarray[Any, Any]
 MIN_ROWS = 10  # fewer tell no counter from a coincidence
@@ -51,12 +50,13 @@ def settled(
     na: Sequence[str] = (),
     written: Callable[[str, int], str | None] = lambda _column, _row: None,
     nameless: Collection[str] = (),
+    is_text: bool = False,
 ) -> Settled:
     """Settle what each of the candidates is, by the first rows of the table called `name`.
 
     The `chosen` ones are learnt whatever they look like. Text is written in the `dialect`; `na` are spellings of holes.
     `written` returns a cell, of a column and a row counted from 0, as it is written. `nameless` are names that the data
-    does not have.
+    does not have. `is_text` tells that sed can change the table.
     Raises one DataError for all the columns that have to be spoken for.
     """
     found = Settled()
@@ -79,7 +79,7 @@ def settled(
     holes = (
         {} if may_have_holes else {column: _holes(guess.column, peeked[column], na) for column, guess in learnt.items()}
     )
-    _check(name, peeked, learnt, holes, written)
+    _check(name, peeked, learnt, holes, written, is_text=is_text)
     found.columns = [guess.column for guess in learnt.values()]
     ordered = [c for c, g in learnt.items() if c not in chosen and _is_sorted(g.column, peeked[c])]
     if ordered and len(ordered) < len(learnt):
@@ -131,6 +131,8 @@ def _check(
     learnt: dict[str, kinds.Guess],
     holes: dict[str, Array],
     written: Callable[[str, int], str | None],
+    *,
+    is_text: bool,
 ) -> None:
     """Raise one DataError for all columns that have to be spoken for, with what would settle them."""
     problems: list[str] = []
@@ -142,8 +144,8 @@ def _check(
             row = _row_of(guess.cell, peeked[column])
             shown = "" if guess.cell is None else f"holds {kinds.shortened(guess.cell)} in row {row}, "
             problems.append(f"column {column!r} {shown}{guess.problem}")
-            options += guess.options
-            seds |= dict.fromkeys([guess.sed] if guess.sed else [])
+            options += guess.options if is_text or not guess.sed else ("--exclude", column)
+            seds |= dict.fromkeys([guess.sed] if guess.sed and is_text else [])
         elif len(rows := holes.get(column, np.zeros(0, int))) == len(peeked) > 0:
             problems.append(f"column {column!r} holds nothing: --exclude leaves it out")
             options += ["--exclude", column]
@@ -161,11 +163,9 @@ def _check(
     several = f"{len(problems)} columns cannot be learnt as they are: " if len(problems) > 1 else ""
     message = f"{name}: {several}{'; '.join(problems)}"
     if seds:
-        file = f" {shlex.quote(name)}" if Path(name).is_file() else ""
         first, *others = seds
-        filters = " | ".join([first + file, *others])
-        train = shlex.join(["aecli", "train", "-", "-o", "MODEL.safetensors", *_once(options + missing)])
-        raise DataError(message, hint=f"{filters} | {train}")
+        writes = " | ".join([changed(first, name), *others])
+        raise DataError(message, options=_once(options + missing), piped=Piped(writes, name))
     raise DataError(message, options=_once(options + missing))
 
 

@@ -47,7 +47,7 @@ class Several(Table):
         self._lacking = {table.name: [c for c in columns if c not in table.columns] for table in looked}
         self._peeked = _peeked_together(looked) if len(looked) > 1 else None
         self._first_types = first.types()
-        self.dialect = first.dialect
+        self.dialect, self.is_text = first.dialect, first.is_text
         self._types: dict[str, pa.DataType] = {}  # of columns that are carried along
 
     def types(self) -> Mapping[str, pa.DataType]:
@@ -129,7 +129,7 @@ class InFolder(Table):
 
     def __init__(self, table: Table, values: Mapping[str, Any]) -> None:
         """Take the values of the folders' columns, as Arrow scalars. A column of the table itself comes before one."""
-        self._table = table
+        self._table, self.dialect, self.is_text = table, table.dialect, table.is_text
         self._values = {column: value for column, value in values.items() if column not in table.columns}
         super().__init__(table.name, [*table.columns, *self._values], named=table.named, rows=table.rows)
         self.aside = {**table.aside, **dict.fromkeys(self._values, "partition")}

@@ -99,6 +99,7 @@ class Source(ABC):
     """
 
     resizes = False
+    further = False  # whether the rows are to train a model further, whose columns stay
     units: Units | None = None  # how pixels become a model's, where they are in others
     laid_on: str | None = None  # the background, where transparent pixels were met
     renumbered: Mapping[int, Array] = MappingProxyType({})
@@ -143,7 +144,8 @@ class Source(ABC):
         """Return a batch without rows with holes, where they are to be dropped. Raises DataError for other holes."""
         x = batch.x if batch.blank is None else batch.x[~batch.blank]
         allowed = self.schema.missing is not None
-        holes_there = check_finite(x, batch.name or self.name, self.schema, batch.row, holes=allowed)
+        name, schema = batch.name or self.name, self.schema
+        holes_there = check_finite(x, name, schema, batch.row, holes=allowed, may_exclude=not self.further)
         self.rows_read += len(batch.x)
         if self.schema.missing != "drop" or not holes_there:
             return batch
@@ -264,11 +266,12 @@ class Chain(Source):
                 yield dataclasses.replace(batch, name=source.name)
 
 
-def check_finite(x: Array, name: str, schema: Schema, first_row: int, *, holes: bool) -> bool:
+def check_finite(x: Array, name: str, schema: Schema, first_row: int, *, holes: bool, may_exclude: bool = True) -> bool:
     """Return whether `x` (N, D) holds NaN, where `holes` may be.
 
     Raises DataError for the first value that is infinite, or a hole that may not be, naming its row and column.
-    `first_row` is how many rows of the source came before these; rows are named counting from 1.
+    `first_row` is how many rows of the source came before these; rows are named counting from 1. `may_exclude` tells
+    that a model may be trained without a column.
     """
     if not np.issubdtype(x.dtype, np.floating):
         return False
@@ -281,14 +284,14 @@ def check_finite(x: Array, name: str, schema: Schema, first_row: int, *, holes: 
             return True
     row, column = np.unravel_index(int(finite.argmin()), finite.shape)
     what = "is empty or NaN" if np.isnan(x[row, column]) else "is infinite, or too large"
-    features = schema.features
+    fill, drop = "--missing mean to fill holes with their column's mean", "--missing drop to leave such rows out"
+    ways = f"{fill}, or {drop}"
+    if may_exclude and (named := schema.column_of(int(column))) is not None:
+        ways = f"{fill}, {drop}, or --exclude {named!r} to leave the column out"
     raise DataError(
         f"{name}: row {first_row + row + 1}, column {schema.names[column]!r} {what}, "
         "and every value must be a finite number",
-        hint="train with --missing mean to fill holes with their column's mean, or --missing drop to leave such "
-        "rows out" + (f"; or leave the column out: --exclude {features[column]!r}" if features else "")
-        if what.endswith("NaN")
-        else "correct or drop such rows first",
+        hint=f"train with {ways}" if what.endswith("NaN") else "correct or drop such rows first",
     )
 
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shlex
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -17,16 +18,23 @@ PACKED_BYTES = 1 << 16
 MAX_LAYERS = 4  # a file may be compressed more than once, and is not read if it is so more often
 BOMB_BYTES, BOMB_RATIO = 10**9, 1000  # above both, what is decompressed may be meant to do harm
 MAX_XZ_BYTES = 1 << 30  # of memory, that a file may ask for
+UNPACKS: dict[str | None, str] = {  # the command that writes a file's bytes as they were before
+    "gzip": "gzip -dc",
+    "zstd": "zstd -dc",
+    "xz": "xz -dc",
+    "bz2": "bzip2 -dc",
+    "zip": "unzip -p",
+}
 
 
 class Stream:
     """Bytes to read once, from the start, decompressed where they are compressed, whatever the name says.
 
     `size` is how many there are before decompression, where that is known; `packed` is the same for a `raw` that
-    decompresses by itself. With `force` they may become as many as they like.
+    decompresses by itself. With `force` they may become as many as they like; it is None where no option asks for it.
     """
 
-    def __init__(self, name: str, raw: BinaryIO, *, packed: int | None = None, force: bool = False) -> None:
+    def __init__(self, name: str, raw: BinaryIO, *, packed: int | None = None, force: bool | None = False) -> None:
         self.name, self.size = name, _size(raw)
         self._raw, self._packed, self._force = raw, packed, force
         self._counted = _Counted(raw)
@@ -34,7 +42,7 @@ class Stream:
         self._given = 0
 
     @classmethod
-    def open(cls, path: Path, *, force: bool = False) -> "Stream":
+    def open(cls, path: Path, *, force: bool | None = False) -> "Stream":
         """Open a file. Raises DataError where that cannot be done."""
         try:
             raw: Any = OwnFile(path)
@@ -114,7 +122,7 @@ class Stream:
         if unpacked > BOMB_BYTES and unpacked > BOMB_RATIO * packed and not self._force:
             raise DataError(
                 f"{self.name}: may be a decompression bomb: {packed:,} bytes become {unpacked:,} or more",
-                hint="unpack it first, if you trust it; train --force reads it all the same",
+                hint="unpack it first, if you trust it" + "; --force reads it all the same" * (self._force is False),
             )
 
     def _damaged(self, error: OSError) -> DataError:
@@ -240,6 +248,19 @@ _DECOMPRESSED: dict[str | None, Callable[[_Bytes], _Bytes]] = {
     "xz": _xz,
     "bz2": _bz2,
 }
+
+
+def changed(program: str, name: str) -> str:
+    """Return the command that writes the text of a file as a program such as sed changes it; of no file, the program.
+
+    A file that is compressed is unpacked first.
+    """
+    path = Path(name)
+    if not path.is_file():
+        return program
+    with path.open("rb") as file:
+        unpacks = UNPACKS.get(form_of(file.read(PEEK_BYTES)))
+    return f"{program} {shlex.quote(name)}" if unpacks is None else f"{unpacks} {shlex.quote(name)} | {program}"
 
 
 def _size(raw: BinaryIO) -> int | None:

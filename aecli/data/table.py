@@ -49,11 +49,12 @@ class Table(ABC):
 
     `named` tells whether the columns' names are the data's own; `rows` is their number where it is known, and 0 where
     there are none. Columns `aside` are learnt only if they are named, each with the reason: those that folders stand
-    for, an index of pandas. `learnt` are the columns that are asked for as features. `dialect` is how text is
-    written, `na` are the values that stand for a hole beside the usual spellings. `nameless` are names made for
-    columns that had none.
+    for, an index of pandas. `learnt` are the columns that are asked for as features. `is_text` tells that
+    sed can change it, and `dialect` how text in it is written; `na` are the values that stand for a hole beside the
+    usual spellings. `nameless` are names made for columns that had none.
     """
 
+    is_text = False
     dialect: Dialect | None = None
     aside: Mapping[str, str] = MappingProxyType({})
     learnt: frozenset[str] = frozenset()
@@ -228,9 +229,7 @@ class TableSource(Source):
         return DataError(
             f"{piece.name}: row {piece.row + row + 1}, column {self.features[place]!r} holds {shortened(cell)}, and "
             f"{expected} was expected",
-            hint="correct the cell, or leave it empty"
-            if self._training
-            else "correct it; or --bad-rows skip leaves such rows out, --bad-rows blank writes empty ones",
+            hint=mend(self._applying, training=self._training),
         )
 
     def _numbered(self, piece: Piece, values: Any, place: int, bad: dict[int, DataError]) -> Array:
@@ -322,6 +321,7 @@ class TableSource(Source):
             na=table.na,
             written=table.written,
             nameless=table.nameless,
+            is_text=table.is_text,
         )
         self.unlearnt |= found.left_out
         self.remarks += found.notes
@@ -399,8 +399,17 @@ class TableSource(Source):
         near = difflib.get_close_matches(wanted, columns, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"its columns are {listed(columns)}"
         if set(several := wanted.split(",")) <= set(columns):
-            hint = "name one at a time: " + " ".join(f"{flag} {name!r}" for name in several)
+            each = [f"{flag} {name!r}" for name in several]
+            takes_one = flag in ("--label", "--colour")
+            hint = f"name one: {' or '.join(each)}" if takes_one else f"name one at a time: {' '.join(each)}"
         raise DataError(f"{self._table.name}: {flag} {wanted!r} names no column", hint=hint)
+
+
+def mend(applying: Applying, *, training: bool) -> str:
+    """Return what may become of a cell that is not of its column's kind."""
+    if training:
+        return "correct the cell, or leave it empty and train with --missing mean or --missing drop"
+    return f"correct the cell, or say {applying.ways}"
 
 
 def as_kind(values: Any, kind: str, name: str, column: str, first_row: int) -> Any:

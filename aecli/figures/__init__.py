@@ -23,7 +23,7 @@ def save(figure: "Figure", stream: BinaryIO, form: str, dpi: int = DPI) -> str:
 
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
     buffer = io.BytesIO()  # savefig seeks, and a pipe cannot
-    with style.checked() as lacking:
+    with style.checked(figure) as lacking:
         figure.savefig(buffer, format=form, dpi=dpi, metadata=undated)
     stream.write(buffer.getvalue())
     return "".join(sorted(lacking))

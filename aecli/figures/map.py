@@ -60,13 +60,13 @@ def page(model: Model, source: Source, colour: Colour | None = None) -> Page:
     if count > MAX_WEIGHTS:
         raise AecliError(
             f"{model.name}: its decoder has {count:,} weights, and a page takes up to {MAX_WEIGHTS:,}",
-            hint="--kind latent draws the codes alone",
+            hint="--kind latent -o codes.png draws the codes alone",
         )
     tensors, scaler = model.tensors, model.scaler
     if scaler.knots is not None:
         raise AecliError(
             f"{model.name} was trained with --scale quantile, and a page cannot undo that",
-            hint="--kind latent draws the codes alone; or train with --scale robust",
+            hint="--kind latent -o codes.png draws the codes alone; or train with --scale robust",
         )
     colour = colour or Colour(source)
     points, originals, rows = _sampled(model, source, colour)

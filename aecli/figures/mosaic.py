@@ -131,7 +131,7 @@ def trim(figure: Figure, look: style.Look) -> None:
     engine = figure.get_layout_engine()
     for _ in range(2):  # other heights move what stands beside the images a little
         if engine:
-            with style.checked():
+            with style.checked(figure, look):
                 engine.execute(figure)
         room = sum(axes.get_position(original=True).height for axes in figure.axes) * figure.get_figheight()
         taken = 0.0

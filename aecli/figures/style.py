@@ -41,7 +41,8 @@ CHARACTER = 0.62  # the mean width of a character, in its font's size
 LINE = 1.48  # the height of a legend's line, in its font's size
 CELL = 8  # dots that a terminal's column is drawn with; a line has twice as many
 MONO = CELL / 0.60205  # the font size at which DejaVu Sans Mono is so wide
-TOO_SMALL, MORE_ROOM = "the picture is too small for its text", "give it more room: --size 4.8x3.5"
+LARGEST = 60.0  # inches, either way
+LEAST = 0.2  # of a figure, either way, that is left to the axes
 BULLET = "●"  # what a legend's line begins with in a terminal
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 
@@ -149,10 +150,15 @@ def title_lines(look: Look) -> list[str]:
 
 
 def leave_room(made: Figure, look: Look) -> None:
-    """Keep all else below the title, whatever height the figure has by now."""
+    """Keep all else below the title, whatever height the figure has by now.
+
+    Raises AecliError where it leaves too little room.
+    """
     engine = made.get_layout_engine()
     if look.title and isinstance(engine, ConstrainedLayoutEngine):
-        engine.set(rect=(0, 0, 1, 1 - _title_share(made, look)))
+        if (share := _title_share(made, look)) > 1 - LEAST:
+            raise _too_small(made, look)
+        engine.set(rect=(0, 0, 1, 1 - share))
 
 
 def _title_share(made: Figure, look: Look) -> float:
@@ -231,14 +237,14 @@ def legend(made: Figure, entries: Sequence[Entry], look: Look, *, above: bool = 
     share = _title_share(made, look) if look.title else 0.0
     words |= {"loc": "upper left" if above else "upper right", "bbox_to_anchor": (0, 0, 1, 1 - share)}
     drawn = made.legend(handles, names, frameon=False, ncols=columns, borderaxespad=0.2, **words)
-    with checked():
+    with checked(made, look):
         box = drawn.get_window_extent()
     pad = CELL / 2 if look.window else 6 * made.dpi / 72
     right = 1.0 if above else 1 - (box.width + pad) / made.bbox.width
     top = 1 - share - ((box.height + (0 if look.window else pad)) / made.bbox.height if above else 0)
     engine = made.get_layout_engine()
-    if min(right, top) < 0.2:
-        raise AecliError(TOO_SMALL, hint=MORE_ROOM)
+    if min(right, top) < LEAST:
+        raise _too_small(made, look)
     if isinstance(engine, ConstrainedLayoutEngine):
         engine.set(rect=(0, 0, right, top))
 
@@ -248,7 +254,7 @@ def settle(made: Figure, look: Look) -> None:
     engine = made.get_layout_engine()
     if not isinstance(engine, ConstrainedLayoutEngine):
         return
-    with checked():
+    with checked(made, look):
         engine.execute(made)
     made.set_layout_engine("none")
     if look.window is None:
@@ -263,7 +269,7 @@ def settle(made: Figure, look: Look) -> None:
 
 
 @contextlib.contextmanager
-def checked() -> Iterator[set[str]]:
+def checked(made: Figure, look: Look | None = None) -> Iterator[set[str]]:
     """Return a set that gathers the characters which the font lacks, while text is measured or drawn.
 
     Raises AecliError where a figure is too small for its text.
@@ -275,11 +281,21 @@ def checked() -> Iterator[set[str]]:
     for warning in found:
         text = str(warning.message)
         if "axes sizes collapsed" in text:
-            raise AecliError(TOO_SMALL, hint=MORE_ROOM)
+            raise _too_small(made, look)
         if missing := re.match(r"Glyph (\d+)", text):
             lacking.add(chr(int(missing[1])))
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+def _too_small(made: Figure, look: Look | None) -> AecliError:
+    """Return the error for a figure without room for its text, with what gives it more."""
+    if look is not None and look.window:
+        way = "make the window larger, or draw to a file in place of --show: -o picture.png"
+    else:
+        width, height = (min(LARGEST, 1.5 * inches) for inches in made.get_size_inches())
+        way = f"give it more room: --size {max(WIDTH, width):.3g}x{max(3.5, height):.3g}"
+    return AecliError("the picture is too small for its text", hint=way)
 
 
 def number(value: float, digits: int = 3) -> str:

@@ -52,7 +52,7 @@ def draw(figure: Figure, look: style.Look, *, colour: bool) -> list[list[Cell]]:
     columns, lines = look.window
     style.settle(figure, look)
     pen = _Pen(figure)
-    with style.checked():  # the terminal has its own font
+    with style.checked(figure, look):  # the terminal has its own font
         figure.draw(pen)
     drawn: Any = pen.buffer_rgba()  # type: ignore[no-untyped-call]
     fine = np.asarray(drawn, np.float64)[: lines * 2 * style.CELL, : columns * style.CELL] / 255

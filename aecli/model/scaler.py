@@ -242,8 +242,12 @@ class Scaler:
                 total += np.nansum(x, axis=0) if holes else summed
                 count += (~np.isnan(x)).sum(axis=0) if holes else len(x)
         if not count.all():
-            column = self.schema.names[int(np.searchsorted(np.cumsum(self.schema.widths), count.argmin(), "right"))]
-            raise DataError(f"column {column!r} is empty: it has no mean", hint=f"leave it out: --exclude {column!r}")
+            place = int(np.searchsorted(np.cumsum(self.schema.widths), count.argmin(), "right"))
+            column = self.schema.column_of(place)
+            raise DataError(
+                f"column {self.schema.names[place]!r} is empty: it has no mean",
+                hint=None if column is None else f"leave it out: --exclude {column!r}",
+            )
         _check(total, self.schema)
         return total / count
 

@@ -177,7 +177,7 @@ def _settled(
 ) -> tuple[Schema, Scaler, list[str]]:
     """Return what a row is and how it is scaled, and sentences on what the training rows are like."""
     if start is not None:
-        return start.schema, start.scaler, _equal_rows(source, training)
+        return start.schema, start.scaler, _equal_rows(source, training, further=True)
     schema = _with_ranges(_with_white(source.schema, training, reading.input_range), training)
     scaler = Scaler.fit(completed(asked).scale or "standard", training, schema)
     return schema, scaler, [*_equal_rows(source, training), *_spikes(schema, scaler, training)]
@@ -194,7 +194,11 @@ def _plan(source: Source, asked: FitOptions, start: Start | None) -> str | None:
     taken = BASE_BYTES + WEIGHT_BYTES * model.parameters + 3 * size * source.rows * schema.inputs
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     more = f", and this machine has {machine / 1e9:.1f}" if taken > machine else ""
-    way = "; a smaller --image-size takes less" if schema.inputs > MANY_INPUTS and source.resizes else ""
+    way = (
+        "; a smaller --image-size takes less"
+        if schema.inputs > MANY_INPUTS and source.resizes and start is None
+        else ""
+    )
     shape = " × ".join(map(str, schema.image_shape))
     return (
         f"{source.rows:,} images of {shape} = {schema.inputs:,} inputs; {model.parameters:,} weights; training takes "
@@ -254,8 +258,10 @@ def _with_white(schema: Schema, training: Part, told: tuple[float, float] | None
     return dataclasses.replace(schema, black=low, full_scale=high if high > low else low + 1)
 
 
-def _equal_rows(source: Source, training: Part) -> list[str]:
+def _equal_rows(source: Source, training: Part, *, further: bool = False) -> list[str]:
     """Return a sentence on images of which more than half are equal to others, as far as the first rows tell.
+
+    With `further` they are for a model that is there already, and has its background.
 
     Raises DataError where more than half are one image, and a background lies under their transparent pixels.
     """
@@ -267,7 +273,9 @@ def _equal_rows(source: Source, training: Part) -> list[str]:
         other = "black" if source.laid_on == "white" else "white"
         raise DataError(
             f"{source.name}: on {source.laid_on}, {most:,} of {len(rows):,} images are the same",
-            hint=f"lay their transparent pixels on another ground: --background {other}; or learn them: --alpha",
+            hint=f"train without --init-from: --background {other} is another ground, --alpha learns such pixels"
+            if further
+            else f"lay their transparent pixels on another ground: --background {other}; or learn them: --alpha",
         )
     equal = sum(count for count in counts.values() if count > 1)
     if equal * 2 <= len(rows):

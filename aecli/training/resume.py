@@ -66,8 +66,7 @@ class ResumeFile:
         self._due = 0.0
         if finish and not self.found:
             self.close()
-            afresh = "train without --finish" if command is None else shlex.join(["aecli", *command])
-            raise AecliError(f"there is no run to finish: {self.path} does not exist", hint=afresh)
+            raise AecliError(f"there is no run to finish: {self.path} does not exist", hint=self._afresh())
 
     def begin(self, run: Mapping[str, Any], about: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, Any]] | None:
         """Return the state to go on from, as `save` was given it; None where the run starts afresh.
@@ -89,7 +88,7 @@ class ResumeFile:
             with safetensors.safe_open(self.path, "np") as file:
                 kept = json.loads((file.metadata() or {})[KEY])
                 if kept.get("format", 1) != FORMAT:
-                    raise of_another_version(self.path, kept)
+                    raise of_another_version(self.path, kept, "--finish" if self.finish else "--resume")
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
             differing = _differences(kept["run"], run)
             position = kept["position"]
@@ -113,14 +112,18 @@ class ResumeFile:
 
     def give_up(self, error: Exception) -> None:
         """Set a damaged file aside."""
-        self._set_aside(f"is damaged ({error})")
+        self._set_aside(f"is damaged ({error})", damaged=True)
 
-    def _set_aside(self, why: str, *more: str) -> None:
+    def _afresh(self) -> str:
+        """Return the command that begins this run anew."""
+        command = self._about["command"]
+        return "train without --finish" if command is None else shlex.join(["aecli", *command])
+
+    def _set_aside(self, why: str, *more: str, damaged: bool = False) -> None:
         """Rename the file, and hold a new one. Raises AecliError where it cannot be renamed, or was to be finished."""
         if self.finish:
-            raise AecliError(
-                f"{self.path} {why}", hint=f"{shlex.join(['aecli', 'info', str(self.path)])} shows what it holds"
-            )
+            shows = f"{shlex.join(['aecli', 'info', str(self.path)])} shows what it holds"
+            raise AecliError(f"{self.path} {why}", hint=f"start afresh: {self._afresh()}" if damaged else shows)
         backup, number = self.path.with_name(f"{self.path.name}.bak"), 1
         while backup.exists():
             number += 1

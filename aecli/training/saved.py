@@ -79,7 +79,7 @@ def read(path: Path) -> SavedRun:
         try:
             kept = json.loads(header.pop("__metadata__")[KEY])
             if kept.get("format", 1) != FORMAT:
-                raise of_another_version(path, kept)
+                raise of_another_version(path, kept, None)
             end = max(int(entry["data_offsets"][1]) for entry in header.values())
             if size != data_start + end:
                 raise ValueError(f"{data_start + end:,} bytes expected, {size:,} found")  # noqa: TRY301
@@ -118,12 +118,12 @@ def _read(kept: Mapping[str, Any], *, running: bool) -> SavedRun:
     )
 
 
-def of_another_version(path: Path, kept: Mapping[str, Any]) -> CheckpointError:
-    """Return the error that names the version which can go on with a run."""
+def of_another_version(path: Path, kept: Mapping[str, Any], flag: str | None) -> CheckpointError:
+    """Return the error that names the version which can go on with a run; `flag` is what asked to, if anything did."""
     version = str(dict(kept["run"])["aecli"])
     return CheckpointError(
         f"{path}: the run was begun by aecli {version}, and this is {__version__}, which cannot go on with it",
-        hint=f"finish it with aecli {version}, or start afresh: --force in place of --resume",
+        hint=f"finish it with aecli {version}" + (f", or start afresh: --force in place of {flag}" if flag else ""),
     )
 
 

@@ -105,8 +105,7 @@ def test_a_manifold_of_what_has_none_is_wrong_usage(run, iris_model, iris_csv):
     done = run("plot", "one.safetensors", "digits", "--kind", "manifold")
     assert (done.code, done.err) == (
         2,
-        "error: a manifold lies on a plane, and one.safetensors has one latent value\n"
-        "hint: aecli plot one.safetensors --kind traversal\n",
+        "error: a manifold lies on a plane, and one.safetensors has one latent value\nhint: --kind traversal\n",
     )
     done = run("plot", iris_model, iris_csv, "--kind", "manifold")
     assert done.code == 2
@@ -143,14 +142,15 @@ def test_true_colour_is_shown_where_there_is_any(run, digits_model, monkeypatch)
 
 
 def test_only_one_thing_goes_to_stdout(run, digits_model):
-    for pair, named in (
-        (("--show", "--json"), "--show and --json"),
-        (("--show", "-o", "-"), "--show and -o -"),
-        (("--json", "-o", "-"), "--json and -o -"),
+    for pair, named, way in (
+        (("--show", "--json"), "--show and --json", ", without --show"),
+        (("--show", "-o", "-"), "--show and -o -", ""),
+        (("--json", "-o", "-"), "--json and -o -", ""),
     ):
         done = run("plot", digits_model, "digits", *pair)
         assert (done.code, done.out) == (2, "")
-        assert done.err == f"error: {named} both want stdout\nhint: write the picture to a file: -o picture.png\n"
+        hint = f"hint: write the picture to a file: -o picture.png{way}\n"
+        assert done.err == f"error: {named} both want stdout\n{hint}"
 
 
 def test_what_shapes_a_picture_is_refused_for_a_page(run, digits_model):

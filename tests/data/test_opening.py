@@ -287,7 +287,7 @@ def test_a_decompression_bomb_is_refused_unless_it_is_forced(monkeypatch):
             DataError, match=f"^{name}: may be a decompression bomb: .* bytes become .* or more$"
         ) as bomb:
             opened(name).read()
-        assert bomb.value.hint == "unpack it first, if you trust it; train --force reads it all the same"
+        assert bomb.value.hint == "unpack it first, if you trust it; --force reads it all the same"
         assert opened(name, force=True).read().x.shape == (10**5, 2)
 
 

@@ -286,15 +286,25 @@ def test_what_cannot_be_finished_is_left_as_it_is(run):
     command = [*COMMAND, "--epochs", "3", "--batch-size", "50", "--device", "cpu"]
     stopped(command)
     kept = Path("m.safetensors.resume").read_bytes()
-    for changed, damaged, says in (
-        (["--lr", "0.5"], kept, "holds a run of other data or options: lr was 0.01, and is 0.5"),
-        ([], kept[:-5], "is damaged (Error while deserializing header: incomplete metadata, file not fully covered)"),
+    for changed, damaged, says, hint in (
+        (
+            ["--lr", "0.5"],
+            kept,
+            "holds a run of other data or options: lr was 0.01, and is 0.5",
+            "aecli info m.safetensors.resume shows what it holds",
+        ),
+        (
+            [],
+            kept[:-5],
+            "is damaged (Error while deserializing header: incomplete metadata, file not fully covered)",
+            f"start afresh: aecli {' '.join(command)}",
+        ),
     ):
         Path("m.safetensors.resume").write_bytes(damaged)
         done = run(*command, *changed, "--finish")
         assert (done.code, done.err) == (
             1,
-            f"error: m.safetensors.resume {says}\nhint: aecli info m.safetensors.resume shows what it holds\n",
+            f"error: m.safetensors.resume {says}\nhint: {hint}\n",
         )
         assert Path("m.safetensors.resume").read_bytes() == damaged
         assert names() == ["m.safetensors.resume", "rows.npy"]

@@ -170,7 +170,7 @@ def _check(
         if more:
             raise UsageError(
                 f"--samples draws codes of its own, and {' and '.join(more)} would take others",
-                hint=f"leave out --samples, or {' and '.join(more)}",
+                hint="leave one of them out" if len(more) == 1 else "choose one of them",
             )
         _refuse(_given(decoding), "is about CODES, and --samples takes none")
     elif not codes:

@@ -1,5 +1,6 @@
 """What each kind of picture takes from a model and from rows: arrays for aecli.figures."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -133,7 +134,7 @@ def samples(loaded: "Model") -> Picture:
     if shape is None:
         raise UsageError(
             f"samples are drawn as images, and {loaded.name} rebuilds tables",
-            hint=f"aecli decode {loaded.name} --samples 10",
+            hint=shlex.join(["aecli", "decode", str(loaded.path), "--samples", "10"]),
         )
     white = _white(loaded, loaded.sample(100))
     gaussians, rows = loaded.checkpoint.mixture or 0, figure.ON_PAPER[0] * figure.ON_PAPER[1]

@@ -13,7 +13,7 @@ from aecli.errors import DataError, WidthError
 from aecli.options import Applying, Decoding, Reading, Writing
 
 PIECE = 1024  # steps between two codes, at a time
-BAD = "correct it; or --bad-rows skip leaves such rows out, --bad-rows blank writes empty ones"
+BAD = "--bad-rows skip leaves such rows out, --bad-rows blank writes empty ones"
 
 
 class Codes(Source):

@@ -94,12 +94,12 @@ WRONG = {
     "a hole": (
         "z0,z1\n1,2\n3,\n",
         "row 2, column 'z1' is empty or NaN, and a code has all of its 2 values",
-        "correct it; or --bad-rows skip leaves such rows out, --bad-rows blank writes empty ones",
+        "--bad-rows skip leaves such rows out, --bad-rows blank writes empty ones",
     ),
     "too large": (
         "z0,z1\n1e300,2\n",
         "row 1, column 'z0' is infinite, or too large, and a code has all of its 2 values",
-        "correct it; or --bad-rows skip leaves such rows out, --bad-rows blank writes empty ones",
+        "--bad-rows skip leaves such rows out, --bad-rows blank writes empty ones",
     ),
     "text": (
         "z0,z1\n1,2\n3,x\n",
@@ -288,17 +288,17 @@ USAGE = {
     "samples of codes": (
         ["c.csv", "--samples", "2"],
         "--samples draws codes of its own, and CODES would take others",
-        "leave out --samples, or CODES",
+        "leave one of them out",
     ),
     "samples between": (
         ["--samples", "2", "--between", "1", "2"],
         "--samples draws codes of its own, and --between would take others",
-        "leave out --samples, or --between",
+        "leave one of them out",
     ),
     "all": (
         ["c.csv", "--samples", "2", "--between", "1", "2"],
         "--samples draws codes of its own, and CODES and --between would take others",
-        "leave out --samples, or CODES and --between",
+        "choose one of them",
     ),
     "a seed": (["c.csv", "--seed", "2"], "--seed is for --samples", "leave it out"),
     "steps": (["c.csv", "--steps", "2"], "--steps is for --between", "leave it out"),

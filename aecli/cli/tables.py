@@ -1,4 +1,4 @@
-"""The tables that embed and reconstruct write."""
+"""The tables that embed, reconstruct and decode write."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from aecli.config import Schema
     from aecli.data.sinks import Sink
     from aecli.data.source import Batch, Source
-    from aecli.inference import Encoded, Model, Rebuilt
+    from aecli.inference import Decoded, Encoded, Model, Rebuilt
 
 LATEST = 253_402_300_800  # seconds from 1970 to the year 10000
 
@@ -94,7 +94,7 @@ def filled_columns(out: "Rebuilt", rebuilt: Mapping[str, Any], source: "Source")
     return columns
 
 
-def rebuilt_columns(out: "Rebuilt", model: "Model", *, blank: Any = None, holes_only: bool = False) -> list[Any]:
+def rebuilt_columns(out: "Decoded", model: "Model", *, blank: Any = None, holes_only: bool = False) -> list[Any]:
     """Return the columns of rebuilt rows (N, D) as their kinds have them: numbers, dates, texts.
 
     With `holes_only` the rows' own values stay, and what is rebuilt stands in their holes. Rows that are `blank` (N,)
@@ -108,10 +108,12 @@ def rebuilt_columns(out: "Rebuilt", model: "Model", *, blank: Any = None, holes_
     decimals, wide = model.scaler.decimals
     columns = []
     for i, column in enumerate(schema.values):
-        values, own = out.recon[:, i], out.batch.x[:, i]
+        values = out.recon[:, i]
         if column.kind == "number" and (wide[i] or holes_only):
             values = np.round(values.astype(np.float64), decimals[i])
-        values = np.where(np.isnan(own), values, own) if holes_only else values
+        if holes_only:
+            own = out.batch.x[:, i]
+            values = np.where(np.isnan(own), values, own)
         if column.kind == "number":
             columns.append(values if wide[i] or holes_only else values.astype(np.float32, copy=False))
         else:

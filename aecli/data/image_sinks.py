@@ -20,10 +20,12 @@ Array = np.ndarray[Any, Any]
 
 
 @contextlib.contextmanager
-def to_images(folder: Path, roots: Sequence[Path] = ()) -> Iterator["ImageFolder"]:
+def to_images(
+    folder: Path, inputs: Sequence[Path] = (), roots: Sequence[Path] | None = None
+) -> Iterator["ImageFolder"]:
     """Open a sink that writes images into a folder, which appears under its name only when it is whole.
 
-    `roots` are what was read: the names of images are relative to them.
+    `inputs` are what was read. The names of images are relative to the `roots`, by default to the inputs.
     Raises DataError where the folder already holds something, or holds or lies in what is read.
     """
     target = folder.resolve()
@@ -31,14 +33,14 @@ def to_images(folder: Path, roots: Sequence[Path] = ()) -> Iterator["ImageFolder
         raise DataError(
             f"{folder}: there is no folder {folder.parent}", hint=shlex.join(["mkdir", "-p", str(folder.parent)])
         )
-    for root in roots:
+    for root in inputs:
         if root.is_dir() and (target == root.resolve() or root.resolve() in target.parents):
             raise DataError(f"{folder} lies in {root}, which is read", hint="name a folder elsewhere")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder}: already holds files, and images go to a new folder or an empty one")
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
     try:
-        yield ImageFolder(scratch, roots)
+        yield ImageFolder(scratch, inputs if roots is None else roots)
         scratch.chmod(0o777 & ~files.umask())
         scratch.replace(target)
     finally:
@@ -68,14 +70,17 @@ class ImageFolder:
     def _name(self, kept: Mapping[str, Any], row: int) -> Path:
         if "path" not in kept:
             return Path(f"{self._count:06}.png")
-        path = Path(str(kept["path"][row]))
+        cell = kept["path"][row]
+        if not str(cell) or not getattr(cell, "is_valid", True):
+            raise DataError(f"image {self._count + 1:,} has no path in the column 'path'", hint="leave that column out")
+        path = Path(str(cell))
         root = next((root for root in self._roots if root in path.parents), path.parent)
         if len(self._roots) > 1 and root in self._roots and root.name not in ("", ".."):
             root = root.parent  # two folders may have files of one name
         relative = path.relative_to(root)
         if ".." in relative.parts:
             raise DataError(f"{path}: a path with .. in it, which could be written outside of the folder")
-        page = f"-{kept['page'][row]:04}" if "page" in kept else ""
+        page = f"-{str(kept['page'][row]).zfill(4)}" if "page" in kept else ""
         named = relative.with_name(f"{relative.stem}{page}{relative.suffix}")
         if named.suffix.lower() not in (".png", ".tif", ".tiff"):
             named = named.with_suffix(".png")

@@ -23,26 +23,19 @@ class Pca:
     def __init__(self, part: Part, scaler: Scaler, components: int) -> None:
         """Fit it to raw rows. Raises ValueError where rows and inputs are both more than PCA_MAX."""
         self.scaler = scaler
-        if scaler.inputs <= PCA_MAX:
-            total, products = np.zeros(scaler.inputs), np.zeros((scaler.inputs, scaler.inputs))
-            for chunk in part.chunks(CHUNK_VALUES):
-                x = _scaled(chunk, scaler)
-                total += x.sum(axis=0, dtype=np.float64)
-                products += x.T @ x
-            self.mean = total / len(part)
-            _, vectors = np.linalg.eigh(products / len(part) - np.outer(self.mean, self.mean))
-            self.basis = vectors[:, ::-1][:, :components]
-        elif len(part) <= PCA_MAX:  # the few rows span all there is: the Gram matrix has the same eigenvalues
-            x = np.concatenate([_scaled(chunk, scaler) for chunk in part.chunks(CHUNK_VALUES)])
-            self.mean = x.mean(axis=0, dtype=np.float64)
-            x -= self.mean.astype(x.dtype)
-            values, vectors = np.linalg.eigh(x @ x.T)  # (N, N)
-            kept = np.flatnonzero(values > values[-1] * 1e-6)[::-1][:components]
-            basis, _ = np.linalg.qr(x.T @ (vectors[:, kept] / np.sqrt(values[kept])))
-            self.basis = np.zeros((scaler.inputs, components))
-            self.basis[:, : basis.shape[1]] = basis
-        else:
+        if min(scaler.inputs, len(part)) > PCA_MAX:
             raise ValueError(f"{len(part):,} rows of {scaler.inputs:,} inputs are too many for PCA")
+        if len(part) < scaler.inputs:
+            self.mean, self.basis = _of_few_rows(part, scaler, components)
+            return
+        total, products = np.zeros(scaler.inputs), np.zeros((scaler.inputs, scaler.inputs))
+        for chunk in part.chunks(CHUNK_VALUES):
+            x = _scaled(chunk, scaler)
+            total += x.sum(axis=0, dtype=np.float64)
+            products += x.T @ x
+        self.mean = total / len(part)
+        _, vectors = np.linalg.eigh(products / len(part) - np.outer(self.mean, self.mean))
+        self.basis = vectors[:, ::-1][:, :components]
 
     def mse(self, part: Part) -> float:
         """Return the mean squared error on raw rows, in the model's units. Holes are not in it."""
@@ -55,6 +48,21 @@ class Pca:
                 count -= int(holes.sum())
             error += float(squares.sum())
         return error / max(1, count)
+
+
+def _of_few_rows(part: Part, scaler: Scaler, components: int) -> tuple[Array, Array]:
+    """Return mean (E,) and basis (E, K) from the Gram matrix (N, N), whose eigenvalues are the covariance matrix's.
+
+    Components beyond the rows' rank are zero.
+    """
+    x = np.concatenate([_scaled(chunk, scaler) for chunk in part.chunks(CHUNK_VALUES)])
+    mean = x.mean(axis=0, dtype=np.float64)
+    x -= mean.astype(x.dtype)
+    values, vectors = np.linalg.eigh((x @ x.T).astype(np.float64))
+    kept = np.flatnonzero(values > 1e-6 * values[-1])[::-1][:components]
+    basis = np.zeros((scaler.inputs, components))
+    basis[:, : len(kept)], _ = np.linalg.qr(x.T @ vectors[:, kept])
+    return mean, basis
 
 
 def pca(part: Part, scaler: Scaler, components: int) -> Pca | None:

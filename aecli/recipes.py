@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from aecli.config import FROM_MODEL, ModelConfig, TrainConfig
+from aecli.config import FROM_MODEL, PCA, ModelConfig, TrainConfig
 from aecli.errors import DataError, UsageError
 from aecli.options import FitOptions
 
 DEFAULT_HOLDOUT = 0.1
 DEFAULT_RECIPE = "modern"
+FEW_ROWS = 30  # for each input
 ARCHITECTURE = ("channels", "hidden_dims", "latent_dim", "activation", "latent_activation")
 SHAPE = "add --image-shape if they are some"
 _CLASSIC = FitOptions(
@@ -91,7 +92,7 @@ def resolve(
         choices["epochs"] = max(2, round(87 * rows**0.3 * choices["batch_size"] / rows))
     if choices["weight_decay"] is None:
         choices["weight_decay"] = 250 / max(25, rows * choices["epochs"] / choices["batch_size"])
-    model = model or _model(choices, inputs, bounded=bounded, image_shape=image_shape)
+    model = model or _model(choices, inputs, rows, bounded=bounded, image_shape=image_shape)
     if choices["augment_shift"] is None:
         large = image_shape is not None and min(image_shape[:2]) >= 16
         choices["augment_shift"] = int(large and model.parameters > 20 * rows)
@@ -109,15 +110,29 @@ def resolve(
     return model, train
 
 
-def _model(choices: dict[str, Any], inputs: int, *, bounded: bool, image_shape: tuple[int, ...] | None) -> ModelConfig:
+def hidden_dims(rows: int, inputs: int, *, images: bool) -> tuple[int, ...]:
+    """Return the encoder's widths: smaller ones, or fewer, where there are few rows for each input.
+
+    Chosen on small tables and on parts of MNIST: see tests/bench/tables.py.
+    """
+    if rows >= FEW_ROWS * inputs:
+        return 256, 128
+    return (256,) if images else (64, 64)
+
+
+def _model(
+    choices: dict[str, Any], inputs: int, rows: int, *, bounded: bool, image_shape: tuple[int, ...] | None
+) -> ModelConfig:
     if choices["channels"] is None:
         choices["channels"] = ()
     if choices["channels"] and image_shape is None:
         raise DataError("--channels are of convolutions over images, and these rows are none", hint=SHAPE)
     if choices["hidden_dims"] is None:
-        choices["hidden_dims"] = () if choices["channels"] else (256, 128)
-    if choices["init"] == FROM_MODEL:
-        raise UsageError(f"init is {FROM_MODEL!r}, and there is no model", hint="init_from names one")
+        choices["hidden_dims"] = (
+            () if choices["channels"] else hidden_dims(rows, inputs, images=image_shape is not None)
+        )
+    if choices["init"] in (FROM_MODEL, PCA):
+        raise UsageError(f"init is {choices['init']!r}, and there is no model", hint="init_from names one")
     return ModelConfig(
         inputs=inputs,
         output_activation="sigmoid" if bounded else "none",

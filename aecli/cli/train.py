@@ -14,6 +14,7 @@ import typer
 
 import aecli
 from aecli.cli import completion, console, flags, options, progress, rows
+from aecli.config import PCA
 from aecli.errors import AecliError, CheckpointError, Finished, Stopped, TrainingError, UsageError
 from aecli.options import MODEL, RUN, Columns, FitOptions, Matching, Reading
 from aecli.recipes import DEFAULT_RECIPE
@@ -380,7 +381,8 @@ def _facts(made: "Checkpoint", seconds: float, device: str | None) -> dict[str, 
 def _summary(made: "Checkpoint", seconds: float) -> list[str]:
     """Say how the run ended, with PCA's error beside the model's on the same rows."""
     results = made.results
-    lines = [f"training MSE {results.train_mse:.5g} after {_epochs(made)}, {seconds:.1f} s"]
+    how = "of PCA" if made.train.init == PCA else f"after {_epochs(made)}"
+    lines = [f"training MSE {results.train_mse:.5g} {how}, {seconds:.1f} s"]
     if results.test_mse is None:
         return [*lines, "held-out MSE: no rows were held out"]
     held_out = f"held-out MSE {results.test_mse:.5g} on {console.counted(results.test_rows or 0, 'row')}"
@@ -389,7 +391,11 @@ def _summary(made: "Checkpoint", seconds: float) -> list[str]:
     verdict = (
         f"{results.test_mse / results.pca_mse:.2f} of it" if results.pca_mse > 1e-12 else "nothing is left to gain"
     )
-    return [*lines, f"{held_out}; PCA with {made.model.latent_dim} components {results.pca_mse:.5g}: {verdict}"]
+    lines.append(f"{held_out}; PCA with {made.model.latent_dim} components {results.pca_mse:.5g}: {verdict}")
+    if made.train.init != PCA and results.test_mse > 1.005 * max(results.pca_mse, 1e-12):
+        images = ", or --channels 16,32" if made.schema.image_shape else ""
+        lines.append(f"PCA does better: try more --epochs, smaller --hidden-dims such as 64{images}; or choose nothing")
+    return lines
 
 
 def _epochs(made: "Checkpoint") -> str:

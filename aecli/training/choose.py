@@ -1,8 +1,10 @@
-"""Whether a network is worth its while: by cross-validation on training rows it is compared with PCA.
+"""Whether a network is worth its while: where PCA rebuilds other rows better, the model is PCA's.
 
-Where a network finds nothing that PCA does not, or learns its rows by heart, it rebuilds other rows worse.
+A network that finds nothing beyond PCA, or learns its rows by heart, rebuilds other rows worse than PCA does. Nothing
+is chosen on held-out rows: few rows are judged by cross-validation, many by the error on the training rows themselves.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,84 +12,94 @@ import numpy as np
 import torch
 
 from aecli import metrics
-from aecli.config import ModelConfig
+from aecli.config import PCA, ModelConfig, TrainConfig
 from aecli.data.part import Part
 from aecli.model.module import Autoencoder, initialise
-from aecli.model.scaler import Scaler
 from aecli.options import FitOptions
-from aecli.recipes import resolve
+from aecli.recipes import DEFAULT_RECIPE, resolve
 from aecli.training import loop
+from aecli.training.fit import Prepared
 from aecli.training.rows import Rows
 
 Array = np.ndarray[Any, Any]
 FOLDS = 5
-MOST_ROWS = 10_000  # of more, the errors on the training rows themselves tell
-CLEAR = 0.85  # a first fold below this, or above its inverse, decides
+MOST_ROWS = 10_000  # of more, the training rows tell: no network of ours learns so many by heart
+CLEAR = 0.9  # a first fold in which the network's error is below this share of PCA's decides,
+CLEARLY_WORSE, ENOUGH = 1.2, 50  # and one above this, on at least so many rows
+GRACE = 0.01  # for a network that has fewer rows to learn from than the model will have
+SAID = ("hidden_dims", "channels", "activation", "epochs", "batch_size", "lr", "optimizer", "noise", "patience")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a network's error compares with PCA's: their `ratio`, a geometric mean over so many `folds`."""
+    """A network's error over PCA's: by cross-validation over so many `folds`, or on the training rows themselves."""
 
     ratio: float
-    folds: int
+    folds: int = 0
+
+    @property
+    def pca_wins(self) -> bool:
+        """Whether PCA rebuilds such rows better."""
+        return self.ratio >= 1 + (GRACE if self.folds else 0)
+
+    @property
+    def sentence(self) -> str:
+        """What is said where PCA wins."""
+        where = "by cross-validation" if self.folds else "on the training rows"
+        return f"the model is PCA's, a linear autoencoder: {where} a network's error is {self.ratio:.2f} times PCA's"
 
 
-def network_over_pca(
-    training: Part, scaler: Scaler, asked: FitOptions, image_shape: tuple[int, ...] | None, device: torch.device
-) -> Verdict | None:
-    """Train the network that was asked for on parts of the rows, and compare it with PCA on those left out.
+def is_free(asked: FitOptions) -> bool:
+    """Return whether the model is ours to choose: of the network and its training nothing was said."""
+    return asked.recipe in (None, DEFAULT_RECIPE) and all(getattr(asked, name) is None for name in SAID)
 
-    None where rows are too many for memory, or too few.
+
+def by_cross_validation(rows: Prepared, model: ModelConfig, asked: FitOptions, device: torch.device) -> Verdict | None:
+    """Train networks of the `model`'s widths on parts of the training rows, and compare them with PCA on those left out.
+
+    None where the rows are too many, or too few.
     """
-    count = len(training)
-    if training.blocks is not None or count < 2 * FOLDS:
+    count = len(rows.training)
+    most = MOST_ROWS if rows.scaler.inputs <= metrics.PCA_MAX else metrics.PCA_MAX
+    if rows.training.blocks is not None or not 2 * FOLDS <= count <= most:
         return None
-    x, order = training.x[:], np.random.default_rng((asked.seed, count)).permutation(count)
-    logs: list[float] = []
+    asked = dataclasses.replace(asked, hidden_dims=model.hidden_dims, latent_dim=model.latent_dim)
+    x, order = rows.training.x[:], np.random.default_rng((asked.seed, count)).permutation(count)
+    errors = np.zeros(2)  # the network's, PCA's
     for fold in range(FOLDS):
-        mask = np.zeros(count, bool)
-        mask[order[fold::FOLDS]] = True
-        ratio = _ratio(Part(x[~mask]), Part(x[mask]), scaler, asked, image_shape, device)
-        if ratio is None:
-            return None
-        logs.append(float(np.log(max(ratio, 1e-12))))
-        if fold == 0 and abs(logs[0]) > -np.log(CLEAR):
+        left_out = np.zeros(count, bool)
+        left_out[order[fold::FOLDS]] = True
+        errors += _errors(rows, Part(x[~left_out]), Part(x[left_out]), asked, device)
+        worse = errors[0] > CLEARLY_WORSE * errors[1] and left_out.sum() >= ENOUGH
+        if fold == 0 and (worse or errors[0] < CLEAR * errors[1]):
             break
-    return Verdict(float(np.exp(np.mean(logs))), len(logs))
+    return Verdict(float(errors[0] / max(errors[1], 1e-30)), fold + 1)
 
 
-def _ratio(
-    rest: Part,
-    left_out: Part,
-    scaler: Scaler,
-    asked: FitOptions,
-    image_shape: tuple[int, ...] | None,
-    device: torch.device,
-) -> float | None:
+def _errors(rows: Prepared, rest: Part, left_out: Part, asked: FitOptions, device: torch.device) -> Array:
+    """Return the errors of a network and of PCA on rows that they have not seen, (2,)."""
+    image_shape, scaler = rows.schema.image_shape, rows.scaler
     model_config, config = resolve(asked, scaler.inputs, len(rest), bounded=scaler.bounded, image_shape=image_shape)
-    pca = metrics.pca(rest, scaler, model_config.latent_dim)
-    if pca is None:
-        return None
-    rows, others = (Rows(part, scaler, device) for part in (rest, left_out))
+    training, others = (Rows(part, scaler, device) for part in (rest, left_out))
     model = Autoencoder(model_config)
-    initialise(model, model_config, config.init, rows.mean().cpu(), torch.Generator().manual_seed(config.seed))
+    initialise(model, model_config, config.init, training.mean().cpu(), torch.Generator().manual_seed(config.seed))
     model.to(device)
-    loop.Trainer(model, config, rows, image_shape=image_shape).run(lambda _: None)
-    return loop.evaluate(model, others) / max(pca.mse(left_out), 1e-30)
+    loop.Trainer(model, config, training, image_shape=image_shape).run(lambda _: None)
+    pca = metrics.Pca(rest, scaler, model_config.latent_dim)  # rows are few enough for one of its ways
+    return np.array([loop.evaluate(model, others), pca.mse(left_out)])
 
 
-def linear(config: ModelConfig) -> ModelConfig:
-    """Return the model of PCA with as many latent values: no hidden layer, and no activation."""
-    return ModelConfig(config.inputs, (), config.latent_dim, config.activation)
+def as_pca(model: ModelConfig, config: TrainConfig) -> tuple[ModelConfig, TrainConfig]:
+    """Return the configs of PCA with as many latent values: no hidden layer, no activation, nothing trained."""
+    return ModelConfig(model.inputs, (), model.latent_dim), dataclasses.replace(config, init=PCA)
 
 
-def pca_tensors(pca: metrics.Pca) -> dict[str, Array]:
-    """Return PCA as the state dict of a `linear` model."""
+def tensors(pca: metrics.Pca) -> dict[str, torch.Tensor]:
+    """Return PCA as the state dict of an autoencoder without hidden layers."""
     weights = {
         "encoder.0.weight": pca.basis.T,
         "encoder.0.bias": -pca.mean @ pca.basis,
         "decoder.0.weight": pca.basis,
         "decoder.0.bias": pca.mean,
     }
-    return {name: np.ascontiguousarray(values, dtype=np.float32) for name, values in weights.items()}
+    return {name: torch.from_numpy(np.ascontiguousarray(each, np.float32)) for name, each in weights.items()}

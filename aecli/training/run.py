@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from aecli import __version__, metrics
-from aecli.config import ModelConfig, Results, TrainConfig
+from aecli.config import PCA, History, ModelConfig, Results, TrainConfig
 from aecli.data.part import Part
 from aecli.errors import AecliError, Stopped, TrainingError, UsageError
 from aecli.inference import Model
@@ -20,17 +20,19 @@ from aecli.model.checkpoint import PRECISION, Checkpoint
 from aecli.model.module import Autoencoder, initialise
 from aecli.options import FitOptions
 from aecli.recipes import resolve
-from aecli.training import loop
+from aecli.training import choose, loop
+from aecli.training.choose import Verdict
 from aecli.training.fit import Prepared
 from aecli.training.resume import ResumeFile, described, fingerprint
 from aecli.training.rows import Rows
+from aecli.training.start import Start
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is about to do, every choice made."""
+    """What a run is about to do, every choice made. Where the weights are PCA's, nothing is trained."""
 
     model: ModelConfig
     train: TrainConfig
@@ -72,29 +74,41 @@ def run(
     counts = [0 if part is None else len(part) for part in parts.values()]
     about = {"source": rows.source, "rows": dict(zip(parts, counts, strict=True))}
     kept = None if resume is None else resume.begin(description, about)
-    on_start(Plan(model_config, config, counts[0], counts[1], counts[2], devices.describe(where)))
+    finishing = resume is not None and resume.finish
+    is_free = start is None and kept is None and not finishing and choose.is_free(asked)
     try:
+        verdict = choose.by_cross_validation(rows, model_config, asked, where) if is_free else None
+        if verdict is not None and verdict.pca_wins:
+            announce(verdict.sentence)
+            model_config, config = choose.as_pca(model_config, config)
+        on_start(Plan(model_config, config, counts[0], counts[1], counts[2], devices.describe(where)))
         training, validation, held_out = (
             None if part is None else Rows(part, rows.scaler, where) for part in parts.values()
         )
         assert training is not None  # noqa: S101, for the type checker
-        model = Autoencoder(model_config)
-        if start is None:
-            generator = torch.Generator().manual_seed(config.seed)
-            initialise(model, model_config, config.init, training.mean().cpu(), generator)
-        else:
-            model.load_state_dict({name: torch.tensor(weights) for name, weights in start.weights.items()})
-        model.to(where)
-        trainer = loop.Trainer(model, config, training, validation, held_out, rows.schema.image_shape)
-        keeper = _Keeper(trainer, resume, description, kept, announce) if resume else None
-        if resume is not None and resume.finish:
-            announce(f"finishing {resume.path} {_place(trainer)}")
-            complete, history = trainer.is_done, trainer.end()
-        else:
-            with stopping or nullcontext(lambda: False) as stop_wanted:
-                after_step = (lambda: keeper.after_step(stop_wanted())) if keeper else lambda: None
-                complete, history = True, trainer.run(on_progress, after_step)
-        train_mse = loop.evaluate(model, training)
+        pca = None
+        if is_free or held_out is not None:
+            pca = metrics.pca(rows.training, rows.scaler, model_config.latent_dim)
+        model, complete, history = Autoencoder(model_config), True, History()
+        if config.init != PCA:
+            _start_weights(model, config, start, training)
+            trainer = loop.Trainer(model.to(where), config, training, validation, held_out, rows.schema.image_shape)
+            keeper = _Keeper(trainer, resume, description, kept, announce) if resume else None
+            if resume is not None and finishing:
+                announce(f"finishing {resume.path} {_place(trainer)}")
+                complete, history = trainer.is_done, trainer.end()
+            else:
+                history = _trained(trainer, keeper, stopping, on_progress)
+            train_mse = loop.evaluate(model, training)
+            if is_free and verdict is None and pca is not None:
+                verdict = Verdict(train_mse / max(pca.mse(rows.training), 1e-30))
+                if verdict.pca_wins:
+                    announce(verdict.sentence)
+                    model_config, config = choose.as_pca(model_config, config)
+                    model, history = Autoencoder(model_config), History()
+        if config.init == PCA and pca is not None:
+            model.load_state_dict(choose.tensors(pca))
+            train_mse = loop.evaluate(model.to(where), training)
         test_mse = None if held_out is None else loop.evaluate(model, held_out)
         tensors = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
         if rows.schema.missing == "mean" and rows.scaler.inputs <= holes.MAX_INPUTS:
@@ -105,9 +119,7 @@ def run(
             f"{config.batch_size:,}",
             hint="lower --batch-size, or train with --device cpu",
         ) from error
-    pca_mse = None
-    if rows.held_out is not None:
-        pca_mse = metrics.pca_mse(rows.training, rows.held_out, rows.scaler, model_config.latent_dim)
+    pca_mse = None if pca is None or rows.held_out is None else pca.mse(rows.held_out)
     made = Checkpoint(
         model_config,
         config,
@@ -137,6 +149,27 @@ def _with_mixture(trained: Model, training: Part, seed: int) -> Model:
             found = mixture.fit(z, seed)
             made, tensors = dataclasses.replace(made, mixture=len(found)), {**tensors, **found.tensors()}
     return Model(made, tensors, trained.scaler)
+
+
+def _start_weights(model: Autoencoder, config: TrainConfig, start: Start | None, training: Rows) -> None:
+    """Give a network its first weights: those of another model, else new ones."""
+    if start is None:
+        generator = torch.Generator().manual_seed(config.seed)
+        initialise(model, model.config, config.init, training.mean().cpu(), generator)
+    else:
+        model.load_state_dict({name: torch.tensor(weights) for name, weights in start.weights.items()})
+
+
+def _trained(
+    trainer: loop.Trainer,
+    keeper: "_Keeper | None",
+    stopping: AbstractContextManager[Callable[[], bool]] | None,
+    on_progress: Callable[[loop.Progress], None],
+) -> History:
+    """Train to the end, or until it is asked to stop."""
+    with stopping or nullcontext(lambda: False) as stop_wanted:
+        after_step = (lambda: keeper.after_step(stop_wanted())) if keeper else lambda: None
+        return trainer.run(on_progress, after_step)
 
 
 def _place(trainer: loop.Trainer) -> str:

@@ -55,7 +55,7 @@ def is_free(asked: FitOptions) -> bool:
 
 
 def by_cross_validation(rows: Prepared, model: ModelConfig, asked: FitOptions, device: torch.device) -> Verdict | None:
-    """Train networks of the `model`'s widths on parts of the training rows, and compare them with PCA on those left out.
+    """Train networks of the `model`'s widths on parts of the training rows; compare them with PCA on those left out.
 
     None where the rows are too many, or too few.
     """

@@ -55,27 +55,14 @@ def run(
 ) -> Model:
     """Train a model on prepared rows: see `aecli.fit`."""
     where, start = devices.pick(device), rows.start
-    model_config, config = resolve(
-        asked,
-        rows.scaler.inputs,
-        len(rows.training),
-        bounded=rows.scaler.bounded,
-        image_shape=rows.schema.image_shape,
-        model=None if start is None else start.model.checkpoint.model,
-    )
-    if config.precision == "auto":
-        config = dataclasses.replace(config, precision="bf16" if devices.has_bf16(where) else "fp32")
+    model_config, config = _resolved(rows, asked, where)
+    description = _description(rows, model_config, config, where, is_free=choose.is_free(asked))
     parts = {"training": rows.training, "validation": rows.validation, "held-out": rows.held_out}
-    configs = {"model": model_config.to_json(), "train": config.to_json(), "schema": rows.schema.to_json()}
-    configs["scaling"] = {"scale": rows.scaler.kind}
-    if start is not None:
-        configs["init_from"] = {"initial model": start.digest()}
-    description = described(configs, rows.origin, str(rows.training.x.dtype), where.type)
     counts = [0 if part is None else len(part) for part in parts.values()]
     about = {"source": rows.source, "rows": dict(zip(parts, counts, strict=True))}
     kept = None if resume is None else resume.begin(description, about)
-    finishing = resume is not None and resume.finish
-    is_free = start is None and kept is None and not finishing and choose.is_free(asked)
+    is_new = start is None and kept is None and not (resume is not None and resume.finish)
+    is_free = is_new and choose.is_free(asked)
     try:
         verdict = choose.by_cross_validation(rows, model_config, asked, where) if is_free else None
         if verdict is not None and verdict.pca_wins:
@@ -89,27 +76,27 @@ def run(
         pca = None
         if is_free or held_out is not None:
             pca = metrics.pca(rows.training, rows.scaler, model_config.latent_dim)
-        model, complete, history = Autoencoder(model_config), True, History()
+        model, complete, history = Autoencoder(model_config).to(where), True, History()
         if config.init != PCA:
             _start_weights(model, config, start, training)
-            trainer = loop.Trainer(model.to(where), config, training, validation, held_out, rows.schema.image_shape)
+            trainer = loop.Trainer(model, config, training, validation, held_out, rows.schema.image_shape)
             keeper = _Keeper(trainer, resume, description, kept, announce) if resume else None
-            if resume is not None and finishing:
-                announce(f"finishing {resume.path} {_place(trainer)}")
-                complete, history = trainer.is_done, trainer.end()
-            else:
-                history = _trained(trainer, keeper, stopping, on_progress)
-            train_mse = loop.evaluate(model, training)
+            complete, history = _trained(trainer, keeper, stopping, on_progress)
             if is_free and verdict is None and pca is not None:
-                verdict = Verdict(train_mse / max(pca.mse(rows.training), 1e-30))
+                verdict = Verdict(loop.evaluate(model, training) / max(pca.mse(rows.training), 1e-30))
                 if verdict.pca_wins:
                     announce(verdict.sentence)
                     model_config, config = choose.as_pca(model_config, config)
-                    model, history = Autoencoder(model_config), History()
+                    model, history = Autoencoder(model_config).to(where), History()
         if config.init == PCA and pca is not None:
             model.load_state_dict(choose.tensors(pca))
-            train_mse = loop.evaluate(model.to(where), training)
-        test_mse = None if held_out is None else loop.evaluate(model, held_out)
+        results = Results(
+            counts[0],
+            counts[2],
+            loop.evaluate(model, training),
+            None if held_out is None else loop.evaluate(model, held_out),
+            None if pca is None or rows.held_out is None else pca.mse(rows.held_out),
+        )
         tensors = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
         if rows.schema.missing == "mean" and rows.scaler.inputs <= holes.MAX_INPUTS:
             tensors[PRECISION] = holes.precision(*loop.error_products(model, training))
@@ -119,14 +106,13 @@ def run(
             f"{config.batch_size:,}",
             hint="lower --batch-size, or train with --device cpu",
         ) from error
-    pca_mse = None if pca is None or rows.held_out is None else pca.mse(rows.held_out)
     made = Checkpoint(
         model_config,
         config,
         rows.schema,
         rows.scaler.kind,
         rows.trained_on,
-        Results(counts[0], counts[2], train_mse, test_mse, pca_mse),
+        results,
         history,
         {"aecli": __version__, "torch": torch.__version__},
         source=rows.source,
@@ -134,6 +120,34 @@ def run(
         origin=rows.origin,
     )
     return _with_mixture(Model(made, tensors, rows.scaler, device=str(where)), rows.training, config.seed)
+
+
+def _resolved(rows: Prepared, asked: FitOptions, where: torch.device) -> tuple[ModelConfig, TrainConfig]:
+    """Make every choice that was not made."""
+    model, config = resolve(
+        asked,
+        rows.scaler.inputs,
+        len(rows.training),
+        bounded=rows.scaler.bounded,
+        image_shape=rows.schema.image_shape,
+        model=None if rows.start is None else rows.start.model.checkpoint.model,
+    )
+    if config.precision == "auto":
+        config = dataclasses.replace(config, precision="bf16" if devices.has_bf16(where) else "fp32")
+    return model, config
+
+
+def _description(
+    rows: Prepared, model: ModelConfig, config: TrainConfig, where: torch.device, *, is_free: bool
+) -> dict[str, Any]:
+    """Describe a run by all that decides what becomes of it: see `resume.described`."""
+    configs: dict[str, Any] = {"model": model.to_json(), "train": config.to_json(), "schema": rows.schema.to_json()}
+    configs["scaling"] = {"scale": rows.scaler.kind}
+    if is_free:
+        configs["choice"] = {"PCA where it is better": True}
+    if rows.start is not None:
+        configs["init_from"] = {"initial model": rows.start.digest()}
+    return described(configs, rows.origin, str(rows.training.x.dtype), where.type)
 
 
 def _with_mixture(trained: Model, training: Part, seed: int) -> Model:
@@ -165,11 +179,14 @@ def _trained(
     keeper: "_Keeper | None",
     stopping: AbstractContextManager[Callable[[], bool]] | None,
     on_progress: Callable[[loop.Progress], None],
-) -> History:
-    """Train to the end, or until it is asked to stop."""
+) -> tuple[bool, History]:
+    """Train to the end, or end at once where that was asked; and return whether it is the end."""
+    if keeper is not None and keeper.finishes:
+        keeper.announce(f"finishing {keeper.path} {_place(trainer)}")
+        return trainer.is_done, trainer.end()
     with stopping or nullcontext(lambda: False) as stop_wanted:
         after_step = (lambda: keeper.after_step(stop_wanted())) if keeper else lambda: None
-        return trainer.run(on_progress, after_step)
+        return True, trainer.run(on_progress, after_step)
 
 
 def _place(trainer: loop.Trainer) -> str:
@@ -192,7 +209,8 @@ class _Keeper:
         kept: tuple[dict[str, Array], dict[str, Any]] | None,
         announce: Callable[[str], None],
     ) -> None:
-        self._trainer, self._file, self._run, self._announce = trainer, file, run, announce
+        self._trainer, self._file, self._run, self.announce = trainer, file, run, announce
+        self.path, self.finishes = file.path, file.finish
         if kept is not None:
             try:
                 trainer.restore(*kept)
@@ -209,6 +227,6 @@ class _Keeper:
             if stop_wanted:
                 raise
             self._file.postpone()
-            self._announce(f"the run goes on, but its state cannot be kept: {error.message}")
+            self.announce(f"the run goes on, but its state cannot be kept: {error.message}")
         if stop_wanted:
             raise Stopped

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aecli.errors import DataError, UsageError
+from aecli.config import PCA
+from aecli.errors import AecliError, DataError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,10 +46,12 @@ class Picture:
     notes: tuple[str, ...] = ()
 
 
-def history(checkpoint: "Checkpoint") -> Picture:
+def history(checkpoint: "Checkpoint", name: str) -> Picture:
     """Draw a run's history, which takes no rows."""
     from aecli.figures.history import history
 
+    if checkpoint.train.init == PCA:
+        raise AecliError(f"{name} is PCA, and nothing was trained", hint="--kind errors draws the rows' errors")
     return Picture(lambda look: history(checkpoint.history, checkpoint.results.pca_mse, look))
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from aecli.cli import completion, console, options
-from aecli.config import FROM_MODEL, Column, Dialect, History, ModelConfig, Schema, TrainConfig
+from aecli.config import FROM_MODEL, PCA, Column, Dialect, History, ModelConfig, Schema, TrainConfig
 
 SHOWN_COLUMNS, SHOWN_CATEGORIES = 20, 8
 
@@ -59,7 +59,7 @@ def _of_checkpoint(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
         "a row": _row(found.schema),
         "scaling": found.scaler,
         "recipe": _recipe(found.train),
-        **({"epochs run": f"{epochs:,} of {found.train.epochs:,}"} if epochs < found.train.epochs else {}),
+        **({"epochs run": f"{epochs:,} of {found.train.epochs:,}"} if 0 < epochs < found.train.epochs else {}),
         "MSE, training": f"{results.train_mse:.6g}",
         "MSE, held-out": "none was held out"
         if results.test_mse is None
@@ -133,6 +133,8 @@ def _network(model: ModelConfig) -> dict[str, str]:
 
 
 def _recipe(train: TrainConfig) -> str:
+    if train.init == PCA:
+        return f"{train.recipe}: PCA, which rebuilds other rows better than a network of these"
     return (
         f"{train.recipe}: {train.optimizer}, lr {train.lr:g}, batches of {train.batch_size}, {train.epochs} epochs, "
         f"seed {train.seed}" + (", from the weights of another model" if train.init == FROM_MODEL else "")

@@ -132,7 +132,7 @@ def plot(
     if kind == "history":
         from aecli.model import checkpoint
 
-        made: drawing.Picture | Page = drawing.history(checkpoint.read(model))
+        made: drawing.Picture | Page = drawing.history(checkpoint.read(model), str(model))
     elif kind == "samples":
         made = drawing.samples(aecli.load(model, device=device))
     else:

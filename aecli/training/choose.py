@@ -1,7 +1,8 @@
 """Whether a network is worth its while: where PCA rebuilds other rows better, the model is PCA's.
 
 A network that finds nothing beyond PCA, or learns its rows by heart, rebuilds other rows worse than PCA does. Nothing
-is chosen on held-out rows: few rows are judged by cross-validation, many by the error on the training rows themselves.
+is chosen on held-out rows: few rows are judged by cross-validation, many by the error on the training rows themselves,
+which no network learns by heart.
 """
 
 import dataclasses
@@ -23,7 +24,8 @@ from aecli.training.rows import Rows
 
 Array = np.ndarray[Any, Any]
 FOLDS = 5
-MOST_ROWS = 10_000  # of more, the training rows tell: no network of ours learns so many by heart
+SAMPLE = 5_000  # rows that are looked at first
+BY_HEART = 10  # of fewer values for each weight a network may learn some by heart, and its own rows tell nothing
 CLEAR = 0.9  # a first fold in which the network's error is below this share of PCA's decides,
 CLEARLY_WORSE, ENOUGH = 1.2, 50  # and one above this, on at least so many rows
 GRACE = 0.01  # for a network that has fewer rows to learn from than the model will have
@@ -57,18 +59,26 @@ def is_free(asked: FitOptions) -> bool:
 def by_cross_validation(rows: Prepared, model: ModelConfig, asked: FitOptions, device: torch.device) -> Verdict | None:
     """Train networks of the `model`'s widths on parts of the training rows; compare them with PCA on those left out.
 
-    None where the rows are too many, or too few.
+    None where the rows are so many that their own errors tell, or too few.
     """
-    count = len(rows.training)
-    most = MOST_ROWS if rows.scaler.inputs <= metrics.PCA_MAX else metrics.PCA_MAX
-    if rows.training.blocks is not None or not 2 * FOLDS <= count <= most:
+    count, inputs = len(rows.training), rows.scaler.inputs
+    if rows.training.blocks is not None or count < 2 * FOLDS or count * inputs > BY_HEART * model.parameters:
+        return None
+    if min(count, inputs) > metrics.PCA_MAX:
         return None
     asked = dataclasses.replace(asked, hidden_dims=model.hidden_dims, latent_dim=model.latent_dim)
     x, order = rows.training.x[:], np.random.default_rng((asked.seed, count)).permutation(count)
+    verdict = _folded(rows, x[order[:SAMPLE]], FOLDS, asked, device)
+    if verdict.pca_wins and count > SAMPLE:  # a network gains more by further rows than PCA does
+        verdict = _folded(rows, x[order], 1, asked, device)
+    return verdict
+
+
+def _folded(rows: Prepared, x: Array, most: int, asked: FitOptions, device: torch.device) -> Verdict:
+    """Compare on rows (N, D) in random order, each fold of which is left out in turn, up to so many of them."""
     errors = np.zeros(2)  # the network's, PCA's
-    for fold in range(FOLDS):
-        left_out = np.zeros(count, bool)
-        left_out[order[fold::FOLDS]] = True
+    for fold in range(most):
+        left_out = np.arange(len(x)) % FOLDS == fold
         errors += _errors(rows, Part(x[~left_out]), Part(x[left_out]), asked, device)
         worse = errors[0] > CLEARLY_WORSE * errors[1] and left_out.sum() >= ENOUGH
         if fold == 0 and (worse or errors[0] < CLEAR * errors[1]):

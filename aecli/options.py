@@ -52,7 +52,10 @@ class FitOptions:
     hidden_dims: Annotated[
         tuple[int, ...] | None,
         Option(
-            "The encoder's widths before the bottleneck, such as 512,64. The decoder mirrors them.", MODEL, "WIDTHS"
+            "The encoder's dense widths before the bottleneck, such as 512,64. The decoder mirrors them.",
+            MODEL,
+            "WIDTHS",
+            "256,128; of fewer than 30 rows for each input 64,64, of images 256",
         ),
     ] = None
     channels: Annotated[
@@ -62,6 +65,7 @@ class FitOptions:
             "dense layers follow, those of --hidden-dims before the bottleneck.",
             MODEL,
             "WIDTHS",
+            "no convolutions",
         ),
     ] = None
     latent_dim: Annotated[

@@ -18,6 +18,7 @@ FROM_MODEL = "model"  # the weights of one that was trained
 PCA = "pca"  # the weights of a linear autoencoder, which no training found better
 INITS = ("fan-in", "normal", FROM_MODEL, PCA)
 PRECISIONS = ("auto", "fp32", "bf16")
+LOSSES = ("mse", "bce", "huber")
 KINDS = ("number", "boolean", "date", "timestamp", "time", "duration", "category", "vector")
 MISSING = ("mean", "drop")
 RECIPES = ("modern", "classic", "classic-2d")
@@ -311,6 +312,7 @@ class TrainConfig(Config):
     precision: str
     seed: int
     holdout: float
+    loss: str = "mse"
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
@@ -320,6 +322,7 @@ class TrainConfig(Config):
         _require(self.schedule in SCHEDULES, "schedule", self.schedule, f"one of {', '.join(SCHEDULES)}")
         _require(self.init in INITS, "init", self.init, f"one of {', '.join(INITS)}")
         _require(self.precision in PRECISIONS, "precision", self.precision, f"one of {', '.join(PRECISIONS)}")
+        _require(self.loss in LOSSES, "loss", self.loss, f"one of {', '.join(LOSSES)}")
         _require(self.recipe in RECIPES, "recipe", self.recipe, f"one of {', '.join(RECIPES)}")
         _require(0 <= self.seed < 2**63, "seed", self.seed, "at least 0 and below 2^63")
         _require(self.noise >= 0, "noise", self.noise, "at least 0")
@@ -330,7 +333,7 @@ class TrainConfig(Config):
 
 @dataclass(frozen=True)
 class History(Config):
-    """Mean squared error by epoch: `loss` as the training steps saw it, the others on the rows that they name."""
+    """What training minimises, by epoch: `loss` as the training steps saw it, the others on the rows they name."""
 
     loss: tuple[float, ...] = ()
     validation_loss: tuple[float, ...] = ()
@@ -339,13 +342,18 @@ class History(Config):
 
 @dataclass(frozen=True)
 class Results(Config):
-    """What a finished run ended at: mean squared errors in the model's units, None where there is none."""
+    """What a finished run ended at: mean squared errors in the model's units, None where there is none.
+
+    `train_loss` and `test_loss` are what training minimised, None where that is the mean squared error.
+    """
 
     rows: int
     test_rows: int
     train_mse: float
     test_mse: float | None
     pca_mse: float | None
+    train_loss: float | None = None
+    test_loss: float | None = None
 
 
 def _require(fits: bool, name: str, found: object, expected: str) -> None:

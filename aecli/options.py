@@ -92,6 +92,15 @@ class FitOptions:
     schedule: str | None = None
     init: str | None = None
     weight_decay: float | None = None
+    loss: Annotated[
+        Literal["mse", "bce", "huber"] | None,
+        Option(
+            "What training minimises: mse, the mean squared error; bce, the cross-entropy of values in [0, 1]; or "
+            "huber, which far-off values pull at less.",
+            TRAINING,
+            "NAME",
+        ),
+    ] = None
     precision: Annotated[
         Literal["auto", "fp32", "bf16"] | None,
         Option(

@@ -33,6 +33,7 @@ _CLASSIC = FitOptions(
     patience=0,
     weight_decay=0.0,
     precision="fp32",
+    loss="mse",
 )
 RECIPES: Mapping[str, FitOptions] = MappingProxyType(
     {
@@ -48,6 +49,7 @@ RECIPES: Mapping[str, FitOptions] = MappingProxyType(
             noise=0.0,
             patience=0,
             precision="auto",
+            loss="mse",
         ),
         "classic": _CLASSIC,
         "classic-2d": dataclasses.replace(
@@ -92,22 +94,37 @@ def resolve(
         choices["epochs"] = max(2, round(87 * rows**0.3 * choices["batch_size"] / rows))
     if choices["weight_decay"] is None:
         choices["weight_decay"] = 250 / max(25, rows * choices["epochs"] / choices["batch_size"])
+    going_on = model is not None
     model = model or _model(choices, inputs, rows, bounded=bounded, image_shape=image_shape)
     if choices["augment_shift"] is None:
         large = image_shape is not None and min(image_shape[:2]) >= 16
         choices["augment_shift"] = int(large and model.parameters > 20 * rows)
     names = {field.name for field in dataclasses.fields(TrainConfig)}
     train = TrainConfig(**{name: value for name, value in choices.items() if name in names})
+    _check(model, train, image_shape, bounded=bounded, going_on=going_on)
+    return model, train
+
+
+def _check(
+    model: ModelConfig, train: TrainConfig, image_shape: tuple[int, ...] | None, *, bounded: bool, going_on: bool
+) -> None:
+    """Raise DataError where the choices make no sense of the data."""
     if train.augment_shift and image_shape is None:
         raise DataError("--augment-shift moves images, and these rows are none", hint="leave it out")
-    if model.latent_dim >= inputs:
-        if inputs == 1:
+    if train.loss == "bce" and not (bounded and model.output_activation == "sigmoid"):
+        found = "outputs of a sigmoid, which the model has not" if bounded else "the columns are scaled to others"
+        raise DataError(
+            f"--loss bce is for values from 0 to 1, and {found}",
+            hint="--loss mse or huber takes any values" + ("" if going_on else "; --scale minmax brings them there"),
+        )
+    if model.latent_dim >= model.inputs:
+        if model.inputs == 1:
             raise DataError("a row of this data is one value: nothing can be compressed")
         raise DataError(
-            f"the bottleneck holds {model.latent_dim} values and a row of this data {inputs}: nothing is compressed",
-            hint=f"choose a --latent-dim below {inputs}",
+            f"the bottleneck holds {model.latent_dim} values and a row of this data {model.inputs}: nothing is "
+            "compressed",
+            hint=f"choose a --latent-dim below {model.inputs}",
         )
-    return model, train
 
 
 def hidden_dims(rows: int, inputs: int, *, images: bool) -> tuple[int, ...]:

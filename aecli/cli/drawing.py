@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
+LOSSES = {"mse": "mean squared error", "bce": "cross-entropy, nats a value", "huber": "Huber loss"}
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -52,7 +54,9 @@ def history(checkpoint: "Checkpoint", name: str) -> Picture:
 
     if checkpoint.train.init == PCA:
         raise AecliError(f"{name} is PCA, and nothing was trained", hint="--kind errors draws the rows' errors")
-    return Picture(lambda look: history(checkpoint.history, checkpoint.results.pca_mse, look))
+    results, loss = checkpoint.results, LOSSES[checkpoint.train.loss]
+    pca_mse = None if results.train_loss is not None else results.pca_mse
+    return Picture(lambda look: history(checkpoint.history, pca_mse, look, loss))
 
 
 def latent(loaded: "Model", source: "Source", asked: Asked) -> Picture:

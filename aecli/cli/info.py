@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from aecli.cli import completion, console, options
-from aecli.config import FROM_MODEL, PCA, Column, Dialect, History, ModelConfig, Schema, TrainConfig
+from aecli.config import FROM_MODEL, PCA, Column, Dialect, History, ModelConfig, Results, Schema, TrainConfig
 
 SHOWN_COLUMNS, SHOWN_CATEGORIES = 20, 8
 
@@ -65,6 +65,7 @@ def _of_checkpoint(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
         if results.test_mse is None
         else f"{results.test_mse:.6g} on {results.test_rows:,} rows"
         + (f"; PCA {results.pca_mse:.6g}" if results.pca_mse is not None else ""),
+        **_minimised(found.train, results),
         "draws": "nothing was fitted to draw from"
         if found.mixture is None
         else f"decode --samples draws from {console.counted(found.mixture, 'Gaussian')}, fitted to the training codes",
@@ -91,7 +92,7 @@ def _of_run(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
         "recipe": _recipe(run.train),
         "epoch": f"{run.epoch:,} of {run.train.epochs:,}",
         "step": f"{run.step:,} of {run.steps:,}",
-        "MSE": _losses(run.history),
+        "MSE" if run.train.loss == "mse" else f"loss, {run.train.loss}": _losses(run.history),
         "time": f"{run.seconds:.1f} s of training, on {run.device}",
         "begun by": f"aecli {run.version}",
     }
@@ -130,6 +131,14 @@ def _network(model: ModelConfig) -> dict[str, str]:
         "network": f"{model.layers}, mirrored; {model.parameters:,} parameters",
         "activations": f"{model.activation}; bottleneck {model.latent_activation}; output {model.output_activation}",
     }
+
+
+def _minimised(train: TrainConfig, results: Results) -> dict[str, str]:
+    """Return what training minimised, where it is not the mean squared error."""
+    if results.train_loss is None:
+        return {}
+    held_out = "" if results.test_loss is None else f"; held-out {results.test_loss:.6g}"
+    return {f"loss, {train.loss}": f"training {results.train_loss:.6g}{held_out}"}
 
 
 def _recipe(train: TrainConfig) -> str:

@@ -15,6 +15,7 @@ from aecli.config import History, TrainConfig
 from aecli.errors import TrainingError
 from aecli.model.module import Autoencoder
 from aecli.training import optim
+from aecli.training.objectives import LOSSES
 from aecli.training.rows import Rows, shifts
 from aecli.training.step import Backprop
 
@@ -26,7 +27,7 @@ HIDDEN = 0.7  # of a row's values at most, where the rows have holes: the share 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: `step` of `steps` in all, mean squared errors so far, `epoch_done` at the end of each epoch."""
+    """How far a run is: `step` of `steps` in all, the losses so far, `epoch_done` at the end of each epoch."""
 
     epoch: int
     epochs: int
@@ -63,7 +64,7 @@ class Trainer:
         self._scaled = torch.empty(
             self.batch_size, rows.inputs, device=rows.device
         )  # not touched where rows are scaled
-        self._backprop = Backprop(model, self.batch_size, bf16=config.precision == "bf16")
+        self._backprop = Backprop(model, self.batch_size, loss=config.loss, bf16=config.precision == "bf16")
         self.generator = torch.Generator(rows.device).manual_seed(config.seed)
         self.losses = torch.zeros(self.steps_per_epoch, device=rows.device)
         self.history = History()
@@ -160,7 +161,7 @@ class Trainer:
         self.seconds = time.perf_counter() - started
 
     def differentiate(self, unscaled: Tensor) -> Tensor:
-        """Return the mean squared error of one batch of `Rows.shuffled`, a scalar. Gradients go to the parameters."""
+        """Return the loss of one batch of `Rows.shuffled`, a scalar. Gradients go to the parameters."""
         batch = self.rows.scaled(unscaled, self._shift(), out=self._scaled)  # (B, E)
         batch, there = self.rows.filled(batch)
         seen = batch if there is None else self.rows.hidden(batch, self._hiding())
@@ -195,7 +196,7 @@ class Trainer:
         losses = [self.history.loss, self.history.validation_loss, self.history.test_loss]
         losses[0] += (loss,)
         for i, rows in enumerate((self.validation_rows, self.test_rows), 1):
-            losses[i] += () if rows is None else (evaluate(self.model, rows),)
+            losses[i] += () if rows is None else (minimised(self.model, rows, self.config),)
         self.history = History(*losses)
         self.step_in_epoch = 0
         if self.validation_rows is not None and self._epochs_since_best() == 0:
@@ -256,6 +257,25 @@ def evaluate(model: Autoencoder, rows: Rows) -> float:
                 recon = torch.where(there, recon, batch)
                 count -= int(there.numel() - there.sum())
             total += functional.mse_loss(recon, batch, reduction="sum")
+    return float(total) / max(1, count)
+
+
+def minimised(model: Autoencoder, rows: Rows, config: TrainConfig) -> float:
+    """Return what training minimises, of all the rows: the mean of the loss over their values that are no holes.
+
+    For the cross-entropy, values of other rows than those of training that lie outside of [0, 1] count as its ends.
+    """
+    if config.loss == "mse":
+        return evaluate(model, rows)
+    loss = LOSSES[config.loss]
+    decoder = model.decoder[:-1] if loss.of_logits else model.decoder
+    total, count = torch.zeros((), dtype=torch.float64, device=rows.device), len(rows) * rows.inputs
+    with torch.no_grad():
+        for unfilled in rows.batches():
+            batch, there = rows.filled(unfilled)
+            target = batch.clamp(0, 1) if loss.of_logits else batch
+            total += loss.of(decoder(model.encode(batch)), target, there, None)[0]
+            count -= 0 if there is None else int(there.numel() - there.sum())
     return float(total) / max(1, count)
 
 

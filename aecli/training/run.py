@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from aecli import __version__, metrics
-from aecli.config import PCA, History, ModelConfig, Results, TrainConfig
+from aecli.config import PCA, Config, History, ModelConfig, Results, TrainConfig
 from aecli.data.part import Part
-from aecli.errors import AecliError, Stopped, TrainingError, UsageError
+from aecli.errors import AecliError, DataError, Stopped, TrainingError, UsageError
 from aecli.inference import Model
 from aecli.model import device as devices
 from aecli.model import holes, mixture
@@ -28,6 +28,7 @@ from aecli.training.rows import Rows
 from aecli.training.start import Start
 
 Array = np.ndarray[Any, Any]
+LATER = frozenset({"loss"})  # fields that were added to a config
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def run(
             None if part is None else Rows(part, rows.scaler, where) for part in parts.values()
         )
         assert training is not None  # noqa: S101, for the type checker
+        _check_range(training, config, start)
         pca = None
         if is_free or held_out is not None:
             pca = metrics.pca(rows.training, rows.scaler, model_config.latent_dim)
@@ -90,13 +92,7 @@ def run(
                     model, history = Autoencoder(model_config).to(where), History()
         if config.init == PCA and pca is not None:
             model.load_state_dict(choose.tensors(pca))
-        results = Results(
-            counts[0],
-            counts[2],
-            loop.evaluate(model, training),
-            None if held_out is None else loop.evaluate(model, held_out),
-            None if pca is None or rows.held_out is None else pca.mse(rows.held_out),
-        )
+        results = _results(rows, model, config, pca, training, held_out)
         tensors = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
         if rows.schema.missing == "mean" and rows.scaler.inputs <= holes.MAX_INPUTS:
             tensors[PRECISION] = holes.precision(*loop.error_products(model, training))
@@ -141,13 +137,57 @@ def _description(
     rows: Prepared, model: ModelConfig, config: TrainConfig, where: torch.device, *, is_free: bool
 ) -> dict[str, Any]:
     """Describe a run by all that decides what becomes of it: see `resume.described`."""
-    configs: dict[str, Any] = {"model": model.to_json(), "train": config.to_json(), "schema": rows.schema.to_json()}
+    configs: dict[str, Any] = {"model": model, "train": config, "schema": rows.schema}
+    configs = {name: _without_later(each) for name, each in configs.items()}
     configs["scaling"] = {"scale": rows.scaler.kind}
     if is_free:
         configs["choice"] = {"PCA where it is better": True}
     if rows.start is not None:
         configs["init_from"] = {"initial model": rows.start.digest()}
     return described(configs, rows.origin, str(rows.training.x.dtype), where.type)
+
+
+def _without_later(config: Config) -> dict[str, Any]:
+    """Return a config as JSON without what is LATER and at its default: so runs from before are known again."""
+    set_anew = config.to_json(compact=True)
+    return {name: value for name, value in config.to_json().items() if name not in LATER or name in set_anew}
+
+
+def _check_range(training: Rows, config: TrainConfig, start: Start | None) -> None:
+    """Raise DataError for values that no cross-entropy is of: rows for a model may lie beyond those it was made for."""
+    for batch in training.batches() if config.loss == "bce" and start is not None else ():
+        filled = training.filled(batch)[0]
+        low, high = float(filled.min()), float(filled.max())
+        if low < 0 or high > 1:
+            raise DataError(
+                f"--loss bce is for values from 0 to 1, and scaled as the model's these lie at {low:.4g} to {high:.4g}",
+                hint="--loss mse or huber takes any values",
+            )
+
+
+def _results(
+    rows: Prepared,
+    model: Autoencoder,
+    config: TrainConfig,
+    pca: metrics.Pca | None,
+    training: Rows,
+    held_out: Rows | None,
+) -> Results:
+    """Judge a trained model."""
+    results = Results(
+        len(training),
+        0 if held_out is None else len(held_out),
+        loop.evaluate(model, training),
+        None if held_out is None else loop.evaluate(model, held_out),
+        None if pca is None or rows.held_out is None else pca.mse(rows.held_out),
+    )
+    if config.loss == "mse":
+        return results
+    return dataclasses.replace(
+        results,
+        train_loss=loop.minimised(model, training, config),
+        test_loss=None if held_out is None else loop.minimised(model, held_out, config),
+    )
 
 
 def _with_mixture(trained: Model, training: Part, seed: int) -> Model:

@@ -78,7 +78,7 @@ class Start:
 def start_from(
     given: str | Path | Model, asked: FitOptions, columns: Columns, matching: Matching
 ) -> tuple[Start, FitOptions]:
-    """Return where a run starts from a model, and its options with the model's recipe and weight decay.
+    """Return where a run starts from a model, and its options with the model's recipe, loss and weight decay.
 
     The rule for new weights makes the decay of a short run large: it would forget the model first.
     Raises CheckpointError where the file is none; UsageError where an option asks for another architecture, scaler or
@@ -103,6 +103,8 @@ def start_from(
     made: Any = model.checkpoint.train  # its recipe is one of them
     decay = made.weight_decay if asked.weight_decay is None else asked.weight_decay
     asked = dataclasses.replace(asked, recipe=made.recipe, init=FROM_MODEL, weight_decay=decay)
+    if asked.loss is None and made.loss != "mse":
+        asked = dataclasses.replace(asked, loss=made.loss)
     return Start(model, schema, dataclasses.replace(model.scaler, schema=schema)), asked
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from aecli.model.layers import Convolution, Image, Layer, decoder_layers, encoder_layers
 from aecli.model.module import Autoencoder
+from aecli.training.objectives import LOSSES
 
 aten = torch.ops.aten
 GELU_LINEAR = 2 * math.sqrt(2 / math.pi)  # GELU's tanh form is x sigmoid(GELU_LINEAR x + GELU_CUBIC x^3)
@@ -49,18 +50,21 @@ class LayerBuffers:
 
 
 class Backprop:
-    """The mean squared error of an autoencoder's batches, and its gradients. With `bf16` it multiplies in that."""
+    """The loss of an autoencoder's batches, and its gradients. With `bf16` it multiplies in that."""
 
-    def __init__(self, model: Autoencoder, batch_size: int, *, bf16: bool = False) -> None:
+    def __init__(self, model: Autoencoder, batch_size: int, *, loss: str = "mse", bf16: bool = False) -> None:
         parameters: dict[str, Tensor] = dict(model.named_parameters())
         self._layers = [
             _buffers(parameters, layer, batch_size, torch.bfloat16 if bf16 else torch.float32)
             for layer in (*encoder_layers(model.config), *decoder_layers(model.config))
         ]
+        self._loss, last = LOSSES[loss], self._layers[-1]
+        if self._loss.of_logits:
+            last.activation, last.out = ACTIVATIONS["none"], last.pre
 
     @torch.no_grad()
     def __call__(self, x: Tensor, target: Tensor, counted: Tensor | None = None) -> Tensor:
-        """Return the mean squared error of what the model makes of x (B, D) to the target (B, D), both float32.
+        """Return the loss of what the model makes of x (B, D) to the target (B, D), both float32: a mean over values.
 
         Only values that are `counted` (B, D) are in it. It writes the gradients into the parameters' `grad`.
         """
@@ -73,16 +77,13 @@ class Backprop:
             layer.kind.forward(layer, h)  # (B, in) -> (B, out)
             layer.activation.forward(layer)
             h = layer.out
-        error = torch.sub(h, target, out=last.gradient) if h.dtype == target.dtype else h.float().sub_(target)
-        errors = error.view(-1)
-        if counted is not None:
-            error.mul_(counted)
-        loss: Tensor = torch.dot(errors, errors).div_(len(errors))
+        total, error = self._loss.of(h, target, counted, last.gradient if h.dtype == target.dtype else None)
+        scale = self._loss.scale / error.numel()  # of the gradients: left out on the way, nothing is multiplied in vain
+        loss = total.div_(error.numel())
         if counted is not None:  # a mean over all values becomes one over those counted
             of_counted = counted.numel() / counted.sum().clamp_(min=1)
             loss.mul_(of_counted)
             error.mul_(of_counted)
-        scale = 2 / error.numel()  # of the gradients: left out on the way, so that nothing is multiplied by it in vain
         if error is not last.gradient:
             last.gradient.copy_(error)
         for i in reversed(range(len(layers))):

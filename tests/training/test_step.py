@@ -17,17 +17,24 @@ SHAPES = {
 }
 
 
-def losses_and_gradients(config, rows=16, *, bf16=False):
+AUTOGRADS = {
+    "mse": functional.mse_loss,
+    "bce": functional.binary_cross_entropy,
+    "huber": lambda recon, target: functional.huber_loss(recon, target, delta=1.0),
+}
+
+
+def losses_and_gradients(config, rows=16, *, bf16=False, loss="mse", spread=1):
     """Give loss and gradients of one batch, by hand and from autograd in fp32; each after a batch of other rows."""
     torch.manual_seed(0)
     model = Autoencoder(config)
-    other, x, target = torch.rand(3, rows, config.inputs)
-    by_hand = Backprop(model, rows, bf16=bf16)
+    other, x, target = torch.rand(3, rows, config.inputs) * spread
+    by_hand = Backprop(model, rows, loss=loss, bf16=bf16)
     by_hand(other, other)
-    loss = by_hand(x, target)
+    name, loss = loss, by_hand(x, target)
     gradients = [parameter.grad.clone() for parameter in model.parameters()]
     model.zero_grad()
-    expected = functional.mse_loss(model(x), target)
+    expected = AUTOGRADS[name](model(x), target)
     expected.backward()
     return (loss, gradients), (expected.detach(), [parameter.grad for parameter in model.parameters()])
 
@@ -56,6 +63,40 @@ def test_gradients_of_convolutions_by_hand_are_autograds(activation, image, chan
         (loss, gradients), (expected, autograds) = losses_and_gradients(config)
         torch.testing.assert_close(loss, expected)
         torch.testing.assert_close(gradients, autograds, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("loss", "output", "spread"), [("bce", "sigmoid", 1), ("huber", "none", 4), ("huber", "gelu", 4)]
+)
+def test_gradients_of_each_loss_by_hand_are_autograds(loss, output, spread):
+    config = ModelConfig(12, (9, 6), 2, output_activation=output)
+    (found, gradients), (expected, autograds) = losses_and_gradients(config, loss=loss, spread=spread)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(gradients, autograds, atol=1e-6, rtol=1e-4)
+
+
+def test_the_cross_entropy_of_outputs_that_are_certain_and_wrong_is_finite_and_right():
+    model = Autoencoder(ModelConfig(2, (), 1, output_activation="sigmoid"))
+    with torch.no_grad():
+        model.decoder[0].weight.zero_()
+        model.decoder[0].bias.copy_(torch.tensor([200.0, -200.0]))
+    loss = Backprop(model, 3, loss="bce")(torch.zeros(3, 2), torch.tensor([[0.0, 1.0]]).expand(3, 2))
+    assert float(loss) == pytest.approx(200)
+    torch.testing.assert_close(model.decoder[0].bias.grad, torch.tensor([0.5, -0.5]))
+
+
+@pytest.mark.parametrize("loss", AUTOGRADS)
+def test_values_that_are_not_counted_have_no_part_in_any_loss(loss):
+    torch.manual_seed(0)
+    model = Autoencoder(ModelConfig(6, (5,), 2, output_activation="sigmoid"))
+    x, counted = torch.rand(16, 6), torch.rand(16, 6) < 0.7
+    found = Backprop(model, 16, loss=loss)(x, x, counted)
+    gradients = [parameter.grad.clone() for parameter in model.parameters()]
+    model.zero_grad()
+    expected = AUTOGRADS[loss](model(x)[counted], x[counted])
+    expected.backward()
+    torch.testing.assert_close(found, expected.detach())
+    torch.testing.assert_close(gradients, [parameter.grad for parameter in model.parameters()], atol=1e-6, rtol=1e-4)
 
 
 @pytest.mark.parametrize("channels", [(), (8,)], ids=["dense", "convolution"])
@@ -92,16 +133,3 @@ def test_large_values_give_finite_gradients():
     loss = Backprop(model, 8)(x, x)
     assert torch.isfinite(loss)
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
-
-
-def test_values_that_are_not_counted_have_no_part_in_loss_and_gradients():
-    torch.manual_seed(0)
-    model = Autoencoder(ModelConfig(6, (5,), 2))
-    x, counted = torch.rand(16, 6), torch.rand(16, 6) < 0.7
-    loss = Backprop(model, 16)(x, x, counted)
-    gradients = [parameter.grad.clone() for parameter in model.parameters()]
-    model.zero_grad()
-    expected = ((model(x) - x) ** 2)[counted].mean()
-    expected.backward()
-    torch.testing.assert_close(loss, expected.detach())
-    torch.testing.assert_close(gradients, [parameter.grad for parameter in model.parameters()], atol=1e-6, rtol=1e-4)

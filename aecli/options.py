@@ -74,6 +74,25 @@ class FitOptions:
             "The bottleneck's width: to how many values a row is compressed.",
             MODEL,
             "N",
+            "a twelfth of the inputs, 2 to 64; of a sparse bottleneck 16 times --active, at most 1024",
+            low=1,
+        ),
+    ] = None
+    bottleneck: Annotated[
+        Literal["none", "variational", "sparse"] | None,
+        Option(
+            "What lies between encoder and decoder: none; variational, a Gaussian for each row, held near N(0, 1), so "
+            "that new rows can be drawn; or sparse, which keeps the --active largest values of a wide code.",
+            MODEL,
+            "NAME",
+        ),
+    ] = None
+    active: Annotated[
+        int | None,
+        Option(
+            "How many values of a code --bottleneck sparse keeps. The others are 0.",
+            MODEL,
+            "N",
             "a twelfth of the inputs, 2 to 64",
             low=1,
         ),
@@ -99,6 +118,18 @@ class FitOptions:
             "huber, which far-off values pull at less.",
             TRAINING,
             "NAME",
+            "mse; with --bottleneck variational bce, where all values lie in [0, 1]",
+        ),
+    ] = None
+    beta: Annotated[
+        float | None,
+        Option(
+            "The weight of the KL divergence of --bottleneck variational, beside a row's loss summed over its values. "
+            "Above 1, fewer values of the code are used; below 1, rows are rebuilt better.",
+            TRAINING,
+            "WEIGHT",
+            "1",
+            low=0,
         ),
     ] = None
     precision: Annotated[

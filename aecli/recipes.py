@@ -12,7 +12,8 @@ from aecli.options import FitOptions
 DEFAULT_HOLDOUT = 0.1
 DEFAULT_RECIPE = "modern"
 FEW_ROWS = 30  # for each input
-ARCHITECTURE = ("channels", "hidden_dims", "latent_dim", "activation", "latent_activation")
+MOST_SPARSE, SPARSE = 1024, 16  # latent values of a sparse code; for each that is kept
+ARCHITECTURE = ("channels", "hidden_dims", "latent_dim", "activation", "latent_activation", "bottleneck", "active")
 SHAPE = "add --image-shape if they are some"
 _CLASSIC = FitOptions(
     recipe="classic",
@@ -34,6 +35,7 @@ _CLASSIC = FitOptions(
     weight_decay=0.0,
     precision="fp32",
     loss="mse",
+    bottleneck="none",
 )
 RECIPES: Mapping[str, FitOptions] = MappingProxyType(
     {
@@ -50,6 +52,7 @@ RECIPES: Mapping[str, FitOptions] = MappingProxyType(
             patience=0,
             precision="auto",
             loss="mse",
+            bottleneck="none",
         ),
         "classic": _CLASSIC,
         "classic-2d": dataclasses.replace(
@@ -77,17 +80,16 @@ def resolve(
     """Make every choice for data of `rows` training rows and `inputs` values a row.
 
     `bounded` tells that the scaled inputs lie in [0, 1]. A `model` to go on from stays as it is.
-    The rules: the bottleneck holds a twelfth of the inputs, 2 to 64; a batch is a sixteenth of the rows, 16 to 512; the
-    steps grow with the rows to the power of 0.3, and the epochs follow; the weight decay adds up to the same over runs
-    of any length; images of 16 by 16 pixels or more are shifted by up to one pixel where a model of more than 20
-    weights a row would learn them by heart.
+    The rules: the bottleneck holds a twelfth of the inputs, 2 to 64, and a sparse one keeps so many of 16 times as many
+    values; a batch is a sixteenth of the rows, 16 to 512; the steps grow with the rows to the power of 0.3, and the
+    epochs follow; the weight decay adds up to the same over runs of any length; images of 16 by 16 pixels or more are
+    shifted by up to one pixel where a model of more than 20 weights a row would learn them by heart.
     Raises DataError where the layers make no sense of the data, UsageError where they make none of any.
     """
     choices = vars(completed(options)).copy()
     if choices["holdout"] is None:
         choices["holdout"] = DEFAULT_HOLDOUT
-    if choices["latent_dim"] is None:
-        choices["latent_dim"] = min(64, max(2, round(inputs / 12)), max(1, inputs - 1))
+    _choose_bottleneck(choices, options, inputs, bounded=bounded, model=model)
     if choices["batch_size"] is None:
         choices["batch_size"] = min(512, max(16, rows // 16), rows)
     if choices["epochs"] is None:
@@ -105,6 +107,41 @@ def resolve(
     return model, train
 
 
+def _choose_bottleneck(
+    choices: dict[str, Any], options: FitOptions, inputs: int, *, bounded: bool, model: ModelConfig | None
+) -> None:
+    """Make the choices that depend on the bottleneck. Raises UsageError for options that this one does not take."""
+    kind = choices["bottleneck"] if model is None else model.bottleneck
+    usual = min(64, max(2, round(inputs / 12)), max(1, inputs - 1))
+    if kind == "sparse":
+        if choices["active"] is None:
+            choices["active"] = min(usual, choices["latent_dim"] or usual)
+        usual = max(choices["active"], min(MOST_SPARSE, SPARSE * choices["active"]))
+    elif choices["active"] is not None:
+        raise UsageError(
+            f"--active is how many values a sparse bottleneck keeps, and this one is {kind}",
+            hint="add --bottleneck sparse, or leave --active out",
+        )
+    if choices["latent_dim"] is None:
+        choices["latent_dim"] = usual
+    if (choices["active"] or 0) > choices["latent_dim"]:
+        raise UsageError(
+            f"--active is {choices['active']}, and the code has {choices['latent_dim']} values",
+            hint=f"choose an --active of at most {choices['latent_dim']}, or a larger --latent-dim",
+        )
+    if kind == "variational":
+        if options.loss is None:
+            choices["loss"] = "bce" if bounded and (model is None or model.output_activation == "sigmoid") else "mse"
+        if options.latent_activation is None:  # of a recipe, to which the means of Gaussians are foreign
+            choices["latent_activation"] = "none"
+    elif choices["beta"] is not None:
+        raise UsageError(
+            f"--beta is the weight of a variational bottleneck's KL divergence, and this one is {kind}",
+            hint="add --bottleneck variational, or leave --beta out",
+        )
+    choices["beta"] = 1.0 if choices["beta"] is None else choices["beta"]
+
+
 def _check(
     model: ModelConfig, train: TrainConfig, image_shape: tuple[int, ...] | None, *, bounded: bool, going_on: bool
 ) -> None:
@@ -117,13 +154,13 @@ def _check(
             f"--loss bce is for values from 0 to 1, and {found}",
             hint="--loss mse or huber takes any values" + ("" if going_on else "; --scale minmax brings them there"),
         )
-    if model.latent_dim >= model.inputs:
+    if model.kept >= model.inputs:
         if model.inputs == 1:
             raise DataError("a row of this data is one value: nothing can be compressed")
+        flag, verb = ("--latent-dim", "holds") if model.active is None else ("--active", "keeps")
         raise DataError(
-            f"the bottleneck holds {model.latent_dim} values and a row of this data {model.inputs}: nothing is "
-            "compressed",
-            hint=f"choose a --latent-dim below {model.inputs}",
+            f"the bottleneck {verb} {model.kept} values and a row of this data {model.inputs}: nothing is compressed",
+            hint=f"choose {'an' if flag == '--active' else 'a'} {flag} below {model.inputs}",
         )
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-LOSSES = {"mse": "mean squared error", "bce": "cross-entropy, nats a value", "huber": "Huber loss"}
+LOSSES = {"mse": "mean squared error", "bce": "cross-entropy", "huber": "Huber loss"}
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ def history(checkpoint: "Checkpoint", name: str) -> Picture:
         raise AecliError(f"{name} is PCA, and nothing was trained", hint="--kind errors draws the rows' errors")
     results, loss = checkpoint.results, LOSSES[checkpoint.train.loss]
     pca_mse = None if results.train_loss is not None else results.pca_mse
+    loss += " + KL" * bool(results.kl)
     return Picture(lambda look: history(checkpoint.history, pca_mse, look, loss))
 
 

@@ -65,8 +65,8 @@ class Layer:
 
 
 def encoder_layers(config: ModelConfig) -> tuple[Layer, ...]:
-    """List the layers from x (N, D) to z (N, K)."""
-    widths = (math.prod(config.images[-1]), *config.hidden_dims, config.latent_dim)
+    """List the layers from x (N, D) to what the bottleneck takes: (N, K), or (N, 2 K) where it is variational."""
+    widths = (math.prod(config.images[-1]), *config.hidden_dims, config.encoded_dim)
     convolutions = [Convolution(pair, transposed=False) for pair in pairwise(config.images)]
     return _half("encoder", [*convolutions, *pairwise(widths)], config.activation, config.latent_activation)
 

@@ -34,8 +34,10 @@ class Autoencoder(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the latent rows of x."""
-        z: Tensor = self.encoder(x)  # (N, D) -> (N, K)
-        return z
+        h: Tensor = self.encoder(x)  # (N, D) -> (N, K), or (N, 2 K) with the logarithms of variances
+        if self.config.active is not None:
+            return h.masked_fill(inactive(h, self.config.active), 0)
+        return h[:, : self.config.latent_dim]
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the rows that latent rows stand for."""
@@ -45,6 +47,14 @@ class Autoencoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Rebuild x from its latent rows."""
         return self.decode(self.encode(x))  # (N, D) -> (N, K) -> (N, D)
+
+
+def inactive(z: Tensor, active: int) -> Tensor:
+    """Return which latent values (N, K) are not among so many largest of their row; of equal ones the first are."""
+    least = z.topk(active, dim=1).values[:, -1:]
+    equal = z == least
+    surplus = equal.cumsum(1, dtype=torch.int32) > active - (z > least).sum(1, keepdim=True)
+    return (z < least) | (equal & surplus)
 
 
 class OnDevice:

@@ -29,12 +29,16 @@ class Network:
     def __init__(self, config: ModelConfig, tensors: Mapping[str, Array]) -> None:
         """Take the weights from a state dict of float32 arrays."""
         self._tensors = tensors
+        self._latent_dim, self._active = config.latent_dim, config.active
         self._encoder = encoder_layers(config)
         self._decoder = decoder_layers(config)
 
     def encode(self, x: Array) -> Array:
         """Return the latent rows of float32 rows."""
-        return self._forward(self._encoder, x)  # (N, D) -> (N, K)
+        z = self._forward(self._encoder, x)  # (N, D) -> (N, K), or (N, 2 K) with the logarithms of variances
+        if self._active is not None:
+            return sparse(z, self._active)
+        return np.ascontiguousarray(z[:, : self._latent_dim])
 
     def decode(self, z: Array) -> Array:
         """Return the rows that float32 latent rows stand for."""
@@ -50,6 +54,16 @@ class Network:
                     x = (_transposed if at.transposed else _convolved)(x, weight, bias, at)
                 x = ACTIVATIONS[layer.activation](x)
         return x
+
+
+def sparse(z: Array, active: int) -> Array:
+    """Keep so many largest of each row's latent values (N, K), of equal ones the first; the others become 0."""
+    place = z.shape[1] - active
+    least = np.partition(z, place, axis=1)[:, place : place + 1]
+    equal = z == least
+    surplus = equal.cumsum(axis=1) > active - (z > least).sum(axis=1, keepdims=True)
+    z[(z < least) | (equal & surplus)] = 0
+    return z
 
 
 def _dense(x: Array, weight: Array, bias: Array) -> Array:

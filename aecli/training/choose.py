@@ -29,7 +29,21 @@ BY_HEART = 10  # of fewer values for each weight a network may learn some by hea
 CLEAR = 0.9  # a first fold in which the network's error is below this share of PCA's decides,
 CLEARLY_WORSE, ENOUGH = 1.2, 50  # and one above this, on at least so many rows
 GRACE = 0.01  # for a network that has fewer rows to learn from than the model will have
-SAID = ("hidden_dims", "channels", "activation", "epochs", "batch_size", "lr", "optimizer", "noise", "patience", "loss")
+SAID = (
+    "hidden_dims",
+    "channels",
+    "activation",
+    "epochs",
+    "batch_size",
+    "lr",
+    "optimizer",
+    "noise",
+    "patience",
+    "loss",
+    "beta",
+    "bottleneck",
+    "active",
+)
 
 
 @dataclass(frozen=True)

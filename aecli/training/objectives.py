@@ -1,15 +1,24 @@
-"""What training minimises: the error of the rebuilt rows, by one of these losses.
+"""What training minimises: the error of the rebuilt rows by a loss, and objectives on what the encoder gives.
 
-Shape letters as in `module.py`; B rows a batch.
+And what a bottleneck does between encoder and decoder. Shape letters as in `module.py`; B rows a batch, and M values
+that the encoder gives for each: K, or 2 K where the bottleneck is variational.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from aecli.config import ModelConfig, TrainConfig
+from aecli.model.module import inactive
+
+WARMUP = (
+    0.1  # of the steps, over which the weight of a KL divergence rises: from the first on, it would empty the codes
+)
+ACTIVE = 0.01  # nats, above which a latent value tells something
 Sums = tuple[Tensor, Tensor]
 
 
@@ -61,3 +70,97 @@ LOSSES: Mapping[str, Loss] = {
     "bce": Loss(_cross_entropy, of_logits=True),
     "huber": Loss(_huber),
 }
+
+
+class Bottleneck(Protocol):
+    """What happens between encoder and decoder."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Make codes (B, K) of what the encoder gives (B, M)."""
+        ...
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        """Make of the gradient by the last codes (B, K), which it may overwrite, that by what they were made of."""
+        ...
+
+
+class Objective(Protocol):
+    """What is minimised besides the error of the rebuilt rows."""
+
+    def __call__(self, h: Tensor) -> Sums:
+        """Return the nats of what the encoder gives (B, M), summed over the batch, and their gradient (B, M)."""
+        ...
+
+    def begin(self, done: float) -> None:
+        """Get ready for a step, after this share of all."""
+        ...
+
+
+class Variational:
+    """Draws codes from a Gaussian for each row: (B, 2 K) are its means and the logarithms of its variances.
+
+    Source: Kingma and Welling 2013, arXiv:1312.6114.
+    """
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self._generator = generator
+
+    def forward(self, h: Tensor) -> Tensor:
+        mean, logarithm = h.float().chunk(2, dim=1)
+        noise = torch.randn(mean.shape, generator=self._generator, device=h.device)
+        self._off = noise.mul_(logarithm.div(2).exp_())
+        return (mean + self._off).to(h.dtype)
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        return torch.cat([gradient, gradient * self._off / 2], dim=1)
+
+
+class Sparse:
+    """Keeps the largest values of a code. Source: Makhzani and Frey 2013, arXiv:1312.5663."""
+
+    def __init__(self, active: int) -> None:
+        self._active = active
+
+    def forward(self, h: Tensor) -> Tensor:
+        self._inactive = inactive(h, self._active)
+        return h.masked_fill(self._inactive, 0)
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        return gradient.masked_fill_(self._inactive, 0)
+
+
+class Divergence:
+    """The KL divergence of each row's Gaussian from N(0, I), times `beta`.
+
+    The gradient's weight rises to `beta` over the first steps; the nats are those of `beta` at once, so that they can
+    be compared. Source: Higgins et al. 2017 for beta; Bowman et al. 2016, arXiv:1511.06349, for the rise.
+    """
+
+    def __init__(self, beta: float) -> None:
+        self._beta = self._weight = beta
+
+    def begin(self, done: float) -> None:
+        self._weight = self._beta * min(1.0, done / WARMUP)
+
+    def __call__(self, h: Tensor) -> Sums:
+        mean, logarithm = h.float().chunk(2, dim=1)
+        gradient = torch.cat([mean, logarithm.exp().sub_(1).div_(2)], dim=1)
+        return divergence(h).sum() * self._beta, gradient.mul_(self._weight)
+
+
+def divergence(h: Tensor) -> Tensor:
+    """Return the nats (B, K) from N(0, 1) of Gaussians of these means and logarithms of variances (B, 2 K)."""
+    mean, logarithm = h.float().chunk(2, dim=1)
+    return (mean.square() + logarithm.exp() - 1 - logarithm) / 2
+
+
+def bottleneck(model: ModelConfig, generator: torch.Generator) -> Bottleneck | None:
+    """Return what the bottleneck of a model is in training, None where it does nothing."""
+    if model.bottleneck == "variational":
+        return Variational(generator)
+    return None if model.active is None else Sparse(model.active)
+
+
+def objective(model: ModelConfig, config: TrainConfig) -> Objective | None:
+    """Return what is minimised besides the error of the rebuilt rows, None where nothing is."""
+    return Divergence(config.beta) if model.bottleneck == "variational" else None

@@ -23,12 +23,13 @@ from aecli.recipes import resolve
 from aecli.training import choose, loop
 from aecli.training.choose import Verdict
 from aecli.training.fit import Prepared
+from aecli.training.objectives import ACTIVE
 from aecli.training.resume import ResumeFile, described, fingerprint
 from aecli.training.rows import Rows
 from aecli.training.start import Start
 
 Array = np.ndarray[Any, Any]
-LATER = frozenset({"loss"})  # fields that were added to a config
+LATER = frozenset({"loss", "beta", "bottleneck", "active"})  # fields that were added to a config
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def run(
         _check_range(training, config, start)
         pca = None
         if is_free or held_out is not None:
-            pca = metrics.pca(rows.training, rows.scaler, model_config.latent_dim)
+            pca = metrics.pca(rows.training, rows.scaler, model_config.kept)
         model, complete, history = Autoencoder(model_config).to(where), True, History()
         if config.init != PCA:
             _start_weights(model, config, start, training)
@@ -181,7 +182,12 @@ def _results(
         None if held_out is None else loop.evaluate(model, held_out),
         None if pca is None or rows.held_out is None else pca.mse(rows.held_out),
     )
-    if config.loss == "mse":
+    if model.config.bottleneck == "sparse":
+        results = dataclasses.replace(results, active_dims=loop.used(model, training))
+    elif model.config.bottleneck == "variational":
+        kl = loop.divergences(model, training)
+        results = dataclasses.replace(results, kl=kl, active_dims=sum(nats > ACTIVE for nats in kl))
+    if config.loss == "mse" and not results.kl:
         return results
     return dataclasses.replace(
         results,
@@ -193,10 +199,10 @@ def _results(
 def _with_mixture(trained: Model, training: Part, seed: int) -> Model:
     """Return a model, on the CPU, with a mixture of Gaussians fitted to the codes of some of its training rows.
 
-    It is the model as it is where its codes are too wide, or none is finite.
+    It is the model as it is where its codes are too wide, or none is finite, or they come from N(0, I) themselves.
     """
     made, tensors = trained.checkpoint, trained.tensors
-    if made.model.latent_dim <= mixture.MAX_LATENT:
+    if made.model.latent_dim <= mixture.MAX_LATENT and made.model.bottleneck != "variational":
         z = trained.encode(training.sample(mixture.MAX_CODES, np.random.default_rng(seed)))
         z = z[np.isfinite(z).all(axis=1)]
         if len(z):

@@ -6,7 +6,7 @@ Source: Rumelhart, Hinton and Williams 1986.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from aecli.model.layers import Convolution, Image, Layer, decoder_layers, encoder_layers
 from aecli.model.module import Autoencoder
-from aecli.training.objectives import LOSSES
+from aecli.training.objectives import LOSSES, Bottleneck, Objective
 
 aten = torch.ops.aten
 GELU_LINEAR = 2 * math.sqrt(2 / math.pi)  # GELU's tanh form is x sigmoid(GELU_LINEAR x + GELU_CUBIC x^3)
@@ -23,7 +23,15 @@ LINEAR, ONE = torch.tensor(GELU_LINEAR), torch.tensor(1.0)  # as tensors they ar
 
 
 @dataclass(slots=True)
-class LayerBuffers:
+class Values:
+    """What the next layer takes, `out` (B, out), and the `gradient` (B, out) that it gives back."""
+
+    out: Tensor
+    gradient: Tensor
+
+
+@dataclass(slots=True)
+class LayerBuffers(Values):
     """A layer's parameters, and where its values and gradients for one batch lie. All are overwritten at each step.
 
     `pre` (B, out) is the affine map's result, until the backward pass has used it; `out` what the activation makes of
@@ -37,8 +45,6 @@ class LayerBuffers:
     weight: Tensor
     bias: Tensor
     pre: Tensor
-    out: Tensor
-    gradient: Tensor
     scratch: Tensor
     kind: "Kind"
     convolution: Convolution | None
@@ -50,14 +56,32 @@ class LayerBuffers:
 
 
 class Backprop:
-    """The loss of an autoencoder's batches, and its gradients. With `bf16` it multiplies in that."""
+    """The loss of an autoencoder's batches, and its gradients. With `bf16` it multiplies in that.
 
-    def __init__(self, model: Autoencoder, batch_size: int, *, loss: str = "mse", bf16: bool = False) -> None:
+    An `objective` on what the encoder gives is part of the loss.
+    """
+
+    def __init__(
+        self,
+        model: Autoencoder,
+        batch_size: int,
+        *,
+        loss: str = "mse",
+        bottleneck: Bottleneck | None = None,
+        objective: Objective | None = None,
+        bf16: bool = False,
+    ) -> None:
         parameters: dict[str, Tensor] = dict(model.named_parameters())
-        self._layers = [
-            _buffers(parameters, layer, batch_size, torch.bfloat16 if bf16 else torch.float32)
-            for layer in (*encoder_layers(model.config), *decoder_layers(model.config))
-        ]
+        self._encoder, self._decoder = (
+            [_buffers(parameters, layer, batch_size, torch.bfloat16 if bf16 else torch.float32) for layer in layers]
+            for layers in (encoder_layers(model.config), decoder_layers(model.config))
+        )
+        self._layers = [*self._encoder, *self._decoder]
+        self._bottleneck, self._objective = bottleneck, objective
+        self._codes: Values = self._encoder[-1]
+        if bottleneck is not None:
+            codes = self._codes.out.new_empty(batch_size, model.config.latent_dim)
+            self._codes = Values(codes, torch.empty_like(codes))
         self._loss, last = LOSSES[loss], self._layers[-1]
         if self._loss.of_logits:
             last.activation, last.out = ACTIVATIONS["none"], last.pre
@@ -68,15 +92,12 @@ class Backprop:
 
         Only values that are `counted` (B, D) are in it. It writes the gradients into the parameters' `grad`.
         """
-        layers, last = self._layers, self._layers[-1]
-        h = inputs = x.to(last.pre.dtype)
-        for layer in layers:
-            for parameter, used in zip(layer.parameters, (layer.weight, layer.bias), strict=True):
-                if used is not parameter:
-                    used.copy_(parameter)
-            layer.kind.forward(layer, h)  # (B, in) -> (B, out)
-            layer.activation.forward(layer)
-            h = layer.out
+        last, codes, encoded = self._layers[-1], self._codes, self._encoder[-1]
+        inputs = x.to(last.pre.dtype)
+        h = _forward(self._encoder, inputs)
+        if self._bottleneck is not None:
+            h = codes.out = self._bottleneck.forward(h)
+        h = _forward(self._decoder, h)
         total, error = self._loss.of(h, target, counted, last.gradient if h.dtype == target.dtype else None)
         scale = self._loss.scale / error.numel()  # of the gradients: left out on the way, nothing is multiplied in vain
         loss = total.div_(error.numel())
@@ -86,12 +107,37 @@ class Backprop:
             error.mul_(of_counted)
         if error is not last.gradient:
             last.gradient.copy_(error)
-        for i in reversed(range(len(layers))):
-            layer, below = layers[i], layers[i - 1]
-            layer.activation.backward(layer)
-            layer.kind.backward(layer, below.out if i else inputs, below if i else None, scale)
-        torch._foreach_mul_([layer.gradients[1] for layer in layers], scale)
+        _backward(self._decoder, codes.out, codes, scale)
+        if self._bottleneck is not None:
+            encoded.gradient.copy_(self._bottleneck.backward(codes.gradient))
+        if self._objective is not None:
+            nats, gradient = self._objective(encoded.out)
+            of_all = 1 if counted is None else of_counted
+            loss.add_(nats * (scale * of_all))
+            encoded.gradient.add_(gradient * of_all)
+        _backward(self._encoder, inputs, None, scale)
+        torch._foreach_mul_([layer.gradients[1] for layer in self._layers], scale)
         return loss
+
+
+def _forward(layers: Sequence[LayerBuffers], h: Tensor) -> Tensor:
+    """Fill the layers' values from what comes in, and return those of the last."""
+    for layer in layers:
+        for parameter, used in zip(layer.parameters, (layer.weight, layer.bias), strict=True):
+            if used is not parameter:
+                used.copy_(parameter)
+        layer.kind.forward(layer, h)  # (B, in) -> (B, out)
+        layer.activation.forward(layer)
+        h = layer.out
+    return h
+
+
+def _backward(layers: Sequence[LayerBuffers], came_in: Tensor, below: Values | None, scale: float) -> None:
+    """Write the gradients of the layers' parameters, and of what came in where something is `below`."""
+    for i in reversed(range(len(layers))):
+        layer = layers[i]
+        layer.activation.backward(layer)
+        layer.kind.backward(layer, layers[i - 1].out if i else came_in, layers[i - 1] if i else below, scale)
 
 
 def _buffers(parameters: dict[str, Tensor], layer: Layer, batch_size: int, dtype: torch.dtype) -> LayerBuffers:
@@ -134,14 +180,14 @@ class Kind:
     """
 
     forward: Callable[[LayerBuffers, Tensor], object]
-    backward: Callable[[LayerBuffers, Tensor, LayerBuffers | None, float], object]
+    backward: Callable[[LayerBuffers, Tensor, Values | None, float], object]
 
 
 def _dense(layer: LayerBuffers, h: Tensor) -> None:
     torch.addmm(layer.bias, h, layer.weight.T, out=layer.pre)
 
 
-def _dense_backward(layer: LayerBuffers, h: Tensor, below: LayerBuffers | None, scale: float) -> None:
+def _dense_backward(layer: LayerBuffers, h: Tensor, below: Values | None, scale: float) -> None:
     g, (weight_gradient, bias_gradient) = layer.gradient, layer.gradients
     if g.dtype == weight_gradient.dtype:
         torch.addmm(weight_gradient, g.T, h, beta=0, alpha=scale, out=weight_gradient)  # (out, B) x (B, in)
@@ -162,7 +208,7 @@ def _convolution(layer: LayerBuffers, h: Tensor) -> None:
     layer.pre = own
 
 
-def _convolution_backward(layer: LayerBuffers, h: Tensor, below: LayerBuffers | None, scale: float) -> None:
+def _convolution_backward(layer: LayerBuffers, h: Tensor, below: Values | None, scale: float) -> None:
     at, (weight_gradient, bias_gradient) = layer.convolution, layer.gradients
     assert at is not None  # noqa: S101, for the type checker
     gradients = aten.convolution_backward(

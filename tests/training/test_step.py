@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from aecli.config import ACTIVATIONS, ModelConfig
 from aecli.model.module import Autoencoder
-from aecli.training import optim
+from aecli.training import objectives, optim
 from aecli.training.step import Backprop
 
 SHAPES = {
@@ -83,6 +83,88 @@ def test_the_cross_entropy_of_outputs_that_are_certain_and_wrong_is_finite_and_r
     loss = Backprop(model, 3, loss="bce")(torch.zeros(3, 2), torch.tensor([[0.0, 1.0]]).expand(3, 2))
     assert float(loss) == pytest.approx(200)
     torch.testing.assert_close(model.decoder[0].bias.grad, torch.tensor([0.5, -0.5]))
+
+
+def variational(model, x, target, noise, loss, beta, counted=None):
+    """Give the loss of a variational autoencoder as its paper has it, for autograd: a mean over counted values."""
+    mean, logarithm = model.encoder(x).chunk(2, dim=1)
+    recon = model.decode(mean + noise * torch.exp(logarithm / 2))
+    posterior = torch.distributions.Normal(mean, torch.exp(logarithm / 2))
+    kl = torch.distributions.kl_divergence(posterior, torch.distributions.Normal(0.0, 1.0)).sum()
+    counted = torch.ones_like(x, dtype=torch.bool) if counted is None else counted
+    error = AUTOGRADS[loss](recon[counted], target[counted])
+    return error + (2 if loss == "mse" else 1) * beta * kl / counted.sum()
+
+
+@pytest.mark.parametrize("holes", [False, True], ids=["whole", "holes"])
+@pytest.mark.parametrize("hidden", [(), (9,), (9, 6)], ids=str)
+@pytest.mark.parametrize("loss", AUTOGRADS)
+def test_gradients_of_a_variational_bottleneck_by_hand_are_autograds(loss, hidden, holes):
+    torch.manual_seed(0)
+    config = ModelConfig(12, hidden, 3, output_activation="sigmoid", bottleneck="variational")
+    model = Autoencoder(config)
+    other, x, target = torch.rand(3, 16, 12)
+    counted = torch.rand(16, 12) < 0.7 if holes else None
+    generator = torch.Generator().manual_seed(1)
+    divergence = objectives.Divergence(2.5)
+    bottleneck = objectives.Variational(generator)
+    by_hand = Backprop(model, 16, loss=loss, bottleneck=bottleneck, objective=divergence)
+    by_hand(other, other)
+    generator.manual_seed(2)
+    found = by_hand(x, target, counted)
+    gradients = [parameter.grad.clone() for parameter in model.parameters()]
+    model.zero_grad()
+    noise = torch.randn(16, 3, generator=generator.manual_seed(2))
+    expected = variational(model, x, target, noise, loss, 2.5, counted)
+    expected.backward()
+    torch.testing.assert_close(found, expected.detach())
+    torch.testing.assert_close(gradients, [parameter.grad for parameter in model.parameters()], atol=1e-6, rtol=1e-4)
+
+
+def test_the_weight_of_the_divergence_rises_and_the_loss_is_that_of_the_whole_weight():
+    h, divergence = torch.randn(5, 6), objectives.Divergence(2.0)
+    nats, whole = divergence(h)
+    for done, share in ((0.01, 0.1), (0.05, 0.5), (0.1, 1.0), (1.0, 1.0)):
+        divergence.begin(done)
+        now, gradient = divergence(h)
+        torch.testing.assert_close(now, nats)
+        torch.testing.assert_close(gradient, whole * share)
+
+
+@pytest.mark.parametrize("hidden", [(), (9, 6)], ids=str)
+@pytest.mark.parametrize(("active", "latent"), [(1, 3), (4, 20), (20, 20)])
+def test_gradients_of_a_sparse_bottleneck_by_hand_are_autograds(active, latent, hidden):
+    torch.manual_seed(0)
+    model = Autoencoder(ModelConfig(12, hidden, latent, bottleneck="sparse", active=active))
+    other, x, target = torch.rand(3, 16, 12)
+    by_hand = Backprop(model, 16, bottleneck=objectives.Sparse(active))
+    by_hand(other, other)
+    found = by_hand(x, target)
+    gradients = [parameter.grad.clone() for parameter in model.parameters()]
+    model.zero_grad()
+    h = model.encoder(x)
+    kept = torch.zeros_like(h).scatter(1, h.topk(active).indices, 1)
+    expected = functional.mse_loss(model.decode(h * kept), target)
+    expected.backward()
+    torch.testing.assert_close(found, expected.detach())
+    torch.testing.assert_close(gradients, [parameter.grad for parameter in model.parameters()], atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["variational", "sparse"])
+def test_gradients_of_a_bottleneck_in_bf16_are_near_those_in_fp32(kind):
+    torch.manual_seed(0)
+    config = ModelConfig(
+        64, (32,), 16, output_activation="sigmoid", bottleneck=kind, active=16 if kind == "sparse" else None
+    )
+    model, x = Autoencoder(config), torch.rand(256, 64)
+    found = []
+    for bf16 in (False, True):
+        bottleneck = objectives.bottleneck(config, torch.Generator().manual_seed(1))
+        objective = objectives.Divergence(1.0) if kind == "variational" else None
+        loss = Backprop(model, 256, loss="bce", bottleneck=bottleneck, objective=objective, bf16=bf16)(x, x)
+        found.append((loss, torch.cat([parameter.grad.flatten() for parameter in model.parameters()]).clone()))
+    torch.testing.assert_close(found[1][0], found[0][0], rtol=0.01, atol=0)
+    assert torch.linalg.vector_norm(found[1][1] - found[0][1]) < 0.05 * torch.linalg.vector_norm(found[0][1])
 
 
 @pytest.mark.parametrize("loss", AUTOGRADS)

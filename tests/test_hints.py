@@ -483,6 +483,36 @@ CASES = {
     "a bottleneck as wide as the rows": Case(
         "train t.csv QUICK --latent-dim 3", "choose a --latent-dim below 3", values={"--latent-dim": "2"}
     ),
+    "a sparse bottleneck as wide as the rows": Case(
+        "train t.csv QUICK --bottleneck sparse --active 3",
+        "choose an --active below 3",
+        values={"--active": "2"},
+    ),
+    "more active values than there are": Case(
+        "train t.csv QUICK --bottleneck sparse --active 2 --latent-dim 1",
+        "choose an --active of at most 1, or a larger --latent-dim",
+        values={"--active": "1", "--latent-dim": "6"},
+    ),
+    "active values of no sparse bottleneck": Case(
+        "train t.csv QUICK --active 2",
+        "add --bottleneck sparse, or leave --active out",
+        then=("train t.csv QUICK --active 2 --bottleneck sparse", "train t.csv QUICK"),
+    ),
+    "a weight of no divergence": Case(
+        "train t.csv QUICK --beta 2",
+        "add --bottleneck variational, or leave --beta out",
+        then=("train t.csv QUICK --beta 2 --bottleneck variational", "train t.csv QUICK"),
+    ),
+    "cross-entropy of any values": Case(
+        "train t.csv QUICK --loss bce",
+        "--loss mse or huber takes any values; --scale minmax brings them there",
+        then=("train t.csv QUICK --loss huber", "train t.csv QUICK --loss bce --scale minmax"),
+    ),
+    "cross-entropy of a model's values": Case(
+        "train t.csv --init-from t.safetensors --epochs 1 --loss bce -o u.safetensors",
+        "--loss mse or huber takes any values",
+        then=("train t.csv --init-from t.safetensors --epochs 1 --loss huber -o u.safetensors",),
+    ),
     "no room for many rows": Case(
         "train t.csv QUICK --holdout 0",
         "free some space, or name an output on another disk: -o FILE",

@@ -32,6 +32,7 @@ TORCH_MAY = {
     "training/loop",
     "training/rows",
     "training/step",
+    "training/objectives",
     "training/optim",
     "model/module",
     "model/device",

@@ -64,13 +64,12 @@ class Trainer:
             self.batch_size, rows.inputs, device=rows.device
         )  # not touched where rows are scaled
         self.generator = torch.Generator(rows.device).manual_seed(config.seed)
-        self._objective = objectives.objective(model.config, config)
         self._backprop = Backprop(
             model,
             self.batch_size,
             loss=config.loss,
             bottleneck=objectives.bottleneck(model.config, self.generator),
-            objective=self._objective,
+            objective=objectives.objective(model.config, config),
             bf16=config.precision == "bf16",
         )
         self.losses = torch.zeros(self.steps_per_epoch, device=rows.device)
@@ -154,8 +153,7 @@ class Trainer:
         steps_before = len(self.history.loss) * self.steps_per_epoch
         batches = self.rows.shuffled(self.batch_size, self._epoch_seed())
         for i, batch in islice(enumerate(batches), self.step_in_epoch, None):
-            if self._objective is not None:
-                self._objective.begin((steps_before + i + 1) / self.steps)
+            self._backprop.begin((steps_before + i + 1) / self.steps)
             self.losses[i] = self.differentiate(batch)
             self.optimizer.step(optim.learning_rate(self.config, steps_before + i, self.steps))
             self.step_in_epoch = i + 1

@@ -15,9 +15,7 @@ from torch.nn import functional
 from aecli.config import ModelConfig, TrainConfig
 from aecli.model.module import inactive
 
-WARMUP = (
-    0.1  # of the steps, over which the weight of a KL divergence rises: from the first on, it would empty the codes
-)
+WARMUP = 0.1  # of the steps, over which what makes codes poor gets its strength: at once, it would leave them empty
 ACTIVE = 0.01  # nats, above which a latent value tells something
 Sums = tuple[Tensor, Tensor]
 
@@ -75,6 +73,10 @@ LOSSES: Mapping[str, Loss] = {
 class Bottleneck(Protocol):
     """What happens between encoder and decoder."""
 
+    def begin(self, done: float) -> None:
+        """Get ready for a step, after this share of all."""
+        ...
+
     def forward(self, h: Tensor) -> Tensor:
         """Make codes (B, K) of what the encoder gives (B, M)."""
         ...
@@ -105,6 +107,9 @@ class Variational:
     def __init__(self, generator: torch.Generator) -> None:
         self._generator = generator
 
+    def begin(self, done: float) -> None:
+        pass
+
     def forward(self, h: Tensor) -> Tensor:
         mean, logarithm = h.float().chunk(2, dim=1)
         noise = torch.randn(mean.shape, generator=self._generator, device=h.device)
@@ -116,13 +121,20 @@ class Variational:
 
 
 class Sparse:
-    """Keeps the largest values of a code. Source: Makhzani and Frey 2013, arXiv:1312.5663."""
+    """Keeps so many largest values of a code; in the first steps more, so that each value gets to be of use.
+
+    Source: Makhzani and Frey 2013, arXiv:1312.5663, section 4.2.1 for the first steps.
+    """
 
     def __init__(self, active: int) -> None:
-        self._active = active
+        self._active, self._more = active, 0.0
+
+    def begin(self, done: float) -> None:
+        self._more = max(0.0, 1 - done / WARMUP)
 
     def forward(self, h: Tensor) -> Tensor:
-        self._inactive = inactive(h, self._active)
+        active = self._active + round(self._more * (h.shape[1] - self._active))
+        self._inactive = inactive(h, active)
         return h.masked_fill(self._inactive, 0)
 
     def backward(self, gradient: Tensor) -> Tensor:

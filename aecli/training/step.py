@@ -86,6 +86,12 @@ class Backprop:
         if self._loss.of_logits:
             last.activation, last.out = ACTIVATIONS["none"], last.pre
 
+    def begin(self, done: float) -> None:
+        """Get ready for a step, after this share of all steps."""
+        for each in (self._bottleneck, self._objective):
+            if each is not None:
+                each.begin(done)
+
     @torch.no_grad()
     def __call__(self, x: Tensor, target: Tensor, counted: Tensor | None = None) -> Tensor:
         """Return the loss of what the model makes of x (B, D) to the target (B, D), both float32: a mean over values.

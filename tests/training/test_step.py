@@ -131,6 +131,13 @@ def test_the_weight_of_the_divergence_rises_and_the_loss_is_that_of_the_whole_we
         torch.testing.assert_close(gradient, whole * share)
 
 
+def test_a_sparse_bottleneck_keeps_all_values_at_first_and_fewer_over_the_first_tenth():
+    h, sparse = torch.randn(5, 40), objectives.Sparse(4)
+    for done, kept in ((0.0, 40), (0.05, 22), (0.1, 4), (1.0, 4)):
+        sparse.begin(done)
+        assert (sparse.forward(h) != 0).sum(1).tolist() == [kept] * 5
+
+
 @pytest.mark.parametrize("hidden", [(), (9, 6)], ids=str)
 @pytest.mark.parametrize(("active", "latent"), [(1, 3), (4, 20), (20, 20)])
 def test_gradients_of_a_sparse_bottleneck_by_hand_are_autograds(active, latent, hidden):

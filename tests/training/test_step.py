@@ -75,6 +75,13 @@ def test_gradients_of_each_loss_by_hand_are_autograds(loss, output, spread):
     torch.testing.assert_close(gradients, autograds, atol=1e-6, rtol=1e-4)
 
 
+def test_gradients_of_the_cross_entropy_by_hand_are_autograds_of_convolutions_too():
+    config = ModelConfig(64, (6,), 3, output_activation="sigmoid", channels=(3, 5), image_shape=(8, 8, 1))
+    (found, gradients), (expected, autograds) = losses_and_gradients(config, loss="bce")
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(gradients, autograds, atol=1e-6, rtol=1e-4)
+
+
 def test_the_cross_entropy_of_outputs_that_are_certain_and_wrong_is_finite_and_right():
     model = Autoencoder(ModelConfig(2, (), 1, output_activation="sigmoid"))
     with torch.no_grad():

@@ -14,7 +14,7 @@ import numpy as np
 
 from aecli.config import Schema
 from aecli.data import units
-from aecli.data.arrays import array_source, layout
+from aecli.data.arrays import array_source, places
 from aecli.data.opening import open_source
 from aecli.data.source import ArraySource, Batch, Source, check_finite, resized
 from aecli.data.units import Units
@@ -191,21 +191,17 @@ class Model:
         source = self._source(rows, input_range)
         parts = [out.in_units(source.units).recon for out in self._outputs(source, self._rebuild)]
         recon = self._joined(parts, self.schema.inputs)
-        if not _is_array(rows):
-            return recon
-        shape = np.shape(rows)
-        wanted = self.schema.image_shape
-        if wanted is not None and layout("rows", shape, None, wanted)[1]:
-            return np.ascontiguousarray(np.moveaxis(recon.reshape(-1, *wanted), -1, 1))
-        return recon.reshape(shape)
+        given = self._as_given(recon, source)
+        return given.reshape(np.shape(rows)) if _is_array(rows) else given
 
     def fill_holes(self, rows: Any) -> Array:
         """Return rows (N, D) in raw units as they are, but for their holes: there stands what the model expects.
 
         Raises DataError as `embed` does.
         """
-        parts = [np.where(np.isnan(out.batch.x), out.recon, out.batch.x) for out in self.filled(self._source(rows))]
-        return self._joined(parts, self.schema.inputs)
+        source = self._source(rows)
+        parts = [np.where(np.isnan(out.batch.x), out.recon, out.batch.x) for out in self.filled(source)]
+        return self._as_given(self._joined(parts, self.schema.inputs), source)
 
     def errors(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Array:
         """Return each row's mean squared reconstruction error (N,), in the model's units. Holes do not count.
@@ -237,8 +233,14 @@ class Model:
     def _joined(parts: list[Array], *width: int) -> Array:
         return np.concatenate(parts) if parts else np.zeros((0, *width), np.float32)
 
+    def _as_given(self, recon: Array, source: Source) -> Array:
+        """Return rows (N, D) with the values in the order in which the source had them."""
+        if not source.turned or self.schema.image_shape is None:
+            return recon
+        return np.ascontiguousarray(recon[:, places(self.schema.image_shape)])
+
     def decode(self, z: Any) -> Array:
-        """Return the rows (N, D), in raw units, that latent rows (N, K) stand for.
+        """Return the rows (N, D), in raw units, that latent rows (N, K) stand for; images as flat rows of (H, W, C).
 
         Raises DataError where the latent rows are of another width.
         """

@@ -55,7 +55,9 @@ def reconstruct(
     if output is not None and _takes_images(output, [flag for flag, value in said.items() if value]):
         _write_images(loaded, source, Path(output), data or (), quiet=quiet)
         return
-    names = loaded.schema.names if loaded.schema.features else source.schema.names
+    schema = loaded.schema if loaded.schema.features else source.schema
+    order = tables.order(source, loaded.schema)
+    names = tables.in_order(schema.names, order) if tables.is_by_name(schema) else schema.names
     top = min(top_features or 0, len(names))
     appended = ["mse"] * error + [f"{what}{i + 1}" for i in range(top) for what in ("worst", "share")]
     for name in appended:
@@ -64,14 +66,14 @@ def reconstruct(
     carried = tables.Carried(source, applying.keep, label=False, beside=[*names, *appended])
     with tables.open_output(output, form, header=header, inputs=(str(model), *(data or ())), quiet=quiet) as sink:
         if isinstance(sink, Npy):
-            sink.row_shape = loaded.schema.image_shape
+            sink.row_shape = tables.row_shape(source, loaded.schema)
         stream = loaded.filled if fill_holes else loaded.rebuilt
         outputs = (out.in_units(source.units) for out in stream(source, live=line_buffered))
         for out in progress.shown(outputs, source, output, quiet=quiet):
             blank = tables.blank_rows(out, sink)
             rebuilt = tables.rebuilt_columns(out, loaded, blank=blank, holes_only=fill_holes)
-            columns = dict(zip(names, rebuilt, strict=True))
-            errors = {"mse": out.mse, **tables.worst(out.squares, loaded.schema, top)} if error else {}
+            columns = dict(zip(names, tables.in_order(rebuilt, order), strict=True))
+            errors = {"mse": out.mse, **tables.worst(out.squares, loaded.schema, top, order)} if error else {}
             own = carried.of(out.batch)
             if fill_holes and source.columns and sink.has_nulls:  # an NPY has numbers alone
                 columns = tables.filled_columns(out, columns, source)

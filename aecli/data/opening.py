@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from aecli.config import Dialect, Schema
 from aecli.data.folder import is_table
@@ -22,7 +22,7 @@ from aecli.options import ALL_COLUMNS, AS_IT_IS, PLAINLY, Applying, Columns, Rea
 if TYPE_CHECKING:
     from aecli.data.beside import Beside
     from aecli.data.stream import Stream
-    from aecli.data.table import Table
+    from aecli.data.table import Table, TableSource
 
 READ = (
     "read are CSV, JSON Lines, a JSON array, Parquet, Arrow, NPY, NPZ, IDX and images, compressed by gzip, zstd, xz, "
@@ -107,7 +107,7 @@ def open_source(data: Any, *, split: str = "train", **request: Any) -> Source:
     source = READERS[kind](inputs, asked)
     _check_for_images(source, asked)
     if kind in (TABLE, FRAME):
-        _as_images(source, asked)
+        _as_images(cast("TableSource", source), asked)
     else:
         _check_unnamed(source, asked)
     if asked.schema is not None and asked.schema.label_file is not None:
@@ -166,7 +166,7 @@ def _check_for_images(source: Source, asked: Request) -> None:
         raise UsageError("--fit says how images are brought to a size, and none is given", hint="add --image-size 64")
 
 
-def _as_images(source: Source, asked: Request) -> None:
+def _as_images(source: "TableSource", asked: Request) -> None:
     """Let a table's rows be images, where --image-shape says so."""
     told = asked.columns.image_shape
     if told is None or asked.schema is not None:
@@ -175,12 +175,10 @@ def _as_images(source: Source, asked: Request) -> None:
 
     if not source.schema.all_numbers:
         raise DataError(f"{source.name}: pixels are numbers, and not all of its columns are", hint="leave them out")
-    shape, first = layout(source.name, (0, source.schema.inputs), told, None)
+    shape, first = layout(source.name, (0, source.schema.inputs), told)
+    source.schema = dataclasses.replace(source.schema, image_shape=shape, channels_first=first)
     if first:
-        raise UsageError(
-            "a table's pixels have their channels last", hint="order its columns so, or make an array of it"
-        )
-    source.schema = dataclasses.replace(source.schema, image_shape=shape)
+        source.turn()
 
 
 def _arrays_in(given: Any) -> list[Any]:

@@ -95,7 +95,8 @@ class Source(ABC):
     categories are complete when all rows were read.
     `filled_with` says in a word what a model puts into holes: then none stops a row, whatever the schema says. None
     where the schema decides. `bad_rows` says what becomes of rows that cannot be read: "error", "blank" or "skip".
-    `beside` is the column of another table that has the labels.
+    `beside` is the column of another table that has the labels. `turned` tells that images came as (C, H, W), and are
+    yielded as (H, W, C); `row_shape` is what a row was before, None for rows that are neither an array's nor images.
     """
 
     resizes = False
@@ -103,6 +104,8 @@ class Source(ABC):
     units: Units | None = None  # how pixels become a model's, where they are in others
     laid_on: str | None = None  # the background, where transparent pixels were met
     renumbered: Mapping[int, Array] = MappingProxyType({})
+    turned = False
+    row_shape: tuple[int, ...] | None = None
     remarks: Sequence[str] = ()
     columns: Sequence[str] = ()
     features: Sequence[str] = ()

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from aecli.config import Column, Dialect, Schema
 from aecli.data import kinds, settling
+from aecli.data.arrays import places
 from aecli.data.cells import HOLES
 from aecli.data.kinds import TEXT, shortened, timestamps
 from aecli.data.source import Array, Batch, Source
@@ -133,6 +134,7 @@ class TableSource(Source):
         self._keep = self._matching(applying.keep, "--keep")
         self._seen: list[dict[str, int] | None] = []  # of each feature its categories by number, while they are found
         self._counts: list[Array] = []
+        self._places: Array | None = None
         self.unlearnt: dict[str, str] = {}
         self.remarks: list[str] = []
         self.renumbered: dict[int, Array] = {}
@@ -146,6 +148,8 @@ class TableSource(Source):
                 for column, name in zip(columns_here, self.features, strict=True)
             ]
             schema = dataclasses.replace(schema, label=self._label, columns=tuple(named))
+            self.turned = schema.channels_first
+            self._places = self._within(schema)
         super().__init__(table.name, schema, table.rows)
         self.columns, self.bad_rows = table.columns, applying.bad_rows
         if applying.keep_all:
@@ -154,14 +158,43 @@ class TableSource(Source):
             colour = self._known(applying.colour, "--colour")
             self._keep += [colour] if colour not in (*self._keep, self._label) else []
         table.learnt = frozenset(self.features)
-        types = table.types()
+        self._want()
+        table.check(self._read)
+
+    def _want(self) -> None:
+        """Settle what is read of the table."""
+        types = self._table.types()
         self._wanted = [
             (name, "category" if column.kind == "category" else kinds.reader_kind(column, types.get(name)))
-            for name, column in zip(self.features, schema.columns, strict=True)
+            for name, column in zip(self.features, self.schema.columns, strict=True)
         ]
         carried = [*self._keep, *([self._label] if self._label is not None else [])]
         self._read = [*self._wanted, *((column, TEXT) for column in carried)]
-        table.check(self._read)
+
+    def turn(self) -> None:
+        """Take the columns for the training as pixels whose channels come first, as the schema has it.
+
+        Raises DataError where a channel begins in the midst of a list.
+        """
+        schema = self.schema
+        assert schema.image_shape is not None  # noqa: S101, for the type checker
+        self.turned, self._places = True, self._within(schema)
+        if self._places is None:
+            if len(schema.columns) != schema.inputs:
+                raise DataError(
+                    f"{self.name}: pixels with their channels first are one list, or columns of one number each"
+                )
+            order = np.argsort(places(schema.image_shape)).tolist()
+            self.features = [self.features[i] for i in order]
+            self.schema = dataclasses.replace(schema, columns=tuple(schema.columns[i] for i in order))
+            self._want()
+
+    @staticmethod
+    def _within(schema: Schema) -> Array | None:
+        """Return the order of a row's values for the model, where one list holds all; else the columns have it."""
+        if not schema.channels_first or schema.image_shape is None or len(schema.columns) != 1:
+            return None
+        return np.argsort(places(schema.image_shape))
 
     def _batches(self) -> Iterator[Batch]:
         for piece in self._table.pieces(self._read):
@@ -218,7 +251,7 @@ class TableSource(Source):
                     for row in np.flatnonzero(wrong).tolist():
                         bad.setdefault(row, self._unreadable(piece, row, i, values[row].as_py()))
                 place += column.width
-        return x
+        return x if self._places is None else x[:, self._places]
 
     def _unreadable(self, piece: Piece, row: int, place: int, cell: object) -> DataError:
         column = self.schema.columns[place]
@@ -380,6 +413,8 @@ class TableSource(Source):
                 f"{table.name}: {len(others)} columns of values, and the model takes {count}",
                 hint=None if self._label else "a column of labels or other text must bear a name in a header",
             )
+        if schema.channels_first and schema.image_shape is not None and count == schema.inputs:
+            return [others[i] for i in np.argsort(places(schema.image_shape))]
         return others
 
     def _matching(self, patterns: Sequence[str], flag: str) -> list[str]:

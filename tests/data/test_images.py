@@ -1,5 +1,7 @@
 """Images and arrays as people have them: what is learnt is the values that the files hold."""
 
+import dataclasses
+import json
 import shutil
 import struct
 import zlib
@@ -341,7 +343,7 @@ def test_a_name_that_is_no_utf8_can_be_embedded(run):
 def test_channels_may_come_first():
     last = quick(COLOURS)
     first = quick(np.ascontiguousarray(np.moveaxis(COLOURS, -1, 1)))
-    assert first.schema == last.schema
+    assert first.schema == dataclasses.replace(last.schema, channels_first=True)
     turned = np.moveaxis(COLOURS, -1, 1)
     assert np.array_equal(last.embed(turned), last.embed(COLOURS))
     assert np.array_equal(last.reconstruct(turned), np.moveaxis(last.reconstruct(COLOURS), -1, 1))
@@ -350,6 +352,58 @@ def test_channels_may_come_first():
     grey = quick(BYTES[:, None])
     assert grey.schema.image_shape == (8, 6)
     assert np.array_equal(grey.embed(BYTES[:, None]), grey.embed(BYTES))
+
+
+def test_flat_rows_have_their_channels_where_the_training_rows_had_them(run):
+    last, first = COLOURS, np.ascontiguousarray(np.moveaxis(COLOURS, -1, 1))
+    flat = first.reshape(12, -1)
+    np.save("flat.npy", flat)
+    np.save("first.npy", first)
+    np.save("last.npy", last)
+    assert run("train", "flat.npy", "--image-shape", "3x6x8", "--epochs", "1", "-q").code == 0
+    model = aecli.load("flat.safetensors")
+    assert model.schema.channels_first
+    assert quick(last).schema == dataclasses.replace(model.schema, channels_first=False)
+    codes, recon = model.embed(last), model.reconstruct(last)
+    for rows in (first, flat, "first.npy", "flat.npy"):
+        assert np.array_equal(model.embed(rows), codes)
+    assert np.array_equal(model.reconstruct(first), np.moveaxis(recon, -1, 1))
+    assert np.array_equal(model.reconstruct(flat), np.moveaxis(recon, -1, 1).reshape(12, -1))
+    assert np.array_equal(quick(first).embed(flat), quick(first).embed(last))
+    for name, given in (("flat", flat), ("first", first), ("last", last)):
+        assert run("reconstruct", "flat.safetensors", f"{name}.npy", "-o", f"{name}-again.npy", "-q").code == 0
+        assert np.array_equal(np.load(f"{name}-again.npy"), model.reconstruct(given))
+    table = run("reconstruct", "flat.safetensors", "flat.npy", "-q").out
+    assert np.allclose(np.loadtxt(table.splitlines()[1:], delimiter=","), model.reconstruct(flat), rtol=1e-4)
+    assert run("reconstruct", "flat.safetensors", "flat.npy", "-o", "images/", "-q").code == 0
+    with Image.open("images/000003.png") as image:
+        assert np.abs(np.asarray(image).astype(float) - np.clip(recon[3], 0, 255)).max() <= 0.5
+
+
+@pytest.mark.parametrize("header", ["pixel{}", "", "list"])
+def test_a_tables_pixels_may_have_their_channels_first(run, header):
+    first = np.ascontiguousarray(np.moveaxis(COLOURS, -1, 1)).reshape(12, -1)
+    if header == "list":
+        Path("flat.jsonl").write_text("".join(json.dumps({"pixels": row.tolist()}) + "\n" for row in first))
+    else:
+        names = [header.format(i) for i in range(144)] if header else []
+        np.savetxt("flat.csv", first, "%d", ",", header=",".join(names), comments="") if header else np.savetxt(
+            "flat.csv", first, "%d", ","
+        )
+    data = "flat.jsonl" if header == "list" else "flat.csv"
+    done = run("train", data, "--image-shape", "3x6x8", "--epochs", "1", "-q")
+    assert (done.code, done.err) == (0, "")
+    model = aecli.load("flat.safetensors")
+    assert np.array_equal(model.open(data).read().x.reshape(COLOURS.shape), COLOURS)
+    assert np.allclose(model.embed(data), model.embed(COLOURS), atol=1e-6)
+    made = run("reconstruct", "flat.safetensors", data, "-q").out.splitlines()
+    assert made[0].split(",")[:2] == {"": ["x0", "x1"], "list": ["pixels.0", "pixels.1"]}.get(
+        header, ["pixel0", "pixel1"]
+    )
+    recon = np.loadtxt(made[1:], delimiter=",")
+    assert np.allclose(recon, model.reconstruct(first), rtol=1e-4)
+    assert run("reconstruct", "flat.safetensors", data, "-q", "-o", "again.npy").code == 0
+    assert np.array_equal(np.load("again.npy").reshape(12, -1), model.reconstruct(first).astype(np.float32))
 
 
 def test_what_may_be_two_layouts_is_told(run):

@@ -435,6 +435,7 @@ def _open_images(inputs: Sequence[Input], asked: Request) -> Source:
         columns=asked.columns,
         skip_broken=asked.reading.skip_broken,
         any_type=asked.reading.input_range is not None and asked.schema is not None,
+        force=asked.forced,
         opened=opened,
     )
 

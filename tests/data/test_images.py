@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import struct
 import zlib
@@ -16,7 +17,7 @@ import aecli
 from aecli.data.images import ImageSource
 from aecli.data.opening import open_source
 from aecli.errors import DataError
-from aecli.options import Columns
+from aecli.options import Columns, Reading
 
 RNG = np.random.default_rng(0)
 BYTES = RNG.integers(0, 256, (12, 8, 6), np.uint8)
@@ -180,7 +181,7 @@ def test_invisible_pixels_never_show_their_colour(run):
     assert np.array_equal(kept[..., 3], alpha)
     done = run("train", "pictures", "--epochs", "1")
     assert done.code == 0
-    assert "pictures/00.png: transparent, and laid on white\n" in done.err
+    assert "pictures/00.png and 11 more: transparent, and laid on white\n" in done.err
 
 
 def test_a_background_that_makes_images_equal_is_an_error_that_names_the_other(run):
@@ -226,7 +227,7 @@ def test_the_first_frame_of_an_animation_is_read_and_said(run):
         first.save(f"moving/{i}.gif", save_all=True, append_images=others)
     done = run("train", "moving", "--epochs", "1")
     assert done.code == 0
-    assert "moving/0.gif: the first of several frames is read\n" in done.err
+    assert "moving/0.gif and 3 more: the first of several frames is read\n" in done.err
     assert np.array_equal(read("moving").x, BYTES[::3].reshape(4, -1))
     first, *others = (Image.fromarray(image) for image in BYTES[:3])
     first.save("moving.png", save_all=True, append_images=others)
@@ -248,6 +249,152 @@ def test_folders_without_images_are_named(run):
         "left out folders without images: classes/birds, "
         "classes/dogs/all (a link to a folder that it lies in), classes/fish\n"
     ) in done.err
+    assert "left out 1 file without the ending of an image, classes/fish/0.npy\n" in done.err
+
+
+def stack(path, images, **options):
+    """Write each image as a page with a directory of its own, after the one before."""
+    with tifffile.TiffWriter(path) as writer:
+        for image in images:
+            writer.write(image, photometric="minisblack", contiguous=False, **options)
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("order", "<>")
+def test_a_stack_that_is_cut_short_is_an_error_and_its_whole_pages_can_be_read(run, big, order):
+    Path("stacks").mkdir()
+    with tifffile.TiffWriter("whole.tif", bigtiff=big, byteorder=order) as writer:
+        for image in BYTES:
+            writer.write(image, photometric="minisblack", contiguous=False)
+    data = Path("whole.tif").read_bytes()
+    assert np.array_equal(read("whole.tif").x, BYTES.reshape(12, -1))
+    with tifffile.TiffFile("whole.tif") as found:
+        Path("stacks/cut.tif").write_bytes(data[: found.pages[8].offset + 5])
+    done = run("train", "stacks", "--epochs", "1")
+    assert (done.code, done.err.splitlines()) == (
+        1,
+        [
+            "error: stacks/cut.tif: a damaged TIFF, its page 9 lies beyond its end",
+            "hint: --skip-broken goes on without that",
+        ],
+    )
+    done = run("train", "stacks", "--skip-broken", "--epochs", "1", "-o", "m.safetensors")
+    assert done.code == 0
+    assert "left out: stacks/cut.tif (its page 9 lies beyond its end)\n" in done.err
+    done = run("embed", "m.safetensors", "stacks", "--skip-broken")
+    assert [line.split(",")[1] for line in done.out.splitlines()[1:]] == [str(i) for i in range(1, 9)]
+    assert "left out: stacks/cut.tif" in done.err
+
+
+def test_pages_that_lead_back_and_stacks_of_none_are_errors():
+    stack("loop.tif", BYTES[:3])
+    with tifffile.TiffFile("loop.tif") as found:
+        first, last = found.pages[0].offset, found.pages[2].offset
+    data = bytearray(Path("loop.tif").read_bytes())
+    count = int.from_bytes(data[last : last + 2], "little")
+    data[last + 2 + 12 * count : last + 6 + 12 * count] = first.to_bytes(4, "little")
+    Path("loop.tif").write_bytes(bytes(data))
+    with pytest.raises(DataError, match=r"loop.tif: a damaged TIFF, after page 3 comes an earlier one again"):
+        read("loop.tif")
+    Path("none.tif").write_bytes(b"II*\0\0\0\0\0")
+    with pytest.raises(DataError, match=r"none.tif: a TIFF, and there are no images in it"):
+        read("none.tif")
+
+
+def test_a_broken_page_is_named_and_those_after_it_are_read():
+    stack("stack.tif", BYTES[:4], compression="zlib")
+    with tifffile.TiffFile("stack.tif") as found:
+        start, size = found.pages[1].dataoffsets[0], found.pages[1].databytecounts[0]
+    data = bytearray(Path("stack.tif").read_bytes())
+    data[start : start + size] = b"\0" * size
+    Path("stack.tif").write_bytes(bytes(data))
+    with pytest.raises(DataError, match=r"stack.tif: page 2: not an image, or a broken one$"):
+        read("stack.tif")
+    source = open_source("stack.tif", reading=Reading(skip_broken=True))
+    assert np.array_equal(source.read().x, BYTES[[0, 2, 3]].reshape(3, -1))
+    assert "left out: stack.tif: page 2 (not an image, or a broken one)" in source.notes()
+
+
+def test_pages_of_other_sizes_are_an_error_or_brought_to_one_and_thumbnails_are_left_out(run):
+    stack("pages.tif", [BYTES[0], BYTES[1], BYTES[2][:4, :3]])
+    with pytest.raises(DataError, match=r"pages.tif: page 3: an image of 3 × 4 pixels, and 6 × 8 expected"):
+        read("pages.tif")
+    assert len(read("pages.tif", image_size=(6, 8)).x) == 3
+    stack("deep.tif", [BYTES[0], BYTES[1].astype(np.uint16)])
+    with pytest.raises(DataError, match=r"deep.tif: page 2: its values are uint16, and the others are uint8"):
+        read("deep.tif")
+    Path("scans").mkdir()
+    for i in range(4):
+        with tifffile.TiffWriter(f"scans/{i}.tif") as writer:
+            writer.write(BYTES[i][:4, :3], photometric="minisblack", subfiletype=1)
+            writer.write(BYTES[i], photometric="minisblack")
+    done = run("train", "scans", "--epochs", "1")
+    assert done.code == 0
+    assert "left out 4 pages that belong to others, as thumbnails do, such as page 1 of scans/0.tif\n" in done.err
+    assert np.array_equal(read("scans").x, BYTES[:4].reshape(4, -1))
+
+
+def test_what_is_no_regular_file_is_left_out_and_named(run):
+    folder(BYTES)
+    os.mkfifo("pictures/pipe.png")
+    os.mkfifo("pictures/pipe")
+    Path("pictures/dead.png").symlink_to("nowhere.png")
+    Path("elsewhere.png").write_bytes(Path("pictures/00.png").read_bytes())
+    Path("pictures/link.png").symlink_to(Path("elsewhere.png").resolve())
+    Path("pictures/Thumbs.db").write_bytes(b"x")
+    Path("pictures/.hidden.png").write_bytes(b"x")
+    Path("pictures/labels.csv").write_text("a\n")
+    Path("pictures/notes.pdf").write_bytes(b"x")
+    done = run("train", "pictures", "--epochs", "1", "-o", "m.safetensors")
+    assert done.code == 0
+    assert (
+        "left out what is no file: pictures/dead.png (a link to nothing), pictures/pipe.png (a pipe or a device)\n"
+        "left out 2 files without the ending of an image, such as pictures/notes.pdf\n"
+    ) in done.err
+    assert len(read("pictures").x) == 13
+    assert "left out what is no file: pictures/dead.png" in run("embed", "m.safetensors", "pictures").err
+
+
+def test_images_that_may_be_bombs_are_read_where_force_says_so(run, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
+    folder(BYTES)
+    done = run("train", "pictures", "--epochs", "1")
+    assert (done.code, done.err.splitlines()) == (
+        1,
+        [
+            "error: pictures/00.png: an image of so many pixels that it may be a decompression bomb (48 pixels)",
+            "hint: --force reads it; or --skip-broken goes on without it",
+        ],
+    )
+    assert run("train", "pictures", "--epochs", "1", "--force", "-q").code == 0
+    assert run("embed", "pictures.safetensors", "pictures", "-q").code == 0  # the model takes images of this size
+    folder([BYTES[0].repeat(3, axis=0)], "tall")
+    done = run("embed", "pictures.safetensors", "tall")
+    assert done.err.endswith(
+        "decompression bomb (144 pixels)\nhint: make it smaller first; or --skip-broken goes on without it\n"
+    )
+    assert Image.MAX_IMAGE_PIXELS == 40
+
+
+def test_what_may_be_meant_by_a_folder_without_images_is_said():
+    Path("empty").mkdir()
+    with pytest.raises(DataError, match="empty: a folder without images: it is empty"):
+        read("empty")
+    for kind in ("a", "b"):
+        Path("arrays", kind).mkdir(parents=True)
+        np.save(f"arrays/{kind}/x.npy", BYTES[0])
+    with pytest.raises(DataError, match="arrays: a folder without images: it holds 2 arrays, such as") as refused:
+        read("arrays")
+    assert refused.value.hint == "name them: arrays/*/*.npy"
+
+
+def test_errors_tell_nothing_of_what_reads_the_files():
+    Path("empty.png").write_bytes(b"")
+    Path("page.png").write_text("<html>")
+    with pytest.raises(DataError, match=r"^empty.png: not an image, or a broken one \(it is empty\)$"):
+        read("empty.png")
+    with pytest.raises(DataError, match=r"^page.png: not an image, or a broken one$"):
+        read("page.png")
 
 
 def test_one_image_in_colour_makes_all_of_them_coloured(run):

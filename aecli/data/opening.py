@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from aecli.config import Dialect, Schema
 from aecli.data.folder import is_table
-from aecli.data.formats import ARRAYS, BLANKS, BOM, IDX, NAMES, SPLITS, TEXTS, form_of, is_text, table_form
+from aecli.data.formats import ARRAYS, BLANKS, BOM, IDX, NAMES, SPLITS, TEXTS, form_of, is_text, source_name, table_form
 from aecli.data.formats import IMAGES as IMAGE_ENDINGS
 from aecli.data.refused import refused
 from aecli.data.source import Chain, Source
@@ -61,7 +61,8 @@ class Input:
 class Request:
     """What is asked of the rows: with the `schema` of a model, they are matched to it.
 
-    With `force`, what may be a decompression bomb is read all the same.
+    With `force`, what may be a decompression bomb is read all the same. `trained_on` is what the data of a model is
+    called, None where it has no name.
     """
 
     schema: Schema | None = None
@@ -71,6 +72,7 @@ class Request:
     data_dir: Path | None = None
     stdin: BinaryIO | None = None
     force: bool = False
+    trained_on: str | None = None
     announce: Callable[[str], None] = _silent
 
     @property
@@ -101,7 +103,7 @@ def open_source(data: Any, *, split: str = "train", **request: Any) -> Source:
     for each in inputs:
         _check_kind(each, inputs[0])
     kind = inputs[0].kind or TABLE
-    beside = _label_beside(asked)
+    beside, asked_label = _label_beside(asked), asked.columns.label
     if beside is not None:
         asked = dataclasses.replace(asked, columns=dataclasses.replace(asked.columns, label=None))
     source = READERS[kind](inputs, asked)
@@ -112,6 +114,9 @@ def open_source(data: Any, *, split: str = "train", **request: Any) -> Source:
         _check_unnamed(source, asked)
     if asked.schema is not None and asked.schema.label_file is not None:
         beside = _label_again(asked.schema, inputs, source, asked)
+    elif beside is not None:
+        beside.meet(source.paths)
+        asked.announce(f"labels: {asked_label}, {beside.how}")
     if beside is not None:
         beside.check_rows(source.rows, paths=source.resizes)
         source.beside = beside
@@ -126,7 +131,6 @@ def _label_beside(asked: Request) -> "Beside | None":
     label = asked.columns.label
     if label is None or split(label) is None:
         return None
-    asked.announce(f"labels: {label}")
     return Beside(label)
 
 
@@ -143,17 +147,37 @@ def _label_again(schema: Schema, inputs: Sequence[Input], source: Source, asked:
         if not (folder / name).is_file():
             continue
         beside = Beside(f"{folder / name}:{schema.label}", strict=False)
-        if beside.fits(source.rows, paths=source.resizes):
-            asked.announce(f"labels: {folder / name}:{schema.label}")
+        why = _why_not(beside, folder / name, inputs, source, asked)
+        if why is None:
+            asked.announce(f"labels: {folder / name}:{schema.label}, {beside.how}")
             return beside
         if not own:
-            other = f"has another number of rows than {source.name}"
-            unknown = f"goes by number, and the rows of {source.name} are not counted"
-            asked.announce(f"no labels: {folder / name} {unknown if source.rows is None else other}")
+            asked.announce(f"no labels: {why}")
         return None
     if not own:
         asked.announce(f"no labels: they were in {name}, which lies neither beside {source.name} nor here")
     return None
+
+
+def _why_not(beside: "Beside", file: Path, inputs: Sequence[Input], source: Source, asked: Request) -> str | None:
+    """Say why a file of labels is not that of some rows, None where it is.
+
+    By their numbers rows are matched only where they have the name and the number of the training rows.
+    """
+    try:
+        beside.meet(source.paths)
+    except DataError as error:
+        return error.message
+    if beside.how != "by row number":
+        return None
+    if source.rows is None:
+        return f"{file} goes by row number, and the rows of {source.name} are not counted"
+    if not beside.fits(source.rows, paths=False):
+        return f"{file} has another number of rows than {source.name}"
+    named = source_name([one.given for one in inputs])
+    if asked.trained_on is None or named == asked.trained_on:
+        return None
+    return f"{file} goes by row number, and {source.name} is not {asked.trained_on}, which the model was trained on"
 
 
 def _check_for_images(source: Source, asked: Request) -> None:

@@ -107,6 +107,7 @@ class Source(ABC):
     turned = False
     row_shape: tuple[int, ...] | None = None
     remarks: Sequence[str] = ()
+    paths: Sequence[str] | None = None  # of the rows, where each is an image of a file
     columns: Sequence[str] = ()
     features: Sequence[str] = ()
     beside: "Beside | None" = None

@@ -25,6 +25,8 @@ class Colour:
         """
         self.word, self._source, self._rows = word, source, 0
         self.beside = Beside(word) if word is not None and split(word) else None
+        if self.beside is not None:
+            self.beside.meet(source.paths)
         label = source.schema.label or "label"
         self.name = self.beside.column if self.beside else word or label
         self.is_label = self.beside is None and self.name == label
@@ -58,7 +60,7 @@ class Colour:
         if self.beside is None:
             return []
         self.beside.check()
-        return self.beside.notes()
+        return [f"colours: {self.word}, {self.beside.how}", *self.beside.notes()]
 
 
 def as_values(column: Any) -> Array:

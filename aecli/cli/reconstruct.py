@@ -109,7 +109,9 @@ def _write_images(loaded: "Model", source: "Source", path: Path, inputs: Sequenc
     if path.suffix.lower() in IMAGES and not path.is_dir():
         _write_image(loaded, source, path, inputs)
     else:
-        with image_sinks.to_images(path, [Path(word) for word in inputs]) as sink:
+        roots = [Path(word) for word in inputs]
+        names = image_sinks.names_for(source.paths or (), source.pages, roots, loaded.schema)
+        with image_sinks.to_images(path, roots, names) as sink:
             for out in loaded.rebuilt(source):
                 sink.write(out.recon.reshape(-1, *shape), loaded.schema, out.batch.kept)
     rows.say_written(path, replaced=replaced, quiet=quiet)

@@ -5,6 +5,7 @@ import io
 import shlex
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -20,10 +21,12 @@ Array = np.ndarray[Any, Any]
 
 
 @contextlib.contextmanager
-def to_images(folder: Path, roots: Sequence[Path] = ()) -> Iterator["ImageFolder"]:
+def to_images(
+    folder: Path, roots: Sequence[Path] = (), names: "Mapping[tuple[str, int], Path]" = MappingProxyType({})
+) -> Iterator["ImageFolder"]:
     """Open a sink that writes images into a folder, which appears under its name only when it is whole.
 
-    `roots` are what was read: the names of images are relative to them.
+    `roots` are what was read, and `names` those of the images: see `names_for`.
     Raises DataError where the folder already holds something, or holds or lies in what is read.
     """
     target = folder.resolve()
@@ -38,7 +41,7 @@ def to_images(folder: Path, roots: Sequence[Path] = ()) -> Iterator["ImageFolder
         raise DataError(f"{folder}: already holds files, and images go to a new folder or an empty one")
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
     try:
-        yield ImageFolder(scratch, roots)
+        yield ImageFolder(scratch, names)
         scratch.chmod(0o777 & ~files.umask())
         scratch.replace(target)
     finally:
@@ -46,47 +49,83 @@ def to_images(folder: Path, roots: Sequence[Path] = ()) -> Iterator["ImageFolder
 
 
 class ImageFolder:
-    """Image files, each under the path that it was read from, relative to one of the `roots`; else numbered."""
+    """Image files, each under the name that the `names` have for its path and page, counted from 1; else numbered."""
 
-    def __init__(self, folder: Path, roots: Sequence[Path] = ()) -> None:
-        self._folder, self._roots, self._count = folder, roots, 0
+    def __init__(self, folder: Path, names: "Mapping[tuple[str, int], Path]" = MappingProxyType({})) -> None:
+        self._folder, self._names, self._count = folder, names, 0
 
     def write(self, images: Array, schema: Schema, kept: Mapping[str, Any] = MappingProxyType({})) -> None:
         """Write images (N, H, W) or (N, H, W, C) in the type that the model was trained on.
 
-        Their names are those of the columns `path` and `page` of `kept`, where it has them.
+        Their paths and pages are the columns `path` and `page` of `kept`, where it has them.
         """
         for i, image in enumerate(images):
-            path = self._folder / self._name(kept, i)
-            ending = image_ending(path, schema)
+            page = int(kept["page"][i]) if "page" in kept else 1
+            name = self._names.get((str(kept["path"][i]), page)) if "path" in kept else None
+            path = self._folder / (name or with_ending(Path(f"{self._count:06}.png"), schema))
             path.parent.mkdir(parents=True, exist_ok=True)
-            named = path if ending == path.suffix.lower() else path.with_suffix(ending)
-            with named.open("wb") as stream:
-                write_image(stream, image, schema, ending)
+            with path.open("wb") as stream:
+                write_image(stream, image, schema, path.suffix.lower())
             self._count += 1
 
-    def _name(self, kept: Mapping[str, Any], row: int) -> Path:
-        if "path" not in kept:
-            return Path(f"{self._count:06}.png")
-        path = Path(str(kept["path"][row]))
-        root = next((root for root in self._roots if root in path.parents), path.parent)
-        if len(self._roots) > 1 and root in self._roots and root.name not in ("", ".."):
-            root = root.parent  # two folders may have files of one name
-        relative = path.relative_to(root)
-        if ".." in relative.parts:
-            raise DataError(f"{path}: a path with .. in it, which could be written outside of the folder")
-        page = f"-{kept['page'][row]:04}" if "page" in kept else ""
-        named = relative.with_name(f"{relative.stem}{page}{relative.suffix}")
-        if named.suffix.lower() not in (".png", ".tif", ".tiff"):
-            named = named.with_suffix(".png")
-        if self._is_taken(named):
-            named = relative.with_name(f"{relative.name}{page}.png")
-        if self._is_taken(named):
-            raise DataError(f"{path}: another image would be written to {named}, too", hint="rebuild them one by one")
-        return named
 
-    def _is_taken(self, name: Path) -> bool:
-        return any((self._folder / name).with_suffix(ending).exists() for ending in (name.suffix, ".tif"))
+def names_for(
+    paths: Sequence[str], pages: Sequence[int | None], roots: Sequence[Path], schema: Schema
+) -> dict[tuple[str, int], Path]:
+    """Return the names of rebuilt images by their paths and pages, counted from 1, relative to one of the `roots`.
+
+    `pages` count from 0, and are None for a file that is one image. A name is that of the original, or has an ending
+    that can hold the image; it is never that of another original.
+    Raises DataError where two images would have one name, or a path leads out of the folder.
+    """
+    of_file: dict[str, list[int | None]] = {}
+    for path, page in zip(paths, pages, strict=True):
+        of_file.setdefault(path, []).append(page)
+    relative = {path: _relative(Path(path), roots) for path in of_file}
+    originals = Counter(relative.values())
+    taken: dict[Path, str] = {}
+    found: dict[tuple[str, int], Path] = {}
+    # Those that keep their names come first: no other may take one.
+    plans = {path: _plans(relative[path], of_file[path], schema) for path in of_file}
+    for path in sorted(of_file, key=lambda path: plans[path][0] != [relative[path]]):
+        own = relative[path]
+        for names in plans[path]:
+            free = not any(name in taken or (name != own and name in originals) for name in names)
+            if free and len(set(names)) == len(names):
+                break
+        else:
+            raise DataError(
+                f"{path}: another image would be written to {plans[path][-1][0]}, too", hint="rebuild them one by one"
+            )
+        taken |= dict.fromkeys(names, path)
+        found |= {(path, (page or 0) + 1): name for page, name in zip(of_file[path], names, strict=True)}
+    return found
+
+
+def _plans(own: Path, pages: Sequence[int | None], schema: Schema) -> list[list[Path]]:
+    """Return the names that a file's images may have, best first: all of them in one way, and in one format."""
+    numbers = ["" if page is None else f"-{page + 1:04}" for page in pages]
+    kept = own.suffix if own.suffix.lower() in (".png", ".tif", ".tiff") else ".png"
+    return [
+        [with_ending(own.with_name(f"{start}{number}{kept}"), schema) for number in numbers]
+        for start in (own.stem, own.name)
+    ]
+
+
+def _relative(path: Path, roots: Sequence[Path]) -> Path:
+    root = next((root for root in roots if root in path.parents), path.parent)
+    if len(roots) > 1 and root in roots and root.name not in ("", ".."):
+        root = root.parent  # two folders may have files of one name
+    relative = path.relative_to(root)
+    if ".." in relative.parts:
+        raise DataError(f"{path}: a path with .. in it, which could be written outside of the folder")
+    return relative
+
+
+def with_ending(path: Path, schema: Schema) -> Path:
+    """Return a path with an ending of a format that can hold a rebuilt image."""
+    ending = image_ending(path, schema)
+    return path if ending == path.suffix.lower() else path.with_suffix(ending)
 
 
 def image_ending(path: Path, schema: Schema) -> str:

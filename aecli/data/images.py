@@ -107,6 +107,7 @@ class ImageSource(Source):
             len(self._images),
         )
         self.paths = [_text(file) for file, _, _ in self._images]
+        self.pages = [page for _, _, page in self._images]
 
     def _pages(self, file: Path) -> list[int | None]:
         """Return the numbers of the pages that are images of their own; None for a file that is one image."""

@@ -108,6 +108,7 @@ class Source(ABC):
     row_shape: tuple[int, ...] | None = None
     remarks: Sequence[str] = ()
     paths: Sequence[str] | None = None  # of the rows, where each is an image of a file
+    pages: Sequence[int | None] = ()  # of these files, counted from 0; None for a file that is one image
     columns: Sequence[str] = ()
     features: Sequence[str] = ()
     beside: "Beside | None" = None

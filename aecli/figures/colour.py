@@ -60,7 +60,8 @@ class Colour:
         if self.beside is None:
             return []
         self.beside.check()
-        return [f"colours: {self.word}, {self.beside.how}", *self.beside.notes()]
+        how = [] if self.beside.how == f"matched by {PATH}" else [f"colours: {self.word}, {self.beside.how}"]
+        return [*how, *self.beside.notes()]
 
 
 def as_values(column: Any) -> Array:

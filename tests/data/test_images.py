@@ -749,6 +749,37 @@ def test_two_folders_may_have_images_of_one_name(run):
     assert not Path("files").exists()
 
 
+def test_a_rebuilt_image_never_takes_the_name_of_another_original(run):
+    folder(BYTES[:3])
+    Image.fromarray(BYTES[3]).save("pictures/00.bmp")
+    Image.fromarray(BYTES[4]).save("pictures/a-0001.png")
+    Image.fromarray(BYTES[5]).save("pictures/s-0002.tif")
+    stack("pictures/a.tif", BYTES[6:8])
+    stack("pictures/s.tif", BYTES[8:12])
+    quick(BYTES).save("m.safetensors")
+    done = run("reconstruct", "m.safetensors", "pictures", "-o", "rebuilt/")
+    assert done.code == 0
+    assert sorted(path.name for path in Path("rebuilt").iterdir()) == [
+        *("00.bmp.png", "00.png", "01.png", "02.png", "a-0001.png", "a-0001.tif", "a-0002.tif", "s-0002.tif"),
+        *(f"s.tif-000{i}.tif" for i in range(1, 5)),
+    ]
+    with Image.open("rebuilt/00.png") as image:
+        made = np.asarray(image).astype(float)
+    assert np.abs(made - np.clip(aecli.load("m.safetensors").reconstruct(BYTES[:1])[0], 0, 255)).max() <= 0.51
+    with Image.open("rebuilt/s-0002.tif") as image:
+        made = np.asarray(image).astype(float)
+    assert np.abs(made - np.clip(aecli.load("m.safetensors").reconstruct(BYTES[5:6])[0], 0, 255)).max() <= 0.51
+
+
+def test_floats_of_png_and_tiff_do_not_meet_in_one_file(run):
+    Path("pictures").mkdir()
+    tifffile.imwrite("pictures/a.tif", COLOURS[0].astype(np.uint16) * 200, photometric="rgb")
+    png16("pictures/a.png", COLOURS[1].astype(np.uint16) * 200)
+    quick(COLOURS.astype(np.uint16) * 200).save("m.safetensors")
+    assert run("reconstruct", "m.safetensors", "pictures", "-o", "rebuilt/", "-q").code == 0
+    assert sorted(path.name for path in Path("rebuilt").iterdir()) == ["a.png.tif", "a.tif"]
+
+
 def test_an_array_with_kept_columns_keeps_its_width(run):
     table = np.column_stack([np.linspace(0, 1, 12), BYTES.reshape(12, -1)])
     header = "price," + ",".join(f"pixel{i}" for i in range(48))

@@ -95,6 +95,7 @@ class ImageSource(Source):
             name,
             Schema(
                 own.inputs,
+                missing=columns.missing if schema is None else schema.missing,
                 image_shape=own.image_shape,
                 black=own.black,
                 full_scale=own.full_scale,

@@ -126,6 +126,7 @@ class TableSource(Source):
         Without, they are the columns that `columns` leaves, and what cannot be learnt among them must be spoken for.
         Raises DataError where the columns do not fit.
         """
+        self.endless = True
         self._table = table
         self._applying = applying
         self._max_categories = columns.max_categories

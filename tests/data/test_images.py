@@ -798,6 +798,52 @@ def test_pixels_of_whole_numbers_may_be_trained_with_holes_filled():
     assert np.array_equal(aecli.load("m.safetensors").embed(BYTES), model.embed(BYTES))
 
 
+@pytest.mark.parametrize("kind", ["array", "table", "files"])
+def test_infinity_is_an_error_where_a_model_is_applied_or_a_bad_row(run, kind):
+    images = (BYTES / 255).astype(np.float32)
+    bad = images.copy()
+    bad[3, 2, 1] = np.inf
+    if kind == "files":
+        folder(images, "fine", "tif", tifffile.imwrite)
+        stack("bad.tif", bad)
+        data, model, place = "bad.tif", quick("fine"), "bad.tif: page 4: a pixel"
+    else:
+        fine = images if kind == "array" else images.reshape(12, -1)
+        data, model, place = "bad.npy", quick(fine), "bad.npy: row 4, column 'x13'"
+        np.save("bad.npy", bad.reshape(fine.shape))
+    model.save("m.safetensors")
+    for command in (("embed",), ("reconstruct",), ("plot", "-o", "p.png")):
+        done = run(command[0], "m.safetensors", data, *command[1:])
+        assert (done.code, done.err) == (
+            1,
+            f"error: {place} is infinite, or too large, and every value must be a finite number\n"
+            "hint: --bad-rows skip leaves such rows out, --bad-rows blank writes empty ones\n",
+        )
+    assert len(run("embed", "m.safetensors", data, "--bad-rows", "skip", "-q").out.splitlines()) == 12
+    blank = run("embed", "m.safetensors", data, "--bad-rows", "blank", "-q").out.splitlines()[4]
+    assert blank.endswith(",,") or blank == ","
+
+
+def test_holes_of_image_files_are_named_by_file_and_filled_where_it_is_said(run):
+    images = (BYTES / 255).astype(np.float32)
+    images[5, 2, 1] = np.nan
+    Path("stacks").mkdir()
+    stack("stacks/a.tif", images)
+    done = run("train", "stacks", "--epochs", "1")
+    assert done.code == 1
+    assert done.err.endswith(
+        "error: stacks/a.tif: page 6: a pixel is empty or NaN, and every value must be a finite number\n"
+        "hint: train with --missing mean to fill holes with their column's mean, or --missing drop to leave such rows "
+        "out\n"
+    )
+    assert run("train", "stacks", "--epochs", "1", "--missing", "mean", "-q").code == 0
+    model = aecli.load("stacks.safetensors")
+    assert np.isfinite(model.embed("stacks")).all()
+    assert np.array_equal(model.embed("stacks"), model.embed(images))
+    dropped = run("train", "stacks", "--epochs", "1", "--missing", "drop", "-o", "d.safetensors")
+    assert "left out 1 row with holes\n" in dropped.err
+
+
 def test_images_a_little_brighter_than_the_training_rows_are_taken():
     images = np.where(BYTES > 100, 1, BYTES / 255).astype(np.float32)
     model = quick(images)

@@ -279,11 +279,14 @@ class Model:
 
     def _in_units(self, source: Source) -> Generator[Batch, None, None]:
         """Yield the rows of a source in the model's units. Raises DataError for pixels of other ones."""
+        low, high = math.inf, -math.inf
         for batch in source.batches():
             if source.units is not None:
                 yield dataclasses.replace(batch, x=source.units.to_model(batch.x))
                 continue
-            units.check(batch.x, self.schema, source.name)
+            if (found := units.check(batch.x, self.schema, source.name)) is not None:
+                low, high = min(low, found[0]), max(high, found[1])
+                source.doubt = units.doubt(low, high, self.schema)
             yield batch
 
     def _encode(self, batch: Batch, *, live: bool = False) -> Encoded:

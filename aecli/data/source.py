@@ -108,6 +108,7 @@ class Source(ABC):
     renumbered: Mapping[int, Array] = MappingProxyType({})
     turned = False
     row_shape: tuple[int, ...] | None = None
+    doubt: str | None = None  # a sentence on pixels that may be in other units than the model's
     remarks: Sequence[str] = ()
     paths: Sequence[str] | None = None  # of the rows, where each is an image of a file
     pages: Sequence[int | None] = ()  # of these files, counted from 0; None for a file that is one image
@@ -240,6 +241,7 @@ class Source(ABC):
         counts = ((self.dropped, "row", "with holes"), (self.skipped, "image", "that cannot be read"))
         notes = [f"left out {count:,} {what}{'s' * (count != 1)} {why}" for count, what, why in counts if count]
         notes += [] if self.beside is None else self.beside.notes()
+        notes += [] if self.doubt is None else [self.doubt]
         if self._bad_count:
             what = "left out" if self.bad_rows == "skip" else "left blank"
             rows = f"{self._bad_count:,} row{'s' * (self._bad_count != 1)}"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aecli.config import Schema
+from aecli.data import units
 from aecli.data.digest import digest_of
 from aecli.data.formats import NAMES, source_name
 from aecli.data.gather import gather
@@ -180,7 +181,8 @@ def _settled(
         return start.schema, start.scaler, _equal_rows(source, training, further=True)
     schema = _with_ranges(_with_white(source.schema, training, reading.input_range), training)
     scaler = Scaler.fit(completed(asked).scale or "standard", training, schema)
-    return schema, scaler, [*_equal_rows(source, training), *_spikes(schema, scaler, training)]
+    faint = _faint(schema, training, reading)
+    return schema, scaler, [*faint, *_equal_rows(source, training), *_spikes(schema, scaler, training)]
 
 
 def _plan(source: Source, asked: FitOptions, start: Start | None) -> str | None:
@@ -256,6 +258,14 @@ def _with_white(schema: Schema, training: Part, told: tuple[float, float] | None
     if whole and low >= 0:
         low, high = 0.0, float(2 ** max(1, int(high).bit_length()) - 1)
     return dataclasses.replace(schema, black=low, full_scale=high if high > low else low + 1)
+
+
+def _faint(schema: Schema, training: Part, reading: Reading) -> list[str]:
+    """Return a sentence on images of bytes that use little of their range."""
+    if schema.image_shape is None or training.x.dtype != np.uint8 or reading.input_range is not None:
+        return []
+    high = max(int(x.max()) for x in training.chunks(CHUNK_VALUES))
+    return [said] if (said := units.faint(high)) is not None else []
 
 
 def _equal_rows(source: Source, training: Part, *, further: bool = False) -> list[str]:

@@ -844,6 +844,31 @@ def test_holes_of_image_files_are_named_by_file_and_filled_where_it_is_said(run)
     assert "left out 1 row with holes\n" in dropped.err
 
 
+def test_pixels_that_may_be_in_other_units_are_taken_and_that_is_said(run):
+    quick((BYTES * 1.0).astype(np.float32)).save("floats.safetensors")
+    np.save("small.npy", (BYTES / 255).astype(np.float32))
+    np.save("usual.npy", (BYTES * 0.5).astype(np.float32))
+    done = run("embed", "floats.safetensors", "small.npy")
+    assert (done.code, done.err) == (
+        0,
+        "the pixels are from 0 to 1, and the model was trained on 0 to 255: if other values are black and white here, "
+        "say which, such as --input-range 0,1\n",
+    )
+    assert run("embed", "floats.safetensors", "usual.npy").err == ""
+    masks = (BYTES > 220).astype(np.uint8)
+    np.save("classes.npy", masks * 2)
+    np.save("white.npy", masks * 255)
+    done = run("train", "classes.npy", "--epochs", "1", "-o", "m.safetensors")
+    assert "the pixels are from 0 to 2 of 255; --input-range 0,2 makes more of them\n" in done.err
+    done = run("train", "classes.npy", "--epochs", "1", "-o", "m.safetensors", "--input-range", "0,2")
+    assert "makes more of them" not in done.err
+    assert run("embed", "m.safetensors", "classes.npy").err == ""
+    assert (
+        "the pixels are from 0 to 255, and the model was trained on 0 to 2: "
+        in run("embed", "m.safetensors", "white.npy").err
+    )
+
+
 def test_images_a_little_brighter_than_the_training_rows_are_taken():
     images = np.where(BYTES > 100, 1, BYTES / 255).astype(np.float32)
     model = quick(images)

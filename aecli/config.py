@@ -314,6 +314,13 @@ class Results(Config):
     pca_mse: float | None
 
 
+def sized(shape: tuple[int, ...]) -> str:
+    """Return the size of an image (H, W) or (H, W, C) in words: its width comes first, as in all that users write."""
+    height, width, channels = (*shape, 1)[:3]
+    colours = {1: "", 3: " in colour", 4: " in colour and alpha"}.get(channels, f" in {channels} channels")
+    return f"{width} × {height} pixels{colours}"
+
+
 def _require(fits: bool, name: str, found: object, expected: str) -> None:
     if not fits:
         raise UsageError(f"{name} is {found}, and must be {expected}")

@@ -843,6 +843,14 @@ CASES = {
         given={"x": lambda path: folder(path, [*GREY, np.repeat(GREY[0], 99, axis=0)])},
         patch=lambda patch: patch.setattr(Image, "MAX_IMAGE_PIXELS", 100),
     ),
+    "a file of labels without a column": Case(
+        "train x QUICK --label x.csv",
+        "name one: --label x.csv:path or --label x.csv:kind",
+        given={
+            "x": lambda path: folder(path, GREY),
+            "x.csv": "path,kind\n" + "".join(f"{i:02}.png,{i % 2}\n" for i in range(12)),
+        },
+    ),
     "a fit to no size": Case("train pictures QUICK --fit pad --holdout 0 -o m.safetensors", "add --image-size 64"),
     "a range of a table": Case(
         "train x.csv QUICK --input-range 0,9",

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from aecli.config import Schema
-from aecli.data import picture, tiff
+from aecli.data import picture, tiff, units
 from aecli.data.picture import BROKEN
 from aecli.data.refused import IMAGE_ENDINGS, refused_images
 from aecli.data.source import Array, Batch, Source
@@ -30,6 +30,7 @@ ONE_FRAME = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".pbm")  # or more
 FIRST_OF_SEVERAL = "the first of several frames is read"
 COMPANIONS = frozenset((".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".html", ".log"))
 OF_SYSTEMS = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"))
+NAMED_LABELS = 8
 NAMED = 5  # files that are named where some are left out
 
 
@@ -109,6 +110,14 @@ class ImageSource(Source):
         )
         self.paths = [_text(file) for file, _, _ in self._images]
         self.pages = [page for _, _, page in self._images]
+
+    def learning(self) -> list[str]:
+        """Return a sentence on the labels, where they are the folders' names."""
+        if self.schema.label is None or self.beside is not None:
+            return []
+        names = sorted({label for _, label, _ in self._images if label is not None})
+        shown = ", ".join(names[:NAMED_LABELS]) + (", ..." if len(names) > NAMED_LABELS else "")
+        return [f"labels: the folders' names: {shown} ({len(names):,})"]
 
     def _pages(self, file: Path) -> list[int | None]:
         """Return the numbers of the pages that are images of their own; None for a file that is one image."""
@@ -283,13 +292,13 @@ class ImageSource(Source):
                 )
 
     def _of_other_type(self, what: str, values: Array) -> DataError:
-        high = np.iinfo(values.dtype).max if values.dtype.kind in "ui" else 1
+        low, high = float(np.fmin.reduce(values, axis=None)), float(np.fmax.reduce(values, axis=None))
         where = "the others are" if self._training else "the model takes"
         return DataError(
             f"{what}: its values are {values.dtype}, and {where} {self.schema.dtype}",
             hint="bring all to one depth"
             if self._training
-            else f"say which values are black and white: --input-range 0,{high}",
+            else f"say which values are black and white: --input-range {units.guess(low, high, values.dtype)}",
         )
 
     def _as_before(self, values: Array) -> Array:

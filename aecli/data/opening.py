@@ -4,13 +4,14 @@ import dataclasses
 import difflib
 import functools
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from aecli.config import Dialect, Schema
+from aecli.config import Dialect, Schema, sized
 from aecli.data.folder import is_table
 from aecli.data.formats import ARRAYS, BLANKS, BOM, IDX, NAMES, SPLITS, TEXTS, form_of, is_text, source_name, table_form
 from aecli.data.formats import IMAGES as IMAGE_ENDINGS
@@ -30,6 +31,7 @@ READ = (
 )
 SET, TABLE, ARRAY, IMAGES, FRAME, SOURCE = "built-in set", "table", "array", "images", "data frame", "source"
 
+NAMED_COLUMNS = 4  # of a file of labels
 CARRIED = ("path", "page")  # of images, always
 KINDS = dict.fromkeys(("csv", "tsv", "jsonl", "parquet", "arrow"), TABLE)
 KINDS |= dict.fromkeys(("npy", "npz", "idx"), ARRAY) | {"image": IMAGES}
@@ -130,8 +132,20 @@ def _label_beside(asked: Request) -> "Beside | None":
 
     label = asked.columns.label
     if label is None or split(label) is None:
+        if label is not None and table_form(label) is not None and Path(label).is_file():
+            raise _of_no_column(label)
         return None
     return Beside(label)
+
+
+def _of_no_column(file: str) -> DataError:
+    """Return the error for labels of a file of which no column is named."""
+    columns = open_table(Path(file)).columns
+    ways = [f"--label {shlex.quote(f'{file}:{column}')}" for column in columns[:NAMED_COLUMNS]]
+    return DataError(
+        f"--label {file} is a file, and one of its columns was expected",
+        hint=f"name one: {' or '.join(ways)}" + (f", of {len(columns):,}" if len(columns) > NAMED_COLUMNS else ""),
+    )
 
 
 def _label_again(schema: Schema, inputs: Sequence[Input], source: Source, asked: Request) -> "Beside | None":
@@ -409,8 +423,11 @@ def _open_arrays(inputs: Sequence[Input], asked: Request) -> Source:
     how: dict[str, Any] = {"told": asked.columns.image_shape, "schema": asked.schema}
     if (images := _one_each(inputs, asked)) is not None:
         name = f"{inputs[0].given} and {len(inputs) - 1:,} more"
-        asked.announce(f"{name}: an image of {' × '.join(map(str, images.shape[1:]))} values in each file")
-        return array_source(name, images, asked.missing, **how)
+        together = array_source(name, images, asked.missing, **how)
+        shape = together.schema.image_shape
+        what = "rows of one image" if shape is None else f"an image of {sized(shape)}"
+        asked.announce(f"{name}: {what} in each file")
+        return together
     first: list[Source] = []
     sources = each()
     source = next(sources)

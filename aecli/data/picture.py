@@ -117,6 +117,10 @@ def _values(file: Path, image: Image.Image, place: Any) -> Array:
     deep = DEEP_PNG.get(str(tile[0].args)) if image.format == "PNG" and len(tile) == 1 else None
     if deep is not None:
         return _opaque(_deep(place or file, deep))
+    most = tile[0].args[1] if image.format == "PPM" and image.mode == "I" and len(tile) == 1 else None
+    if most is not None and most < 65_535:  # Pillow stretches such values
+        stretched: Array = np.rint(np.asarray(image) * (most / 65_535))
+        return stretched.astype(np.uint16)
     tags = getattr(image, "tag_v2", None)
     image = ImageOps.exif_transpose(image)  # a copy, without tags
     if image.mode not in EIGHT_BITS and image.mode not in GREY:

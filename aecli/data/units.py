@@ -58,7 +58,7 @@ def check(x: Array, schema: Schema, name: str) -> tuple[float, float] | None:
     takes = f"{schema.dtype} from" if schema.dtype else "values from"
     raise DataError(
         f"{name}: pixels of {x.dtype} from {low:g} to {high:g}, and the model takes {takes} {black:g} to {white:g}",
-        hint=f"say which values are black and white: --input-range {_guess(low, high, x.dtype)}",
+        hint=f"say which values are black and white: --input-range {guess(low, high, x.dtype)}",
     )
 
 
@@ -104,7 +104,8 @@ def _is_small(x: Array, schema: Schema, low: float, high: float) -> bool:
     return x.dtype.kind == "f" and bool((x != np.rint(x)).any())
 
 
-def _guess(low: float, high: float, dtype: np.dtype[Any]) -> str:
+def guess(low: float, high: float, dtype: np.dtype[Any]) -> str:
+    """Return what black and white probably are, of pixels from `low` to `high`, as --input-range takes it."""
     if dtype == np.uint8:
         return "0,255"
     if high <= 1:

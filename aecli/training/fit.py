@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aecli.config import Schema
+from aecli.config import Schema, sized
 from aecli.data import units
 from aecli.data.digest import digest_of
 from aecli.data.formats import NAMES, source_name
@@ -201,10 +201,10 @@ def _plan(source: Source, asked: FitOptions, start: Start | None) -> str | None:
         if schema.inputs > MANY_INPUTS and source.resizes and start is None
         else ""
     )
-    shape = " × ".join(map(str, schema.image_shape))
+    images = f"{source.rows:,} image{'s' * (source.rows != 1)} of {sized(schema.image_shape)}"
     return (
-        f"{source.rows:,} images of {shape} = {schema.inputs:,} inputs; {model.parameters:,} weights; training takes "
-        f"about {taken / 1e9:.1f} GB of memory{more}{way}"
+        f"{images} = {schema.inputs:,} inputs; {model.parameters:,} weights; training takes about "
+        f"{taken / 1e9:.1f} GB of memory{more}{way}"
     )
 
 
@@ -248,6 +248,8 @@ def _with_white(schema: Schema, training: Part, told: tuple[float, float] | None
             x.dtype.kind in "uib" or (schema.dtype is None and bool((np.isnan(x) | (x == np.rint(x))).all()))
         )
     if told is not None:
+        if training.x.dtype.kind == "f":  # 0.6 in 32 bits is a little more than 0.6
+            told = (float(training.x.dtype.type(told[0])), float(training.x.dtype.type(told[1])))
         if low < told[0] or high > told[1]:
             raise DataError(
                 f"the pixels are from {low:g} to {high:g}, and --input-range says {told[0]:g} to {told[1]:g}"

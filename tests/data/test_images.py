@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import struct
 import zlib
@@ -627,7 +628,7 @@ def test_a_folder_of_arrays_of_one_image_each_is_as_many_rows(run):
         np.save(f"single/{i:02}.npy", image)
     done = run("train", "single", "--epochs", "1", "-o", "m.safetensors")
     assert done.code == 0
-    assert "single/00.npy and 11 more: an image of 8 × 6 × 3 values in each file\n" in done.err
+    assert "single/00.npy and 11 more: an image of 6 × 8 pixels in colour in each file\n" in done.err
     model = aecli.load("m.safetensors")
     assert model.schema.image_shape == (8, 6, 3)
     assert np.array_equal(model.embed("single"), model.embed(COLOURS))
@@ -638,7 +639,8 @@ def test_the_plan_is_told_before_anything_is_read(run):
     np.save("large.npy", np.zeros((4, 64, 64, 3), np.uint8))
     done = run("train", "large.npy", "--epochs", "1")
     assert done.err.startswith(
-        "4 images of 64 × 64 × 3 = 12,288 inputs; 6,386,496 weights; training takes about 0.8 GB of memory\n"
+        "4 images of 64 × 64 pixels in colour = 12,288 inputs; 6,386,496 weights; training takes about 0.8 GB of "
+        "memory\n"
     )
 
 
@@ -867,6 +869,57 @@ def test_pixels_that_may_be_in_other_units_are_taken_and_that_is_said(run):
         "the pixels are from 0 to 255, and the model was trained on 0 to 2: "
         in run("embed", "m.safetensors", "white.npy").err
     )
+
+
+def test_greymaps_keep_their_values():
+    values = BYTES[0].astype(np.uint16) * 4
+    Path("x.pgm").write_bytes(b"P5\n6 8\n1023\n" + values.astype(">u2").tobytes())
+    assert np.array_equal(read("x.pgm").x.reshape(8, 6), values)
+    assert quick("x.pgm").schema.full_scale == 1023
+
+
+def test_a_range_is_compared_as_the_pixels_are(run):
+    images = (BYTES / 255 * 0.8 - 0.2).astype(np.float32)
+    np.save("x.npy", np.where(BYTES.max() == BYTES, np.float32(0.6), images))
+    assert run("train", "x.npy", "--input-range", "-0.2,0.6", "--epochs", "1", "-q").code == 0
+    assert aecli.load("x.safetensors").scaler.kind == "full-scale"
+
+
+def test_the_hint_at_a_range_is_guessed_from_the_values(run):
+    folder(BYTES, "small")
+    folder(BYTES.astype(np.uint16) * 16, "deep")
+    folder((BYTES / 255 * 2 - 1).astype(np.float32), "signed", "tif", tifffile.imwrite)
+    assert run("train", "small", "--epochs", "1", "-q").code == 0
+    for name, said in (("deep", "0,4095"), ("signed", "-1,1")):
+        assert run("embed", "small.safetensors", name).err.endswith(f"black and white: --input-range {said}\n")
+
+
+def test_what_a_model_of_images_takes_is_told_in_words(run):
+    folder(COLOURS[:6], "data/cats")
+    folder(COLOURS[6:], "data/dogs")
+    done = run("train", "data", "--image-size", "4x3", "--epochs", "1")
+    assert done.err.startswith(
+        "labels: the folders' names: cats, dogs (2)\n12 images of 4 × 3 pixels in colour = 36 inputs; "
+    )
+    told = [re.split("  +", line, maxsplit=1) for line in run("info", "data.safetensors").out.splitlines()]
+    facts = dict(told)
+    assert facts["a row"] == "an image of 4 × 3 pixels in colour"
+    assert facts["pixels"] == "uint8, black is 0, white 255"
+    assert facts["other sizes"] == "brought to this one, --fit crop"
+    assert facts["transparent"] == "laid on white"
+
+
+def test_a_file_of_labels_without_a_column_is_told_its_columns(run):
+    folder(BYTES)
+    Path("lab.csv").write_text("path,kind\n00.png,x\n")
+    np.save("x.npy", BYTES)
+    for data in ("pictures", "x.npy"):
+        done = run("train", data, "--label", "lab.csv")
+        assert (done.code, done.err) == (
+            1,
+            "error: --label lab.csv is a file, and one of its columns was expected\n"
+            "hint: name one: --label lab.csv:path or --label lab.csv:kind\n",
+        )
 
 
 def test_images_a_little_brighter_than_the_training_rows_are_taken():

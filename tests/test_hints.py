@@ -851,6 +851,21 @@ CASES = {
             "x.csv": "path,kind\n" + "".join(f"{i:02}.png,{i % 2}\n" for i in range(12)),
         },
     ),
+    "a column beside the pixels": Case(
+        "train x.csv QUICK --image-shape 6x8",
+        "one of them may be the label: --label x0",
+        given={"x.csv": table([(i % 3, *row) for i, row in enumerate(GREY.reshape(12, -1))], "")},
+    ),
+    "a text beside the pixels": Case(
+        "train x.csv QUICK --image-shape 6x8",
+        "aecli train x.csv QUICK --image-shape 6x8 --label kind",
+        given={
+            "x.csv": table(
+                [("ab"[i % 2], *row) for i, row in enumerate(GREY.reshape(12, -1))],
+                "kind," + ",".join(f"p{i}" for i in range(48)),
+            )
+        },
+    ),
     "a fit to no size": Case("train pictures QUICK --fit pad --holdout 0 -o m.safetensors", "add --image-size 64"),
     "a range of a table": Case(
         "train x.csv QUICK --input-range 0,9",

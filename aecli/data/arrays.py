@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from aecli.config import Schema
+from aecli.config import Schema, sized
 from aecli.data.idx import idx_array
 from aecli.data.part import FileRows
 from aecli.data.refused import refused
@@ -95,7 +95,21 @@ def array_source(
         missing=missing,
     )
     source.row_shape, source.turned = given, first
+    if schema is None and told is None:
+        source.said = _how_read(name, (len(array), *given), shape)
     return source
+
+
+def _how_read(name: str, shape: tuple[int, ...], image: tuple[int, ...] | None) -> list[str]:
+    """Return a sentence on how an array of a `shape` is read for training, where another reading is as likely."""
+    if image is None and len(shape) > 2:
+        return [
+            f"{name}: its rows of shape {shape[1:]} are learnt as numbers, and not as images: these are (H, W), "
+            "or of 1, 3 or 4 channels"
+        ]
+    if len(shape) == 3 and shape[2] in (3, 4):
+        return [f"{name}: read as {shape[0]:,} images of {sized(shape[1:])}, and not as one image in colour"]
+    return []
 
 
 def layout(

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import functools
+import math
 import re
 import shlex
 import sys
@@ -213,7 +214,14 @@ def _as_images(source: "TableSource", asked: Request) -> None:
 
     if not source.schema.all_numbers:
         raise DataError(f"{source.name}: pixels are numbers, and not all of its columns are", hint="leave them out")
+    if math.prod(told) + 1 == source.schema.inputs == len(source.features):
+        raise DataError(
+            f"{source.name}: {source.schema.inputs} columns, and --image-shape {'x'.join(map(str, told))} makes "
+            f"{math.prod(told)}",
+            hint=f"one of them may be the label: --label {shlex.quote(source.fewest())}",
+        )
     shape, first = layout(source.name, (0, source.schema.inputs), told)
+    source.order_pixels()
     source.schema = dataclasses.replace(source.schema, image_shape=shape, channels_first=first)
     if first:
         source.turn()

@@ -263,6 +263,10 @@ class ArraySource(Source):
     """Rows of one array (N, ...), in memory or in a file, with labels (N,) or without."""
 
     batch_size = 4096
+    said: Sequence[str] = ()
+
+    def learning(self) -> list[str]:
+        return list(self.said)
 
     def __init__(self, name: str, array: Array | FileRows, labels: Any = None, **schema: Any) -> None:
         width = math.prod(array.shape[1:])
@@ -290,8 +294,11 @@ class Chain(Source):
     """Several sources of one schema, one after the other, each opened when its turn comes."""
 
     def __init__(self, first: Source, others: Iterable[Source]) -> None:
-        self._all = chain([first], others)
+        self._first, self._all = first, chain([first], others)
         super().__init__(f"{first.name} and others", first.schema)
+
+    def learning(self) -> list[str]:
+        return self._first.learning()
 
     def _batches(self) -> Iterator[Batch]:
         for source in self._all:

@@ -6,6 +6,7 @@ wanted. `TableSource` says which are wanted, and makes numbers of them: see `kin
 
 import dataclasses
 import difflib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -172,6 +173,36 @@ class TableSource(Source):
         carried = [*self._keep, *([self._label] if self._label is not None else [])]
         self._read = [*self._wanted, *((column, TEXT) for column in carried)]
 
+    def fewest(self) -> str:
+        """Return the first or the last feature, whichever has fewer different values in the first rows."""
+        peeked = self._table.peek()
+        ends = (self.features[0], self.features[-1])
+        return min(ends, key=lambda name: len(set(peeked[name].to_pylist())))
+
+    def order_pixels(self) -> None:
+        """Order the columns by the numbers in their names, where these are all that the names differ in.
+
+        A table may have them in the order of the texts: pixel0, pixel1, pixel10, ...
+        """
+        found = [re.fullmatch(r"(.*?)(\d+)", name) for name in self.features]
+        if len(self.features) != self.schema.inputs or len({each[1] if each else None for each in found}) != 1:
+            return
+        numbers = np.array([int(each[2]) if each else -1 for each in found])
+        order, first = np.argsort(numbers).tolist(), int(numbers.min())
+        if first not in (0, 1) or (numbers[order] != np.arange(first, first + len(numbers))).any():
+            return
+        if order == list(range(len(order))):
+            return
+        self._reorder(order)
+        self.remarks.append(
+            f"pixels are in the order of the numbers in their names: {', '.join(self.features[:3])}, ..."
+        )
+
+    def _reorder(self, order: list[int]) -> None:
+        self.features = [self.features[i] for i in order]
+        self.schema = dataclasses.replace(self.schema, columns=tuple(self.schema.columns[i] for i in order))
+        self._want()
+
     def turn(self) -> None:
         """Take the columns for the training as pixels whose channels come first, as the schema has it.
 
@@ -185,10 +216,7 @@ class TableSource(Source):
                 raise DataError(
                     f"{self.name}: pixels with their channels first are one list, or columns of one number each"
                 )
-            order = np.argsort(places(schema.image_shape)).tolist()
-            self.features = [self.features[i] for i in order]
-            self.schema = dataclasses.replace(schema, columns=tuple(schema.columns[i] for i in order))
-            self._want()
+            self._reorder(np.argsort(places(schema.image_shape)).tolist())
 
     @staticmethod
     def _within(schema: Schema) -> Array | None:
@@ -356,6 +384,7 @@ class TableSource(Source):
             written=table.written,
             nameless=table.nameless,
             is_text=table.is_text,
+            may_be_label=columns.image_shape is not None and self._label is None,
         )
         self.unlearnt |= found.left_out
         self.remarks += found.notes
@@ -392,8 +421,9 @@ class TableSource(Source):
             return self._known(label, "--label")
         if schema is not None and not table.named and len(table.columns) == len(schema.columns or range(schema.inputs)):
             return None  # every column is needed, and only a header could name a label
-        wanted = (schema and schema.label) or DEFAULT_LABEL
-        return wanted if wanted in table.columns else None
+        wanted = [DEFAULT_LABEL] if schema is None or schema.features is None else []
+        wanted = [schema.label, *wanted] if schema is not None and schema.label else [DEFAULT_LABEL]
+        return next((name for name in wanted if name in table.columns), None)
 
     def _matched(self, schema: Schema) -> list[str]:
         """Return the table's columns that are the model's features, in the model's order."""

@@ -4,8 +4,11 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 import shutil
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -920,6 +923,78 @@ def test_a_file_of_labels_without_a_column_is_told_its_columns(run):
             "error: --label lab.csv is a file, and one of its columns was expected\n"
             "hint: name one: --label lab.csv:path or --label lab.csv:kind\n",
         )
+
+
+def pixel_table(path, order, label=True, header=True, prefix="pixel", start=0):
+    names = [*(["label"] if label else []), *(f"{prefix}{i + start}" for i in order)]
+    rows = [[*([n % 3] if label else []), *BYTES[n].ravel()[list(order)].tolist()] for n in range(12)]
+    lines = [*([",".join(names)] if header else []), *(",".join(map(str, row)) for row in rows)]
+    Path(path).write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(("prefix", "start"), [("pixel", 0), ("px_", 1)])
+def test_pixels_are_ordered_by_the_numbers_in_their_names(run, prefix, start):
+    pixel_table("sorted.csv", sorted(range(48), key=lambda i: str(i + start)), prefix=prefix, start=start)
+    done = run("train", "sorted.csv", "--image-shape", "6x8", "--epochs", "1")
+    said = ", ".join(f"{prefix}{i + start}" for i in range(3))
+    assert f"pixels are in the order of the numbers in their names: {said}, ...\n" in done.err
+    model = aecli.load("sorted.safetensors")
+    assert np.array_equal(model.open("sorted.csv").read().x, BYTES.reshape(12, -1))
+    assert "in the order" not in run("train", "sorted.csv", "--epochs", "1", "-o", "rows.safetensors").err
+    pixel_table("other.csv", range(48), prefix="p1_", start=7)
+    assert "in the order" not in run("train", "other.csv", "--image-shape", "6x8", "--epochs", "1").err
+
+
+def test_a_column_too_many_may_be_the_label_and_later_tables_may_name_it(run):
+    pixel_table("plain.csv", range(48), header=False)
+    done = run("train", "plain.csv", "--image-shape", "6x8", "--epochs", "1")
+    assert done.err.endswith(
+        "error: plain.csv: 49 columns, and --image-shape 6x8 makes 48\nhint: one of them may be the label: --label x0\n"
+    )
+    asked = ("--image-shape", "6x8", "--label", "x0", "--epochs", "1", "-q")
+    assert run("train", "plain.csv", *asked).code == 0
+    pixel_table("named.csv", range(48))
+    plain, named = (run("embed", "plain.safetensors", f"{name}.csv", "-q") for name in ("plain", "named"))
+    assert (plain.code, named.code) == (0, 0)
+    assert plain.out.splitlines()[1:] == named.out.splitlines()[1:]
+
+
+def test_a_text_beside_pixels_may_be_the_label(run):
+    pixel_table("x.csv", range(48), label=False)
+    lines = Path("x.csv").read_text().splitlines()
+    kinds = ["class", *("ab" * 6)]
+    Path("x.csv").write_text("".join(f"{line},{kind}\n" for line, kind in zip(lines, kinds, strict=True)))
+    done = run("train", "x.csv", "--image-shape", "6x8", "--epochs", "1")
+    assert done.err.splitlines()[-1] == "hint: aecli train x.csv --image-shape 6x8 --epochs 1 --label class"
+
+
+def test_pixels_in_one_cell_are_told_how_to_become_an_array(run):
+    rows = [f"{n},{' '.join(map(str, image.ravel()))}" for n, image in enumerate(BYTES)]
+    Path("x.csv").write_text("\n".join(["emotion,pixels", *rows]) + "\n")
+    done = run("train", "x.csv", "--image-shape", "6x8", "--epochs", "1")
+    assert done.code == 1
+    message, hint = done.err.splitlines()
+    assert message == "error: x.csv: column 'pixels' holds 48 numbers in one cell, and one was expected"
+    subprocess.run([sys.executable, *shlex.split(hint.removeprefix("hint: make an array of them: "))[1:]], check=True)
+    assert np.array_equal(np.load("x.npy"), BYTES.reshape(12, -1))
+    assert np.load("x.npy").dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ((12, 6, 8, 5), "x.npy: its rows of shape (6, 8, 5) are learnt as numbers, and not as images: "),
+        ((12, 2, 3, 4, 5), "x.npy: its rows of shape (2, 3, 4, 5) are learnt as numbers, and not as images: "),
+        ((16, 16, 3), "x.npy: read as 16 images of 3 × 16 pixels, and not as one image in colour\n"),
+        ((12, 5, 6, 3), ""),
+        ((12, 30), ""),
+    ],
+)
+def test_what_an_array_is_read_as_is_said_where_it_may_be_another(run, shape, said):
+    np.save("x.npy", RNG.integers(0, 256, shape, np.uint8))
+    done = run("train", "x.npy", "--epochs", "1")
+    assert done.code == 0
+    assert done.err.startswith(said) if said else "x.npy: " not in done.err
 
 
 def test_images_a_little_brighter_than_the_training_rows_are_taken():

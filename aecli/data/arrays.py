@@ -171,7 +171,7 @@ def _is_turned(name: str, row: tuple[int, ...], wanted: tuple[int, ...], *, flat
         return True
     if len(row) == 1:
         raise DataError(f"{name}: {row[0]} values a row, and the model takes {height * width * channels}")
-    raise DataError(f"{name}: a row is of shape {row}, and the model takes images of shape {wanted}")
+    raise DataError(f"{name}: a row is of shape {row}, and the model takes images of shape {wanted}, {sized(wanted)}")
 
 
 def _as_told(name: str, row: tuple[int, ...], told: tuple[int, ...]) -> tuple[tuple[int, ...], bool]:

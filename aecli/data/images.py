@@ -73,8 +73,9 @@ class ImageSource(Source):
         self._no_files = found.no_files
         self._aside = 0  # pages that only belong to others
         self._first_aside = ""
-        limit = max(Image.MAX_IMAGE_PIXELS or 0, 0 if schema is None else schema.inputs)
-        self._settled = functools.partial(picture.warnings_settled, None if force else limit)
+        usual = None if force else Image.MAX_IMAGE_PIXELS
+        limit = usual if usual is None or schema is None else max(usual, schema.inputs)  # a model's own size is none
+        self._settled = functools.partial(picture.warnings_settled, limit)
         with self._settled():
             self._images = [(f, label, page) for f, label in zip(files, labels, strict=True) for page in self._pages(f)]
         if not self._images:
@@ -482,7 +483,8 @@ def _why(file: Path, error: BaseException) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "it is empty" if file.is_file() and not file.stat().st_size else ""
     if isinstance(error, OSError | SyntaxError) and not str(error).startswith("decoder error"):
-        return (isinstance(error, OSError) and error.strerror) or str(error)
+        said = (isinstance(error, OSError) and error.strerror) or str(error)
+        return "" if "<" in said else said  # an object of Python's
     return ""
 
 

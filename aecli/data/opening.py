@@ -145,7 +145,7 @@ def _of_no_column(file: str) -> DataError:
     ways = [f"--label {shlex.quote(f'{file}:{column}')}" for column in columns[:NAMED_COLUMNS]]
     return DataError(
         f"--label {file} is a file, and one of its columns was expected",
-        hint=f"name one: {' or '.join(ways)}" + (f", of {len(columns):,}" if len(columns) > NAMED_COLUMNS else ""),
+        hint=f"name one: {' or '.join(ways)}",
     )
 
 
@@ -421,6 +421,8 @@ def _open_arrays(inputs: Sequence[Input], asked: Request) -> Source:
                     raise DataError(f"{source.name}: no rows to read, it has columns alone")
                 asked.announce(f"{source.name}: no rows in it")
             _check_width(source, asked.schema)
+            if first and source.turned != first[0].turned:
+                raise DataError(f"{source.name}: its channels are not where those of {first[0].name} are")
             if first and source.schema.inputs != first[0].schema.inputs:
                 raise DataError(
                     f"{source.name}: {source.schema.inputs} values a row, and {first[0].schema.inputs} were expected"

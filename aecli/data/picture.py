@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import re
 import shlex
 import struct
 import warnings
@@ -218,7 +219,7 @@ def _by_tifffile(file: Path, place: Any, numbers: Sequence[int]) -> Iterator[Arr
                 photometric, extra = int(page.photometric), tuple(map(int, page.extrasamples))
         except Exception as error:
             raise DataError(
-                f"{file}: a TIFF that cannot be read ({str(error).partition(chr(10))[0]})",
+                f"{file}: a TIFF that cannot be read ({re.sub('<[^>]*> ?', '', str(error)).partition(chr(10))[0]})",
                 hint="write it without compression; or pip install imagecodecs, which reads more of them",
             ) from error
         if short:

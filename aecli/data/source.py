@@ -296,6 +296,7 @@ class Chain(Source):
     def __init__(self, first: Source, others: Iterable[Source]) -> None:
         self._first, self._all = first, chain([first], others)
         super().__init__(f"{first.name} and others", first.schema)
+        self.turned, self.row_shape = first.turned, first.row_shape
 
     def learning(self) -> list[str]:
         return self._first.learning()

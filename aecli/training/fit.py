@@ -292,7 +292,8 @@ def _equal_rows(source: Source, training: Part, *, further: bool = False) -> lis
     equal = sum(count for count in counts.values() if count > 1)
     if equal * 2 <= len(rows):
         return []
-    return [f"{source.name}: {equal:,} of {len(rows):,} images are equal to others; {len(counts):,} are different"]
+    different = "1 is" if len(counts) == 1 else f"{len(counts):,} are"
+    return [f"{source.name}: {equal:,} of {len(rows):,} images are equal to others; {different} different"]
 
 
 def _spikes(schema: Schema, scaler: Scaler, training: Part) -> list[str]:

@@ -557,6 +557,22 @@ def test_a_tables_pixels_may_have_their_channels_first(run, header):
     assert np.array_equal(np.load("again.npy").reshape(12, -1), model.reconstruct(first).astype(np.float32))
 
 
+def test_several_arrays_are_written_in_the_order_that_they_came_in(run):
+    first = np.ascontiguousarray(np.moveaxis(COLOURS, -1, 1))
+    quick(COLOURS).save("m.safetensors")
+    np.save("a.npy", first[:7])
+    np.save("b.npy", first[7:])
+    np.save("c.npy", COLOURS[7:])
+    assert run("reconstruct", "m.safetensors", "a.npy", "b.npy", "-o", "ab.npy", "-q").code == 0
+    assert np.array_equal(np.load("ab.npy"), aecli.load("m.safetensors").reconstruct(first))
+    mixed = run("reconstruct", "m.safetensors", "a.npy", "c.npy", "-o", "ac.npy", "-q")
+    assert (mixed.code, mixed.err) == (1, "error: c.npy: its channels are not where those of a.npy are\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+        folder(COLOURS)
+        assert len(read("pictures").x) == 12
+
+
 def test_what_may_be_two_layouts_is_told(run):
     x = RNG.integers(0, 256, (12, 3, 8, 4), np.uint8)
     np.save("either.npy", x)

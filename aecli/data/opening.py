@@ -232,7 +232,8 @@ def _arrays_in(given: Any) -> list[Any]:
     if not isinstance(given, str | Path) or given == "-" or not Path(given).is_dir():
         return [given]
     files = [file for file in Path(given).iterdir() if not file.name.startswith(".")]
-    return sorted(files) if files and all(file.suffix.lower() == ".npy" for file in files) else [given]
+    are_arrays = files and all(file.suffix.lower() == ".npy" and file.is_file() for file in files)
+    return sorted(files) if are_arrays else [given]
 
 
 def identified(given: Any, split: str, asked: Request, *, turn: int = 0) -> Input:

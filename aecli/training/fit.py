@@ -264,7 +264,7 @@ def _with_white(schema: Schema, training: Part, told: tuple[float, float] | None
 
 def _faint(schema: Schema, training: Part, reading: Reading) -> list[str]:
     """Return a sentence on images of bytes that use little of their range."""
-    if schema.image_shape is None or training.x.dtype != np.uint8 or reading.input_range is not None:
+    if schema.full_scale != 255 or training.x.dtype != np.uint8 or reading.input_range is not None:
         return []
     high = max(int(x.max()) for x in training.chunks(CHUNK_VALUES))
     return [said] if (said := units.faint(high)) is not None else []

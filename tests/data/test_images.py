@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 import aecli
 from aecli.data.images import ImageSource
 from aecli.data.opening import open_source
-from aecli.errors import DataError
+from aecli.errors import DataError, UsageError
 from aecli.options import Columns, Reading
 
 RNG = np.random.default_rng(0)
@@ -529,6 +529,15 @@ def test_flat_rows_have_their_channels_where_the_training_rows_had_them(run):
     assert run("reconstruct", "flat.safetensors", "flat.npy", "-o", "images/", "-q").code == 0
     with Image.open("images/000003.png") as image:
         assert np.abs(np.asarray(image).astype(float) - np.clip(recon[3], 0, 255)).max() <= 0.5
+
+
+def test_a_model_is_trained_further_on_flat_rows_with_their_channels_where_it_has_them():
+    np.save("flat.npy", np.ascontiguousarray(np.moveaxis(COLOURS, -1, 1)).reshape(12, -1))
+    model = quick("flat.npy", image_shape=(3, 6, 8))
+    further = aecli.fit("flat.npy", init_from=model, image_shape=(3, 6, 8), epochs=1, holdout=0)
+    assert np.array_equal(further.embed("flat.npy"), further.embed(COLOURS))
+    with pytest.raises(UsageError, match="--image-shape is 6,8,3, and it has 3,6,8"):
+        aecli.fit("flat.npy", init_from=model, image_shape=(6, 8, 3), epochs=1, holdout=0)
 
 
 @pytest.mark.parametrize("header", ["pixel{}", "", "list"])

@@ -7,6 +7,8 @@
     model = aecli.load("digits.safetensors")
     z = model.embed(rows)            # (N, D) -> (N, K)
     recon = model.reconstruct(rows)  # (N, D) -> (N, D)
+    same = model.decode(z)           # (N, K) -> (N, D)
+    new = model.sample(20, seed=1)   # (20, D): decoded draws
 
 The command line is a client of these. Importing the package loads nothing heavy; `load` imports NumPy, and torch for
 another device than the CPU; `fit` imports torch.

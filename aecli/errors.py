@@ -2,6 +2,7 @@
 
     AecliError                 exit 1
     ├── DataError              rows that cannot be used, or cannot be had
+    │   └── WidthError         rows of another width than was expected
     ├── CheckpointError        a file that is no checkpoint, or not one that can be used
     ├── TrainingError          a run that cannot go on
     └── UsageError             exit 2: what no data could make right
@@ -51,6 +52,10 @@ class AecliError(Exception):
 
 class DataError(AecliError):
     """Rows that cannot be used, or cannot be had."""
+
+
+class WidthError(DataError):
+    """Rows of another width than was expected, or without some of the columns."""
 
 
 class CheckpointError(AecliError):

@@ -15,14 +15,16 @@ import numpy as np
 from aecli.config import Schema
 from aecli.data import units
 from aecli.data.arrays import array_source, places
+from aecli.data.codes import Codes, open_codes
 from aecli.data.opening import open_source
 from aecli.data.source import ArraySource, Batch, Source, check_finite, resized
 from aecli.data.units import Units
-from aecli.errors import DataError
+from aecli.errors import DataError, UsageError
 from aecli.model import checkpoint, holes
 from aecli.model.checkpoint import Checkpoint
+from aecli.model.mixture import MAX_LATENT, Mixture
 from aecli.model.scaler import Scaler
-from aecli.options import Applying, Reading, grouped
+from aecli.options import Applying, Decoding, Reading, grouped
 from aecli.pipeline import ahead, spread
 
 if TYPE_CHECKING:
@@ -47,14 +49,20 @@ class Encoded:
 
 
 @dataclass(frozen=True, slots=True)
-class Rebuilt(Encoded):
-    """And its rebuilt rows `recon` (N, D), in raw units, with their mean squared errors `mse` (N,), in the model's.
+class Decoded(Encoded):
+    """And what they stand for: rows `recon` (N, D), in raw units."""
+
+    recon: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt(Decoded):
+    """And the mean squared errors `mse` (N,) of the rebuilt rows, in the model's units.
 
     `squares` (N, E) are the squared errors of the model's inputs, of which `mse` is the mean. A hole counts in neither:
     its squared error is 0, and the mean is over the inputs that are `there` (N, E), None where all are.
     """
 
-    recon: Array
     mse: Array
     squares: Array
     there: Array | None = None
@@ -84,7 +92,7 @@ class Model:
         Raises AecliError where there is no such device.
         """
         self.checkpoint, self.tensors, self.scaler, self.path = made, tensors, scaler, path
-        self._net = self._network(device, {name: tensors[name] for name in tensors.keys() - {checkpoint.PRECISION}})
+        self._net = self._network(device, checkpoint.weights(tensors))
         rows = max(MIN_BLOCK_ROWS, BATCH_VALUES // self.checkpoint.model.inputs)
         self._batch_rows, self._block_rows = min(MAX_BATCH_ROWS, rows), min(MAX_BLOCK_ROWS, rows)
 
@@ -242,15 +250,70 @@ class Model:
     def decode(self, z: Any) -> Array:
         """Return the rows (N, D), in raw units, that latent rows (N, K) stand for; images as flat rows of (H, W, C).
 
-        Raises DataError where the latent rows are of another width.
+        Latent rows may also be all that `open_codes` takes: a data frame's columns z0, z1, ... are matched by name.
+        Raises DataError where the latent rows are of another width, or hold NaN or infinity.
         """
-        latent = np.asarray(z, np.float32)
+        if not _is_array(z):
+            return self._joined([out.recon for out in self.decoded(self.open_codes(z).batches())], self.schema.inputs)
+        with np.errstate(over="ignore"):
+            latent = np.asarray(z, np.float32)
         if latent.ndim != 2 or latent.shape[1] != self.checkpoint.model.latent_dim:
             raise DataError(
                 f"latent rows of shape {latent.shape}, and (N, {self.checkpoint.model.latent_dim}) expected"
             )
-        recon = [self._net.decode(self._padded(block))[: len(block)] for block in self._blocks(latent)]
-        return self.scaler.inverse(np.concatenate(recon))
+        if len(wrong := np.flatnonzero(~np.isfinite(latent).all(axis=1))):
+            raise DataError(f"latent row {wrong[0] + 1} holds NaN, infinity or what is too large")
+        return self._decode(Batch(latent)).recon
+
+    def open_codes(self, data: Any, *, announce: Callable[[str], None] = lambda _: None, **options: Any) -> Codes:
+        """Open latent rows, to be streamed through the model by `decoded`.
+
+        `data` are tables with columns z0, z1, ... that are matched by name, as `aecli embed` writes them, or arrays
+        (N, K): files, "-" for standard input, a data frame, an array. `options` are the fields of `options.Decoding`.
+        Raises DataError where there is no such data, or its latent rows are of another width.
+        """
+        (asked,) = grouped(options, Decoding)
+        return open_codes(data, self.checkpoint.model.latent_dim, asked, announce)
+
+    def sample(self, n: int, seed: int = 0) -> Array:
+        """Return new rows (n, D), in raw units: decoded draws from a mixture of Gaussians, fitted to training codes.
+
+        Equal seeds give equal rows, the first ones whatever `n` is.
+        Raises DataError as `draws` does.
+        """
+        return self._joined([out.recon for out in self.sampled(n, seed)], self.schema.inputs)
+
+    def draws(self, n: int, seed: int = 0) -> Iterator[Array]:
+        """Yield n draws from the mixture, latent rows (N, K), some at a time.
+
+        Raises DataError where the model has no mixture.
+        """
+        if n < 1:
+            raise UsageError(f"{n} draws were asked for, and at least 1 was expected")
+        found = Mixture.from_tensors(self.tensors)
+        if found is None:
+            values = self.checkpoint.model.latent_dim
+            if values > MAX_LATENT:
+                raise DataError(
+                    f"{self.name} has {values:,} latent values, and nothing is fitted to draw from above {MAX_LATENT}",
+                    hint=f"train with --latent-dim {MAX_LATENT} or fewer",
+                )
+            raise DataError(
+                f"{self.name} has nothing to draw from: it was written by an earlier aecli", hint="train it again"
+            )
+        return found.draws(n, seed)
+
+    def sampled(self, n: int, seed: int = 0) -> Iterator[Decoded]:
+        """Yield n draws with the rows that they stand for, as `decoded` does. Raises DataError as `draws` does."""
+        return self.decoded(Batch(z) for z in self.draws(n, seed))
+
+    def decoded(self, batches: Iterator[Batch], *, live: bool = False) -> Iterator[Decoded]:
+        """Yield batches of latent rows with the rows that they stand for, in blocks of one size as `encoded` does."""
+        return self._spread(batches, self._decode, live=live)
+
+    def encode(self, x: Array) -> Array:
+        """Return the latent rows (N, K) of rows (N, D) that are known to fit the model; their holes are filled."""
+        return self._encode(Batch(x)).z
 
     def encoded(self, source: Source, *, live: bool = False) -> Iterator[Encoded]:
         """Yield the rows of a source with their latent rows, in input order.
@@ -272,10 +335,12 @@ class Model:
         return self._streamed(source, self._fill, live=live)
 
     def _streamed(self, source: Source, compute: Callable[..., T], *, live: bool) -> Iterator[T]:
+        return self._spread(self._in_units(source), compute, live=live)
+
+    def _spread(self, batches: Iterator[Batch], compute: Callable[..., T], *, live: bool) -> Iterator[T]:
         if live:
-            return (compute(batch, live=True) for batch in self._in_units(source))
-        batches = ahead(resized(self._in_units(source), self._batch_rows), AHEAD)
-        return ahead(spread(compute, batches, self._net.workers), AHEAD)
+            return (compute(batch, live=True) for batch in batches)
+        return ahead(spread(compute, ahead(resized(batches, self._batch_rows), AHEAD), self._net.workers), AHEAD)
 
     def _in_units(self, source: Source) -> Generator[Batch, None, None]:
         """Yield the rows of a source in the model's units. Raises DataError for pixels of other ones."""
@@ -295,6 +360,13 @@ class Model:
             x = self._padded(self.scaler.transform(raw), live=live)  # (N, E)
             parts.append(self._net.encode(x)[: len(raw)])  # (N, K)
         return Encoded(batch, _blanked(np.concatenate(parts), batch))
+
+    def _decode(self, batch: Batch, *, live: bool = False) -> Decoded:
+        z = batch.x.astype(np.float32, copy=False)
+        parts = [self._net.decode(self._padded(block, live=live))[: len(block)] for block in self._blocks(z)]
+        with np.errstate(all="ignore"):  # a code out of all proportion gives infinity or NaN, without a word
+            recon = self.scaler.inverse(np.concatenate(parts))
+        return Decoded(batch, z, _blanked(recon, batch))
 
     def _fill(self, batch: Batch, *, live: bool = False) -> Rebuilt:
         return self._rebuild(batch, live=live, filling=True)
@@ -340,6 +412,7 @@ class Model:
 def _blanked(values: Array, batch: Batch) -> Array:
     """Make NaN of what was computed of rows that could not be read."""
     if batch.blank is not None:
+        values = values.astype(np.float64) if values.dtype.kind == "i" else values  # the numbers of categories alone
         values[batch.blank] = np.nan
     return values
 

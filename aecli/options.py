@@ -231,8 +231,8 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How the data is written. What is not given is found in the data; a model remembers it for later data."""
+class Writing:
+    """How a table is written. What is not given is found in the data; a model remembers it for later data."""
 
     input_format: Annotated[
         Literal["csv", "tsv", "jsonl", "parquet", "arrow"] | None,
@@ -275,6 +275,12 @@ class Reading:
         tuple[str, ...],
         Option("A value that stands for a hole, beside the usual spellings. Repeatable.", READING, "VALUE"),
     ] = ()
+
+
+@dataclass(frozen=True)
+class Reading(Writing):
+    """How the data is written."""
+
     input_range: Annotated[
         tuple[float, float] | None,
         Option(
@@ -285,6 +291,19 @@ class Reading:
         ),
     ] = None
     skip_broken: Annotated[bool, Option("Go on where an image cannot be read.", READING, "")] = False
+
+
+BadRows = Annotated[
+    Literal["error", "blank", "skip"],
+    Option(
+        "What becomes of a row that cannot be read: error; blank, a row of empty cells; or skip, no row.",
+        READING,
+        "HOW",
+    ),
+]
+Keep = Annotated[
+    tuple[str, ...], Option("A column to carry along to the output. Repeatable.", TABLE, "COLUMN", columns=True)
+]
 
 
 @dataclass(frozen=True)
@@ -300,23 +319,14 @@ class Matching:
             "HOW",
         ),
     ] = "error"
-    bad_rows: Annotated[
-        Literal["error", "blank", "skip"],
-        Option(
-            "What becomes of a row that cannot be read: error; blank, a row of empty cells; or skip, no row.",
-            READING,
-            "HOW",
-        ),
-    ] = "error"
+    bad_rows: BadRows = "error"
 
 
 @dataclass(frozen=True)
 class Applying(Matching):
     """What is asked when rows are read for a model."""
 
-    keep: Annotated[
-        tuple[str, ...], Option("A column to carry along to the output. Repeatable.", TABLE, "COLUMN", columns=True)
-    ] = ()
+    keep: Keep = ()
     keep_all: bool = False  # every column, as it is
     colour: str | None = None  # a column that colours a picture
     line_buffered: bool = False  # each row of a CSV or of JSON Lines is answered as it comes
@@ -326,6 +336,16 @@ class Applying(Matching):
     def ways(self) -> str:
         """What may be said of rows that cannot be read."""
         return "--bad-rows skip" if self.further else "--bad-rows blank or --bad-rows skip"
+
+
+@dataclass(frozen=True)
+class Decoding(Writing):
+    """What is asked when codes are read for a model."""
+
+    bad_rows: BadRows = "error"
+    keep: Keep = ()
+    keep_all: bool = False  # every column, as it is
+    line_buffered: bool = False  # each row of a CSV or of JSON Lines is answered as it comes
 
 
 AS_IT_IS, ALL_COLUMNS, PLAINLY = Reading(), Columns(), Applying()

@@ -55,7 +55,7 @@ FOLDERS = ["shards/", "two words/"]
 TABLES = ["a:b.csv", "it's.csv", "log.jsonl", "my data.csv", "pay$.csv", "plain.csv", "rows.tsv"]
 READ = sorted([*FOLDERS, *TABLES, "t10k-images-idx3-ubyte.gz", "x=y.csv"])
 ANSWERS = {
-    "aecli ": ["train", "reconstruct", "embed", "plot", "info", "guide"],
+    "aecli ": ["train", "reconstruct", "decode", "embed", "plot", "info", "guide"],
     "aecli guide ": [path.stem for path in sorted(completion.GUIDE.glob("*.md"))],
     "aecli guide ta": ["tables"],
     "aecli --": ["--version", "--help"],
@@ -87,6 +87,10 @@ ANSWERS = {
     "aecli train --activation s": ["silu", "sigmoid"],
     "aecli embed model.safetensors --format p": ["parquet"],
     "aecli plot model.safetensors --kind h": ["history"],
+    "aecli decode ": ["./-m.safetensors", "model.safetensors", *FOLDERS],
+    "aecli decode model.safetensors ": READ,
+    "aecli decode model.safetensors log.jsonl --keep ": ["time", "level"],
+    "aecli decode model.safetensors --between 1 2 pl": ["plain.csv"],
     "aecli train --device c": ["cpu", "cuda"],
     "aecli train --data-dir ": FOLDERS,
     "aecli train -qo no": ["notes.txt"],

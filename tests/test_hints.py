@@ -275,6 +275,7 @@ def tarred(path):
         archive.add("t.csv")
 
 
+CODES = "z0,z1\n1,2\n3,4\n"
 RAGGED = with_line("1,2")
 BLANK = with_line(",,")
 HEX = with_line("1,0x10,3")
@@ -410,6 +411,45 @@ CASES = {
         "embed t.safetensors t.csv --device mps",
         "--device auto takes a GPU where there is one",
         patch=lambda monkeypatch: monkeypatch.setattr("torch.backends.mps.is_available", lambda: False),
+    ),
+    "nothing to decode": Case(
+        "decode t.safetensors",
+        "aecli decode t.safetensors CODES; or aecli decode --samples 10 t.safetensors",
+        given={"codes.csv": CODES},
+        then=("decode t.safetensors codes.csv", "decode --samples 10 t.safetensors"),
+    ),
+    "codes that wait": Case(
+        "decode t.safetensors",
+        "aecli decode t.safetensors -; or aecli decode --samples 10 t.safetensors",
+        then=("decode t.safetensors -", "decode --samples 10 t.safetensors"),
+        stdin=CODES,
+    ),
+    "nothing to go between": Case(
+        "decode t.safetensors --between 1 2",
+        "aecli decode --between 1 2 t.safetensors CODES",
+        given={"codes.csv": CODES},
+        values={"CODES": "codes.csv"},
+    ),
+    "rows that are no codes": Case(
+        "decode t.safetensors t.csv",
+        "codes are what aecli embed writes: z0 to z1",
+        then=("embed t.safetensors t.csv -o codes.csv", "decode t.safetensors codes.csv"),
+        given={"codes.csv": CODES},
+    ),
+    "a code with a hole": Case(
+        "decode t.safetensors codes.csv",
+        "--bad-rows skip leaves such rows out, --bad-rows blank writes empty ones",
+        given={"codes.csv": f"{CODES}5,\n"},
+    ),
+    "draws of a table as a picture": Case(
+        "plot t.safetensors --kind samples", "aecli decode t.safetensors --samples 10"
+    ),
+    "draws of codes that are too wide": Case(
+        "decode wide.safetensors --samples 2",
+        "train with --latent-dim 512 or fewer",
+        given={"wide.npy": RNG.normal(size=(20, 600))},
+        before="train wide.npy QUICK --latent-dim 513",
+        trains="train wide.npy QUICK -o wide.safetensors",
     ),
     # runs
     "a run of other options to finish": Case(
@@ -996,6 +1036,8 @@ def piped_through(command, text):
 def test_every_hint_names_options_that_its_command_has(case):
     command = case.words.split()[0]
     other = re.search(r"\btrain(ed)? (with|without)\b|aecli train", case.hint)
+    if named := re.match(r"aecli (\w+) ", case.hint):
+        command = named[1]
     for option in OPTION.findall(re.sub(r"^.*\| aecli", "aecli", case.hint)):
         if option != "--help":
             assert option in options_of(command) or (other and option in options_of("train")), option

@@ -135,6 +135,8 @@ print(*sorted({heavy!r} & set(sys.modules)), sep=",")
         ["train", "-"],
         ["plot", "m.safetensors", "--json", "-o", "-"],
         ["embed"],
+        ["decode", "m.safetensors"],
+        ["decode", "m.safetensors", "--samples", "2", "--between", "1", "2"],
         ["info"],
     ],
     ids=" ".join,
@@ -202,6 +204,16 @@ def test_data_that_is_missing_loads_nothing_heavy(command, iris_model):
 @pytest.mark.usefixtures("iris_csv")
 def test_a_tab_press_loads_nothing_heavy(line):
     assert heavy_modules_after([], _AECLI_COMPLETE=line) == ""
+
+
+def test_codes_are_decoded_and_drawn_without_torch(iris_model):
+    Path("codes.csv").write_text("z0,z1\n1,2\n")
+    assert set(heavy_modules_after(["decode", str(iris_model), "codes.csv", "-o", "out.csv"]).split(",")) == {
+        "numpy",
+        "pyarrow",
+    }
+    argv = ["decode", str(iris_model), "--samples", "3", "-o", "out.csv"]
+    assert set(heavy_modules_after(argv).split(",")) == {"numpy", "pyarrow"}
 
 
 @pytest.mark.parametrize("command", ["embed", "reconstruct"])

@@ -15,6 +15,7 @@ from aecli.cli import completion, console, usage
 COMMANDS = {  # a module and a function of each name; how its help begins, to list it without loading it
     "train": "Fit a model to rows or images, and save it as a checkpoint.",
     "reconstruct": "Rebuild rows from their latent values, in the data's own columns and units: CSV on stdout.",
+    "decode": "Turn latent values into rows, in the data's own columns and units: CSV on stdout.",
     "embed": "Compress rows to their latent values: CSV on stdout.",
     "plot": "Draw a picture of a model: a PNG, SVG or PDF file, in the terminal, or its latent space as an HTML page.",
     "info": "Show what a checkpoint holds, or how far a stopped run is.",

@@ -80,7 +80,7 @@ def _given(parameters: list[Any], words: list[str]) -> tuple[dict[str, list[str]
     for i, word in enumerate(words):
         if waiting is not None:
             given.setdefault(waiting.name, []).append(word)
-            waiting = None
+            waiting = waiting if len(given[waiting.name]) % max(1, waiting.nargs) else None
         elif word == "--":
             for rest in words[i + 1 :]:
                 _give(parameters, given, rest)
@@ -178,6 +178,11 @@ def data(ctx: typer.Context, incomplete: str) -> list[tuple[str, str] | str]:
     return [*((name, "a built-in set") for name in known), *_paths(incomplete, _is_read)]
 
 
+def data_files(incomplete: str) -> list[str]:
+    """Return files and folders that can be read."""
+    return _paths(incomplete, _is_read)
+
+
 def _is_read(name: str) -> bool:
     return table_form(name) is not None or name.lower().endswith((*ARRAYS, *IMAGES)) or re.search(IDX, name) is not None
 
@@ -203,7 +208,7 @@ def columns(ctx: typer.Context) -> list[str]:
     import json
     import zlib
 
-    for word in ctx.params.get("data", []):
+    for word in ctx.params.get("data", ctx.params.get("codes", [])):
         try:
             path = Path(word).expanduser()
             form = table_form(path.name)

@@ -1,5 +1,6 @@
 """What each kind of picture takes from a model and from rows: arrays for aecli.figures."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -123,6 +124,21 @@ def manifold(loaded: "Model", source: "Source", _asked: Asked) -> Picture:
     z, _ = _gathered(source, loaded.encoded(source), lambda out: out.z)
     white = _white(loaded, loaded.decode(z[:100]))
     return Picture(lambda look: manifold(z, loaded.decode, shape, white, look), len(z))
+
+
+def samples(loaded: "Model") -> Picture:
+    """Draw what is decoded of draws from the mixture of the training codes, which takes no rows."""
+    from aecli.figures import samples as figure
+
+    shape = loaded.schema.image_shape
+    if shape is None:
+        raise UsageError(
+            f"samples are drawn as images, and {loaded.name} rebuilds tables",
+            hint=shlex.join(["aecli", "decode", str(loaded.path), "--samples", "10"]),
+        )
+    white = _white(loaded, loaded.sample(100))
+    gaussians, rows = loaded.checkpoint.mixture or 0, figure.ON_PAPER[0] * figure.ON_PAPER[1]
+    return Picture(lambda look: figure.samples(loaded.sample, gaussians, shape, white, look), rows)
 
 
 def traversal(loaded: "Model", source: "Source", _asked: Asked) -> Picture:

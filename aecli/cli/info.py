@@ -66,6 +66,9 @@ def _of_checkpoint(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
         if results.test_mse is None
         else f"{results.test_mse:.6g} on {results.test_rows:,} rows"
         + (f"; PCA {results.pca_mse:.6g}" if results.pca_mse is not None else ""),
+        "draws": "nothing was fitted to draw from"
+        if found.mixture is None
+        else f"decode --samples draws from {console.counted(found.mixture, 'Gaussian')}, fitted to the training codes",
         "made by": ", ".join(f"{name} {version}" for name, version in sorted(found.versions.items())),
     }
     return facts | _columns(found.schema), {"checkpoint": str(path)} | found.to_json()

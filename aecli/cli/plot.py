@@ -38,13 +38,14 @@ def parse_inches(text: str) -> tuple[float, float]:
 
 
 Kind = Annotated[
-    Literal["latent", "reconstruction", "errors", "history", "manifold", "traversal", "map"],
+    Literal["latent", "reconstruction", "errors", "history", "manifold", "traversal", "samples", "map"],
     typer.Option(
         metavar="KIND",
         help="latent: the latent rows as a scatter. reconstruction: images above what is rebuilt of them, or the "
         "columns of a table, best to worst. errors: a histogram for each label. history: loss by epoch. manifold: what "
         "is decoded of a plane through the codes. traversal: what is decoded along each of their principal "
-        "components. map: an HTML page to walk through, in which the decoder runs.",
+        "components. samples: what is decoded of draws from a mixture of Gaussians that was fitted to the training "
+        "codes. map: an HTML page to walk through, in which the decoder runs.",
     ),
 ]
 ColourBy = Annotated[
@@ -125,11 +126,15 @@ def plot(
         raise UsageError(f"a map is a page, and {' and '.join(given)} would shape a picture", hint="leave it out")
     if colour is not None and kind not in COLOURED:
         raise UsageError(f"--colour is for {', '.join(COLOURED)}, and {kind} colours no rows", hint="leave it out")
+    if kind == "samples" and data:
+        raise UsageError(f"samples are drawn without DATA, and there is {data[0]}", hint="leave it out")
     path = _path(model, data, kind, output, show=show, as_json=as_json)
     if kind == "history":
         from aecli.model import checkpoint
 
         made: drawing.Picture | Page = drawing.history(checkpoint.read(model))
+    elif kind == "samples":
+        made = drawing.samples(aecli.load(model, device=device))
     else:
         rows.check_data(model, data)
         applying = dataclasses.replace(applying, **_as_drawn(applying, colour))

@@ -1,19 +1,12 @@
 """aecli reconstruct."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import aecli
-from aecli.cli import console, flags, options, progress, rows, tables
-from aecli.data.formats import IMAGES
+from aecli.cli import console, flags, images, options, progress, rows, tables
 from aecli.errors import DataError, UsageError
 from aecli.options import Applying, Reading
-
-if TYPE_CHECKING:
-    from aecli.data.source import Source
-    from aecli.inference import Model
 
 
 @flags.spread
@@ -52,11 +45,15 @@ def reconstruct(
     applying = dataclasses.replace(applying, keep_all=fill_holes, line_buffered=line_buffered)
     source = rows.open_rows(loaded, data, reading, applying, data_dir=data_dir, quiet=quiet)
     said = {"--format": form, "--error": error, "--keep": applying.keep, "--fill-holes": fill_holes}
-    if output is not None and _takes_images(output, [flag for flag, value in said.items() if value]):
-        _write_images(loaded, source, Path(output), data or (), quiet=quiet)
+    if images.are_wanted(output, [flag for flag, value in said.items() if value]):
+        rebuilt_images = loaded.rebuilt(source)
+        inputs, originals = data or (), source.paths or ()
+        path = Path(output or "")
+        images.write(loaded, rebuilt_images, path, named=source.name, inputs=inputs, originals=originals, quiet=quiet)
+        rows.say_notes(source, quiet=quiet)
         return
     schema = loaded.schema if loaded.schema.features else source.schema
-    order = tables.order(source, loaded.schema)
+    order = tables.order(loaded.schema, turned=source.turned)
     names = tables.in_order(schema.names, order) if tables.is_by_name(schema) else schema.names
     top = min(top_features or 0, len(names))
     appended = ["mse"] * error + [f"{what}{i + 1}" for i in range(top) for what in ("worst", "share")]
@@ -66,7 +63,7 @@ def reconstruct(
     carried = tables.Carried(source, applying.keep, label=False, beside=[*names, *appended])
     with tables.open_output(output, form, header=header, inputs=(str(model), *(data or ())), quiet=quiet) as sink:
         if isinstance(sink, Npy):
-            sink.row_shape = tables.row_shape(source, loaded.schema)
+            sink.row_shape = source.row_shape or tables.row_shape(loaded.schema, turned=source.turned)
         stream = loaded.filled if fill_holes else loaded.rebuilt
         outputs = (out.in_units(source.units) for out in stream(source, live=line_buffered))
         for out in progress.shown(outputs, source, output, quiet=quiet):
@@ -84,54 +81,3 @@ def reconstruct(
         console.say(f"filled {console.counted(source.holes, 'empty cell')}", quiet=quiet)
         source.holes = 0
     rows.say_notes(source, quiet=quiet)
-
-
-def _takes_images(output: str, given: Sequence[str]) -> bool:
-    """Return whether an output is an image, or a folder of them. Raises UsageError for flags that are for tables."""
-    if output.endswith("/") or Path(output).is_dir():
-        if given:
-            raise UsageError(
-                f"a folder takes images, and {' and '.join(given)} {'is' if len(given) == 1 else 'are'} for tables",
-                hint="name a file, such as rebuilt.csv",
-            )
-        return True
-    return Path(output).suffix.lower() in IMAGES and not given
-
-
-def _write_images(loaded: "Model", source: "Source", path: Path, inputs: Sequence[str], *, quiet: bool) -> None:
-    """Write rebuilt images: one to a file, or all to a folder."""
-    from aecli.data import image_sinks
-
-    shape = loaded.schema.image_shape
-    if shape is None:
-        raise DataError(f"{path}: {loaded.name} rebuilds tables, not images", hint="name a file, such as rebuilt.csv")
-    replaced = path.is_file()
-    if path.suffix.lower() in IMAGES and not path.is_dir():
-        _write_image(loaded, source, path, inputs)
-    else:
-        roots = [Path(word) for word in inputs]
-        names = image_sinks.names_for(source.paths or (), source.pages, roots, loaded.schema)
-        with image_sinks.to_images(path, roots, names) as sink:
-            for out in loaded.rebuilt(source):
-                sink.write(out.recon.reshape(-1, *shape), loaded.schema, out.batch.kept)
-    rows.say_written(path, replaced=replaced, quiet=quiet)
-    rows.say_notes(source, quiet=quiet)
-
-
-def _write_image(loaded: "Model", source: "Source", path: Path, inputs: Sequence[str]) -> None:
-    """Write the one image that the source is."""
-    from aecli import files
-    from aecli.data import image_sinks
-
-    rows.check_output(path, loaded.name, *inputs)
-    rows.keep_checkpoint(path)
-    rebuilt = [out.recon for out in loaded.rebuilt(source)]
-    if (count := sum(map(len, rebuilt))) != 1:
-        raise DataError(f"{path} is one image, and {source.name} {count:,}", hint=f"name a folder: -o {path.stem}/")
-    ending = image_sinks.image_ending(path, loaded.schema)
-    if ending != path.suffix.lower():
-        raise DataError(
-            f"{path}: images of {loaded.schema.dtype} are written as TIFF", hint=f"-o {path.with_suffix('.tif')}"
-        )
-    with files.replacing(path) as stream:
-        image_sinks.write_image(stream, rebuilt[0].reshape(loaded.schema.image_shape), loaded.schema, ending)

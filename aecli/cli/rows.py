@@ -84,15 +84,22 @@ def check_data(model: Path, data: Sequence[str] | None) -> None:
     """Refuse model and DATA in each other's place, and no DATA where the model was not trained on a built-in set."""
     from aecli.model import checkpoint
 
-    if data and data[0].endswith(".safetensors") and model.is_file() and not checkpoint.is_checkpoint(model):
-        raise AecliError(f"{model} is no checkpoint", hint=f"the model comes first, then the data; is it {data[0]}?")
+    check_model_first(model, data)
     if not data and checkpoint.read(model).data is None:
         command = sys.argv[1] if len(sys.argv) > 1 else "embed"
         ends = ["--"] * str(model).startswith("-")
         raise UsageError(
             f"DATA is missing, and {model} was trained on a file, so there is no built-in set to take",
-            hint=shlex.join(["aecli", command, *ends, str(model), "-" if _bytes_wait() else "DATA"]),
+            hint=shlex.join(["aecli", command, *ends, str(model), "-" if bytes_wait() else "DATA"]),
         )
+
+
+def check_model_first(model: Path, data: Sequence[str] | None) -> None:
+    """Refuse model and data in each other's place."""
+    from aecli.model import checkpoint
+
+    if data and data[0].endswith(".safetensors") and model.is_file() and not checkpoint.is_checkpoint(model):
+        raise AecliError(f"{model} is no checkpoint", hint=f"the model comes first, then the data; is it {data[0]}?")
 
 
 def say_notes(source: "Source", *, quiet: bool) -> None:
@@ -145,7 +152,7 @@ def _lasts(path: Path) -> bool:
     return path.is_file() or path.is_dir()
 
 
-def _bytes_wait() -> bool:
+def bytes_wait() -> bool:
     """Return whether standard input is a file or a pipe with something in it."""
     try:
         found = os.fstat(sys.stdin.fileno())

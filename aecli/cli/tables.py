@@ -1,4 +1,4 @@
-"""The tables that embed and reconstruct write."""
+"""The tables that embed, reconstruct and decode write."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from aecli.config import Schema
     from aecli.data.sinks import Sink
     from aecli.data.source import Batch, Source
-    from aecli.inference import Encoded, Model, Rebuilt
+    from aecli.inference import Decoded, Encoded, Model, Rebuilt
 
     Array = np.ndarray[Any, Any]
 
@@ -70,9 +70,9 @@ class Carried:
         return columns
 
 
-def order(source: "Source", schema: "Schema") -> "Array | None":
-    """Return the places (D,) of a model's values in the order in which the source had them; None where it is theirs."""
-    if not source.turned or schema.image_shape is None:
+def order(schema: "Schema", *, turned: bool) -> "Array | None":
+    """Return the places (D,) of a model's values in the order of data whose channels came first; None elsewhere."""
+    if not turned or schema.image_shape is None:
         return None
     from aecli.data.arrays import places
 
@@ -89,12 +89,12 @@ def is_by_name(schema: "Schema") -> bool:
     return bool(schema.features) and len(schema.columns) == schema.inputs
 
 
-def row_shape(source: "Source", schema: "Schema") -> "tuple[int, ...] | None":
-    """Return the shape in which rebuilt rows go to an array: that in which an array's came, else that of an image."""
-    if source.row_shape is not None or schema.image_shape is None:
-        return source.row_shape
+def row_shape(schema: "Schema", *, turned: bool) -> "tuple[int, ...] | None":
+    """Return the shape in which a rebuilt image goes to an array; None where rows are no images."""
+    if schema.image_shape is None:
+        return None
     height, width, *channels = schema.image_shape
-    return (*channels, height, width) if source.turned else schema.image_shape
+    return (*channels, height, width) if turned else schema.image_shape
 
 
 def filled_columns(out: "Rebuilt", rebuilt: Mapping[str, Any], source: "Source") -> dict[str, Any]:
@@ -126,7 +126,7 @@ def filled_columns(out: "Rebuilt", rebuilt: Mapping[str, Any], source: "Source")
     return columns
 
 
-def rebuilt_columns(out: "Rebuilt", model: "Model", *, blank: Any = None, holes_only: bool = False) -> list[Any]:
+def rebuilt_columns(out: "Decoded", model: "Model", *, blank: Any = None, holes_only: bool = False) -> list[Any]:
     """Return the columns of rebuilt rows (N, D) as their kinds have them: numbers, dates, texts.
 
     With `holes_only` the rows' own values stay, and what is rebuilt stands in their holes. Rows that are `blank` (N,)
@@ -140,10 +140,12 @@ def rebuilt_columns(out: "Rebuilt", model: "Model", *, blank: Any = None, holes_
     decimals, wide = model.scaler.decimals
     columns = []
     for i, column in enumerate(schema.values):
-        values, own = out.recon[:, i], out.batch.x[:, i]
+        values = out.recon[:, i]
         if column.kind == "number" and (wide[i] or holes_only):
             values = np.round(values.astype(np.float64), decimals[i])
-        values = np.where(np.isnan(own), values, own) if holes_only else values
+        if holes_only:
+            own = out.batch.x[:, i]
+            values = np.where(np.isnan(own), values, own)
         if column.kind == "number":
             columns.append(values if wide[i] or holes_only else values.astype(np.float32, copy=False))
         else:

@@ -5,7 +5,6 @@ import io
 import shlex
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -18,15 +17,20 @@ from aecli.config import Schema
 from aecli.errors import DataError
 
 Array = np.ndarray[Any, Any]
+WITHOUT_PATHS = "leave that column out"
 
 
 @contextlib.contextmanager
 def to_images(
-    folder: Path, roots: Sequence[Path] = (), names: "Mapping[tuple[str, int], Path]" = MappingProxyType({})
+    folder: Path,
+    inputs: Sequence[Path] = (),
+    roots: Sequence[Path] | None = None,
+    originals: Sequence[str] = (),
 ) -> Iterator["ImageFolder"]:
     """Open a sink that writes images into a folder, which appears under its name only when it is whole.
 
-    `roots` are what was read, and `names` those of the images: see `names_for`.
+    `inputs` are what was read. The names of images are relative to the `roots`, by default to the inputs; none is that
+    of another one of the `originals`.
     Raises DataError where the folder already holds something, or holds or lies in what is read.
     """
     target = folder.resolve()
@@ -34,14 +38,16 @@ def to_images(
         raise DataError(
             f"{folder}: there is no folder {folder.parent}", hint=shlex.join(["mkdir", "-p", str(folder.parent)])
         )
-    for root in roots:
+    for root in inputs:
         if root.is_dir() and (target == root.resolve() or root.resolve() in target.parents):
             raise DataError(f"{folder} lies in {root}, which is read", hint="name a folder elsewhere")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder}: already holds files, and images go to a new folder or an empty one")
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
     try:
-        yield ImageFolder(scratch, names)
+        sink = ImageFolder(scratch, inputs if roots is None else roots, originals)
+        yield sink
+        sink.settle()
         scratch.chmod(0o777 & ~files.umask())
         scratch.replace(target)
     finally:
@@ -49,10 +55,16 @@ def to_images(
 
 
 class ImageFolder:
-    """Image files, each under the name that the `names` have for its path and page, counted from 1; else numbered."""
+    """Image files, each named after the path that it was read from, relative to one of the `roots`; else numbered.
 
-    def __init__(self, folder: Path, names: "Mapping[tuple[str, int], Path]" = MappingProxyType({})) -> None:
-        self._folder, self._names, self._count = folder, names, 0
+    The names are settled at the end: which are free, all the paths together tell.
+    """
+
+    def __init__(self, folder: Path, roots: Sequence[Path] = (), originals: Sequence[str] = ()) -> None:
+        self._folder, self._roots, self._originals = folder, roots, originals
+        self._numbered = folder / ".numbered"
+        self._numbered.mkdir()
+        self._written: list[tuple[Path, tuple[str, str] | None]] = []  # files, with the originals' paths and pages
 
     def write(self, images: Array, schema: Schema, kept: Mapping[str, Any] = MappingProxyType({})) -> None:
         """Write images (N, H, W) or (N, H, W, C) in the type that the model was trained on.
@@ -60,56 +72,74 @@ class ImageFolder:
         Their paths and pages are the columns `path` and `page` of `kept`, where it has them.
         """
         for i, image in enumerate(images):
-            page = int(kept["page"][i]) if "page" in kept else 1
-            name = self._names.get((str(kept["path"][i]), page)) if "path" in kept else None
-            path = self._folder / (name or with_ending(Path(f"{self._count:06}.png"), schema))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as stream:
-                write_image(stream, image, schema, path.suffix.lower())
-            self._count += 1
+            original = self._original(kept, i) if "path" in kept else None
+            ending = image_ending(_suited(Path(original[0]) if original else Path("0.png")), schema)
+            file = self._numbered / f"{len(self._written):06}{ending}"
+            with file.open("wb") as stream:
+                write_image(stream, image, schema, ending)
+            self._written.append((file, original))
+
+    def _original(self, kept: Mapping[str, Any], row: int) -> tuple[str, str]:
+        cell = kept["path"][row]
+        if not str(cell) or not getattr(cell, "is_valid", True):
+            raise DataError(f"image {len(self._written) + 1:,} has no path in the column 'path'", hint=WITHOUT_PATHS)
+        _relative(Path(str(cell)), self._roots)  # refused now, not when all is done
+        return str(cell), str(kept["page"][row]) if "page" in kept else ""
+
+    def settle(self) -> None:
+        """Give all images their names. Raises DataError where two would have one."""
+        endings = {original[0]: file.suffix for file, original in self._written if original}
+        pages: dict[str, list[str]] = {}
+        for _, original in self._written:
+            if original:
+                pages.setdefault(original[0], []).append(original[1])
+        names = _names(pages, endings, self._originals, self._roots)
+        for file, original in self._written:
+            place = self._folder / (names[original] if original else file.name)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file.rename(place)
+        self._numbered.rmdir()
 
 
-def names_for(
-    paths: Sequence[str], pages: Sequence[int | None], roots: Sequence[Path], schema: Schema
-) -> dict[tuple[str, int], Path]:
-    """Return the names of rebuilt images by their paths and pages, counted from 1, relative to one of the `roots`.
+def _names(
+    pages: Mapping[str, Sequence[str]], endings: Mapping[str, str], originals: Sequence[str], roots: Sequence[Path]
+) -> dict[tuple[str, str], Path]:
+    """Return the names of rebuilt images by their paths and pages, relative to one of the `roots`.
 
-    `pages` count from 0, and are None for a file that is one image. A name is that of the original, or has an ending
-    that can hold the image; it is never that of another original.
-    Raises DataError where two images would have one name, or a path leads out of the folder.
+    A name is that of the original, or has the ending of what can hold the image; it is never that of another original.
+    A page is "" for a file that is one image.
     """
-    of_file: dict[str, list[int | None]] = {}
-    for path, page in zip(paths, pages, strict=True):
-        of_file.setdefault(path, []).append(page)
-    relative = {path: _relative(Path(path), roots) for path in of_file}
-    originals = Counter(relative.values())
-    taken: dict[Path, str] = {}
-    found: dict[tuple[str, int], Path] = {}
+    relative = {path: _relative(Path(path), roots) for path in pages}
+    others = {*relative.values(), *(_relative(Path(path), roots) for path in originals)}
+    plans = {path: _plans(relative[path], pages[path], endings[path]) for path in pages}
+    taken: set[Path] = set()
+    found: dict[tuple[str, str], Path] = {}
     # Those that keep their names come first: no other may take one.
-    plans = {path: _plans(relative[path], of_file[path], schema) for path in of_file}
-    for path in sorted(of_file, key=lambda path: plans[path][0] != [relative[path]]):
+    for path in sorted(pages, key=lambda path: plans[path][0] != [relative[path]]):
         own = relative[path]
         for names in plans[path]:
-            free = not any(name in taken or (name != own and name in originals) for name in names)
+            free = not any(name in taken or (name != own and name in others) for name in names)
             if free and len(set(names)) == len(names):
                 break
         else:
             raise DataError(
                 f"{path}: another image would be written to {plans[path][-1][0]}, too", hint="rebuild them one by one"
             )
-        taken |= dict.fromkeys(names, path)
-        found |= {(path, (page or 0) + 1): name for page, name in zip(of_file[path], names, strict=True)}
+        taken.update(names)
+        found |= {(path, page): name for page, name in zip(pages[path], names, strict=True)}
     return found
 
 
-def _plans(own: Path, pages: Sequence[int | None], schema: Schema) -> list[list[Path]]:
+def _plans(own: Path, pages: Sequence[str], ending: str) -> list[list[Path]]:
     """Return the names that a file's images may have, best first: all of them in one way, and in one format."""
-    numbers = ["" if page is None else f"-{page + 1:04}" for page in pages]
-    kept = own.suffix if own.suffix.lower() in (".png", ".tif", ".tiff") else ".png"
-    return [
-        [with_ending(own.with_name(f"{start}{number}{kept}"), schema) for number in numbers]
-        for start in (own.stem, own.name)
-    ]
+    kept = own.suffix if own.suffix.lower() == ending else ending
+    numbers = [f"-{page.zfill(4)}" if page else "" for page in pages]
+    return [[own.with_name(f"{start}{number}{kept}") for number in numbers] for start in (own.stem, own.name)]
+
+
+def _suited(path: Path) -> Path:
+    """Return a path with the ending of a format that is not lossy."""
+    return path if path.suffix.lower() in (".png", ".tif", ".tiff") else path.with_suffix(".png")
 
 
 def _relative(path: Path, roots: Sequence[Path]) -> Path:
@@ -120,12 +150,6 @@ def _relative(path: Path, roots: Sequence[Path]) -> Path:
     if ".." in relative.parts:
         raise DataError(f"{path}: a path with .. in it, which could be written outside of the folder")
     return relative
-
-
-def with_ending(path: Path, schema: Schema) -> Path:
-    """Return a path with an ending of a format that can hold a rebuilt image."""
-    ending = image_ending(path, schema)
-    return path if ending == path.suffix.lower() else path.with_suffix(ending)
 
 
 def image_ending(path: Path, schema: Schema) -> str:

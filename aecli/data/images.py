@@ -20,7 +20,7 @@ from aecli.data import picture, tiff, units
 from aecli.data.picture import BROKEN
 from aecli.data.refused import IMAGE_ENDINGS, refused_images
 from aecli.data.source import Array, Batch, Source
-from aecli.errors import DataError
+from aecli.errors import DataError, WidthError
 from aecli.options import ALL_COLUMNS, Columns
 
 DEFAULT_LABEL = "label"
@@ -88,7 +88,7 @@ class ImageSource(Source):
             self.remarks.append(f"{_named(loose)} in no folder, and without a label")
         if schema is not None:
             if schema.image_shape is None or schema.full_scale is None:
-                raise DataError(f"{name}: images, and the model takes rows of a table")
+                raise WidthError(f"{name}: images, and the model takes rows of a table")
             own = schema
         else:
             with self._settled():
@@ -110,7 +110,6 @@ class ImageSource(Source):
             len(self._images),
         )
         self.paths = [_text(file) for file, _, _ in self._images]
-        self.pages = [page for _, _, page in self._images]
 
     def learning(self) -> list[str]:
         """Return a sentence on the labels, where they are the folders' names."""

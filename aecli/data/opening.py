@@ -18,7 +18,7 @@ from aecli.data.formats import ARRAYS, BLANKS, BOM, IDX, NAMES, SPLITS, TEXTS, f
 from aecli.data.formats import IMAGES as IMAGE_ENDINGS
 from aecli.data.refused import refused
 from aecli.data.source import Chain, Source
-from aecli.errors import DataError, UsageError
+from aecli.errors import DataError, UsageError, WidthError
 from aecli.options import ALL_COLUMNS, AS_IT_IS, PLAINLY, Applying, Columns, Reading
 
 if TYPE_CHECKING:
@@ -522,7 +522,7 @@ def _check_unnamed(source: Source, asked: Request) -> None:
 
 def _check_width(source: Source, schema: Schema | None) -> None:
     if schema is not None and source.schema.inputs != schema.inputs:
-        raise DataError(f"{source.name}: {source.schema.inputs} values a row, and the model takes {schema.inputs}")
+        raise WidthError(f"{source.name}: {source.schema.inputs} values a row, and the model takes {schema.inputs}")
 
 
 def _table(one: Input, asked: Request, first: Input) -> "Table":

@@ -98,6 +98,15 @@ class Part:
         size = self.block_rows
         return np.concatenate([self.x[block * size : (block + 1) * size] for block in blocks])
 
+    def sample(self, count: int, rng: "np.random.Generator") -> Array:
+        """Return so many random rows (N, D), each at most once, in their order; all where there are no more."""
+        places = np.sort(rng.permutation(len(self))[:count])
+        if self.blocks is not None:
+            places = self.blocks[places // self.block_rows] * self.block_rows + places % self.block_rows
+        if isinstance(self.x, FileRows):
+            return np.concatenate([self.x[place : place + 1] for place in places])
+        return self.x[places]
+
     def chunks(self, values: int) -> Iterator[Array]:
         """Yield all the rows in order, in arrays (B, D) of about so many values."""
         step = max(1, values // self.x.shape[1])

@@ -111,7 +111,6 @@ class Source(ABC):
     doubt: str | None = None  # a sentence on pixels that may be in other units than the model's
     remarks: Sequence[str] = ()
     paths: Sequence[str] | None = None  # of the rows, where each is an image of a file
-    pages: Sequence[int | None] = ()  # of these files, counted from 0; None for a file that is one image
     columns: Sequence[str] = ()
     features: Sequence[str] = ()
     beside: "Beside | None" = None

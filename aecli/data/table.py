@@ -23,7 +23,7 @@ from aecli.data.arrays import places
 from aecli.data.cells import HOLES
 from aecli.data.kinds import TEXT, shortened, timestamps
 from aecli.data.source import Array, Batch, Source
-from aecli.errors import DataError
+from aecli.errors import DataError, WidthError
 from aecli.options import ALL_COLUMNS, PLAINLY, Applying, Columns
 
 DEFAULT_LABEL = "label"
@@ -433,14 +433,14 @@ class TableSource(Source):
             here = set(table.columns)
             missing = [column for column in schema.features if column not in here]
             if missing:
-                raise DataError(
+                raise WidthError(
                     f"{table.name}: {len(missing)} of the model's {count} columns are missing: {listed(missing)}",
                     hint=f"its columns are {listed(table.columns)}",
                 )
             return list(schema.features)
         others = [column for column in table.columns if column != self._label and column not in self._keep]
         if len(others) != count:
-            raise DataError(
+            raise WidthError(
                 f"{table.name}: {len(others)} columns of values, and the model takes {count}",
                 hint=None if self._label else "a column of labels or other text must bear a name in a header",
             )

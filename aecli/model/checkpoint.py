@@ -29,6 +29,7 @@ FORMAT = 2  # open until 1.0: fields may be added that have a default
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 SCALERS = ("full-scale", "standard", "minmax", "robust", "quantile", "none")
 PRECISION = "holes.precision"  # see model/holes.py
+MIXTURE = ("mixture.weights", "mixture.means", "mixture.factors")  # see model/mixture.py
 KNOTS = 256  # of scaler.knots, in each column
 DTYPES = {"F32": "<f4", "F64": "<f8"}
 
@@ -52,7 +53,8 @@ class Checkpoint:
 
     `format` is that of the file it was read from. `source` is the data's name without its place. Equal data and options
     have equal fingerprints: SHA-256 in hexadecimal digits; a run that was ended before its end has none. `origin` is
-    None in files of older versions.
+    None in files of older versions. `mixture` is the number of Gaussians that were fitted to the training codes, None
+    where none were, as in files of older versions.
     """
 
     model: ModelConfig
@@ -67,6 +69,7 @@ class Checkpoint:
     source: str | None = None
     fingerprint: str | None = None
     origin: Origin | None = None
+    mixture: int | None = None
 
     def to_json(self, *, compact: bool = False) -> dict[str, Any]:
         """Return the metadata as plain JSON values; `compact` ones lack what is at its default."""
@@ -95,9 +98,11 @@ class Checkpoint:
             value = _from_format_1(value)
         scaler, data, versions = value["scaler"], value["data"], value["versions"]
         source, fingerprint = value.get("source"), value.get("fingerprint")
+        mixture = value.get("mixture")
         texts = all(isinstance(text, str | None) for text in (data, source, fingerprint))
-        if not (scaler in SCALERS and texts and isinstance(versions, dict)):
-            raise ValueError("scaler, data, source, fingerprint or versions is of the wrong type")
+        counted = mixture is None or (type(mixture) is int and mixture >= 1)
+        if not (scaler in SCALERS and texts and counted and isinstance(versions, dict)):
+            raise ValueError("scaler, data, source, fingerprint, mixture or versions is of the wrong type")
         checkpoint = cls(
             model=ModelConfig.from_json(value["model"]),
             train=TrainConfig.from_json(value["train"]),
@@ -111,6 +116,7 @@ class Checkpoint:
             source=source,
             fingerprint=fingerprint,
             origin=None if value.get("origin") is None else Origin.from_json(value["origin"]),
+            mixture=mixture,
         )
         if (inputs := sum(checkpoint.schema.widths)) != checkpoint.model.inputs:
             raise ValueError(f"its schema makes {inputs} inputs, its model has {checkpoint.model.inputs}")
@@ -231,9 +237,16 @@ def load(path: Path) -> "tuple[Checkpoint, dict[str, np.ndarray[Any, Any]], Scal
     knots = tensors.pop("scaler.knots", None)
     if knots is not None and (np.diff(knots) < 0).any():
         raise CheckpointError(f"{path}: a damaged checkpoint: scaler.knots are not in ascending order")
+    if MIXTURE[0] in tensors and not (tensors[MIXTURE[0]].min() >= 0 < tensors[MIXTURE[0]].sum()):
+        raise CheckpointError(f"{path}: a damaged checkpoint: {MIXTURE[0]} are no shares of a whole")
     shift, scale, fill = tensors.pop("scaler.shift"), tensors.pop("scaler.scale"), tensors.pop("scaler.fill", None)
     scaler = Scaler(checkpoint.scaler, shift, scale, fill, checkpoint.schema, knots)
     return checkpoint, tensors, scaler
+
+
+def weights(tensors: "Mapping[str, np.ndarray[Any, Any]]") -> "dict[str, np.ndarray[Any, Any]]":
+    """Return the state dict of the network alone, of all tensors of a model."""
+    return {name: tensor for name, tensor in tensors.items() if name not in (PRECISION, *MIXTURE)}
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -272,8 +285,8 @@ def read_header(path: Path, file: BinaryIO) -> tuple[dict[str, Any], int]:
     return header, 8 + length
 
 
-def _check_tensors(path: Path, header: Mapping[str, Any], data_start: int, size: int, checkpoint: Checkpoint) -> None:
-    """Check every tensor's name, type, shape and place in the file before anything is allocated."""
+def _expected(header: Mapping[str, Any], checkpoint: Checkpoint) -> dict[str, tuple[str, tuple[tuple[int, ...], ...]]]:
+    """Return the type of each tensor that the file has to hold, and the shapes that it may be of."""
     inputs = checkpoint.model.inputs
     expected: dict[str, tuple[str, tuple[tuple[int, ...], ...]]] = {
         name: ("F32", (shape,)) for name, shape in tensor_shapes(checkpoint.model).items()
@@ -283,8 +296,18 @@ def _check_tensors(path: Path, header: Mapping[str, Any], data_start: int, size:
         expected["scaler.fill"] = ("F64", ((inputs,),))
     if PRECISION in header:
         expected[PRECISION] = ("F32", ((inputs, inputs),))
+    if (count := checkpoint.mixture) is not None:
+        values = checkpoint.model.latent_dim
+        shapes: Any = ((count,), (count, values), (count, values * (values + 1) // 2))
+        expected |= {name: ("F32", (shape,)) for name, shape in zip(MIXTURE, shapes, strict=True)}
     if checkpoint.scaler == "quantile":
         expected["scaler.knots"] = ("F64", ((inputs, KNOTS),))
+    return expected
+
+
+def _check_tensors(path: Path, header: Mapping[str, Any], data_start: int, size: int, checkpoint: Checkpoint) -> None:
+    """Check every tensor's name, type, shape and place in the file before anything is allocated."""
+    expected = _expected(header, checkpoint)
     for name in sorted(header.keys() ^ expected.keys()):
         what = "is missing" if name in expected else "is not part of the model that it describes"
         raise CheckpointError(f"{path}: a damaged checkpoint: tensor {name} {what}")

@@ -11,10 +11,11 @@ import torch
 
 from aecli import __version__, metrics
 from aecli.config import ModelConfig, Results, TrainConfig
+from aecli.data.part import Part
 from aecli.errors import AecliError, Stopped, TrainingError, UsageError
 from aecli.inference import Model
 from aecli.model import device as devices
-from aecli.model import holes
+from aecli.model import holes, mixture
 from aecli.model.checkpoint import PRECISION, Checkpoint
 from aecli.model.module import Autoencoder, initialise
 from aecli.options import FitOptions
@@ -120,7 +121,22 @@ def run(
         fingerprint=fingerprint(description) if complete else None,
         origin=rows.origin,
     )
-    return Model(made, tensors, rows.scaler)
+    return _with_mixture(Model(made, tensors, rows.scaler, device=str(where)), rows.training, config.seed)
+
+
+def _with_mixture(trained: Model, training: Part, seed: int) -> Model:
+    """Return a model, on the CPU, with a mixture of Gaussians fitted to the codes of some of its training rows.
+
+    It is the model as it is where its codes are too wide, or none is finite.
+    """
+    made, tensors = trained.checkpoint, trained.tensors
+    if made.model.latent_dim <= mixture.MAX_LATENT:
+        z = trained.encode(training.sample(mixture.MAX_CODES, np.random.default_rng(seed)))
+        z = z[np.isfinite(z).all(axis=1)]
+        if len(z):
+            found = mixture.fit(z, seed)
+            made, tensors = dataclasses.replace(made, mixture=len(found)), {**tensors, **found.tensors()}
+    return Model(made, tensors, trained.scaler)
 
 
 def _place(trainer: loop.Trainer) -> str:

@@ -17,7 +17,7 @@ from aecli.data.part import Part
 from aecli.data.source import Source
 from aecli.errors import DataError, UsageError
 from aecli.inference import Model
-from aecli.model.checkpoint import PRECISION
+from aecli.model import checkpoint
 from aecli.model.scaler import CHUNK_VALUES, Scaler
 from aecli.options import Columns, FitOptions, Matching
 
@@ -38,7 +38,7 @@ class Start:
     @property
     def weights(self) -> dict[str, Array]:
         """The state dict of the network."""
-        return {name: tensor for name, tensor in self.model.tensors.items() if name != PRECISION}
+        return checkpoint.weights(self.model.tensors)
 
     def digest(self) -> str:
         """Return the SHA-256 of all that the run takes from the model, in hexadecimal digits."""

@@ -10,18 +10,22 @@ from PIL import Image
 
 from aecli.data.opening import open_source
 
+DATA_OF = {"samples": []}  # it takes none
 MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
 
 
-@pytest.mark.parametrize("kind", ["latent", "reconstruction", "errors", "history", "manifold", "traversal"])
+@pytest.mark.parametrize("kind", ["latent", "reconstruction", "errors", "history", "manifold", "traversal", "samples"])
 @pytest.mark.parametrize("form", MAGIC)
 def test_each_kind_is_drawn_in_each_format(run, digits_model, kind, form):
     path = Path(f"picture.{form}")
-    done = run("plot", digits_model, "digits", "--kind", kind, "-o", path)
+    done = run("plot", digits_model, *DATA_OF.get(kind, ["digits"]), "--kind", kind, "-o", path)
     assert (done.code, done.out, done.err) == (0, "", f"wrote {path}\n")
     assert path.read_bytes().startswith(MAGIC[form])
     first = path.read_bytes()
-    assert run("plot", digits_model, "digits", "--kind", kind, "-o", path).err == f"replaced {path}\n"
+    assert (
+        run("plot", digits_model, *DATA_OF.get(kind, ["digits"]), "--kind", kind, "-o", path).err
+        == f"replaced {path}\n"
+    )
     assert path.read_bytes() == first
 
 
@@ -108,12 +112,12 @@ def test_a_manifold_of_what_has_none_is_wrong_usage(run, iris_model, iris_csv):
     assert "a manifold is of images" in done.err
 
 
-@pytest.mark.parametrize("kind", ["latent", "reconstruction", "errors", "history", "manifold", "traversal"])
+@pytest.mark.parametrize("kind", ["latent", "reconstruction", "errors", "history", "manifold", "traversal", "samples"])
 @pytest.mark.parametrize("window", [(80, 24), (120, 40)], ids=str)
 def test_a_picture_fits_the_window(run, digits_model, monkeypatch, kind, window):
     monkeypatch.setenv("COLUMNS", str(window[0]))
     monkeypatch.setenv("LINES", str(window[1]))
-    done = run("plot", digits_model, "digits", "--kind", kind, "--show", "-q")
+    done = run("plot", digits_model, *DATA_OF.get(kind, ["digits"]), "--kind", kind, "--show", "-q")
     assert (done.code, done.err) == (0, "")
     assert "\x1b" not in done.out  # no terminal
     lines = done.out.splitlines()
@@ -247,3 +251,23 @@ def test_a_reconstruction_shows_held_out_images_first_and_says_so(run, digits_mo
     assert drawn("pictures.safetensors", pictures) == ["held out", "training"]
     assert drawn("pictures.safetensors", pictures / "dogs") == []
     assert drawn(digits_model, "-", stdin=(pictures / "dogs" / "00.png").read_bytes()) == []
+
+
+def test_samples_say_what_they_are_and_take_no_data(run, digits_model):
+    assert run("plot", digits_model, "--kind", "samples", "-o", "s.svg").code == 0
+    count = json.loads(run("info", digits_model, "--json").out)["mixture"]
+    assert shown_in("s.svg") == [f"draws from a mixture of {count} Gaussians fitted to the training codes"]
+    done = run("plot", digits_model, "digits", "--kind", "samples")
+    assert (done.code, done.err) == (
+        2,
+        "error: samples are drawn without DATA, and there is digits\nhint: leave it out\n",
+    )
+
+
+def test_samples_of_a_table_are_rows_that_decode_writes(run, iris_model):
+    done = run("plot", iris_model, "--kind", "samples")
+    assert (done.code, done.err) == (
+        2,
+        f"error: samples are drawn as images, and {iris_model} rebuilds tables\n"
+        f"hint: aecli decode {iris_model} --samples 10\n",
+    )

@@ -130,6 +130,11 @@ def widen(header, data):
     return header, data
 
 
+def shares(header, data, value):
+    start, end = header["mixture.weights"]["data_offsets"]
+    return data[:start] + struct.pack("<f", value) * ((end - start) // 4) + data[end:]
+
+
 DAMAGE = {
     "a tensor of another name": (rename, "tensor encoder.0.weight is missing"),
     "a tensor of another shape": (widen, r"encoder.0.weight is F32 \(64, 256\), and F32 \(256, 64\) was expected"),
@@ -144,8 +149,18 @@ DAMAGE = {
     ),
     "an unknown scaler": (
         lambda h, d: damage_metadata(h, d, scaler="bogus"),
-        "scaler, data, source, fingerprint or versions",
+        "scaler, data, source, fingerprint, mixture or versions",
     ),
+    "a mixture of none": (lambda h, d: damage_metadata(h, d, mixture=0), "mixture or versions is of the wrong type"),
+    "a mixture of more": (
+        lambda h, d: damage_metadata(h, d, mixture=99),
+        r"mixture.weights is F32 \(\d+,\), and F32 \(99,",
+    ),
+    "a mixture without a number": (
+        lambda h, d: damage_metadata(h, d, mixture=None),
+        "tensor mixture.factors is not part of the model",
+    ),
+    "shares below nothing": (lambda h, d: (h, shares(h, d, -1)), "mixture.weights are no shares of a whole"),
     "an unknown schedule": (lambda h, d: damage_metadata(h, d, train__schedule="x"), "schedule is x"),
     "metadata that is null": (lambda h, d: (h | {"__metadata__": None}, d), "no aecli checkpoint"),
     "cut short": (lambda h, d: (h, d[:-1]), "bytes expected"),

@@ -1,0 +1,80 @@
+"""The images that reconstruct and decode write: one to a file, or all to a folder."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aecli.cli import rows
+from aecli.data.formats import IMAGES
+from aecli.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from aecli.inference import Decoded, Model
+
+
+def are_wanted(output: str | None, given: Sequence[str]) -> bool:
+    """Return whether an output is an image, or a folder of them. Raises UsageError for `given` flags of tables."""
+    if output is None:
+        return False
+    if output.endswith("/") or Path(output).is_dir():
+        if given:
+            raise UsageError(
+                f"a folder takes images, and {' and '.join(given)} {'is' if len(given) == 1 else 'are'} for tables",
+                hint="name a file, such as rebuilt.csv",
+            )
+        return True
+    return Path(output).suffix.lower() in IMAGES and not given
+
+
+def write(
+    loaded: "Model",
+    outputs: "Iterator[Decoded]",
+    path: Path,
+    *,
+    named: str,
+    inputs: Sequence[str],
+    roots: Sequence[Path] | None = None,
+    originals: Sequence[str] = (),
+    quiet: bool,
+) -> None:
+    """Write the images of `outputs`, which messages call `named`, to a file or a folder.
+
+    In a folder they have their paths, relative to one of the `roots`, by default to one of the `inputs`, and none has
+    that of another one of the `originals`.
+    Raises DataError where the model rebuilds tables.
+    """
+    from aecli.data import image_sinks
+
+    shape = loaded.schema.image_shape
+    if shape is None:
+        raise DataError(f"{path}: {loaded.name} rebuilds tables, not images", hint="name a file, such as rebuilt.csv")
+    replaced = path.is_file()
+    if path.suffix.lower() in IMAGES and not path.is_dir():
+        _write_one(loaded, outputs, path, named, inputs)
+    else:
+        with image_sinks.to_images(path, [Path(word) for word in inputs], roots, originals) as sink:
+            for out in outputs:
+                sink.write(out.recon.reshape(-1, *shape), loaded.schema, out.batch.kept)
+    rows.say_written(path, replaced=replaced, quiet=quiet)
+
+
+def _write_one(loaded: "Model", outputs: "Iterator[Decoded]", path: Path, named: str, inputs: Sequence[str]) -> None:
+    """Write the one image that there is."""
+    from aecli import files
+    from aecli.data import image_sinks
+
+    rows.check_output(path, loaded.name, *inputs)
+    rows.keep_checkpoint(path)
+    first, count = None, 0
+    for out in outputs:
+        first = out.recon[:1] if first is None or not len(first) else first
+        count += len(out.recon)
+    if first is None or count != 1:
+        raise DataError(f"{path} is one image, and {named} {count:,}", hint=f"name a folder: -o {path.stem}/")
+    ending = image_sinks.image_ending(path, loaded.schema)
+    if ending != path.suffix.lower():
+        raise DataError(
+            f"{path}: images of {loaded.schema.dtype} are written as TIFF", hint=f"-o {path.with_suffix('.tif')}"
+        )
+    with files.replacing(path) as stream:
+        image_sinks.write_image(stream, first.reshape(loaded.schema.image_shape), loaded.schema, ending)

@@ -158,7 +158,7 @@ class Model:
         reading, applying = grouped(options, Reading, Applying)
         asked = {"reading": reading, "applying": applying, "data_dir": data_dir, "force": force, "announce": announce}
         source = open_source(data, split="test", schema=self.schema, trained_on=self.checkpoint.source, **asked)
-        source.filled_with, source.bad_rows = self._filled_with, applying.bad_rows
+        source.filled_with, source.bad_rows, source.further = self._filled_with, applying.bad_rows, applying.further
         source.units = self._units(reading.input_range)
         return source
 

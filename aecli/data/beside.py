@@ -9,21 +9,24 @@ import dataclasses
 import difflib
 import posixpath
 import re
+import shlex
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aecli.data.formats import table_form
+from aecli.data.formats import source_name, table_form
 from aecli.errors import DataError
 
 if TYPE_CHECKING:
-    from aecli.data.source import Batch
+    from aecli.data.opening import Input, Request
+    from aecli.data.source import Batch, Source
 
 Array = np.ndarray[Any, Any]
 PATH = "path"
 AMBIGUOUS = -1
+NAMED_COLUMNS = 4
 
 
 def split(word: str) -> tuple[Path, str] | None:
@@ -39,6 +42,80 @@ def split(word: str) -> tuple[Path, str] | None:
         if table_form(word[:i]) is not None:
             raise DataError(f"{word[:i]}: no such file")
     return None
+
+
+def is_of_a_file(label: str) -> bool:
+    """Return whether a label is FILE:COLUMN. Raises DataError for a file of which no column is named."""
+    from aecli.data.opening import open_table
+
+    if split(label) is not None:
+        return True
+    if table_form(label) is not None and Path(label).is_file():
+        columns = open_table(Path(label)).columns
+        ways = [f"--label {shlex.quote(f'{label}:{column}')}" for column in columns[:NAMED_COLUMNS]]
+        raise DataError(
+            f"--label {label} is a file, and one of its columns was expected", hint=f"name one: {' or '.join(ways)}"
+        )
+    return False
+
+
+def join(source: "Source", inputs: "Sequence[Input]", asked: "Request", label: str | None) -> None:
+    """Give a source the labels of another table: of `label`, FILE:COLUMN, or those that a model was trained with.
+
+    The latter are looked for beside the rows, then here; where they are not theirs, a sentence says so.
+    Raises DataError where the table that was named is not that of the rows.
+    """
+    if label is None:
+        beside = _found_again(source, inputs, asked)
+    else:
+        beside = Beside(label)
+        beside.meet(source.paths)
+        asked.announce(f"labels: {label}, {beside.how}")
+    if beside is not None:
+        beside.check_rows(source.rows, paths=source.resizes)
+        source.beside = beside
+        source.schema = dataclasses.replace(source.schema, label=beside.column, label_file=beside.path.name)
+
+
+def _found_again(source: "Source", inputs: "Sequence[Input]", asked: "Request") -> "Beside | None":
+    """Return the labels of rows for a model; None where there is no such file, or it is not that of these rows."""
+    schema, own = asked.schema, source.schema.label is not None
+    assert schema is not None  # noqa: S101, for the type checker
+    name = str(schema.label_file)
+    folders = [path if path.is_dir() else path.parent for path in (one.path for one in inputs) if path is not None]
+    file = next((folder / name for folder in (*folders[:1], Path()) if (folder / name).is_file()), None)
+    if file is None:
+        why: str | None = f"they were in {name}, which lies neither beside {source.name} nor here"
+    else:
+        beside = Beside(f"{file}:{schema.label}", strict=False)
+        why = _why_not(beside, file, inputs, source, asked)
+        if why is None:
+            asked.announce(f"labels: {file}:{schema.label}, {beside.how}")
+            return beside
+    if not own:
+        asked.announce(f"no labels: {why}")
+    return None
+
+
+def _why_not(beside: "Beside", file: Path, inputs: "Sequence[Input]", source: "Source", asked: "Request") -> str | None:
+    """Say why a file of labels is not that of some rows, None where it is.
+
+    By their numbers rows are matched only where they have the name and the number of the training rows.
+    """
+    try:
+        beside.meet(source.paths)
+    except DataError as error:
+        return error.message
+    if beside.how != "by row number":
+        return None
+    if source.rows is None:
+        return f"{file} goes by row number, and the rows of {source.name} are not counted"
+    if not beside.fits(source.rows, paths=False):
+        return f"{file} has another number of rows than {source.name}"
+    named = source_name([one.given for one in inputs])
+    if asked.trained_on is None or named == asked.trained_on:
+        return None
+    return f"{file} goes by row number, and {source.name} is not {asked.trained_on}, which the model was trained on"
 
 
 class Beside:
@@ -93,6 +170,10 @@ class Beside:
                 raise
             hint = f"correct {self.path} first: options on how to read are for the data alone"
             raise DataError(error.message, hint=hint) from error
+
+    def of(self, batch: "Batch") -> Array:
+        """Return the values (N,) of a batch's rows, which follow those that were asked for before: see `labels`."""
+        return self.labels(_texts(batch.kept.get(PATH)), self._rows, len(batch.x))
 
     def labels(self, paths: Sequence[str] | None, first: int, count: int) -> Array:
         """Return the column's values (count,) for rows from number `first` on, of which `paths` are the paths, if any.
@@ -166,9 +247,7 @@ class Beside:
     def joined(self, batches: "Iterator[Batch]") -> "Iterator[Batch]":
         """Yield the batches of all rows with their labels, and `check` when they end."""
         for batch in batches:
-            paths = batch.kept.get(PATH)
-            paths = None if paths is None else paths.tolist() if isinstance(paths, np.ndarray) else paths.to_pylist()
-            yield dataclasses.replace(batch, labels=self.labels(paths, self._rows, len(batch.x)))
+            yield dataclasses.replace(batch, labels=self.of(batch))
         self.check()
 
     def fits(self, rows: int | None, *, paths: bool) -> bool:
@@ -246,6 +325,10 @@ def _enter(index: dict[str, int], path: str, row: int, values: Sequence[Any]) ->
     before = index.setdefault(path, row)
     if before != AMBIGUOUS and values[before] != values[row]:
         index[path] = AMBIGUOUS
+
+
+def _texts(column: Any) -> list[str] | None:
+    return None if column is None else column.tolist() if isinstance(column, np.ndarray) else column.to_pylist()
 
 
 def _stem(path: str) -> str:

@@ -107,7 +107,7 @@ def _names(
     """Return the names of rebuilt images by their paths and pages, relative to one of the `roots`.
 
     A name is that of the original, or has the ending of what can hold the image; it is never that of another original.
-    A page is "" for a file that is one image.
+    Pages are texts, counted from 1, or "" where there are none.
     """
     relative = {path: _relative(Path(path), roots) for path in pages}
     others = {*relative.values(), *(_relative(Path(path), roots) for path in originals)}
@@ -133,7 +133,8 @@ def _names(
 def _plans(own: Path, pages: Sequence[str], ending: str) -> list[list[Path]]:
     """Return the names that a file's images may have, best first: all of them in one way, and in one format."""
     kept = own.suffix if own.suffix.lower() == ending else ending
-    numbers = [f"-{page.zfill(4)}" if page else "" for page in pages]
+    alone = [*pages] == ["1"]  # a file that is one image
+    numbers = [f"-{page.zfill(4)}" if page and not alone else "" for page in pages]
     return [[own.with_name(f"{start}{number}{kept}") for number in numbers] for start in (own.stem, own.name)]
 
 

@@ -342,6 +342,7 @@ class ImageSource(Source):
         return notes
 
 
+@functools.cache
 def endings() -> frozenset[str]:
     """Return the endings of the files that Pillow reads, in small letters."""
     return frozenset(ending for ending, form in Image.registered_extensions().items() if form in Image.OPEN)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from aecli.config import Dialect, Schema, sized
 from aecli.data.folder import is_table
-from aecli.data.formats import ARRAYS, BLANKS, BOM, IDX, NAMES, SPLITS, TEXTS, form_of, is_text, source_name, table_form
+from aecli.data.formats import ARRAYS, BLANKS, BOM, IDX, NAMES, SPLITS, TEXTS, form_of, is_text, table_form
 from aecli.data.formats import IMAGES as IMAGE_ENDINGS
 from aecli.data.refused import refused
 from aecli.data.source import Chain, Source
@@ -22,7 +22,6 @@ from aecli.errors import DataError, UsageError, WidthError
 from aecli.options import ALL_COLUMNS, AS_IT_IS, PLAINLY, Applying, Columns, Reading
 
 if TYPE_CHECKING:
-    from aecli.data.beside import Beside
     from aecli.data.stream import Stream
     from aecli.data.table import Table, TableSource
 
@@ -32,7 +31,6 @@ READ = (
 )
 SET, TABLE, ARRAY, IMAGES, FRAME, SOURCE = "built-in set", "table", "array", "images", "data frame", "source"
 
-NAMED_COLUMNS = 4  # of a file of labels
 CARRIED = ("path", "page")  # of images, always
 KINDS = dict.fromkeys(("csv", "tsv", "jsonl", "parquet", "arrow"), TABLE)
 KINDS |= dict.fromkeys(("npy", "npz", "idx"), ARRAY) | {"image": IMAGES}
@@ -106,93 +104,29 @@ def open_source(data: Any, *, split: str = "train", **request: Any) -> Source:
     for each in inputs:
         _check_kind(each, inputs[0])
     kind = inputs[0].kind or TABLE
-    beside, asked_label = _label_beside(asked), asked.columns.label
-    if beside is not None:
-        asked = dataclasses.replace(asked, columns=dataclasses.replace(asked.columns, label=None))
+    labels, asked = _apart(asked)
     source = READERS[kind](inputs, asked)
     _check_for_images(source, asked)
     if kind in (TABLE, FRAME):
         _as_images(cast("TableSource", source), asked)
     else:
         _check_unnamed(source, asked)
-    if asked.schema is not None and asked.schema.label_file is not None:
-        beside = _label_again(asked.schema, inputs, source, asked)
-    elif beside is not None:
-        beside.meet(source.paths)
-        asked.announce(f"labels: {asked_label}, {beside.how}")
-    if beside is not None:
-        beside.check_rows(source.rows, paths=source.resizes)
-        source.beside = beside
-        source.schema = dataclasses.replace(source.schema, label=beside.column, label_file=beside.path.name)
+    if labels is not None or (asked.schema is not None and asked.schema.label_file is not None):
+        from aecli.data.beside import join
+
+        join(source, inputs, asked, labels)
     return source
 
 
-def _label_beside(asked: Request) -> "Beside | None":
-    """Return the labels to train with, where FILE:COLUMN names them; None for a column of the data's own."""
-    from aecli.data.beside import Beside, split
+def _apart(asked: Request) -> tuple[str | None, Request]:
+    """Return the labels to train with, where FILE:COLUMN names them, and what is asked of the data itself."""
+    if asked.columns.label is None:
+        return None, asked
+    from aecli.data.beside import is_of_a_file
 
-    label = asked.columns.label
-    if label is None or split(label) is None:
-        if label is not None and table_form(label) is not None and Path(label).is_file():
-            raise _of_no_column(label)
-        return None
-    return Beside(label)
-
-
-def _of_no_column(file: str) -> DataError:
-    """Return the error for labels of a file of which no column is named."""
-    columns = open_table(Path(file)).columns
-    ways = [f"--label {shlex.quote(f'{file}:{column}')}" for column in columns[:NAMED_COLUMNS]]
-    return DataError(
-        f"--label {file} is a file, and one of its columns was expected",
-        hint=f"name one: {' or '.join(ways)}",
-    )
-
-
-def _label_again(schema: Schema, inputs: Sequence[Input], source: Source, asked: Request) -> "Beside | None":
-    """Return the labels of rows for a model, where the file that had the training rows' lies beside the rows, or here.
-
-    None where there is no such file, or it is not that of these rows; it is said, where they have no label else.
-    """
-    from aecli.data.beside import Beside
-
-    name, own = str(schema.label_file), source.schema.label is not None
-    folders = [path if path.is_dir() else path.parent for path in (one.path for one in inputs) if path is not None]
-    for folder in dict.fromkeys([*folders[:1], Path()]):
-        if not (folder / name).is_file():
-            continue
-        beside = Beside(f"{folder / name}:{schema.label}", strict=False)
-        why = _why_not(beside, folder / name, inputs, source, asked)
-        if why is None:
-            asked.announce(f"labels: {folder / name}:{schema.label}, {beside.how}")
-            return beside
-        if not own:
-            asked.announce(f"no labels: {why}")
-        return None
-    if not own:
-        asked.announce(f"no labels: they were in {name}, which lies neither beside {source.name} nor here")
-    return None
-
-
-def _why_not(beside: "Beside", file: Path, inputs: Sequence[Input], source: Source, asked: Request) -> str | None:
-    """Say why a file of labels is not that of some rows, None where it is.
-
-    By their numbers rows are matched only where they have the name and the number of the training rows.
-    """
-    try:
-        beside.meet(source.paths)
-    except DataError as error:
-        return error.message
-    if beside.how != "by row number":
-        return None
-    if source.rows is None:
-        return f"{file} goes by row number, and the rows of {source.name} are not counted"
-    if not beside.fits(source.rows, paths=False):
-        return f"{file} has another number of rows than {source.name}"
-    named = source_name([one.given for one in inputs])
-    if asked.trained_on is None or named == asked.trained_on:
-        return None
-    return f"{file} goes by row number, and {source.name} is not {asked.trained_on}, which the model was trained on"
+    if not is_of_a_file(asked.columns.label):
+        return None, asked
+    return asked.columns.label, dataclasses.replace(asked, columns=dataclasses.replace(asked.columns, label=None))
 
 
 def _check_for_images(source: Source, asked: Request) -> None:

@@ -53,7 +53,6 @@ class Start:
         """Open rows as `Model.open` does, to train on them: a built-in set's name alone means its `split`."""
         named = split_name(data, split) if isinstance(data, str) else None
         source = self.model.open(data if named is None else ":".join(named), further=True, **options)
-        source.further = True
         source.filled_with = None  # holes are learnt, or not, as the schema says
         source.schema = dataclasses.replace(source.schema, missing=self.schema.missing)
         return source

@@ -801,6 +801,16 @@ def test_a_rebuilt_image_never_takes_the_name_of_another_original(run):
     assert np.abs(made - np.clip(aecli.load("m.safetensors").reconstruct(BYTES[5:6])[0], 0, 255)).max() <= 0.51
 
 
+def test_a_rebuilt_image_does_not_take_the_name_of_an_original_that_cannot_be_read(run):
+    folder(BYTES[:3])
+    Image.fromarray(BYTES[3]).save("pictures/03.bmp")
+    Path("pictures/03.png").write_bytes(b"broken")
+    quick(BYTES).save("m.safetensors")
+    assert run("reconstruct", "m.safetensors", "pictures", "--skip-broken", "-o", "rebuilt/", "-q").code == 0
+    names = sorted(path.name for path in Path("rebuilt").iterdir())
+    assert names == ["00.png", "01.png", "02.png", "03.bmp.png"]
+
+
 def test_floats_of_png_and_tiff_do_not_meet_in_one_file(run):
     Path("pictures").mkdir()
     tifffile.imwrite("pictures/a.tif", COLOURS[0].astype(np.uint16) * 200, photometric="rgb")

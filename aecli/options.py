@@ -166,7 +166,7 @@ class Columns:
         str | None,
         Option(
             "The column of labels: not learnt, but carried along. FILE:COLUMN is that of another table, matched by row "
-            "or by its column path.",
+            "or by its column path, or that of the images' names.",
             TABLE,
             "COLUMN",
             "label",

@@ -355,7 +355,9 @@ def _keep_other_model(path: Path, data: list[str], schema: "Schema") -> None:
 def _kind(schema: "Schema") -> str:
     if schema.image_shape is None:
         return console.counted(schema.inputs, "column")
-    return f"images of {' × '.join(map(str, schema.image_shape))} pixels"
+    from aecli.config import sized
+
+    return f"images of {sized(schema.image_shape)}"
 
 
 def _facts(made: "Checkpoint", seconds: float, device: str | None) -> dict[str, object]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aecli.model.layers import Convolution, Image, Layer, decoder_layers, encoder_layers
+from aecli.model.convolution import convolved, transposed, weight_gradient
+from aecli.model.layers import Convolution, Layer, decoder_layers, encoder_layers
 from aecli.model.module import Autoencoder
 
 aten = torch.ops.aten
@@ -154,41 +155,20 @@ def _dense_backward(layer: LayerBuffers, h: Tensor, below: LayerBuffers | None, 
 def _convolution(layer: LayerBuffers, h: Tensor) -> None:
     at = layer.convolution
     assert at is not None  # noqa: S101, for the type checker
-    images = aten.convolution(_images(h, at.images[0]), layer.weight, layer.bias, *_arguments(at))
-    own = _rows(images)
-    layer.out = own if layer.out is layer.pre else layer.out
-    layer.scratch = own if layer.scratch is layer.pre else layer.scratch
-    layer.pre = own
+    made = (transposed if at.transposed else convolved)(h, layer.weight, layer.bias, at)
+    layer.out = made if layer.out is layer.pre else layer.out
+    layer.scratch = made if layer.scratch is layer.pre else layer.scratch
+    layer.pre = made
 
 
 def _convolution_backward(layer: LayerBuffers, h: Tensor, below: LayerBuffers | None, scale: float) -> None:
-    at, (weight_gradient, bias_gradient) = layer.convolution, layer.gradients
+    at, g, (for_weight, for_bias) = layer.convolution, layer.gradient, layer.gradients
     assert at is not None  # noqa: S101, for the type checker
-    gradients = aten.convolution_backward(
-        _images(layer.gradient, at.images[1]),
-        _images(h, at.images[0]),
-        layer.weight,
-        [len(layer.bias)],
-        *_arguments(at),
-        [below is not None, True, True],
-    )
-    torch.mul(gradients[1], scale, out=weight_gradient)
-    bias_gradient.copy_(gradients[2])
+    small, large = (h, g) if at.transposed else (g, h)
+    torch.mul(weight_gradient(small, large, layer.weight, at), scale, out=for_weight)
+    torch.sum(g.view(-1, len(for_bias)), 0, dtype=torch.float32, out=for_bias)
     if below is not None:
-        below.gradient = _rows(gradients[0])
-
-
-def _arguments(at: Convolution) -> tuple[object, ...]:
-    stride, padding = [at.stride] * 2, [at.padding] * 2
-    return stride, padding, [1, 1], at.transposed, list(at.output_padding), 1
-
-
-def _images(rows: Tensor, shape: Image) -> Tensor:
-    return rows.view(len(rows), *shape).permute(0, 3, 1, 2)  # (B, H W C) -> (B, C, H, W), channels last in memory
-
-
-def _rows(images: Tensor) -> Tensor:
-    return images.permute(0, 2, 3, 1).flatten(1)  # (B, C, H, W) -> (B, H W C)
+        below.gradient = (convolved if at.transposed else transposed)(g, layer.weight, None, at)
 
 
 DENSE, CONVOLUTION = Kind(_dense, _dense_backward), Kind(_convolution, _convolution_backward)

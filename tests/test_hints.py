@@ -305,6 +305,13 @@ CASES = {
         "plot t.safetensors t.csv --kind map --show", "leave --show out", then=("plot t.safetensors t.csv --kind map",)
     ),
     "a page that is no page": Case("plot t.safetensors t.csv --kind map -o map.png", "-o map.html"),
+    "the history of PCA": Case(
+        "plot pca.safetensors --kind history",
+        "--kind errors draws the rows' errors",
+        given={"noise.npy": np.random.default_rng(6).normal(size=(100, 12))},
+        before="train noise.npy --device cpu -q -o pca.safetensors",
+        then=("plot pca.safetensors noise.npy --kind errors",),
+    ),
     "a picture that is a page": Case("plot t.safetensors t.csv -o codes.html", "--kind map"),
     "a picture of no room": Case(f"plot t.safetensors t.csv --size 2x1 {LONG}", "give it more room: --size 4.8x3.5"),
     "a picture of little room": Case(f"plot t.safetensors t.csv {LONGER}", "give it more room: --size 7.2x5.25"),

@@ -184,7 +184,7 @@ class Activation:
 def _gelu(layer: LayerBuffers) -> None:
     """Fill `out` with y = x s, s being the sigmoid of u, and `pre` with the slope.
 
-    That is s + x s (1 - s) u' = s (1 + (x - y) u'). In fp32, and in blocks that stay in the cache: on a CPU PyTorch's own
+    That is s + x s (1 - s) u' = s (1 + (x - y) u'). In fp32, in blocks that stay in the cache: on a CPU PyTorch's own
     kernels take nearly twice as long in bf16.
     """
     for pre, out in zip(*(torch.split(each.view(-1), BLOCK) for each in (layer.pre, layer.out)), strict=True):

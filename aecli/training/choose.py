@@ -66,7 +66,9 @@ def by_cross_validation(rows: Prepared, model: ModelConfig, asked: FitOptions, d
         return None
     if min(count, inputs) > metrics.PCA_MAX:
         return None
-    asked = dataclasses.replace(asked, hidden_dims=model.hidden_dims, latent_dim=model.latent_dim)
+    asked = dataclasses.replace(
+        asked, channels=model.channels, hidden_dims=model.hidden_dims, latent_dim=model.latent_dim
+    )
     x, order = rows.training.x[:], np.random.default_rng((asked.seed, count)).permutation(count)
     verdict = _folded(rows, x[order[:SAMPLE]], FOLDS, asked, device)
     if verdict.pca_wins and count > SAMPLE:  # a network gains more by further rows than PCA does

@@ -79,8 +79,8 @@ def resolve(
     The rules: images of 16 by 16 pixels or more have convolutions, unless there are widths of dense layers; the
     bottleneck holds a twelfth of the inputs, 2 to 64; a batch is a sixteenth of the rows, 16 to 512, or to 128 with
     convolutions; the steps grow with the rows to the power of 0.3, and the epochs follow; the weight decay adds up to
-    the same over runs of this length and longer ones; images of 16 by 16 pixels or more are shifted by up to one pixel where a model of
-    more than 20 weights a row would learn them by heart.
+    the same over runs of this length and longer ones; images of 16 by 16 pixels or more are shifted by up to one pixel
+    where a model of more than 20 weights a row would learn them by heart.
     Raises DataError where the layers make no sense of the data, UsageError where they make none of any.
     """
     choices = vars(completed(options)).copy()

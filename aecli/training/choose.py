@@ -6,6 +6,7 @@ which no network learns by heart.
 """
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +57,9 @@ def is_free(asked: FitOptions) -> bool:
     return asked.recipe in (None, DEFAULT_RECIPE) and all(getattr(asked, name) is None for name in SAID)
 
 
-def by_cross_validation(rows: Prepared, model: ModelConfig, asked: FitOptions, device: torch.device) -> Verdict | None:
+def by_cross_validation(
+    rows: Prepared, model: ModelConfig, asked: FitOptions, device: torch.device, announce: Callable[[str], None]
+) -> Verdict | None:
     """Train networks of the `model`'s widths on parts of the training rows; compare them with PCA on those left out.
 
     None where the rows are so many that their own errors tell, or too few.
@@ -66,6 +69,8 @@ def by_cross_validation(rows: Prepared, model: ModelConfig, asked: FitOptions, d
         return None
     if min(count, inputs) > metrics.PCA_MAX:
         return None
+    if model.channels:  # takes a while
+        announce("few images: a network and PCA are compared first, by cross-validation")
     asked = dataclasses.replace(
         asked, channels=model.channels, hidden_dims=model.hidden_dims, latent_dim=model.latent_dim
     )

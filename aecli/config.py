@@ -146,10 +146,11 @@ class Schema(Config):
     that were not learnt though nobody excluded them, each with the reason. `missing` says what became of a hole in
     training: None was an error, "mean" the mean of the training rows, "drop" left the row out.
     `image_shape` is (H, W) or (H, W, C). `black` is the value of a black pixel, `full_scale` that of a white one, None
-    before it is known; `dtype` is the pixels' type, None for tables and in files of earlier versions. `resize` tells
-    whether images of other sizes are brought to this one, and `fit` how. `background` is what lies under transparent
-    pixels; None drops their alpha, or keeps it where there are four channels. `label` names the column of labels, and
-    `label_file` the file of another table that has it, None where the data itself does.
+    before it is known; `dtype` is the pixels' type, None for tables and in files of earlier versions. `channels_first`
+    tells that the training rows came as (C, H, W), and that flat rows do. `resize` tells whether images of other sizes
+    are brought to this one, and `fit` how. `background` is what lies under transparent pixels; None drops
+    their alpha, or keeps it where there are four channels. `label` names the column of labels, and `label_file` the
+    file of another table that has it, None where the data itself does.
     """
 
     inputs: int
@@ -159,6 +160,7 @@ class Schema(Config):
     black: float = 0.0
     full_scale: float | None = None
     dtype: str | None = None
+    channels_first: bool = False
     resize: bool = False
     fit: str = "stretch"
     background: str | None = None
@@ -389,6 +391,13 @@ class Results(Config):
     test_loss: float | None = None
     kl: tuple[float, ...] = ()
     active_dims: int | None = None
+
+
+def sized(shape: tuple[int, ...]) -> str:
+    """Return the size of an image (H, W) or (H, W, C) in words: its width comes first, as in all that users write."""
+    height, width, channels = (*shape, 1)[:3]
+    colours = {1: "", 3: " in colour", 4: " in colour and alpha"}.get(channels, f" in {channels} channels")
+    return f"{width} × {height} pixels{colours}"
 
 
 def _require(fits: bool, name: str, found: object, expected: str) -> None:

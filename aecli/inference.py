@@ -14,7 +14,7 @@ import numpy as np
 
 from aecli.config import Schema
 from aecli.data import units
-from aecli.data.arrays import array_source, layout
+from aecli.data.arrays import array_source, places
 from aecli.data.codes import Codes, open_codes
 from aecli.data.opening import open_source
 from aecli.data.source import ArraySource, Batch, Source, check_finite, resized
@@ -157,8 +157,8 @@ class Model:
         """
         reading, applying = grouped(options, Reading, Applying)
         asked = {"reading": reading, "applying": applying, "data_dir": data_dir, "force": force, "announce": announce}
-        source = open_source(data, split="test", schema=self.schema, **asked)
-        source.filled_with, source.bad_rows = self._filled_with, applying.bad_rows
+        source = open_source(data, split="test", schema=self.schema, trained_on=self.checkpoint.source, **asked)
+        source.filled_with, source.bad_rows, source.further = self._filled_with, applying.bad_rows, applying.further
         source.units = self._units(reading.input_range)
         return source
 
@@ -199,21 +199,17 @@ class Model:
         source = self._source(rows, input_range)
         parts = [out.in_units(source.units).recon for out in self._outputs(source, self._rebuild)]
         recon = self._joined(parts, self.schema.inputs)
-        if not _is_array(rows):
-            return recon
-        shape = np.shape(rows)
-        wanted = self.schema.image_shape
-        if wanted is not None and layout("rows", shape, None, wanted)[1]:
-            return np.ascontiguousarray(np.moveaxis(recon.reshape(-1, *wanted), -1, 1))
-        return recon.reshape(shape)
+        given = self._as_given(recon, source)
+        return given.reshape(np.shape(rows)) if _is_array(rows) else given
 
     def fill_holes(self, rows: Any) -> Array:
         """Return rows (N, D) in raw units as they are, but for their holes: there stands what the model expects.
 
         Raises DataError as `embed` does.
         """
-        parts = [np.where(np.isnan(out.batch.x), out.recon, out.batch.x) for out in self.filled(self._source(rows))]
-        return self._joined(parts, self.schema.inputs)
+        source = self._source(rows)
+        parts = [np.where(np.isnan(out.batch.x), out.recon, out.batch.x) for out in self.filled(source)]
+        return self._as_given(self._joined(parts, self.schema.inputs), source)
 
     def errors(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Array:
         """Return each row's mean squared reconstruction error (N,), in the model's units. Holes do not count.
@@ -245,8 +241,14 @@ class Model:
     def _joined(parts: list[Array], *width: int) -> Array:
         return np.concatenate(parts) if parts else np.zeros((0, *width), np.float32)
 
+    def _as_given(self, recon: Array, source: Source) -> Array:
+        """Return rows (N, D) with the values in the order in which the source had them."""
+        if not source.turned or self.schema.image_shape is None:
+            return recon
+        return np.ascontiguousarray(recon[:, places(self.schema.image_shape)])
+
     def decode(self, z: Any) -> Array:
-        """Return the rows (N, D), in raw units, that latent rows (N, K) stand for.
+        """Return the rows (N, D), in raw units, that latent rows (N, K) stand for; images as flat rows of (H, W, C).
 
         Latent rows may also be all that `open_codes` takes: a data frame's columns z0, z1, ... are matched by name.
         Raises DataError where the latent rows are of another width, or hold NaN or infinity.
@@ -352,11 +354,14 @@ class Model:
 
     def _in_units(self, source: Source) -> Generator[Batch, None, None]:
         """Yield the rows of a source in the model's units. Raises DataError for pixels of other ones."""
+        low, high = math.inf, -math.inf
         for batch in source.batches():
             if source.units is not None:
                 yield dataclasses.replace(batch, x=source.units.to_model(batch.x))
                 continue
-            units.check(batch.x, self.schema, source.name)
+            if (found := units.check(batch.x, self.schema, source.name)) is not None:
+                low, high = min(low, found[0]), max(high, found[1])
+                source.doubt = units.doubt(low, high, self.schema)
             yield batch
 
     def _encode(self, batch: Batch, *, live: bool = False) -> Encoded:

@@ -55,7 +55,7 @@ class FitOptions:
             "The encoder's dense widths before the bottleneck, such as 512,64. The decoder mirrors them.",
             MODEL,
             "WIDTHS",
-            "256,128; of fewer than 30 rows for each input 64,64, of images 256",
+            "256,128; of fewer than 30 rows for each input 64,64, of images 256; none with --channels",
         ),
     ] = None
     channels: Annotated[
@@ -65,7 +65,7 @@ class FitOptions:
             "dense layers follow, those of --hidden-dims before the bottleneck.",
             MODEL,
             "WIDTHS",
-            "no convolutions",
+            "16,32 of images of 16 × 16 pixels and more, unless there are --hidden-dims",
         ),
     ] = None
     latent_dim: Annotated[
@@ -206,7 +206,7 @@ class Columns:
         str | None,
         Option(
             "The column of labels: not learnt, but carried along. FILE:COLUMN is that of another table, matched by row "
-            "or by its column path.",
+            "or by its column path, or that of the images' names.",
             TABLE,
             "COLUMN",
             "label",

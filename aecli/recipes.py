@@ -13,6 +13,7 @@ DEFAULT_HOLDOUT = 0.1
 DEFAULT_RECIPE = "modern"
 FEW_ROWS = 30  # for each input
 MOST_SPARSE, SPARSE = 1024, 16  # latent values of a sparse code; for each that is kept
+LARGE, CHANNELS = 16, (16, 32)  # images of so many pixels a side have convolutions
 ARCHITECTURE = ("channels", "hidden_dims", "latent_dim", "activation", "latent_activation", "bottleneck", "active")
 SHAPE = "add --image-shape if they are some"
 _CLASSIC = FitOptions(
@@ -80,26 +81,25 @@ def resolve(
     """Make every choice for data of `rows` training rows and `inputs` values a row.
 
     `bounded` tells that the scaled inputs lie in [0, 1]. A `model` to go on from stays as it is.
-    The rules: the bottleneck holds a twelfth of the inputs, 2 to 64, and a sparse one keeps so many of 16 times as many
-    values; a batch is a sixteenth of the rows, 16 to 512; the steps grow with the rows to the power of 0.3, and the
-    epochs follow; the weight decay adds up to the same over runs of any length; images of 16 by 16 pixels or more are
-    shifted by up to one pixel where a model of more than 20 weights a row would learn them by heart.
+    The rules: images of 16 by 16 pixels or more have convolutions, unless there are widths of dense layers; the
+    bottleneck holds a twelfth of the inputs, 2 to 64, and a sparse one keeps so many of 16 times as many values; a
+    batch is a sixteenth of the rows, 16 to 512, or to 128 with convolutions; the steps grow with the rows to the power
+    of 0.3, and the epochs follow; the weight decay adds up to the same over runs of this length and longer ones; images
+    of 16 by 16 pixels or more are shifted by up to one pixel where a model of more than 20 weights a row would learn
+    them by heart.
     Raises DataError where the layers make no sense of the data, UsageError where they make none of any.
     """
     choices = vars(completed(options)).copy()
+    large = image_shape is not None and min(image_shape[:2]) >= LARGE
+    if choices["channels"] is None:
+        choices["channels"] = CHANNELS if large and choices["hidden_dims"] is None else ()
     if choices["holdout"] is None:
         choices["holdout"] = DEFAULT_HOLDOUT
     _choose_bottleneck(choices, options, inputs, bounded=bounded, model=model)
-    if choices["batch_size"] is None:
-        choices["batch_size"] = min(512, max(16, rows // 16), rows)
-    if choices["epochs"] is None:
-        choices["epochs"] = max(2, round(87 * rows**0.3 * choices["batch_size"] / rows))
-    if choices["weight_decay"] is None:
-        choices["weight_decay"] = 250 / max(25, rows * choices["epochs"] / choices["batch_size"])
+    _choose_steps(choices, rows)
     going_on = model is not None
     model = model or _model(choices, inputs, rows, bounded=bounded, image_shape=image_shape)
     if choices["augment_shift"] is None:
-        large = image_shape is not None and min(image_shape[:2]) >= 16
         choices["augment_shift"] = int(large and model.parameters > 20 * rows)
     names = {field.name for field in dataclasses.fields(TrainConfig)}
     train = TrainConfig(**{name: value for name, value in choices.items() if name in names})
@@ -174,11 +174,20 @@ def hidden_dims(rows: int, inputs: int, *, images: bool) -> tuple[int, ...]:
     return (256,) if images else (64, 64)
 
 
+def _choose_steps(choices: dict[str, Any], rows: int) -> None:
+    most, factor, decay = (128, 155, 500) if choices["channels"] else (512, 87, 250)
+    steps = factor * rows**0.3
+    if choices["batch_size"] is None:
+        choices["batch_size"] = min(most, max(16, rows // 16), rows)
+    if choices["epochs"] is None:
+        choices["epochs"] = max(2, round(steps * choices["batch_size"] / rows))
+    if choices["weight_decay"] is None:  # in a run of few steps more of it would undo what is learnt
+        choices["weight_decay"] = decay / max(steps, rows * choices["epochs"] / choices["batch_size"])
+
+
 def _model(
     choices: dict[str, Any], inputs: int, rows: int, *, bounded: bool, image_shape: tuple[int, ...] | None
 ) -> ModelConfig:
-    if choices["channels"] is None:
-        choices["channels"] = ()
     if choices["channels"] and image_shape is None:
         raise DataError("--channels are of convolutions over images, and these rows are none", hint=SHAPE)
     if choices["hidden_dims"] is None:

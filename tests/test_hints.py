@@ -8,6 +8,7 @@ import contextlib
 import functools
 import gzip
 import json
+import os
 import re
 import shlex
 import shutil
@@ -73,6 +74,18 @@ def folder(name, images, ending="png"):
     for i, image in enumerate(images):
         path = Path(name, f"{i:02}.{ending}")
         tifffile.imwrite(path, image) if ending == "tif" else Image.fromarray(image).save(path)
+
+
+def stacks(name, *, cut):
+    """A folder of a TIFF of several pages, the last of which may be cut off."""
+    Path(name).mkdir()
+    with tifffile.TiffWriter(Path(name, "x.tif")) as writer:
+        for image in GREY:
+            writer.write(image, photometric="minisblack", contiguous=False)
+    with tifffile.TiffFile(Path(name, "x.tif")) as found:
+        end = found.pages[len(GREY) - 1].offset + 9
+    if cut:
+        os.truncate(Path(name, "x.tif"), end)
 
 
 def icons(name, colour):
@@ -292,6 +305,13 @@ CASES = {
         "plot t.safetensors t.csv --kind map --show", "leave --show out", then=("plot t.safetensors t.csv --kind map",)
     ),
     "a page that is no page": Case("plot t.safetensors t.csv --kind map -o map.png", "-o map.html"),
+    "the history of PCA": Case(
+        "plot pca.safetensors --kind history",
+        "--kind errors draws the rows' errors",
+        given={"noise.npy": np.random.default_rng(6).normal(size=(100, 12))},
+        before="train noise.npy --device cpu -q -o pca.safetensors",
+        then=("plot pca.safetensors noise.npy --kind errors",),
+    ),
     "a picture that is a page": Case("plot t.safetensors t.csv -o codes.html", "--kind map"),
     "a picture of no room": Case(f"plot t.safetensors t.csv --size 2x1 {LONG}", "give it more room: --size 4.8x3.5"),
     "a picture of little room": Case(f"plot t.safetensors t.csv {LONGER}", "give it more room: --size 7.2x5.25"),
@@ -882,6 +902,46 @@ CASES = {
         "embed pictures.safetensors x",
         "--skip-broken goes on without it",
         given={"x": lambda path: folder(path, GREY), "x/05.png": b"broken"},
+    ),
+    "a stack that is cut short": Case(
+        "train x QUICK",
+        "--skip-broken goes on without that",
+        given={"x": lambda path: stacks(path, cut=True)},
+    ),
+    "an image of very many pixels": Case(
+        "train x QUICK --image-size 6x8",
+        "--force reads it; or --skip-broken goes on without it",
+        given={"x": lambda path: folder(path, [*GREY, np.repeat(GREY[0], 99, axis=0)])},
+        patch=lambda patch: patch.setattr(Image, "MAX_IMAGE_PIXELS", 100),
+    ),
+    "an image of very many pixels for a model": Case(
+        "embed pictures.safetensors x",
+        "make it smaller first; or --skip-broken goes on without it",
+        given={"x": lambda path: folder(path, [*GREY, np.repeat(GREY[0], 99, axis=0)])},
+        patch=lambda patch: patch.setattr(Image, "MAX_IMAGE_PIXELS", 100),
+    ),
+    "a file of labels without a column": Case(
+        "train x QUICK --label x.csv",
+        "name one: --label x.csv:path or --label x.csv:kind",
+        given={
+            "x": lambda path: folder(path, GREY),
+            "x.csv": "path,kind\n" + "".join(f"{i:02}.png,{i % 2}\n" for i in range(12)),
+        },
+    ),
+    "a column beside the pixels": Case(
+        "train x.csv QUICK --image-shape 6x8",
+        "one of them may be the label: --label x0",
+        given={"x.csv": table([(i % 3, *row) for i, row in enumerate(GREY.reshape(12, -1))], "")},
+    ),
+    "a text beside the pixels": Case(
+        "train x.csv QUICK --image-shape 6x8",
+        "aecli train x.csv QUICK --image-shape 6x8 --label kind",
+        given={
+            "x.csv": table(
+                [("ab"[i % 2], *row) for i, row in enumerate(GREY.reshape(12, -1))],
+                "kind," + ",".join(f"p{i}" for i in range(48)),
+            )
+        },
     ),
     "a fit to no size": Case("train pictures QUICK --fit pad --holdout 0 -o m.safetensors", "add --image-size 64"),
     "a range of a table": Case(

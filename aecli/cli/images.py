@@ -34,11 +34,13 @@ def write(
     named: str,
     inputs: Sequence[str],
     roots: Sequence[Path] | None = None,
+    originals: Sequence[str] = (),
     quiet: bool,
 ) -> None:
     """Write the images of `outputs`, which messages call `named`, to a file or a folder.
 
-    In a folder they have their paths, relative to one of the `roots`, by default to one of the `inputs`.
+    In a folder they have their paths, relative to one of the `roots`, by default to one of the `inputs`, and none has
+    that of another one of the `originals`.
     Raises DataError where the model rebuilds tables.
     """
     from aecli.data import image_sinks
@@ -50,7 +52,7 @@ def write(
     if path.suffix.lower() in IMAGES and not path.is_dir():
         _write_one(loaded, outputs, path, named, inputs)
     else:
-        with image_sinks.to_images(path, [Path(word) for word in inputs], roots) as sink:
+        with image_sinks.to_images(path, [Path(word) for word in inputs], roots, originals) as sink:
             for out in outputs:
                 sink.write(out.recon.reshape(-1, *shape), loaded.schema, out.batch.kept)
     rows.say_written(path, replaced=replaced, quiet=quiet)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aecli.cli import completion, console, judged, options
-from aecli.config import FROM_MODEL, PCA, Column, Dialect, History, ModelConfig, Schema, TrainConfig
+from aecli.config import FROM_MODEL, PCA, Column, Dialect, History, ModelConfig, Schema, TrainConfig, sized
 
 if TYPE_CHECKING:
     from aecli.model.checkpoint import Checkpoint
@@ -60,6 +60,7 @@ def _of_checkpoint(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
         "trained on": f"{found.source or found.data or 'a file'}, {results.rows:,} rows",
         "written": _when(path),
         "a row": _row(found.schema),
+        **_images(found.schema),
         "scaling": found.scaler,
         "recipe": _recipe(found.train),
         **({"epochs run": f"{epochs:,} of {found.train.epochs:,}"} if 0 < epochs < found.train.epochs else {}),
@@ -90,6 +91,7 @@ def _of_run(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
         "data": ", ".join(data),
         **_network(run.model),
         "a row": _row(run.schema),
+        **_images(run.schema),
         "scaling": run.scaler,
         "recipe": _recipe(run.train),
         "epoch": f"{run.epoch:,} of {run.train.epochs:,}",
@@ -174,11 +176,30 @@ def _recipe(train: TrainConfig) -> str:
 
 def _row(schema: Schema) -> str:
     if schema.image_shape is not None:
-        return f"an image of {' × '.join(map(str, schema.image_shape))} pixels"
+        return f"an image of {sized(schema.image_shape)}"
     if not schema.columns:
         return console.counted(schema.inputs, "value")
     wide = f", {schema.inputs:,} values" if schema.inputs != len(schema.columns) else ""
     return console.counted(len(schema.columns), "column") + wide
+
+
+def _images(schema: Schema) -> dict[str, str]:
+    """Return what is known of images: their values, and how others are brought to them."""
+    if schema.image_shape is None:
+        return {}
+    facts = {}
+    if schema.full_scale is not None:
+        kind = f"{schema.dtype}, " if schema.dtype else ""
+        facts["pixels"] = f"{kind}black is {schema.black:g}, white {schema.full_scale:g}"
+    if schema.resize:
+        facts["other sizes"] = f"brought to this one, --fit {schema.fit}"
+    if schema.image_shape[2:] == (4,):
+        facts["transparent"] = "learnt, --alpha"
+    elif schema.background is not None:
+        facts["transparent"] = f"laid on {schema.background}"
+    if schema.channels_first:
+        facts["flat rows"] = "have their channels first"
+    return facts
 
 
 def _columns(schema: Schema) -> dict[str, str]:

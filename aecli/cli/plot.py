@@ -53,7 +53,7 @@ ColourBy = Annotated[
     typer.Option(
         metavar="COLUMN",
         help="What colours the rows of latent, errors and map: a column of the data, or FILE:COLUMN, a column of "
-        "another table. Its rows are matched by a column path, where images have paths, else by their numbers.",
+        "another table. Its rows are matched by a column of paths or names, where the data is images, else by number.",
         show_default="the label",
         autocompletion=completion.columns,
     ),

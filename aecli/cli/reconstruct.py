@@ -47,10 +47,14 @@ def reconstruct(
     said = {"--format": form, "--error": error, "--keep": applying.keep, "--fill-holes": fill_holes}
     if images.are_wanted(output, [flag for flag, value in said.items() if value]):
         rebuilt_images = loaded.rebuilt(source)
-        images.write(loaded, rebuilt_images, Path(output or ""), named=source.name, inputs=data or (), quiet=quiet)
+        inputs, originals = data or (), source.paths or ()
+        path = Path(output or "")
+        images.write(loaded, rebuilt_images, path, named=source.name, inputs=inputs, originals=originals, quiet=quiet)
         rows.say_notes(source, quiet=quiet)
         return
-    names = loaded.schema.names if loaded.schema.features else source.schema.names
+    schema = loaded.schema if loaded.schema.features else source.schema
+    order = tables.order(loaded.schema, turned=source.turned)
+    names = tables.in_order(schema.names, order) if tables.is_by_name(schema) else schema.names
     top = min(top_features or 0, len(names))
     appended = ["mse"] * error + [f"{what}{i + 1}" for i in range(top) for what in ("worst", "share")]
     for name in appended:
@@ -59,14 +63,14 @@ def reconstruct(
     carried = tables.Carried(source, applying.keep, label=False, beside=[*names, *appended])
     with tables.open_output(output, form, header=header, inputs=(str(model), *(data or ())), quiet=quiet) as sink:
         if isinstance(sink, Npy):
-            sink.row_shape = loaded.schema.image_shape
+            sink.row_shape = source.row_shape or tables.row_shape(loaded.schema, turned=source.turned)
         stream = loaded.filled if fill_holes else loaded.rebuilt
         outputs = (out.in_units(source.units) for out in stream(source, live=line_buffered))
         for out in progress.shown(outputs, source, output, quiet=quiet):
             blank = tables.blank_rows(out, sink)
             rebuilt = tables.rebuilt_columns(out, loaded, blank=blank, holes_only=fill_holes)
-            columns = dict(zip(names, rebuilt, strict=True))
-            errors = {"mse": out.mse, **tables.worst(out.squares, loaded.schema, top)} if error else {}
+            columns = dict(zip(names, tables.in_order(rebuilt, order), strict=True))
+            errors = {"mse": out.mse, **tables.worst(out.squares, loaded.schema, top, order)} if error else {}
             own = carried.of(out.batch)
             if fill_holes and source.columns and sink.has_nulls:  # an NPY has numbers alone
                 columns = tables.filled_columns(out, columns, source)

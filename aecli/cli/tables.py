@@ -3,17 +3,22 @@
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aecli.cli import console, rows
 from aecli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from aecli.config import Schema
     from aecli.data.sinks import Sink
     from aecli.data.source import Batch, Source
     from aecli.inference import Decoded, Encoded, Model, Rebuilt
 
+    Array = np.ndarray[Any, Any]
+
+T = TypeVar("T")
 LATEST = 253_402_300_800  # seconds from 1970 to the year 10000
 
 
@@ -63,6 +68,33 @@ class Carried:
         if self._label is not None and batch.labels is not None:
             columns[self._label] = batch.labels
         return columns
+
+
+def order(schema: "Schema", *, turned: bool) -> "Array | None":
+    """Return the places (D,) of a model's values in the order of data whose channels came first; None elsewhere."""
+    if not turned or schema.image_shape is None:
+        return None
+    from aecli.data.arrays import places
+
+    return places(schema.image_shape)
+
+
+def in_order(values: Sequence[T], places: "Array | None") -> Sequence[T]:
+    """Return values (D,) in another order."""
+    return values if places is None else [values[place] for place in places]
+
+
+def is_by_name(schema: "Schema") -> bool:
+    """Return whether each value is a column with a name, and so keeps it in another order."""
+    return bool(schema.features) and len(schema.columns) == schema.inputs
+
+
+def row_shape(schema: "Schema", *, turned: bool) -> "tuple[int, ...] | None":
+    """Return the shape in which a rebuilt image goes to an array; None where rows are no images."""
+    if schema.image_shape is None:
+        return None
+    height, width, *channels = schema.image_shape
+    return (*channels, height, width) if turned else schema.image_shape
 
 
 def filled_columns(out: "Rebuilt", rebuilt: Mapping[str, Any], source: "Source") -> dict[str, Any]:
@@ -145,16 +177,19 @@ def _without(column: Any, rows: Any) -> Any:
     return pc.if_else(pa.array(~rows), values, pa.scalar(None, values.type))
 
 
-def worst(squares: Any, schema: "Schema", count: int) -> dict[str, Any]:
+def worst(squares: Any, schema: "Schema", count: int, places: "Array | None" = None) -> dict[str, Any]:
     """Return the names of the columns that were rebuilt worst, and their shares of each row's squared error.
 
-    `squares` (N, E) are the squared errors of the model's inputs; a category's are summed up.
+    `squares` (N, E) are the squared errors of the model's inputs; a category's are summed up. Columns
+    without a name are counted in the order that the `places` are: see `order`.
     """
     import numpy as np
 
     starts = np.cumsum((0, *schema.widths[:-1]))
     by_column = np.add.reduceat(squares, starts, axis=1)  # (N, D)
     names = np.array(schema.names)
+    if places is not None and not is_by_name(schema):
+        names = names[np.argsort(places)]
     order = np.argsort(-by_column, axis=1, kind="stable")[:, :count]
     endless = np.isinf(by_column)  # an error out of all proportion is all that counts
     by_column = np.where(endless.any(axis=1, keepdims=True), endless.astype(np.float32), by_column)

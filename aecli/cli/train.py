@@ -355,7 +355,9 @@ def _keep_other_model(path: Path, data: list[str], schema: "Schema") -> None:
 def _kind(schema: "Schema") -> str:
     if schema.image_shape is None:
         return console.counted(schema.inputs, "column")
-    return f"images of {' × '.join(map(str, schema.image_shape))} pixels"
+    from aecli.config import sized
+
+    return f"images of {sized(schema.image_shape)}"
 
 
 def _facts(made: "Checkpoint", seconds: float, device: str | None) -> dict[str, object]:
@@ -397,9 +399,11 @@ def _summary(made: "Checkpoint", seconds: float) -> list[str]:
         f"{results.test_mse / results.pca_mse:.2f} of it" if results.pca_mse > 1e-12 else "nothing is left to gain"
     )
     lines.append(f"{held_out}; PCA with {made.model.kept} components {results.pca_mse:.5g}: {verdict}")
-    if made.train.init != PCA and results.train_loss is None and results.test_mse > 1.005 * max(results.pca_mse, 1e-12):
-        images = ", or --channels 16,32" if made.schema.image_shape else ""
-        lines.append(f"PCA does better: try more --epochs, smaller --hidden-dims such as 64{images}; or choose nothing")
+    plain = made.train.init != PCA and results.train_loss is None
+    if plain and results.pca_mse > 1e-12 and results.test_mse > 1.005 * results.pca_mse:
+        images = made.schema.image_shape is not None and not made.model.channels
+        ways = f"more --epochs, {'--channels 16,32' if images else 'smaller --hidden-dims'}"
+        lines.append(f"PCA does better: try {ways}; or neither: without such options the better of both is taken")
     return lines
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from aecli.config import Schema
+from aecli.config import Schema, sized
 from aecli.data.idx import idx_array
 from aecli.data.part import FileRows
 from aecli.data.refused import refused
@@ -80,35 +80,52 @@ def array_source(
         raise DataError(
             f"{name}: its shape is {array.shape}, and rows of values (N, D) or images (N, H, W) were expected"
         )
-    shape, first = layout(name, array.shape, told, wanted, training=schema is None)
+    shape, first = layout(name, array.shape, told, schema)
+    given = array.shape[1:]
     if first:
         assert shape is not None  # noqa: S101, for the type checker
         array = _turned(array, (shape[2], shape[0], shape[1]))
-    return ArraySource(
+    source = ArraySource(
         name,
         array,
         image_shape=shape,
+        channels_first=first,
         full_scale=255.0 if shape is not None and array.dtype == np.uint8 else None,
         dtype=None if shape is None else str(array.dtype),
         missing=missing,
     )
+    source.row_shape, source.turned = given, first
+    if schema is None and told is None:
+        source.said = _how_read(name, (len(array), *given), shape)
+    return source
+
+
+def _how_read(name: str, shape: tuple[int, ...], image: tuple[int, ...] | None) -> list[str]:
+    """Return a sentence on how an array of a `shape` is read for training, where another reading is as likely."""
+    if image is None and len(shape) > 2:
+        return [
+            f"{name}: its rows of shape {shape[1:]} are learnt as numbers, and not as images: these are (H, W), "
+            "or of 1, 3 or 4 channels"
+        ]
+    if len(shape) == 3 and shape[2] in (3, 4):
+        return [f"{name}: read as {shape[0]:,} images of {sized(shape[1:])}, and not as one image in colour"]
+    return []
 
 
 def layout(
     name: str,
     shape: tuple[int, ...],
-    told: tuple[int, ...] | None,
-    wanted: tuple[int, ...] | None,
-    *,
-    training: bool = True,
+    told: tuple[int, ...] | None = None,
+    schema: Schema | None = None,
 ) -> tuple[tuple[int, ...] | None, bool]:
     """Return what one row of an array of a `shape` is: (H, W), (H, W, C), or None for no image; and if C comes first.
 
-    Raises DataError where it is not what was `told`, not what a model `wanted`, or may be two things.
+    Flat rows for a model have their channels where the `schema` says that the training rows had them.
+    Raises DataError where it is not what was `told`, not what a model takes, or may be two things.
     """
     row = shape[1:]
-    if wanted is not None:
-        return wanted, _is_turned(name, row, wanted)
+    if schema is not None and schema.image_shape is not None:
+        return schema.image_shape, _is_turned(name, row, schema.image_shape, flat=schema.channels_first)
     if told is not None:
         return _as_told(name, row, told)
     last, first = (len(row) == 3 and row[place] in (1, 3, 4) for place in (2, 0))
@@ -116,7 +133,9 @@ def layout(
         last_or_first = f"--image-shape {row[1]}x{row[0]}x{row[2]} for last, {row[0]}x{row[2]}x{row[1]} for first"
         raise DataError(
             f"{name}: images of shape {row} may have their channels first or last",
-            hint=f"tell which: {last_or_first}" if training else "make rows (N, D) of them, as the model takes them",
+            hint=f"tell which: {last_or_first}"
+            if schema is None
+            else "make rows (N, D) of them, as the model takes them",
         )
     if first and not last:
         return (row[1:], False) if row[0] == 1 else ((row[1], row[2], row[0]), True)
@@ -140,17 +159,19 @@ def is_one_image(array: Array | FileRows, told: tuple[int, ...] | None, schema: 
     return len(shape) == 2 and (shape[0] == shape[1] or bool(array.dtype == np.uint8))
 
 
-def _is_turned(name: str, row: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    """Return whether a row of an array is a model's image (H, W, C) as (C, H, W)."""
+def _is_turned(name: str, row: tuple[int, ...], wanted: tuple[int, ...], *, flat: bool) -> bool:
+    """Return whether a row of an array is a model's image (H, W, C) as (C, H, W); `flat` is so for flat rows."""
     height, width, channels = (*wanted, 1)[:3]
-    straight = {wanted, (height, width, channels), (height * width * channels,)}
+    if row == (height * width * channels,):
+        return flat and channels > 1
+    straight = {wanted, (height, width, channels)}
     if row in straight or (channels == 1 and row in ((height, width), (1, height, width))):
         return False
     if row == (channels, height, width):
         return True
     if len(row) == 1:
         raise DataError(f"{name}: {row[0]} values a row, and the model takes {height * width * channels}")
-    raise DataError(f"{name}: a row is of shape {row}, and the model takes images of shape {wanted}")
+    raise DataError(f"{name}: a row is of shape {row}, and the model takes images of shape {wanted}, {sized(wanted)}")
 
 
 def _as_told(name: str, row: tuple[int, ...], told: tuple[int, ...]) -> tuple[tuple[int, ...], bool]:
@@ -173,6 +194,11 @@ def _turned(array: Array | FileRows, shape: tuple[int, int, int]) -> Array | Fil
         flat.turned = shape
         return flat
     return np.ascontiguousarray(np.moveaxis(array.reshape(len(array), *shape), 1, -1))
+
+
+def places(shape: tuple[int, ...]) -> Array:
+    """Return where each value of a flat row (C, H, W) is in the flat row (H, W, C) of an image of this `shape`."""
+    return np.moveaxis(np.arange(math.prod(shape)).reshape(shape), -1, 0).ravel()
 
 
 def open_npy(stream: Stream, path: Path | None) -> Array | FileRows:

@@ -1,7 +1,7 @@
 """A column of another table, beside the rows of a source: `labels.csv:kind`.
 
-Where the table has a column `path` and the rows have paths, as images do, a row is found by its path; else by its
-number.
+Where the rows have paths, as images do, and the table has a column `path`, or one column of their names, a row is found
+by it; else by its number.
 """
 
 import contextlib
@@ -9,21 +9,24 @@ import dataclasses
 import difflib
 import posixpath
 import re
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aecli.data.formats import table_form
+from aecli.data.formats import source_name, table_form
 from aecli.errors import DataError
 
 if TYPE_CHECKING:
-    from aecli.data.source import Batch
+    from aecli.data.opening import Input, Request
+    from aecli.data.source import Batch, Source
 
 Array = np.ndarray[Any, Any]
 PATH = "path"
 AMBIGUOUS = -1
+NAMED_COLUMNS = 4
 
 
 def split(word: str) -> tuple[Path, str] | None:
@@ -39,6 +42,80 @@ def split(word: str) -> tuple[Path, str] | None:
         if table_form(word[:i]) is not None:
             raise DataError(f"{word[:i]}: no such file")
     return None
+
+
+def is_of_a_file(label: str) -> bool:
+    """Return whether a label is FILE:COLUMN. Raises DataError for a file of which no column is named."""
+    from aecli.data.opening import open_table
+
+    if split(label) is not None:
+        return True
+    if table_form(label) is not None and Path(label).is_file():
+        columns = open_table(Path(label)).columns
+        ways = [f"--label {shlex.quote(f'{label}:{column}')}" for column in columns[:NAMED_COLUMNS]]
+        raise DataError(
+            f"--label {label} is a file, and one of its columns was expected", hint=f"name one: {' or '.join(ways)}"
+        )
+    return False
+
+
+def join(source: "Source", inputs: "Sequence[Input]", asked: "Request", label: str | None) -> None:
+    """Give a source the labels of another table: of `label`, FILE:COLUMN, or those that a model was trained with.
+
+    The latter are looked for beside the rows, then here; where they are not theirs, a sentence says so.
+    Raises DataError where the table that was named is not that of the rows.
+    """
+    if label is None:
+        beside = _found_again(source, inputs, asked)
+    else:
+        beside = Beside(label)
+        beside.meet(source.paths)
+        asked.announce(f"labels: {label}, {beside.how}")
+    if beside is not None:
+        beside.check_rows(source.rows, paths=source.resizes)
+        source.beside = beside
+        source.schema = dataclasses.replace(source.schema, label=beside.column, label_file=beside.path.name)
+
+
+def _found_again(source: "Source", inputs: "Sequence[Input]", asked: "Request") -> "Beside | None":
+    """Return the labels of rows for a model; None where there is no such file, or it is not that of these rows."""
+    schema, own = asked.schema, source.schema.label is not None
+    assert schema is not None  # noqa: S101, for the type checker
+    name = str(schema.label_file)
+    folders = [path if path.is_dir() else path.parent for path in (one.path for one in inputs) if path is not None]
+    file = next((folder / name for folder in (*folders[:1], Path()) if (folder / name).is_file()), None)
+    if file is None:
+        why: str | None = f"they were in {name}, which lies neither beside {source.name} nor here"
+    else:
+        beside = Beside(f"{file}:{schema.label}", strict=False)
+        why = _why_not(beside, file, inputs, source, asked)
+        if why is None:
+            asked.announce(f"labels: {file}:{schema.label}, {beside.how}")
+            return beside
+    if not own:
+        asked.announce(f"no labels: {why}")
+    return None
+
+
+def _why_not(beside: "Beside", file: Path, inputs: "Sequence[Input]", source: "Source", asked: "Request") -> str | None:
+    """Say why a file of labels is not that of some rows, None where it is.
+
+    By their numbers rows are matched only where they have the name and the number of the training rows.
+    """
+    try:
+        beside.meet(source.paths)
+    except DataError as error:
+        return error.message
+    if beside.how != "by row number":
+        return None
+    if source.rows is None:
+        return f"{file} goes by row number, and the rows of {source.name} are not counted"
+    if not beside.fits(source.rows, paths=False):
+        return f"{file} has another number of rows than {source.name}"
+    named = source_name([one.given for one in inputs])
+    if asked.trained_on is None or named == asked.trained_on:
+        return None
+    return f"{file} goes by row number, and {source.name} is not {asked.trained_on}, which the model was trained on"
 
 
 class Beside:
@@ -66,6 +143,7 @@ class Beside:
             near = difflib.get_close_matches(self.column, table.columns, n=1)
             hint = f"did you mean {self.path}:{near[0]}?" if near else f"its columns are {listed(table.columns)}"
             raise DataError(f"{self.path}: no column {self.column!r}", hint=hint)
+        self._path_column = PATH
         wanted = [self.column, *[PATH] * (PATH in table.columns)]
         self._values: list[Any] = []
         self._paths: list[str] = []
@@ -78,6 +156,7 @@ class Beside:
                     self._paths += [_normal(str(path)) for path in piece.columns[-1].to_pylist()]
         self._rows, self._found, self._strict = 0, 0, strict
         self._by_path: bool | None = None
+        self._of_row: dict[int, str] = {}
         self._exact: dict[str, int] = {}
         self._endings: dict[str, int] = {}
 
@@ -92,17 +171,20 @@ class Beside:
             hint = f"correct {self.path} first: options on how to read are for the data alone"
             raise DataError(error.message, hint=hint) from error
 
+    def of(self, batch: "Batch") -> Array:
+        """Return the values (N,) of a batch's rows, which follow those that were asked for before: see `labels`."""
+        return self.labels(_texts(batch.kept.get(PATH)), self._rows, len(batch.x))
+
     def labels(self, paths: Sequence[str] | None, first: int, count: int) -> Array:
         """Return the column's values (count,) for rows from number `first` on, of which `paths` are the paths, if any.
 
         A row that the table does not have, or whose cell is empty, has None.
-        Raises DataError for a path that may be one of several, and where the table has fewer rows than were asked for.
+        Raises DataError for a path that may be one of several, or whose row may be that of another, and where the
+        table has fewer rows than were asked for.
         """
         self._rows += count
         if self._by_path is None:
-            self._by_path = paths is not None and bool(self._paths)
-            if self._by_path:
-                self._index()
+            self.meet(paths)
         values = np.empty(count, object)
         if self._by_path and paths is not None:
             for i, path in enumerate(paths):
@@ -116,17 +198,61 @@ class Beside:
         self._found += count
         return values
 
+    def meet(self, paths: Sequence[str] | None) -> None:
+        """Settle how rows are found, of which `paths` are the paths, or some of them, if they have any.
+
+        Raises DataError as `labels` does, and where several columns may be that of the paths.
+        """
+        if paths is not None and not self._paths:
+            self._paths = self._named({_normal(str(path)) for path in paths})
+        self._by_path = paths is not None and bool(self._paths)
+        if self._by_path and paths is not None:
+            self._index()
+            for path in paths:
+                self._place(_normal(str(path)))
+
+    @property
+    def how(self) -> str:
+        """How rows are found, in words."""
+        return f"matched by {self._path_column}" if self._by_path else "by row number"
+
+    def _named(self, paths: Collection[str]) -> list[str]:
+        """Return the cells of the one column that has the names of more than half of the images; none without one."""
+        from aecli.data.kinds import TEXT
+        from aecli.data.opening import open_table
+        from aecli.data.table import listed
+
+        names = [(posixpath.basename(path), _stem(path)) for path in paths]
+        found: dict[str, list[str]] = {}
+        with self._by_itself():
+            table = open_table(self.path)
+            types = zip(table.columns, table.peek().schema.types, strict=True)
+            texts = [name for name, kind in types if name != self.column and _is_text(kind)]
+            cells: dict[str, list[str]] = {name: [] for name in texts}
+            for piece in table.pieces([(name, TEXT) for name in texts]) if texts else ():
+                for name, column in zip(texts, piece.columns, strict=True):
+                    cells[name] += [str(cell) for cell in column.to_pylist()]
+        for name, column in cells.items():
+            here = {posixpath.basename(_normal(cell)) for cell in column}
+            if sum(full in here or stem in here for full, stem in names) * 2 > len(names):
+                found[name] = [_normal(cell) for cell in column]
+        if len(found) > 1:
+            raise DataError(
+                f"{self.path}: several columns may be the images' paths: {listed(list(found))}",
+                hint=f"give the right one the name {PATH!r}",
+            )
+        self._path_column = next(iter(found), PATH)
+        return found.get(self._path_column, [])
+
     def joined(self, batches: "Iterator[Batch]") -> "Iterator[Batch]":
         """Yield the batches of all rows with their labels, and `check` when they end."""
         for batch in batches:
-            paths = batch.kept.get(PATH)
-            paths = None if paths is None else paths.tolist() if isinstance(paths, np.ndarray) else paths.to_pylist()
-            yield dataclasses.replace(batch, labels=self.labels(paths, self._rows, len(batch.x)))
+            yield dataclasses.replace(batch, labels=self.of(batch))
         self.check()
 
     def fits(self, rows: int | None, *, paths: bool) -> bool:
         """Return whether the table can be that of so many rows, which have `paths` or not; None is not known."""
-        return (paths and bool(self._paths)) or rows == len(self._values)
+        return (paths and bool(self._by_path)) or rows == len(self._values)
 
     def check_rows(self, rows: int | None, *, paths: bool) -> None:
         """Raise DataError where the data is known to have another number of rows, and rows are matched by number."""
@@ -140,7 +266,7 @@ class Beside:
         """
         if self._strict and self._by_path and self._rows and not self._found:
             raise DataError(
-                f"{self.path}: its column {PATH!r} has none of the {self._rows:,} paths of the data",
+                f"{self.path}: its column {self._path_column!r} has none of the {self._rows:,} paths of the data",
                 hint=f"one has to be the end of the other; it has {self._paths[0]}" if self._paths else None,
             )
         if not self._by_path and self._rows != len(self._values):
@@ -170,14 +296,26 @@ class Beside:
     def _place(self, path: str) -> int | None:
         """Return the row of a path: of the same one, else of one that ends with it, or that it ends with."""
         parts = path.split("/")
-        found = self._exact.get(path, self._endings.get(path))
-        for i in range(1, len(parts)):
-            if found is None:
-                found = self._exact.get("/".join(parts[i:]))
+        for full in (parts, [*parts[:-1], _stem(path)]):
+            whole = "/".join(full)
+            found = self._exact.get(whole, self._endings.get(whole))
+            for i in range(1, len(full)):
+                if found is None:
+                    found = self._exact.get("/".join(full[i:]))
+            if found is not None:
+                break
+        if found is None:
+            return None
         if found == AMBIGUOUS:
             raise DataError(
-                f"{self.path}: its column {PATH!r} has several rows that may be {path}, with other values",
+                f"{self.path}: its column {self._path_column!r} has several rows that may be {path}, with other values",
                 hint="write longer paths, or each path once",
+            )
+        if (other := self._of_row.setdefault(found, path)) != path:
+            raise DataError(
+                f"{self.path}: its row with {self._path_column} {self._paths[found]!r} may be that of {other} or of "
+                f"{path}",
+                hint="write longer paths, so that each image has a row of its own",
             )
         return found
 
@@ -187,6 +325,21 @@ def _enter(index: dict[str, int], path: str, row: int, values: Sequence[Any]) ->
     before = index.setdefault(path, row)
     if before != AMBIGUOUS and values[before] != values[row]:
         index[path] = AMBIGUOUS
+
+
+def _texts(column: Any) -> list[str] | None:
+    return None if column is None else column.tolist() if isinstance(column, np.ndarray) else column.to_pylist()
+
+
+def _stem(path: str) -> str:
+    return posixpath.splitext(posixpath.basename(path))[0]
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _normal(path: str) -> str:

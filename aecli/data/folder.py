@@ -79,8 +79,10 @@ def _is_parquet(file: Path) -> bool:
     if table_form(file.name) == "parquet":
         return True
     try:
+        if not file.is_file():  # a pipe would be waited for
+            return False
         with file.open("rb") as opened:
-            return file.is_file() and form_of(opened.read(START_BYTES)) == "parquet"
+            return form_of(opened.read(START_BYTES)) == "parquet"
     except OSError:
         return False
 

@@ -17,15 +17,20 @@ from aecli.config import Schema
 from aecli.errors import DataError
 
 Array = np.ndarray[Any, Any]
+WITHOUT_PATHS = "leave that column out"
 
 
 @contextlib.contextmanager
 def to_images(
-    folder: Path, inputs: Sequence[Path] = (), roots: Sequence[Path] | None = None
+    folder: Path,
+    inputs: Sequence[Path] = (),
+    roots: Sequence[Path] | None = None,
+    originals: Sequence[str] = (),
 ) -> Iterator["ImageFolder"]:
     """Open a sink that writes images into a folder, which appears under its name only when it is whole.
 
-    `inputs` are what was read. The names of images are relative to the `roots`, by default to the inputs.
+    `inputs` are what was read. The names of images are relative to the `roots`, by default to the inputs; none is that
+    of another one of the `originals`.
     Raises DataError where the folder already holds something, or holds or lies in what is read.
     """
     target = folder.resolve()
@@ -40,7 +45,9 @@ def to_images(
         raise DataError(f"{folder}: already holds files, and images go to a new folder or an empty one")
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
     try:
-        yield ImageFolder(scratch, inputs if roots is None else roots)
+        sink = ImageFolder(scratch, inputs if roots is None else roots, originals)
+        yield sink
+        sink.settle()
         scratch.chmod(0o777 & ~files.umask())
         scratch.replace(target)
     finally:
@@ -48,50 +55,102 @@ def to_images(
 
 
 class ImageFolder:
-    """Image files, each under the path that it was read from, relative to one of the `roots`; else numbered."""
+    """Image files, each named after the path that it was read from, relative to one of the `roots`; else numbered.
 
-    def __init__(self, folder: Path, roots: Sequence[Path] = ()) -> None:
-        self._folder, self._roots, self._count = folder, roots, 0
+    The names are settled at the end: which are free, all the paths together tell.
+    """
+
+    def __init__(self, folder: Path, roots: Sequence[Path] = (), originals: Sequence[str] = ()) -> None:
+        self._folder, self._roots, self._originals = folder, roots, originals
+        self._numbered = folder / ".numbered"
+        self._numbered.mkdir()
+        self._written: list[tuple[Path, tuple[str, str] | None]] = []  # files, with the originals' paths and pages
 
     def write(self, images: Array, schema: Schema, kept: Mapping[str, Any] = MappingProxyType({})) -> None:
         """Write images (N, H, W) or (N, H, W, C) in the type that the model was trained on.
 
-        Their names are those of the columns `path` and `page` of `kept`, where it has them.
+        Their paths and pages are the columns `path` and `page` of `kept`, where it has them.
         """
         for i, image in enumerate(images):
-            path = self._folder / self._name(kept, i)
-            ending = image_ending(path, schema)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            named = path if ending == path.suffix.lower() else path.with_suffix(ending)
-            with named.open("wb") as stream:
+            original = self._original(kept, i) if "path" in kept else None
+            ending = image_ending(_suited(Path(original[0]) if original else Path("0.png")), schema)
+            file = self._numbered / f"{len(self._written):06}{ending}"
+            with file.open("wb") as stream:
                 write_image(stream, image, schema, ending)
-            self._count += 1
+            self._written.append((file, original))
 
-    def _name(self, kept: Mapping[str, Any], row: int) -> Path:
-        if "path" not in kept:
-            return Path(f"{self._count:06}.png")
+    def _original(self, kept: Mapping[str, Any], row: int) -> tuple[str, str]:
         cell = kept["path"][row]
         if not str(cell) or not getattr(cell, "is_valid", True):
-            raise DataError(f"image {self._count + 1:,} has no path in the column 'path'", hint="leave that column out")
-        path = Path(str(cell))
-        root = next((root for root in self._roots if root in path.parents), path.parent)
-        if len(self._roots) > 1 and root in self._roots and root.name not in ("", ".."):
-            root = root.parent  # two folders may have files of one name
-        relative = path.relative_to(root)
-        if ".." in relative.parts:
-            raise DataError(f"{path}: a path with .. in it, which could be written outside of the folder")
-        page = f"-{str(kept['page'][row]).zfill(4)}" if "page" in kept else ""
-        named = relative.with_name(f"{relative.stem}{page}{relative.suffix}")
-        if named.suffix.lower() not in (".png", ".tif", ".tiff"):
-            named = named.with_suffix(".png")
-        if self._is_taken(named):
-            named = relative.with_name(f"{relative.name}{page}.png")
-        if self._is_taken(named):
-            raise DataError(f"{path}: another image would be written to {named}, too", hint="rebuild them one by one")
-        return named
+            raise DataError(f"image {len(self._written) + 1:,} has no path in the column 'path'", hint=WITHOUT_PATHS)
+        _relative(Path(str(cell)), self._roots)  # refused now, not when all is done
+        return str(cell), str(kept["page"][row]) if "page" in kept else ""
 
-    def _is_taken(self, name: Path) -> bool:
-        return any((self._folder / name).with_suffix(ending).exists() for ending in (name.suffix, ".tif"))
+    def settle(self) -> None:
+        """Give all images their names. Raises DataError where two would have one."""
+        endings = {original[0]: file.suffix for file, original in self._written if original}
+        pages: dict[str, list[str]] = {}
+        for _, original in self._written:
+            if original:
+                pages.setdefault(original[0], []).append(original[1])
+        names = _names(pages, endings, self._originals, self._roots)
+        for file, original in self._written:
+            place = self._folder / (names[original] if original else file.name)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file.rename(place)
+        self._numbered.rmdir()
+
+
+def _names(
+    pages: Mapping[str, Sequence[str]], endings: Mapping[str, str], originals: Sequence[str], roots: Sequence[Path]
+) -> dict[tuple[str, str], Path]:
+    """Return the names of rebuilt images by their paths and pages, relative to one of the `roots`.
+
+    A name is that of the original, or has the ending of what can hold the image; it is never that of another original.
+    Pages are texts, counted from 1, or "" where there are none.
+    """
+    relative = {path: _relative(Path(path), roots) for path in pages}
+    others = {*relative.values(), *(_relative(Path(path), roots) for path in originals)}
+    plans = {path: _plans(relative[path], pages[path], endings[path]) for path in pages}
+    taken: set[Path] = set()
+    found: dict[tuple[str, str], Path] = {}
+    # Those that keep their names come first: no other may take one.
+    for path in sorted(pages, key=lambda path: plans[path][0] != [relative[path]]):
+        own = relative[path]
+        for names in plans[path]:
+            free = not any(name in taken or (name != own and name in others) for name in names)
+            if free and len(set(names)) == len(names):
+                break
+        else:
+            raise DataError(
+                f"{path}: another image would be written to {plans[path][-1][0]}, too", hint="rebuild them one by one"
+            )
+        taken.update(names)
+        found |= {(path, page): name for page, name in zip(pages[path], names, strict=True)}
+    return found
+
+
+def _plans(own: Path, pages: Sequence[str], ending: str) -> list[list[Path]]:
+    """Return the names that a file's images may have, best first: all of them in one way, and in one format."""
+    kept = own.suffix if own.suffix.lower() == ending else ending
+    alone = [*pages] == ["1"]  # a file that is one image
+    numbers = [f"-{page.zfill(4)}" if page and not alone else "" for page in pages]
+    return [[own.with_name(f"{start}{number}{kept}") for number in numbers] for start in (own.stem, own.name)]
+
+
+def _suited(path: Path) -> Path:
+    """Return a path with the ending of a format that is not lossy."""
+    return path if path.suffix.lower() in (".png", ".tif", ".tiff") else path.with_suffix(".png")
+
+
+def _relative(path: Path, roots: Sequence[Path]) -> Path:
+    root = next((root for root in roots if root in path.parents), path.parent)
+    if len(roots) > 1 and root in roots and root.name not in ("", ".."):
+        root = root.parent  # two folders may have files of one name
+    relative = path.relative_to(root)
+    if ".." in relative.parts:
+        raise DataError(f"{path}: a path with .. in it, which could be written outside of the folder")
+    return relative
 
 
 def image_ending(path: Path, schema: Schema) -> str:

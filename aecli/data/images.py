@@ -1,18 +1,22 @@
 """Image files and folders of them, read a few at a time."""
 
 import contextlib
+import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from aecli.config import Schema
-from aecli.data import picture
+from aecli.data import picture, tiff, units
 from aecli.data.picture import BROKEN
 from aecli.data.refused import IMAGE_ENDINGS, refused_images
 from aecli.data.source import Array, Batch, Source
@@ -24,6 +28,9 @@ BATCH_BYTES = 16 << 20
 MAX_BATCH_ROWS = 1024
 ONE_FRAME = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".pbm")  # or more that nobody means, as phones write
 FIRST_OF_SEVERAL = "the first of several frames is read"
+COMPANIONS = frozenset((".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".html", ".log"))
+OF_SYSTEMS = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"))
+NAMED_LABELS = 8
 NAMED = 5  # files that are named where some are left out
 
 
@@ -43,24 +50,36 @@ class ImageSource(Source):
         columns: Columns = ALL_COLUMNS,
         skip_broken: bool = False,
         any_type: bool = False,
+        force: bool | None = False,
         opened: Mapping[Path, BinaryIO] | None = None,
     ) -> None:
         """Find the images that the paths name. Those that are `opened` are no files of these names.
 
         For a model, all are brought to what the `schema` says. Without one they are in colour if any pixel of any file
         is, and the first image tells their size, unless `columns` do, and their type.
-        With `any_type`, values of another type than the model's are read as they are.
+        With `any_type`, values of another type than the model's are read as they are; with `force`, images of any size;
+        None is no, where no option can ask for them.
         Raises DataError where there is none.
         """
         name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and others"
         self._skip_broken, self._any_type, self._opened = skip_broken, any_type, opened or {}
-        self._training = schema is None
+        self._training, self._forced = schema is None, force
         self._left_out: list[str] = []
+        self._damaged: list[str] = []
         self._first_of_type: tuple[Path, Any] | None = None
-        self._remarked: dict[str, tuple[Path, int]] = {}
-        files, labels, without = _files_of(paths, name)
-        with picture.warnings_settled():
+        self._remarked: dict[str, set[Path]] = {}
+        found = _files_of(paths, name)
+        files, labels, without, self._others = found.files, found.labels, found.without, found.others
+        self._no_files = found.no_files
+        self._aside = 0  # pages that only belong to others
+        self._first_aside = ""
+        usual = None if force else Image.MAX_IMAGE_PIXELS
+        limit = usual if usual is None or schema is None else max(usual, schema.inputs)  # a model's own size is none
+        self._settled = functools.partial(picture.warnings_settled, limit)
+        with self._settled():
             self._images = [(f, label, page) for f, label in zip(files, labels, strict=True) for page in self._pages(f)]
+        if not self._images:
+            raise DataError(f"{name}: no images to read, all {len(files):,} are broken")
         self._paged = any(page is not None for _, _, page in self._images)
         loose = [file for file, label in zip(files, labels, strict=True) if label is None]
         labelled = DEFAULT_LABEL if len(loose) * 10 < len(files) else None
@@ -72,12 +91,13 @@ class ImageSource(Source):
                 raise WidthError(f"{name}: images, and the model takes rows of a table")
             own = schema
         else:
-            with picture.warnings_settled():
+            with self._settled():
                 own = self._looked(columns)
         super().__init__(
             name,
             Schema(
                 own.inputs,
+                missing=columns.missing if schema is None else schema.missing,
                 image_shape=own.image_shape,
                 black=own.black,
                 full_scale=own.full_scale,
@@ -89,6 +109,15 @@ class ImageSource(Source):
             ),
             len(self._images),
         )
+        self.paths = [_text(file) for file, _, _ in self._images]
+
+    def learning(self) -> list[str]:
+        """Return a sentence on the labels, where they are the folders' names."""
+        if self.schema.label is None or self.beside is not None:
+            return []
+        names = sorted({label for _, label, _ in self._images if label is not None})
+        shown = ", ".join(names[:NAMED_LABELS]) + (", ..." if len(names) > NAMED_LABELS else "")
+        return [f"labels: the folders' names: {shown} ({len(names):,})"]
 
     def _pages(self, file: Path) -> list[int | None]:
         """Return the numbers of the pages that are images of their own; None for a file that is one image."""
@@ -96,20 +125,28 @@ class ImageSource(Source):
         if file.suffix.lower() in ONE_FRAME and place is None:
             return [None]
         try:
-            count, own = picture.count_frames(file, place)
+            found = tiff.pages(file, place)
+            if found is None and picture.count_frames(file, place) > 2:
+                self._remark(FIRST_OF_SEVERAL, file)
         except BROKEN:
             return [None]  # said when it is read
-        if own:
-            return [*range(count)]
-        if count > 2:
-            self._remark(FIRST_OF_SEVERAL, file)
-        return [None]
+        if found is None:
+            return [None]
+        if found.damage is not None:
+            if not self._skip_broken:
+                what = f"a damaged TIFF, {found.damage}" if found.aside else f"a TIFF, and {found.damage}"
+                raise DataError(f"{file}: {what}", hint="--skip-broken goes on without that")
+            self._damaged.append(f"{file} ({found.damage})")
+        if len(found.own) < len(found.aside):
+            self._aside += len(found.aside) - len(found.own)
+            self._first_aside = self._first_aside or f"page {found.aside.index(True) + 1} of {file}"
+        return [None] if found.own == [0] else [*found.own]
 
     def _batches(self) -> Iterator[Batch]:
         rows = max(1, min(MAX_BATCH_ROWS, BATCH_BYTES // self.schema.inputs))
         images = iter(self._images)
         row = 0
-        with ThreadPoolExecutor(os.cpu_count()) as pool, picture.warnings_settled():
+        with ThreadPoolExecutor(os.cpu_count()) as pool, self._settled():
             while some := list(islice(images, rows)):
                 tasks = [list(group) for _, group in groupby(some, key=lambda image: image[0])]
                 read = [image for found in pool.map(self._read, tasks) for image in found]
@@ -156,13 +193,32 @@ class ImageSource(Source):
     def _until_known(self) -> Iterator[tuple[Path, Array]]:
         """Yield the first image, and all others that may be in colour or transparent, each with its file."""
         first = True
-        for file, pages in groupby(self._images, key=lambda image: image[0]):
+        for file, images in groupby(self._images, key=lambda image: image[0]):
             if not first and self._is_grey(file):
                 continue
-            with self._broken_skipped(file):
-                for values in picture.frames(file, [page or 0 for _, _, page in pages], self._opened.get(file)):
+            for values in self._each(list(images), lambda values, _: values):
+                if values is not None:
                     yield file, values
                     first = False
+
+    def _each(
+        self, images: list[tuple[Path, str | None, int | None]], bring: Callable[[Array, int | None], Array]
+    ) -> Iterator[Array | None]:
+        """Yield what is brought of each of the images of one file and its page; None for the broken ones to skip."""
+        file, done = images[0][0], 0
+        while rest := images[done:]:
+            numbers = [page or 0 for _, _, page in rest]
+            found = picture.frames(
+                file, numbers, self._opened.get(file), on_more=lambda: self._remark(FIRST_OF_SEVERAL, file)
+            )
+            for _, _, page in rest:
+                values = None
+                with self._broken_skipped(file, page):
+                    values = bring(next(found), page)
+                done += 1
+                yield values
+                if values is None:
+                    break  # the frames after it are read anew
 
     def _is_grey(self, file: Path) -> bool:
         try:
@@ -172,32 +228,26 @@ class ImageSource(Source):
             return False
 
     @contextlib.contextmanager
-    def _broken_skipped(self, file: Path) -> Iterator[None]:
+    def _broken_skipped(self, file: Path, page: int | None = None) -> Iterator[None]:
         """Note a file that cannot be read, where it may be skipped. Raises DataError elsewhere."""
         try:
             yield
         except BROKEN as error:
             if not self._skip_broken:
-                raise _broken(file, error) from error
-            self._left_out.append(f"{file} ({error or type(error).__name__})")
+                raise _broken(file, page, error, forced=self._forced) from error
+            self._left_out.append(f"{_paged(file, page)} ({_why(file, error) or 'not an image, or a broken one'})")
         except DataError as error:
             if not self._skip_broken:
                 raise
-            self._left_out.append(f"{file} ({error.message.removeprefix(f'{file}: ')})")
+            said = error.message.removeprefix(f"{_paged(file, page)}: ").removeprefix(f"{file}: ")
+            self._left_out.append(f"{_paged(file, page)} ({said})")
 
     def _read(self, images: list[tuple[Path, str | None, int | None]]) -> list[Array | None]:
         """Read the pixels (D,) of images of one file; None for those that are broken and may be skipped."""
         file = images[0][0]
-        pages = [page or 0 for _, _, page in images]
-        read: list[Array | None] = []
-        with self._broken_skipped(file):
-            frames = picture.frames(
-                file, pages, self._opened.get(file), on_more=lambda: self._remark(FIRST_OF_SEVERAL, file)
-            )
-            read.extend(self._brought(file, each).ravel() for each in frames)
-        return read + [None] * (len(images) - len(read))
+        return list(self._each(images, lambda values, page: self._brought(file, values, page).ravel()))
 
-    def _brought(self, file: Path, values: Array) -> Array:
+    def _brought(self, file: Path, values: Array, page: int | None) -> Array:
         """Return an image (H, W), (H, W, 3) or (H, W, 4) as the schema has it."""
         schema = self.schema
         assert schema.image_shape is not None  # noqa: S101, for the type checker
@@ -205,8 +255,9 @@ class ImageSource(Source):
         if channels != 4:
             values = self._without_alpha(file, values, schema.background)
         if values.shape[:2] != (height, width) and not schema.resize:
+            found = f"an image of {values.shape[1]} × {values.shape[0]} pixels"
             raise DataError(
-                f"{file}: an image of {values.shape[1]} × {values.shape[0]} pixels, and {width} × {height} expected",
+                f"{_paged(file, page)}: {found}, and {width} × {height} expected",
                 hint=f"train with --image-size {width}x{height} to bring all to one size"
                 if self._training
                 else f"bring it to that size, as the model does if it was trained with --image-size {width}x{height}",
@@ -215,7 +266,7 @@ class ImageSource(Source):
             values = self._as_before(values)
         elif schema.dtype is not None and str(values.dtype) != schema.dtype and not self._any_type:
             if {values.dtype.kind, np.dtype(schema.dtype).kind} != {"f"}:
-                raise self._of_other_type(file, values)
+                raise self._of_other_type(_paged(file, page), values)
             values = values.astype(schema.dtype)
         if channels == 1 and values.ndim == 3:
             if picture.has_colour(values):
@@ -240,14 +291,14 @@ class ImageSource(Source):
                     hint="bring all to one depth",
                 )
 
-    def _of_other_type(self, file: Path, values: Array) -> DataError:
-        high = np.iinfo(values.dtype).max if values.dtype.kind in "ui" else 1
+    def _of_other_type(self, what: str, values: Array) -> DataError:
+        low, high = float(np.fmin.reduce(values, axis=None)), float(np.fmax.reduce(values, axis=None))
         where = "the others are" if self._training else "the model takes"
         return DataError(
-            f"{file}: its values are {values.dtype}, and {where} {self.schema.dtype}",
+            f"{what}: its values are {values.dtype}, and {where} {self.schema.dtype}",
             hint="bring all to one depth"
             if self._training
-            else f"say which values are black and white: --input-range 0,{high}",
+            else f"say which values are black and white: --input-range {units.guess(low, high, values.dtype)}",
         )
 
     def _as_before(self, values: Array) -> Array:
@@ -270,81 +321,135 @@ class ImageSource(Source):
         return picture.composited(values, background)
 
     def _remark(self, what: str, file: Path) -> None:
-        first, count = self._remarked.get(what, (file, 0))
-        self._remarked[what] = first, count + 1
+        self._remarked.setdefault(what, set()).add(file)
 
     def notes(self) -> list[str]:
         """Return sentences on what was read otherwise than a user may think."""
         notes = super().notes()
-        if self._left_out:
-            notes.append(f"left out: {_listed(self._left_out)}")
-        for what, (file, _) in self._remarked.items():
-            notes.append(f"{file}: {what}")
+        if broken := [*self._damaged, *self._left_out]:
+            notes.append(f"left out: {_listed(broken)}")
+        if self._no_files:
+            notes.append(f"left out what is no file: {_listed(self._no_files)}")
+        if self._others:
+            what = "without the ending of an image"
+            notes.append(f"left out {_counted(self._others, f'file {what}', f'files {what}')}")
+        if self._aside:
+            pages = "1 page" if self._aside == 1 else f"{self._aside:,} pages"
+            notes.append(f"left out {pages} that belong to others, as thumbnails do, such as {self._first_aside}")
+        for what, files in self._remarked.items():
+            more = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
+            notes.append(f"{min(files)}{more}: {what}")
         return notes
 
 
+@functools.cache
 def endings() -> frozenset[str]:
     """Return the endings of the files that Pillow reads, in small letters."""
     return frozenset(ending for ending, form in Image.registered_extensions().items() if form in Image.OPEN)
 
 
-def _files_of(paths: Sequence[Path], name: str) -> tuple[list[Path], list[str | None], list[str]]:
-    """List the files that the paths name; the last folder that each lies in, None for one that lies in none.
+@dataclass
+class Found:
+    """What the paths name: the image `files`, and the last folder that each lies in, None for one that lies in none.
 
-    The third list names the folders in which there is none.
+    `without` are the folders in which there is none, `others` the files that are none, but for hidden ones and what
+    usually lies beside images; `no_files` are pipes, links to nothing and such, with the name of an image.
     """
-    files: list[Path] = []
-    labels: list[str | None] = []
-    without: list[str] = []
+
+    files: list[Path] = field(default_factory=list)
+    labels: list[str | None] = field(default_factory=list)
+    without: list[str] = field(default_factory=list)
+    others: list[Path] = field(default_factory=list)
+    no_files: list[str] = field(default_factory=list)
+
+
+def _files_of(paths: Sequence[Path], name: str) -> Found:
+    """List what the paths name, folders in the order of the names in them."""
+    found = Found()
     for path in paths:
-        found, empty = _found(path) if path.is_dir() else ([path], [])
-        files += found
-        without += empty
-        labels += [file.parent.name if file.parent != path and path.is_dir() else None for file in found]
-    if not files:
-        raise DataError(
-            f"{name}: a folder without images, none of its files has an ending that Pillow knows",
-            hint=f"tables are read from files: name them, such as {paths[0]}/*.csv",
-        )
-    for file in files:
+        if not path.is_dir():
+            found.files.append(path)
+            found.labels.append(None)
+            continue
+        before = len(found.files)
+        _look_in(path, frozenset(), found)
+        inside = sorted(found.files[before:])
+        found.files[before:] = inside
+        found.labels += [None if file.parent == path else file.parent.name for file in inside]
+    found.others.sort()
+    if not found.files:
+        raise _of_no_images(name, paths[0], found)
+    for file in found.files:
         if (form := IMAGE_ENDINGS.get(file.suffix.lower())) is not None:
             raise refused_images(file, form)
-    return files, labels, without
+    return found
 
 
-def _found(folder: Path) -> tuple[list[Path], list[str]]:
-    """List the images in a folder and its folders, in the order of their names; and the folders in which there is none.
+def _look_in(where: Path, above: frozenset[Path], found: Found) -> None:
+    """Look for images in a folder and its folders. A link to a folder is followed, but not to one that it lies in.
 
-    Hidden ones are left out. A link to a folder is followed, but not to one that it lies in.
+    Hidden ones are left out.
     """
+    real, before, named = where.resolve(), len(found.files), len(found.without)
+    if real in above:
+        found.without.append(f"{_text(where)} (a link to a folder that it lies in)")
+        return
     known = endings() | IMAGE_ENDINGS.keys()
-    images: list[Path] = []
-    without: list[str] = []
+    for entry in os.scandir(where):
+        path, ending = where / entry.name, Path(entry.name).suffix.lower()
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            _look_in(path, above | {real}, found)
+        elif ending not in known:
+            if ending not in COMPANIONS and entry.name.lower() not in OF_SYSTEMS:
+                found.others.append(path)
+        elif entry.is_file():
+            found.files.append(path)
+        else:
+            found.no_files.append(
+                f"{_text(path)} ({'a link to nothing' if not path.exists() else 'a pipe or a device'})"
+            )
+    if len(found.files) == before and above:
+        found.without[named:] = [_text(where)]
 
-    def walk(where: Path, above: frozenset[Path]) -> None:
-        real, before = where.resolve(), len(images)
-        if real in above:
-            without.append(f"{_text(where)} (a link to a folder that it lies in)")
-            return
-        named = len(without)
-        for entry in os.scandir(where):
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                walk(where / entry.name, above | {real})
-            elif Path(entry.name).suffix.lower() in known:
-                images.append(where / entry.name)
-        if len(images) == before and above:
-            without[named:] = [_text(where)]
 
-    walk(folder, frozenset())
-    return sorted(images), without
+def _of_no_images(name: str, folder: Path, found: Found) -> DataError:
+    """Return the error for folders without images, and what may be meant instead."""
+    arrays = [path for path in found.others if path.suffix.lower() == ".npy"]
+    if arrays and len({len(path.parts) for path in arrays}) == 1:
+        depth = len(arrays[0].parts) - len(folder.parts)
+        return DataError(
+            f"{name}: a folder without images: it holds {_counted(arrays, 'array', 'arrays')}",
+            hint=f"name them: {shlex.quote(str(folder)) + '/*' * depth}.npy",
+        )
+    if not found.others and not found.no_files and not any(not each.name.startswith(".") for each in folder.iterdir()):
+        return DataError(
+            f"{name}: a folder without images: it is empty",
+            hint="what can be read of a folder are images, .npy files and Parquet files",
+        )
+    return DataError(
+        f"{name}: a folder without images, none of its files has an ending that Pillow knows",
+        hint=f"tables are read from files: name them, such as {folder}/*.csv",
+    )
 
 
 def _listed(names: Sequence[str]) -> str:
     """Name some things in their order, the first few where they are many."""
     more = f", and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
     return ", ".join(sorted(names)[:NAMED]) + more
+
+
+def _counted(files: Sequence[Path], one: str, many: str) -> str:
+    """Count some files, and name the first."""
+    if len(files) == 1:
+        return f"1 {one}, {_text(files[0])}"
+    return f"{len(files):,} {many}, such as {_text(files[0])}"
+
+
+def _paged(file: Path, page: int | None) -> str:
+    """Name a file, or a page of it."""
+    return str(file) if page is None else f"{file}: page {page + 1}"
 
 
 def _named(files: list[Path]) -> str:
@@ -370,7 +475,29 @@ def _with_alpha(values: Array) -> Array:
     return np.concatenate([values, np.full_like(values[..., :1], white)], axis=2)
 
 
-def _broken(file: Path, error: Any) -> DataError:
-    bomb = isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning)
-    what = "an image of so many pixels that it may be a decompression bomb" if bomb else "not an image, or a broken one"
-    return DataError(f"{file}: {what} ({str(error) or type(error).__name__})", hint="--skip-broken goes on without it")
+def _why(file: Path, error: BaseException) -> str:
+    """Say what is wrong with a file, as far as an error of Pillow's tells it in words."""
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        count = re.search(r"\d[\d,]*", str(error))
+        return f"{int(count[0].replace(',', '')):,} pixels" if count else ""
+    if isinstance(error, UnidentifiedImageError):
+        return "it is empty" if file.is_file() and not file.stat().st_size else ""
+    if isinstance(error, OSError | SyntaxError) and not str(error).startswith("decoder error"):
+        said = (isinstance(error, OSError) and error.strerror) or str(error)
+        return "" if "<" in said else said  # an object of Python's
+    return ""
+
+
+def _broken(file: Path, page: int | None, error: BaseException, *, forced: bool | None) -> DataError:
+    """Return the error for a file that cannot be read; `forced` is None where no option can ask for large ones."""
+    why = f" ({said})" if (said := _why(file, error)) else ""
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return DataError(
+            f"{_paged(file, page)}: an image of so many pixels that it may be a decompression bomb{why}",
+            hint="make it smaller first; or --skip-broken goes on without it"
+            if forced is None
+            else "--force reads it; or --skip-broken goes on without it",
+        )
+    return DataError(
+        f"{_paged(file, page)}: not an image, or a broken one{why}", hint="--skip-broken goes on without it"
+    )

@@ -3,14 +3,16 @@
 import dataclasses
 import difflib
 import functools
+import math
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from aecli.config import Dialect, Schema
+from aecli.config import Dialect, Schema, sized
 from aecli.data.folder import is_table
 from aecli.data.formats import ARRAYS, BLANKS, BOM, IDX, NAMES, SPLITS, TEXTS, form_of, is_text, table_form
 from aecli.data.formats import IMAGES as IMAGE_ENDINGS
@@ -20,9 +22,8 @@ from aecli.errors import DataError, UsageError, WidthError
 from aecli.options import ALL_COLUMNS, AS_IT_IS, PLAINLY, Applying, Columns, Reading
 
 if TYPE_CHECKING:
-    from aecli.data.beside import Beside
     from aecli.data.stream import Stream
-    from aecli.data.table import Table
+    from aecli.data.table import Table, TableSource
 
 READ = (
     "read are CSV, JSON Lines, a JSON array, Parquet, Arrow, NPY, NPZ, IDX and images, compressed by gzip, zstd, xz, "
@@ -61,7 +62,8 @@ class Input:
 class Request:
     """What is asked of the rows: with the `schema` of a model, they are matched to it.
 
-    With `force`, what may be a decompression bomb is read all the same.
+    With `force`, what may be a decompression bomb is read all the same. `trained_on` is what the data of a model is
+    called, None where it has no name.
     """
 
     schema: Schema | None = None
@@ -71,6 +73,7 @@ class Request:
     data_dir: Path | None = None
     stdin: BinaryIO | None = None
     force: bool = False
+    trained_on: str | None = None
     announce: Callable[[str], None] = _silent
 
     @property
@@ -101,59 +104,29 @@ def open_source(data: Any, *, split: str = "train", **request: Any) -> Source:
     for each in inputs:
         _check_kind(each, inputs[0])
     kind = inputs[0].kind or TABLE
-    beside = _label_beside(asked)
-    if beside is not None:
-        asked = dataclasses.replace(asked, columns=dataclasses.replace(asked.columns, label=None))
+    labels, asked = _apart(asked)
     source = READERS[kind](inputs, asked)
     _check_for_images(source, asked)
     if kind in (TABLE, FRAME):
-        _as_images(source, asked)
+        _as_images(cast("TableSource", source), asked)
     else:
         _check_unnamed(source, asked)
-    if asked.schema is not None and asked.schema.label_file is not None:
-        beside = _label_again(asked.schema, inputs, source, asked)
-    if beside is not None:
-        beside.check_rows(source.rows, paths=source.resizes)
-        source.beside = beside
-        source.schema = dataclasses.replace(source.schema, label=beside.column, label_file=beside.path.name)
+    if labels is not None or (asked.schema is not None and asked.schema.label_file is not None):
+        from aecli.data.beside import join
+
+        join(source, inputs, asked, labels)
     return source
 
 
-def _label_beside(asked: Request) -> "Beside | None":
-    """Return the labels to train with, where FILE:COLUMN names them; None for a column of the data's own."""
-    from aecli.data.beside import Beside, split
+def _apart(asked: Request) -> tuple[str | None, Request]:
+    """Return the labels to train with, where FILE:COLUMN names them, and what is asked of the data itself."""
+    if asked.columns.label is None:
+        return None, asked
+    from aecli.data.beside import is_of_a_file
 
-    label = asked.columns.label
-    if label is None or split(label) is None:
-        return None
-    asked.announce(f"labels: {label}")
-    return Beside(label)
-
-
-def _label_again(schema: Schema, inputs: Sequence[Input], source: Source, asked: Request) -> "Beside | None":
-    """Return the labels of rows for a model, where the file that had the training rows' lies beside the rows, or here.
-
-    None where there is no such file, or it is not that of these rows; it is said, where they have no label else.
-    """
-    from aecli.data.beside import Beside
-
-    name, own = str(schema.label_file), source.schema.label is not None
-    folders = [path if path.is_dir() else path.parent for path in (one.path for one in inputs) if path is not None]
-    for folder in dict.fromkeys([*folders[:1], Path()]):
-        if not (folder / name).is_file():
-            continue
-        beside = Beside(f"{folder / name}:{schema.label}", strict=False)
-        if beside.fits(source.rows, paths=source.resizes):
-            asked.announce(f"labels: {folder / name}:{schema.label}")
-            return beside
-        if not own:
-            other = f"has another number of rows than {source.name}"
-            unknown = f"goes by number, and the rows of {source.name} are not counted"
-            asked.announce(f"no labels: {folder / name} {unknown if source.rows is None else other}")
-        return None
-    if not own:
-        asked.announce(f"no labels: they were in {name}, which lies neither beside {source.name} nor here")
-    return None
+    if not is_of_a_file(asked.columns.label):
+        return None, asked
+    return asked.columns.label, dataclasses.replace(asked, columns=dataclasses.replace(asked.columns, label=None))
 
 
 def _check_for_images(source: Source, asked: Request) -> None:
@@ -166,7 +139,7 @@ def _check_for_images(source: Source, asked: Request) -> None:
         raise UsageError("--fit says how images are brought to a size, and none is given", hint="add --image-size 64")
 
 
-def _as_images(source: Source, asked: Request) -> None:
+def _as_images(source: "TableSource", asked: Request) -> None:
     """Let a table's rows be images, where --image-shape says so."""
     told = asked.columns.image_shape
     if told is None or asked.schema is not None:
@@ -175,12 +148,17 @@ def _as_images(source: Source, asked: Request) -> None:
 
     if not source.schema.all_numbers:
         raise DataError(f"{source.name}: pixels are numbers, and not all of its columns are", hint="leave them out")
-    shape, first = layout(source.name, (0, source.schema.inputs), told, None)
-    if first:
-        raise UsageError(
-            "a table's pixels have their channels last", hint="order its columns so, or make an array of it"
+    if math.prod(told) + 1 == source.schema.inputs == len(source.features):
+        raise DataError(
+            f"{source.name}: {source.schema.inputs} columns, and --image-shape {'x'.join(map(str, told))} makes "
+            f"{math.prod(told)}",
+            hint=f"one of them may be the label: --label {shlex.quote(source.fewest())}",
         )
-    source.schema = dataclasses.replace(source.schema, image_shape=shape)
+    shape, first = layout(source.name, (0, source.schema.inputs), told)
+    source.order_pixels()
+    source.schema = dataclasses.replace(source.schema, image_shape=shape, channels_first=first)
+    if first:
+        source.turn()
 
 
 def _arrays_in(given: Any) -> list[Any]:
@@ -188,7 +166,8 @@ def _arrays_in(given: Any) -> list[Any]:
     if not isinstance(given, str | Path) or given == "-" or not Path(given).is_dir():
         return [given]
     files = [file for file in Path(given).iterdir() if not file.name.startswith(".")]
-    return sorted(files) if files and all(file.suffix.lower() == ".npy" for file in files) else [given]
+    are_arrays = files and all(file.suffix.lower() == ".npy" and file.is_file() for file in files)
+    return sorted(files) if are_arrays else [given]
 
 
 def identified(given: Any, split: str, asked: Request, *, turn: int = 0) -> Input:
@@ -377,6 +356,8 @@ def _open_arrays(inputs: Sequence[Input], asked: Request) -> Source:
                     raise DataError(f"{source.name}: no rows to read, it has columns alone")
                 asked.announce(f"{source.name}: no rows in it")
             _check_width(source, asked.schema)
+            if first and source.turned != first[0].turned:
+                raise DataError(f"{source.name}: its channels are not where those of {first[0].name} are")
             if first and source.schema.inputs != first[0].schema.inputs:
                 raise DataError(
                     f"{source.name}: {source.schema.inputs} values a row, and {first[0].schema.inputs} were expected"
@@ -387,8 +368,11 @@ def _open_arrays(inputs: Sequence[Input], asked: Request) -> Source:
     how: dict[str, Any] = {"told": asked.columns.image_shape, "schema": asked.schema}
     if (images := _one_each(inputs, asked)) is not None:
         name = f"{inputs[0].given} and {len(inputs) - 1:,} more"
-        asked.announce(f"{name}: an image of {' × '.join(map(str, images.shape[1:]))} values in each file")
-        return array_source(name, images, asked.missing, **how)
+        together = array_source(name, images, asked.missing, **how)
+        shape = together.schema.image_shape
+        what = "rows of one image" if shape is None else f"an image of {sized(shape)}"
+        asked.announce(f"{name}: {what} in each file")
+        return together
     first: list[Source] = []
     sources = each()
     source = next(sources)
@@ -437,6 +421,7 @@ def _open_images(inputs: Sequence[Input], asked: Request) -> Source:
         columns=asked.columns,
         skip_broken=asked.reading.skip_broken,
         any_type=asked.reading.input_range is not None and asked.schema is not None,
+        force=asked.forced,
         opened=opened,
     )
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import re
 import shlex
 import struct
 import warnings
@@ -13,6 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from aecli.data import tiff
 from aecli.errors import DataError
 
 Array = np.ndarray[Any, Any]
@@ -56,21 +58,24 @@ BACKGROUNDS = {"white": 1.0, "black": 0.0}
 
 
 @contextlib.contextmanager
-def warnings_settled() -> Iterator[None]:
+def warnings_settled(most: int | None = Image.MAX_IMAGE_PIXELS) -> Iterator[None]:
     """Let no warning of Pillow's or tifffile's be shown, and that of a decompression bomb be an error.
 
-    Filters and levels are the process's, not a thread's.
+    An image of more pixels than `most` may be one. Filters, levels and limits are the process's, not a thread's.
     """
+    limit = Image.MAX_IMAGE_PIXELS
     loggers = [logging.getLogger(name) for name in ("PIL", "tifffile")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)  # what they log of broken files, they raise as well
+    Image.MAX_IMAGE_PIXELS = most
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"PIL\.")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     finally:
+        Image.MAX_IMAGE_PIXELS = limit
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
 
@@ -92,7 +97,7 @@ def frames(
     try:
         image = Image.open(place or file)
     except UnidentifiedImageError:
-        if not _is_tiff(place or file):
+        if tiff.pages(file, place) is None:
             raise
         yield from _by_tifffile(file, place, numbers)
         return
@@ -113,6 +118,10 @@ def _values(file: Path, image: Image.Image, place: Any) -> Array:
     deep = DEEP_PNG.get(str(tile[0].args)) if image.format == "PNG" and len(tile) == 1 else None
     if deep is not None:
         return _opaque(_deep(place or file, deep))
+    most = tile[0].args[1] if image.format == "PPM" and image.mode == "I" and len(tile) == 1 else None
+    if most is not None and most < 65_535:  # Pillow stretches such values
+        stretched: Array = np.rint(np.asarray(image) * (most / 65_535))
+        return stretched.astype(np.uint16)
     tags = getattr(image, "tag_v2", None)
     image = ImageOps.exif_transpose(image)  # a copy, without tags
     if image.mode not in EIGHT_BITS and image.mode not in GREY:
@@ -188,17 +197,6 @@ def _deep(file: Any, raw_modes: Sequence[str]) -> Array:
     return values if turn is None else np.ascontiguousarray(turn(values))
 
 
-def _is_tiff(file: Any) -> bool:
-    if isinstance(file, Path):
-        with file.open("rb") as stream:
-            start = stream.read(4)
-    else:
-        file.seek(0)
-        start = file.read(4)
-        file.seek(0)
-    return start in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-
-
 def _is_cut(image: Image.Image) -> bool:
     """Return whether Pillow would cut the values of this TIFF to 8 bits."""
     tags: Any = image.tag_v2  # type: ignore[attr-defined]
@@ -213,15 +211,19 @@ def _by_tifffile(file: Path, place: Any, numbers: Sequence[int]) -> Iterator[Arr
         try:
             with tifffile.TiffFile(place or file) as found:
                 page: Any = found.pages[number]
+                short = _is_short(page, found.filehandle.size)
                 pixels = page.imagewidth * page.imagelength
-                values = page.asarray() if pixels <= (Image.MAX_IMAGE_PIXELS or pixels) else None
+                fine = not short and pixels <= (Image.MAX_IMAGE_PIXELS or pixels)
+                values = page.asarray() if fine else None
                 orientation = page.tags.valueof(ORIENTATION, default=1)
                 photometric, extra = int(page.photometric), tuple(map(int, page.extrasamples))
         except Exception as error:
             raise DataError(
-                f"{file}: a TIFF that cannot be read ({str(error).partition(chr(10))[0]})",
+                f"{file}: a TIFF that cannot be read ({re.sub('<[^>]*> ?', '', str(error)).partition(chr(10))[0]})",
                 hint="write it without compression; or pip install imagecodecs, which reads more of them",
             ) from error
+        if short:
+            raise OSError(f"page {number + 1} is cut short")
         if values is None:
             raise Image.DecompressionBombError(f"{pixels:,} pixels")
         if page.axes == "SYX" and values.shape[0] in (3, 4):
@@ -236,6 +238,13 @@ def _by_tifffile(file: Path, place: Any, numbers: Sequence[int]) -> Iterator[Arr
         yield _opaque(values if turn is None else np.ascontiguousarray(turn(values)))
 
 
+def _is_short(page: Any, size: int) -> bool:
+    """Return whether a page's pixels lie beyond the end of the file: tifffile would make zeros of them."""
+    return any(
+        start + count > size for start, count in zip(page.dataoffsets, page.databytecounts, strict=True) if count
+    )
+
+
 def _unknown(file: Path, what: str) -> DataError:
     made, pattern = f"{file.parent.resolve().name}.npy", str(file.parent / f"*{file.suffix}")
     code = (
@@ -248,17 +257,10 @@ def _unknown(file: Path, what: str) -> DataError:
     )
 
 
-def count_frames(file: Path, place: BinaryIO | None = None) -> tuple[int, bool]:
-    """Return how many frames a file has, and whether each is an image of its own: the pages of a TIFF, of one size."""
+def count_frames(file: Path, place: BinaryIO | None = None) -> int:
+    """Return how many frames a file has, such as an animation."""
     with Image.open(place or file) as image:
-        count = getattr(image, "n_frames", 1)
-        if count == 1 or image.format != "TIFF":
-            return count, False
-        sizes = set()
-        for number in range(count):
-            image.seek(number)
-            sizes.add(image.size)
-        return count, len(sizes) == 1
+        return getattr(image, "n_frames", 1)
 
 
 def composited(values: Array, background: str) -> Array:

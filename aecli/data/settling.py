@@ -7,9 +7,12 @@ The rules look at the first rows of the table, up to some megabytes of them. Lef
 None is left out where fewer than two features would remain. Every other sorted column is learnt, and a note says so.
 """
 
+import dataclasses
 import re
+import shlex
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +29,7 @@ MIN_ROWS = 10  # fewer tell no counter from a coincidence
 ONE_STEP = 0.99
 COUNTERS = ("id", "index", "row", "no", "key")
 NAMELESS = re.compile(r"|unnamed: \d+|__index_level_\d+__")  # as pandas and R leave or make them
+LIST = re.compile(r"\s*(-?\d+(\.\d+)?\s+){8,}-?\d+(\.\d+)?\s*")
 SPIKE = 1e4  # times the interquartile range from the median: out of all proportion to its column
 
 
@@ -51,12 +55,13 @@ def settled(
     written: Callable[[str, int], str | None] = lambda _column, _row: None,
     nameless: Collection[str] = (),
     is_text: bool = False,
+    may_be_label: bool = False,
 ) -> Settled:
     """Settle what each of the candidates is, by the first rows of the table called `name`.
 
     The `chosen` ones are learnt whatever they look like. Text is written in the `dialect`; `na` are spellings of holes.
     `written` returns a cell, of a column and a row counted from 0, as it is written. `nameless` are names that the data
-    does not have. `is_text` tells that sed can change the table.
+    does not have. `is_text` tells that sed can change the table, `may_be_label` that a text may well be the label.
     Raises one DataError for all the columns that have to be spoken for.
     """
     found = Settled()
@@ -79,6 +84,12 @@ def settled(
     holes = (
         {} if may_have_holes else {column: _holes(guess.column, peeked[column], na) for column, guess in learnt.items()}
     )
+    if is_text:
+        _check_lists(name, peeked, learnt)
+    if may_be_label:
+        texts = [column for column, guess in learnt.items() if guess.options[:1] == ("--categorical",)]
+        if len(texts) == 1:
+            learnt[texts[0]] = dataclasses.replace(learnt[texts[0]], options=("--label", texts[0]))
     _check(name, peeked, learnt, holes, written, is_text=is_text)
     found.columns = [guess.column for guess in learnt.values()]
     ordered = [c for c, g in learnt.items() if c not in chosen and _is_sorted(g.column, peeked[c])]
@@ -167,6 +178,25 @@ def _check(
         writes = " | ".join([changed(first, name), *others])
         raise DataError(message, options=_once(options + missing), piped=Piped(writes, name))
     raise DataError(message, options=_once(options + missing))
+
+
+def _check_lists(name: str, peeked: pa.Table, learnt: dict[str, kinds.Guess]) -> None:
+    """Raise DataError for a column of which each cell holds many numbers, and tell how an array is made of them."""
+    for column, guess in learnt.items():
+        if guess.cell is None or not LIST.fullmatch(guess.cell):
+            continue
+        cells = [cell for cell in peeked[column].to_pylist() if cell is not None and LIST.fullmatch(str(cell))]
+        numbers = [float(number) for cell in cells for number in str(cell).split()]
+        whole = all(number.is_integer() and 0 <= number <= 255 for number in numbers)
+        code = (
+            f"import numpy, pandas; t = pandas.read_csv({name!r})[{column!r}]; "
+            f"numpy.save({f'{Path(name).stem}.npy'!r}, numpy.stack([numpy.array(c.split(), "
+            f"{'numpy.uint8' if whole else 'float'}) for c in t]))"
+        )
+        raise DataError(
+            f"{name}: column {column!r} holds {len(guess.cell.split()):,} numbers in one cell, and one was expected",
+            hint=f"make an array of them: {shlex.join(['python', '-c', code])}",
+        )
 
 
 def _row_of(cell: str | None, values: Any) -> int:

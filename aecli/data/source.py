@@ -4,9 +4,10 @@ Shape letters, here and everywhere: N rows, D input values a row, K latent value
 """
 
 import dataclasses
+import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from types import MappingProxyType
@@ -95,15 +96,21 @@ class Source(ABC):
     categories are complete when all rows were read.
     `filled_with` says in a word what a model puts into holes: then none stops a row, whatever the schema says. None
     where the schema decides. `bad_rows` says what becomes of rows that cannot be read: "error", "blank" or "skip".
-    `beside` is the column of another table that has the labels.
+    `beside` is the column of another table that has the labels. `turned` tells that images came as (C, H, W), and are
+    yielded as (H, W, C); `row_shape` is what a row was before, None for rows that are neither an array's nor images.
     """
 
     resizes = False
+    endless = False  # whether infinite cells stop no row, and only have infinite errors
     further = False  # whether the rows are to train a model further, whose columns stay
     units: Units | None = None  # how pixels become a model's, where they are in others
     laid_on: str | None = None  # the background, where transparent pixels were met
     renumbered: Mapping[int, Array] = MappingProxyType({})
+    turned = False
+    row_shape: tuple[int, ...] | None = None
+    doubt: str | None = None  # a sentence on pixels that may be in other units than the model's
     remarks: Sequence[str] = ()
+    paths: Sequence[str] | None = None  # of the rows, where each is an image of a file
     columns: Sequence[str] = ()
     features: Sequence[str] = ()
     beside: "Beside | None" = None
@@ -134,9 +141,11 @@ class Source(ABC):
             if self.filled_with is None:
                 yield from map(self._without_holes, self._judged(batch, batch.bad))
                 continue
-            for fine in self._judged(batch, {**self._of_no_value(batch), **batch.bad}):
+            whole = batch.x.dtype.kind != "f" or bool(np.isfinite(batch.x).all())
+            bad = {} if whole else {**self._of_no_value(batch), **({} if self.endless else self._infinite(batch))}
+            for fine in self._judged(batch, {**bad, **batch.bad}):
                 self.rows_read += len(fine.x)
-                if fine.x.dtype.kind == "f":
+                if not whole:
                     self.holes += _count_holes(fine)
                 yield fine
 
@@ -145,7 +154,8 @@ class Source(ABC):
         x = batch.x if batch.blank is None else batch.x[~batch.blank]
         allowed = self.schema.missing is not None
         name, schema = batch.name or self.name, self.schema
-        holes_there = check_finite(x, name, schema, batch.row, holes=allowed, may_exclude=not self.further)
+        where = functools.partial(self._place, batch) if self.paths is not None else None
+        holes_there = check_finite(x, name, schema, batch.row, holes=allowed, may_exclude=not self.further, where=where)
         self.rows_read += len(batch.x)
         if self.schema.missing != "drop" or not holes_there:
             return batch
@@ -154,10 +164,31 @@ class Source(ABC):
         self.dropped += int(holes.sum())
         return batch[~holes]
 
+    def _place(self, batch: Batch, row: int) -> str:
+        """Name a row of a batch: by its file and page, where it is an image of a file."""
+        if self.paths is None:
+            return f"{batch.name or self.name}: row {batch.row + row + 1}"
+        page = f": page {batch.kept['page'][row]}" if "page" in batch.kept else ""
+        return f"{batch.kept['path'][row]}{page}"
+
+    def _infinite(self, batch: Batch) -> dict[int, DataError]:
+        """Return the rows that hold infinity, by their places, with the error that says so."""
+        infinite = np.isinf(batch.x)
+        found = {}
+        for row in np.flatnonzero(infinite.any(axis=1)).tolist():
+            column = (
+                ": a pixel"
+                if self.paths is not None
+                else f", column {self.schema.names[int(infinite[row].argmax())]!r}"
+            )
+            found[row] = DataError(
+                f"{self._place(batch, row)}{column} is infinite, or too large, and every value must be a finite number",
+                hint="--bad-rows skip leaves such rows out, --bad-rows blank writes empty ones",
+            )
+        return found
+
     def _of_no_value(self, batch: Batch) -> dict[int, DataError]:
         """Return the rows that hold nothing at all, by their places, with the error that says so."""
-        if batch.x.dtype.kind != "f" or not len(batch.x):
-            return {}
         empty = np.isnan(batch.x[:, 0])
         if empty.any():
             empty &= np.isnan(batch.x).all(axis=1)
@@ -165,7 +196,7 @@ class Source(ABC):
             empty &= ~batch.blank
         return {
             row: DataError(
-                f"{batch.name or self.name}: row {batch.row + row + 1} has no value in any of the model's columns",
+                f"{self._place(batch, row)} has no value in any of the model's columns",
                 hint="--bad-rows skip leaves such rows out, --bad-rows blank writes empty ones",
             )
             for row in np.flatnonzero(empty).tolist()
@@ -209,6 +240,7 @@ class Source(ABC):
         counts = ((self.dropped, "row", "with holes"), (self.skipped, "image", "that cannot be read"))
         notes = [f"left out {count:,} {what}{'s' * (count != 1)} {why}" for count, what, why in counts if count]
         notes += [] if self.beside is None else self.beside.notes()
+        notes += [] if self.doubt is None else [self.doubt]
         if self._bad_count:
             what = "left out" if self.bad_rows == "skip" else "left blank"
             rows = f"{self._bad_count:,} row{'s' * (self._bad_count != 1)}"
@@ -230,6 +262,10 @@ class ArraySource(Source):
     """Rows of one array (N, ...), in memory or in a file, with labels (N,) or without."""
 
     batch_size = 4096
+    said: Sequence[str] = ()
+
+    def learning(self) -> list[str]:
+        return list(self.said)
 
     def __init__(self, name: str, array: Array | FileRows, labels: Any = None, **schema: Any) -> None:
         width = math.prod(array.shape[1:])
@@ -257,8 +293,12 @@ class Chain(Source):
     """Several sources of one schema, one after the other, each opened when its turn comes."""
 
     def __init__(self, first: Source, others: Iterable[Source]) -> None:
-        self._all = chain([first], others)
+        self._first, self._all = first, chain([first], others)
         super().__init__(f"{first.name} and others", first.schema)
+        self.turned, self.row_shape = first.turned, first.row_shape
+
+    def learning(self) -> list[str]:
+        return self._first.learning()
 
     def _batches(self) -> Iterator[Batch]:
         for source in self._all:
@@ -266,12 +306,21 @@ class Chain(Source):
                 yield dataclasses.replace(batch, name=source.name)
 
 
-def check_finite(x: Array, name: str, schema: Schema, first_row: int, *, holes: bool, may_exclude: bool = True) -> bool:
+def check_finite(
+    x: Array,
+    name: str,
+    schema: Schema,
+    first_row: int,
+    *,
+    holes: bool,
+    may_exclude: bool = True,
+    where: Callable[[int], str] | None = None,
+) -> bool:
     """Return whether `x` (N, D) holds NaN, where `holes` may be.
 
     Raises DataError for the first value that is infinite, or a hole that may not be, naming its row and column.
     `first_row` is how many rows of the source came before these; rows are named counting from 1. `may_exclude` tells
-    that a model may be trained without a column.
+    that a model may be trained without a column. `where` names the image of a row, where it is one of a file.
     """
     if not np.issubdtype(x.dtype, np.floating):
         return False
@@ -288,9 +337,9 @@ def check_finite(x: Array, name: str, schema: Schema, first_row: int, *, holes: 
     ways = f"{fill}, or {drop}"
     if may_exclude and (named := schema.column_of(int(column))) is not None:
         ways = f"{fill}, {drop}, or --exclude {named!r} to leave the column out"
+    cell = f"{name}: row {first_row + row + 1}, column {schema.names[column]!r}"
     raise DataError(
-        f"{name}: row {first_row + row + 1}, column {schema.names[column]!r} {what}, "
-        "and every value must be a finite number",
+        f"{cell if where is None else f'{where(int(row))}: a pixel'} {what}, and every value must be a finite number",
         hint=f"train with {ways}" if what.endswith("NaN") else "correct or drop such rows first",
     )
 

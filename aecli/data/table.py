@@ -6,6 +6,7 @@ wanted. `TableSource` says which are wanted, and makes numbers of them: see `kin
 
 import dataclasses
 import difflib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ import pyarrow as pa
 
 from aecli.config import Column, Dialect, Schema
 from aecli.data import kinds, settling
+from aecli.data.arrays import places
 from aecli.data.cells import HOLES
 from aecli.data.kinds import TEXT, shortened, timestamps
 from aecli.data.source import Array, Batch, Source
@@ -125,6 +127,7 @@ class TableSource(Source):
         Without, they are the columns that `columns` leaves, and what cannot be learnt among them must be spoken for.
         Raises DataError where the columns do not fit.
         """
+        self.endless = True
         self._table = table
         self._applying = applying
         self._max_categories = columns.max_categories
@@ -133,6 +136,7 @@ class TableSource(Source):
         self._keep = self._matching(applying.keep, "--keep")
         self._seen: list[dict[str, int] | None] = []  # of each feature its categories by number, while they are found
         self._counts: list[Array] = []
+        self._places: Array | None = None
         self.unlearnt: dict[str, str] = {}
         self.remarks: list[str] = []
         self.renumbered: dict[int, Array] = {}
@@ -146,6 +150,8 @@ class TableSource(Source):
                 for column, name in zip(columns_here, self.features, strict=True)
             ]
             schema = dataclasses.replace(schema, label=self._label, columns=tuple(named))
+            self.turned = schema.channels_first
+            self._places = self._within(schema)
         super().__init__(table.name, schema, table.rows)
         self.columns, self.bad_rows = table.columns, applying.bad_rows
         if applying.keep_all:
@@ -154,14 +160,70 @@ class TableSource(Source):
             colour = self._known(applying.colour, "--colour")
             self._keep += [colour] if colour not in (*self._keep, self._label) else []
         table.learnt = frozenset(self.features)
-        types = table.types()
+        self._want()
+        table.check(self._read)
+
+    def _want(self) -> None:
+        """Settle what is read of the table."""
+        types = self._table.types()
         self._wanted = [
             (name, "category" if column.kind == "category" else kinds.reader_kind(column, types.get(name)))
-            for name, column in zip(self.features, schema.columns, strict=True)
+            for name, column in zip(self.features, self.schema.columns, strict=True)
         ]
         carried = [*self._keep, *([self._label] if self._label is not None else [])]
         self._read = [*self._wanted, *((column, TEXT) for column in carried)]
-        table.check(self._read)
+
+    def fewest(self) -> str:
+        """Return the first or the last feature, whichever has fewer different values in the first rows."""
+        peeked = self._table.peek()
+        ends = (self.features[0], self.features[-1])
+        return min(ends, key=lambda name: len(set(peeked[name].to_pylist())))
+
+    def order_pixels(self) -> None:
+        """Order the columns by the numbers in their names, where these are all that the names differ in.
+
+        A table may have them in the order of the texts: pixel0, pixel1, pixel10, ...
+        """
+        found = [re.fullmatch(r"(.*?)(\d+)", name) for name in self.features]
+        if len(self.features) != self.schema.inputs or len({each[1] if each else None for each in found}) != 1:
+            return
+        numbers = np.array([int(each[2]) if each else -1 for each in found])
+        order, first = np.argsort(numbers).tolist(), int(numbers.min())
+        if first not in (0, 1) or (numbers[order] != np.arange(first, first + len(numbers))).any():
+            return
+        if order == list(range(len(order))):
+            return
+        self._reorder(order)
+        self.remarks.append(
+            f"pixels are in the order of the numbers in their names: {', '.join(self.features[:3])}, ..."
+        )
+
+    def _reorder(self, order: list[int]) -> None:
+        self.features = [self.features[i] for i in order]
+        self.schema = dataclasses.replace(self.schema, columns=tuple(self.schema.columns[i] for i in order))
+        self._want()
+
+    def turn(self) -> None:
+        """Take the columns for the training as pixels whose channels come first, as the schema has it.
+
+        Raises DataError where a channel begins in the midst of a list.
+        """
+        schema = self.schema
+        assert schema.image_shape is not None  # noqa: S101, for the type checker
+        self.turned, self._places = True, self._within(schema)
+        if self._places is None:
+            if len(schema.columns) != schema.inputs:
+                raise DataError(
+                    f"{self.name}: pixels with their channels first are one list, or columns of one number each"
+                )
+            self._reorder(np.argsort(places(schema.image_shape)).tolist())
+
+    @staticmethod
+    def _within(schema: Schema) -> Array | None:
+        """Return the order of a row's values for the model, where one list holds all; else the columns have it."""
+        if not schema.channels_first or schema.image_shape is None or len(schema.columns) != 1:
+            return None
+        return np.argsort(places(schema.image_shape))
 
     def _batches(self) -> Iterator[Batch]:
         for piece in self._table.pieces(self._read):
@@ -218,7 +280,7 @@ class TableSource(Source):
                     for row in np.flatnonzero(wrong).tolist():
                         bad.setdefault(row, self._unreadable(piece, row, i, values[row].as_py()))
                 place += column.width
-        return x
+        return x if self._places is None else x[:, self._places]
 
     def _unreadable(self, piece: Piece, row: int, place: int, cell: object) -> DataError:
         column = self.schema.columns[place]
@@ -322,6 +384,7 @@ class TableSource(Source):
             written=table.written,
             nameless=table.nameless,
             is_text=table.is_text,
+            may_be_label=columns.image_shape is not None and self._label is None,
         )
         self.unlearnt |= found.left_out
         self.remarks += found.notes
@@ -358,8 +421,9 @@ class TableSource(Source):
             return self._known(label, "--label")
         if schema is not None and not table.named and len(table.columns) == len(schema.columns or range(schema.inputs)):
             return None  # every column is needed, and only a header could name a label
-        wanted = (schema and schema.label) or DEFAULT_LABEL
-        return wanted if wanted in table.columns else None
+        wanted = [DEFAULT_LABEL] if schema is None or schema.features is None else []
+        wanted = [schema.label, *wanted] if schema is not None and schema.label else [DEFAULT_LABEL]
+        return next((name for name in wanted if name in table.columns), None)
 
     def _matched(self, schema: Schema) -> list[str]:
         """Return the table's columns that are the model's features, in the model's order."""
@@ -380,6 +444,8 @@ class TableSource(Source):
                 f"{table.name}: {len(others)} columns of values, and the model takes {count}",
                 hint=None if self._label else "a column of labels or other text must bear a name in a header",
             )
+        if schema.channels_first and schema.image_shape is not None and count == schema.inputs:
+            return [others[i] for i in np.argsort(places(schema.image_shape))]
         return others
 
     def _matching(self, patterns: Sequence[str], flag: str) -> list[str]:

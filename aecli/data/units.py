@@ -11,6 +11,8 @@ from aecli.errors import DataError
 Array = np.ndarray[Any, Any]
 MARGIN = 0.1  # of a model's range: a value that lies further outside is of other units
 MOST = 0.25  # of all values may be so: single strange images are no reason to refuse all
+FAINT = 0.02  # of a model's range: all pixels of rows in other units may lie so near to black
+FAINT_BYTES = 25
 LEVELS = 15  # from so many on, whole numbers from 0 to 1 are no picture
 
 
@@ -38,23 +40,49 @@ def _mapped(x: Array, here: tuple[float, float], there: tuple[float, float]) -> 
     return mapped
 
 
-def check(x: Array, schema: Schema, name: str) -> None:
-    """Raise DataError for pixels (N, D) that are not in a model's units: of a smaller type, or of another range."""
+def check(x: Array, schema: Schema, name: str) -> tuple[float, float] | None:
+    """Return the extremes of pixels (N, D), None where they say nothing.
+
+    Raises DataError for pixels that are not in a model's units: of a smaller type, or of another range.
+    """
     white, black = schema.full_scale, schema.black
     if schema.image_shape is None or white is None or not x.size:
-        return
+        return None
     if x.dtype == np.uint8 and (black, white) == (0, 255):
-        return
+        return None
     low, high = float(np.fmin.reduce(x, axis=None)), float(np.fmax.reduce(x, axis=None))
     margin = MARGIN * (white - black)
     outside = np.count_nonzero((x < black - margin) | (x > white + margin))
     if outside <= MOST * x.size and not _is_narrow(x, schema, white) and not _is_small(x, schema, low, high):
-        return
+        return low, high
     takes = f"{schema.dtype} from" if schema.dtype else "values from"
     raise DataError(
         f"{name}: pixels of {x.dtype} from {low:g} to {high:g}, and the model takes {takes} {black:g} to {white:g}",
-        hint=f"say which values are black and white: --input-range {_guess(low, high, x.dtype)}",
+        hint=f"say which values are black and white: --input-range {guess(low, high, x.dtype)}",
     )
+
+
+def doubt(low: float, high: float, schema: Schema) -> str | None:
+    """Return a sentence on pixels from `low` to `high` that a model takes, where they may be in other units."""
+    black, white = schema.black, schema.full_scale
+    if white is None or not low <= high:
+        return None
+    spread = white - black
+    dark = black <= low and high - black <= FAINT * spread and spread >= LEVELS
+    if not dark and black - spread <= low and high <= white + spread:
+        return None
+    told = f"{min(0.0, low):g},{high if high > min(0.0, low) else 1:g}"
+    return (
+        f"the pixels are from {low:g} to {high:g}, and the model was trained on {black:g} to {white:g}: "
+        f"if other values are black and white here, say which, such as --input-range {told}"
+    )
+
+
+def faint(x_high: float) -> str | None:
+    """Return a sentence on bytes of which the brightest is so dark that little of their range is used."""
+    if not 0 < x_high <= FAINT_BYTES:
+        return None
+    return f"the pixels are from 0 to {x_high:g} of 255; --input-range 0,{x_high:g} makes more of them"
 
 
 def _is_narrow(x: Array, schema: Schema, white: float) -> bool:
@@ -76,7 +104,8 @@ def _is_small(x: Array, schema: Schema, low: float, high: float) -> bool:
     return x.dtype.kind == "f" and bool((x != np.rint(x)).any())
 
 
-def _guess(low: float, high: float, dtype: np.dtype[Any]) -> str:
+def guess(low: float, high: float, dtype: np.dtype[Any]) -> str:
+    """Return what black and white probably are, of pixels from `low` to `high`, as --input-range takes it."""
     if dtype == np.uint8:
         return "0,255"
     if high <= 1:

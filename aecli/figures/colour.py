@@ -23,8 +23,10 @@ class Colour:
 
         Raises DataError where there is no such file or column.
         """
-        self.word, self._source, self._rows = word, source, 0
+        self.word, self._source = word, source
         self.beside = Beside(word) if word is not None and split(word) else None
+        if self.beside is not None:
+            self.beside.meet(source.paths)
         label = source.schema.label or "label"
         self.name = self.beside.column if self.beside else word or label
         self.is_label = self.beside is None and self.name == label
@@ -34,10 +36,8 @@ class Colour:
 
         Raises DataError where there is no such column.
         """
-        first, self._rows = self._rows, self._rows + len(batch.x)
         if self.beside is not None:
-            paths = batch.kept.get(PATH)
-            return self.beside.labels(None if paths is None else as_values(paths).tolist(), first, len(batch.x))
+            return self.beside.of(batch)
         if self.is_label and (batch.labels is not None or self.word is None):
             return None if batch.labels is None else as_values(batch.labels)
         if self.name in batch.kept:
@@ -58,7 +58,8 @@ class Colour:
         if self.beside is None:
             return []
         self.beside.check()
-        return self.beside.notes()
+        how = [] if self.beside.how == f"matched by {PATH}" else [f"colours: {self.word}, {self.beside.how}"]
+        return [*how, *self.beside.notes()]
 
 
 def as_values(column: Any) -> Array:

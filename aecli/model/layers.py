@@ -13,8 +13,8 @@ Image = tuple[int, int, int]  # (H, W, C)
 class Convolution:
     """What a convolution is: from images of one shape to those of another. A row is such an image, flattened.
 
-    A `transposed` one is PyTorch's ConvTranspose2d, whose weight is (C in, C out, kernel, kernel); that of the other is
-    (C out, C in, kernel, kernel). `output_padding` is added below and to the right, where the stride did not divide.
+    A `transposed` one is PyTorch's ConvTranspose2d, the other its Conv2d. The weight of both is (C of the small image,
+    C of the large one, kernel, kernel).
     """
 
     images: tuple[Image, Image]
@@ -24,13 +24,14 @@ class Convolution:
     padding: int = PADDING
 
     @property
-    def output_padding(self) -> tuple[int, int]:
-        """How many rows and columns of pixels a transposed convolution gives besides those that it makes."""
-        if not self.transposed:
-            return 0, 0
-        small, large = self.images
-        height, width = (large[i] - (small[i] - 1) * self.stride + 2 * self.padding - self.kernel for i in (0, 1))
-        return height, width
+    def small(self) -> Image:
+        """The image that is `stride` times smaller."""
+        return self.images[0 if self.transposed else 1]
+
+    @property
+    def large(self) -> Image:
+        """The other one."""
+        return self.images[1 if self.transposed else 0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,8 @@ class Layer:
         """The shapes of weight and bias."""
         if self.convolution is None:
             return (self.out_dim, self.in_dim), (self.out_dim,)
-        (*_, before), (*_, after) = self.convolution.images
-        pair = (before, after) if self.convolution.transposed else (after, before)
-        return (*pair, self.convolution.kernel, self.convolution.kernel), (after,)
+        at = self.convolution
+        return (at.small[2], at.large[2], at.kernel, at.kernel), (at.images[1][2],)
 
     @property
     def fan_in(self) -> int:

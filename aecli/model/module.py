@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from aecli.config import ModelConfig
-from aecli.model.layers import Convolution, Image, Layer, decoder_layers, encoder_layers
+from aecli.model.convolution import convolved, transposed
+from aecli.model.layers import Convolution, Layer, decoder_layers, encoder_layers
 
 Array = np.ndarray[Any, Any]
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -82,30 +83,24 @@ class OnDevice:
         return recon
 
 
-class _OfRows(nn.Module):
-    """Makes of a module of images one of rows, which are images, flattened: (N, H W C) -> (N, H' W' C')."""
+class ConvolvedRows(nn.Module):
+    """A convolution of rows that are images, flattened: (N, H W C) -> (N, H' W' C')."""
 
-    image: Image
+    def __init__(self, layer: Layer, at: Convolution) -> None:
+        super().__init__()
+        self.at = at
+        bound = layer.fan_in**-0.5  # as PyTorch's own layers begin
+        self.weight, self.bias = (nn.Parameter(torch.empty(shape).uniform_(-bound, bound)) for shape in layer.shapes)
 
-    def forward(self, x: Tensor, *_: Any) -> Tensor:
-        images = x.view(len(x), *self.image).permute(0, 3, 1, 2)  # (N, H W C) -> (N, C, H, W), channels last in memory
-        convolved: Tensor = super().forward(images)
-        return convolved.permute(0, 2, 3, 1).flatten(1)
-
-
-class ConvolvedRows(_OfRows, nn.Conv2d):
-    """A convolution of rows."""
-
-
-class TransposedRows(_OfRows, nn.ConvTranspose2d):
-    """A transposed convolution of rows."""
+    def forward(self, x: Tensor) -> Tensor:
+        return (transposed if self.at.transposed else convolved)(x, self.weight, self.bias, self.at)
 
 
 def _sequential(layers: Sequence[Layer]) -> nn.Sequential:
     modules: list[nn.Module] = []
     for layer in layers:
         if layer.convolution is not None:
-            modules.append(_convolved(layer.convolution))
+            modules.append(ConvolvedRows(layer, layer.convolution))
         else:
             modules.append(nn.Linear(layer.in_dim, layer.out_dim))  # weight (out_dim, in_dim), bias (out_dim,)
         if layer.activation == "gelu":
@@ -113,14 +108,6 @@ def _sequential(layers: Sequence[Layer]) -> nn.Sequential:
         elif layer.activation != "none":
             modules.append(ACTIVATIONS[layer.activation]())
     return nn.Sequential(*modules)
-
-
-def _convolved(at: Convolution) -> ConvolvedRows | TransposedRows:
-    (*_, before), (*_, after) = at.images
-    convolution = (before, after, at.kernel, at.stride, at.padding)
-    made = TransposedRows(*convolution, at.output_padding) if at.transposed else ConvolvedRows(*convolution)
-    made.image = at.images[0]
-    return made
 
 
 def initialise(model: Autoencoder, config: ModelConfig, init: str, mean: Tensor, generator: torch.Generator) -> None:

@@ -3,7 +3,6 @@
 Shape letters: N rows, D input values a row, K latent values a row.
 """
 
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -73,27 +72,32 @@ def _dense(x: Array, weight: Array, bias: Array) -> Array:
 
 
 def _convolved(x: Array, weight: Array, bias: Array, at: Convolution) -> Array:
-    """Convolve rows (N, H W C) to (N, H' W' C'): all windows of them, times the kernels."""
-    (height, width, before), (*size, after) = at.images
-    p, s = at.padding, at.stride
-    x = np.pad(x.reshape(-1, height, width, before), ((0, 0), (p, p), (p, p), (0, 0)))
-    windows = sliding_window_view(x, (at.kernel, at.kernel), (1, 2))[:, ::s, ::s]  # (N, H', W', C, k, k)
-    y = windows.reshape(-1, before * at.kernel**2) @ weight.reshape(after, -1).T  # (N H' W', C')
+    """Convolve large images (N, H W C), to small ones (N, h w c): all windows of them, times the kernels."""
+    (height, width, channels), k, p, s = at.large, at.kernel, at.padding, at.stride
+    x = np.pad(x.reshape(-1, height, width, channels), ((0, 0), (p, p), (p, p), (0, 0)))
+    windows = _windows(x, k)[:, ::s, ::s].reshape(-1, k * k * channels)  # (N h w, k k C)
+    y = windows @ weight.transpose(2, 3, 1, 0).reshape(-1, len(weight))
     y += bias
-    return y.reshape(-1, math.prod(size) * after)
+    return y.reshape(len(x), -1)
 
 
 def _transposed(x: Array, weight: Array, bias: Array, at: Convolution) -> Array:
-    """Convolve rows (N, H W C), transposed, to (N, H' W' C'): a pixel times the kernels, added up where they meet."""
-    (height, width, before), (*size, after) = at.images
-    k, p, s = at.kernel, at.padding, at.stride
-    y = (x.reshape(-1, before) @ weight.reshape(before, -1)).reshape(-1, height, width, after, k, k)
-    larger = [max(n + 2 * p, (m - 1) * s + k) for n, m in zip(size, (height, width), strict=True)]
-    out = np.zeros((len(x), *larger, after), np.float32)
-    for i, j in np.ndindex(k, k):
-        out[:, i : i + s * height : s, j : j + s * width : s] += y[..., i, j]
-    out = out[:, p : p + size[0], p : p + size[1]] + bias
-    return out.reshape(len(x), -1)
+    """Convolve small images (N, h w c), transposed, to large ones (N, H W C): see `convolution.transposed`."""
+    (height, width, channels), p, s = at.large, at.padding, at.stride
+    taps = at.kernel // s
+    edge = (taps - 1, taps - 1)
+    x = np.pad(x.reshape(-1, *at.small), ((0, 0), edge, edge, (0, 0)))
+    windows = _windows(x, taps)
+    kernels = weight.reshape(len(weight), channels, taps, s, taps, s)[:, :, ::-1, :, ::-1].transpose(2, 4, 0, 3, 5, 1)
+    blocks = windows.reshape(-1, taps * taps * len(weight)) @ kernels.reshape(-1, s * s * channels)
+    _, down, across, *_ = windows.shape
+    pixels = blocks.reshape(-1, down, across, s, s, channels).swapaxes(2, 3).reshape(-1, down * s, across * s, channels)
+    return (pixels[:, p : p + height, p : p + width] + bias).reshape(len(x), -1)
+
+
+def _windows(images: Array, size: int) -> Array:
+    """Return all square windows of images (N, H, W, C), as (N, H', W', size, size, C)."""
+    return np.moveaxis(sliding_window_view(images, (size, size), (1, 2)), 3, 5)
 
 
 def _gelu(x: Array) -> Array:

@@ -6,6 +6,7 @@ which no network learns by heart.
 """
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,7 +71,9 @@ def is_free(asked: FitOptions) -> bool:
     return asked.recipe in (None, DEFAULT_RECIPE) and all(getattr(asked, name) is None for name in SAID)
 
 
-def by_cross_validation(rows: Prepared, model: ModelConfig, asked: FitOptions, device: torch.device) -> Verdict | None:
+def by_cross_validation(
+    rows: Prepared, model: ModelConfig, asked: FitOptions, device: torch.device, announce: Callable[[str], None]
+) -> Verdict | None:
     """Train networks of the `model`'s widths on parts of the training rows; compare them with PCA on those left out.
 
     None where the rows are so many that their own errors tell, or too few.
@@ -80,7 +83,11 @@ def by_cross_validation(rows: Prepared, model: ModelConfig, asked: FitOptions, d
         return None
     if min(count, inputs) > metrics.PCA_MAX:
         return None
-    asked = dataclasses.replace(asked, hidden_dims=model.hidden_dims, latent_dim=model.latent_dim)
+    if model.channels:  # takes a while
+        announce("few images: a network and PCA are compared first, by cross-validation")
+    asked = dataclasses.replace(
+        asked, channels=model.channels, hidden_dims=model.hidden_dims, latent_dim=model.latent_dim
+    )
     x, order = rows.training.x[:], np.random.default_rng((asked.seed, count)).permutation(count)
     verdict = _folded(rows, x[order[:SAMPLE]], FOLDS, asked, device)
     if verdict.pca_wins and count > SAMPLE:  # a network gains more by further rows than PCA does

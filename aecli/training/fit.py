@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aecli.config import Schema
+from aecli.config import Schema, sized
+from aecli.data import units
 from aecli.data.digest import digest_of
 from aecli.data.formats import NAMES, source_name
 from aecli.data.gather import gather
@@ -180,7 +181,8 @@ def _settled(
         return start.schema, start.scaler, _equal_rows(source, training, further=True)
     schema = _with_ranges(_with_white(source.schema, training, reading.input_range), training)
     scaler = Scaler.fit(completed(asked).scale or "standard", training, schema)
-    return schema, scaler, [*_equal_rows(source, training), *_spikes(schema, scaler, training)]
+    faint = _faint(schema, training, reading)
+    return schema, scaler, [*faint, *_equal_rows(source, training), *_spikes(schema, scaler, training)]
 
 
 def _plan(source: Source, asked: FitOptions, start: Start | None) -> str | None:
@@ -199,10 +201,10 @@ def _plan(source: Source, asked: FitOptions, start: Start | None) -> str | None:
         if schema.inputs > MANY_INPUTS and source.resizes and start is None
         else ""
     )
-    shape = " × ".join(map(str, schema.image_shape))
+    images = f"{source.rows:,} image{'s' * (source.rows != 1)} of {sized(schema.image_shape)}"
     return (
-        f"{source.rows:,} images of {shape} = {schema.inputs:,} inputs; {model.parameters:,} weights; training takes "
-        f"about {taken / 1e9:.1f} GB of memory{more}{way}"
+        f"{images} = {schema.inputs:,} inputs; {model.parameters:,} weights; training takes about "
+        f"{taken / 1e9:.1f} GB of memory{more}{way}"
     )
 
 
@@ -246,6 +248,8 @@ def _with_white(schema: Schema, training: Part, told: tuple[float, float] | None
             x.dtype.kind in "uib" or (schema.dtype is None and bool((np.isnan(x) | (x == np.rint(x))).all()))
         )
     if told is not None:
+        if training.x.dtype.kind == "f":  # 0.6 in 32 bits is a little more than 0.6
+            told = (float(training.x.dtype.type(told[0])), float(training.x.dtype.type(told[1])))
         if low < told[0] or high > told[1]:
             raise DataError(
                 f"the pixels are from {low:g} to {high:g}, and --input-range says {told[0]:g} to {told[1]:g}"
@@ -256,6 +260,14 @@ def _with_white(schema: Schema, training: Part, told: tuple[float, float] | None
     if whole and low >= 0:
         low, high = 0.0, float(2 ** max(1, int(high).bit_length()) - 1)
     return dataclasses.replace(schema, black=low, full_scale=high if high > low else low + 1)
+
+
+def _faint(schema: Schema, training: Part, reading: Reading) -> list[str]:
+    """Return a sentence on images of bytes that use little of their range."""
+    if schema.full_scale != 255 or training.x.dtype != np.uint8 or reading.input_range is not None:
+        return []
+    high = max(int(x.max()) for x in training.chunks(CHUNK_VALUES))
+    return [said] if (said := units.faint(high)) is not None else []
 
 
 def _equal_rows(source: Source, training: Part, *, further: bool = False) -> list[str]:
@@ -280,7 +292,8 @@ def _equal_rows(source: Source, training: Part, *, further: bool = False) -> lis
     equal = sum(count for count in counts.values() if count > 1)
     if equal * 2 <= len(rows):
         return []
-    return [f"{source.name}: {equal:,} of {len(rows):,} images are equal to others; {len(counts):,} are different"]
+    different = "1 is" if len(counts) == 1 else f"{len(counts):,} are"
+    return [f"{source.name}: {equal:,} of {len(rows):,} images are equal to others; {different} different"]
 
 
 def _spikes(schema: Schema, scaler: Scaler, training: Part) -> list[str]:

@@ -7,7 +7,6 @@ on the file that bears the name; before the first save that file is empty.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -24,7 +23,7 @@ import safetensors.numpy
 from aecli import __version__, files
 from aecli.errors import AecliError, CheckpointError, Finished
 from aecli.model.checkpoint import Origin, read
-from aecli.training.saved import FORMAT, KEY, of_another_version
+from aecli.training.saved import FORMAT, KEY, lock, of_another_version
 
 LONGEST_SECONDS = 60.0  # between two saves
 SHARE = 0.02  # of the time, that saving may take
@@ -149,7 +148,7 @@ class ResumeFile:
             with files.replacing(self.path) as stream:
                 stream.write(data)
                 descriptor = os.dup(stream.fileno())  # keeps the lock, which is on what takes the name
-                _lock(descriptor)
+                lock(descriptor)
         except AecliError:
             if descriptor >= 0:
                 os.close(descriptor)
@@ -199,7 +198,7 @@ class ResumeFile:
                 descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             except OSError as error:
                 raise AecliError(f"{self.path}: cannot be written ({error.strerror or error})") from error
-            if not _lock(descriptor):
+            if not lock(descriptor):
                 os.close(descriptor)
                 raise AecliError(f"{self.path} is held by another run, which writes the same checkpoint")
             try:
@@ -237,14 +236,3 @@ def _differences(kept: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
             if old != new:
                 differing.append(f"the {name} rows" if group == "rows" else f"{name} was {old}, and is {new}"[:200])
     return differing
-
-
-def _lock(descriptor: int) -> bool:
-    """Lock an open file; tell whether it was free. A file system without locks is one without other runs."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True

@@ -66,7 +66,7 @@ def run(
     is_new = start is None and kept is None and not (resume is not None and resume.finish)
     is_free = is_new and choose.is_free(asked)
     try:
-        verdict = choose.by_cross_validation(rows, model_config, asked, where) if is_free else None
+        verdict = choose.by_cross_validation(rows, model_config, asked, where, announce) if is_free else None
         if verdict is not None and verdict.pca_wins:
             announce(verdict.sentence)
             model_config, config = choose.as_pca(model_config, config)

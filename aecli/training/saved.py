@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from aecli import __version__
 from aecli.config import History, ModelConfig, Schema, TrainConfig
@@ -83,7 +83,7 @@ def read(path: Path) -> SavedRun:
             end = max(int(entry["data_offsets"][1]) for entry in header.values())
             if size != data_start + end:
                 raise ValueError(f"{data_start + end:,} bytes expected, {size:,} found")  # noqa: TRY301
-            return _read(kept, running=_is_held(file))
+            return _read(kept, running=not lock(file.fileno(), fcntl.LOCK_SH))
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, UsageError) as error:
             why = f"it has no readable {error}" if isinstance(error, KeyError) else str(error)
             raise CheckpointError(f"{path}: a damaged resume file: {why}") from error
@@ -127,12 +127,12 @@ def of_another_version(path: Path, kept: Mapping[str, Any], flag: str | None) ->
     )
 
 
-def _is_held(file: BinaryIO) -> bool:
-    """Return whether a run holds the file's lock. Where there are no locks, none does."""
+def lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
+    """Lock an open file; tell whether it was free. A file system without locks is one without other runs."""
     try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
-    except OSError:
         return False
-    return False
+    except OSError:
+        return True
+    return True

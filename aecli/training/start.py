@@ -53,7 +53,6 @@ class Start:
         """Open rows as `Model.open` does, to train on them: a built-in set's name alone means its `split`."""
         named = split_name(data, split) if isinstance(data, str) else None
         source = self.model.open(data if named is None else ":".join(named), further=True, **options)
-        source.further = True
         source.filled_with = None  # holes are learnt, or not, as the schema says
         source.schema = dataclasses.replace(source.schema, missing=self.schema.missing)
         return source
@@ -142,14 +141,15 @@ def _image_options(schema: Schema, columns: Columns) -> dict[str, tuple[object, 
     """Return what was asked for of images, None where it is the default, and what the model has, by option."""
     usual = Columns()
     height, width, channels = (*(schema.image_shape or (0, 0)), 1)[:3]
-    shapes = [(width, height, channels), (channels, width, height), *([(width, height)] if channels == 1 else [])]
+    shapes: list[tuple[int, ...]] = [(channels, width, height) if schema.channels_first else (width, height, channels)]
+    shapes = [(width, height), (width, height, 1), (1, width, height)] if channels == 1 else shapes
     has: dict[str, object] = {
         "image_size": (width, height),
         "fit": schema.fit,
         "background": schema.background,
         "alpha": channels == 4,
     }
-    has["image_shape"] = columns.image_shape if columns.image_shape in shapes else (width, height)
+    has["image_shape"] = columns.image_shape if columns.image_shape in shapes else shapes[0]
     return {
         name: (None if (asked := getattr(columns, name)) == getattr(usual, name) else asked, found)
         for name, found in has.items()

@@ -43,6 +43,24 @@ def test_what_embed_wrote_becomes_what_reconstruct_writes(run, iris_model, iris_
     np.testing.assert_allclose(numbers(done.out), numbers(rebuilt.out), rtol=1e-6)
 
 
+@pytest.mark.parametrize("data", ["flat.npy", "images.npy", "pixels.csv"])
+def test_pixels_whose_channels_came_first_come_back_so(run, data):
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 3, 6, 5), dtype=np.uint8)
+    np.save("images.npy", pixels)
+    np.save("flat.npy", pixels.reshape(30, -1))
+    pd.DataFrame(pixels.reshape(30, -1), columns=[f"p{i}" for i in range(90)]).to_csv("pixels.csv", index=False)
+    shape = () if data == "images.npy" else ("--image-shape", "3x5x6")
+    assert run("train", data, *shape, "--epochs", "2", "-o", "m.safetensors", "-q").code == 0
+    assert run("embed", "m.safetensors", data, "-o", "codes.parquet", "-q").code == 0
+    done, rebuilt = run("decode", "m.safetensors", "codes.parquet"), run("reconstruct", "m.safetensors", data)
+    assert table(done.out)[0] == table(rebuilt.out)[0]
+    np.testing.assert_allclose(numbers(done.out), numbers(rebuilt.out), rtol=1e-5)
+    assert run("decode", "m.safetensors", "codes.parquet", "-o", "d.npy", "-q").code == 0
+    assert run("reconstruct", "m.safetensors", data, "-o", "r.npy", "-q").code == 0
+    assert np.load("d.npy").shape == (30, 3, 6, 5)
+    np.testing.assert_allclose(np.load("d.npy").reshape(30, -1), np.load("r.npy").reshape(30, -1), rtol=1e-5)
+
+
 def test_a_pipe_of_codes_is_rebuilt(digits_model):
     line = f"{{0}} embed {digits_model} digits | {{0}} decode {digits_model} -".format(" ".join(PROGRAM))
     done = subprocess.run(["bash", "-c", line], capture_output=True, check=True, text=True)

@@ -28,11 +28,11 @@ def rows():
 
 def test_labels_of_another_table_are_carried_along_as_a_tables_own_are(run, rows):
     done = run("train", rows, "--label", "here/kinds.csv:kind", "--epochs", "1", "-o", "m.safetensors")
-    assert (done.code, done.err.splitlines()[0]) == (0, "labels: here/kinds.csv:kind")
+    assert (done.code, done.err.splitlines()[0]) == (0, "labels: here/kinds.csv:kind, by row number")
     assert "label          kind, a column of kinds.csv\n" in run("info", "m.safetensors").out
     done = run("embed", "m.safetensors", rows)
     assert first_column(done.out) == ["kind", *KINDS]
-    assert done.err == "labels: here/kinds.csv:kind\n"
+    assert done.err == "labels: here/kinds.csv:kind, by row number\n"
     assert first_column(run("embed", "m.safetensors", rows, "--no-label").out)[0] == "z0"
     assert run("plot", "m.safetensors", rows, "-o", "p.svg", "-q").code == 0
     assert {"even", "odd"} <= set(re.findall(r">([^<>]+)</text>", Path("p.svg").read_text()))
@@ -48,6 +48,38 @@ def test_other_rows_than_the_table_has_get_no_labels_and_that_is_said(run, rows)
     done = run("embed", "m.safetensors", "rows.npy")
     assert done.err == "no labels: they were in kinds.csv, which lies neither beside rows.npy nor here\n"
     assert len(done.out.splitlines()) == 13
+
+
+def test_other_rows_of_as_many_get_no_labels_by_their_numbers(run, rows):
+    assert run("train", rows, "--label", "here/kinds.csv:kind", "--epochs", "1", "-o", "m.safetensors", "-q").code == 0
+    np.save("here/others.npy", ROWS[::-1])
+    done = run("embed", "m.safetensors", "here/others.npy")
+    assert done.err == (
+        "no labels: here/kinds.csv goes by row number, and here/others.npy is not rows.npy, "
+        "which the model was trained on\n"
+    )
+    assert first_column(done.out)[0] == "z0"
+
+
+def test_images_find_their_labels_by_a_column_of_their_names(run):
+    Path("pictures").mkdir()
+    for i in range(12):
+        Image.fromarray((np.arange(36).reshape(6, 6) * (i + 1) % 256).astype(np.uint8)).save(f"pictures/m{i:02}.png")
+    lines = ["image,dx", *(f"m{i:02},{KINDS[i]}" for i in reversed(range(12)))]
+    Path("kinds.csv").write_text("\n".join(lines) + "\n")
+    done = run("train", "pictures", "--label", "kinds.csv:dx", "--epochs", "1", "-o", "m.safetensors")
+    assert done.err.splitlines()[0] == "labels: kinds.csv:dx, matched by image"
+    assert [line.split(",")[:2] for line in run("embed", "m.safetensors", "pictures").out.split()[1:]] == [
+        [f"pictures/m{i:02}.png", KINDS[i]] for i in range(12)
+    ]
+    done = run("plot", "m.safetensors", "pictures", "--colour", "kinds.csv:dx", "-o", "p.svg")
+    assert done.err.splitlines()[1:] == ["colours: kinds.csv:dx, matched by image", "wrote p.svg"]
+    Path("copies/a").mkdir(parents=True)
+    Path("copies/b").mkdir()
+    for folder in ("a", "b"):
+        Path(f"copies/{folder}/m00.png").write_bytes(Path("pictures/m00.png").read_bytes())
+    done = run("embed", "m.safetensors", "copies")
+    assert done.code == 0
 
 
 def test_images_find_their_labels_by_their_paths_and_the_folders_names_give_way(run):
@@ -67,7 +99,7 @@ def test_images_find_their_labels_by_their_paths_and_the_folders_names_give_way(
     assert "error: shades.csv: its column 'path' has none of the 12 paths of the data\n" in done.err
     done = run("embed", "m.safetensors", "pictures")
     assert done.err.splitlines() == [
-        "labels: shades.csv:shade",
+        "labels: shades.csv:shade, matched by path",
         "shades.csv has no row for 12 of the 12 paths, which have no shade",
     ]
 
@@ -95,7 +127,7 @@ def test_a_tables_rows_can_have_labels_of_another_table_too(run):
     Path("here/rows.csv").write_text("\n".join(["a,b,c", *lines]) + "\n")
     assert run("train", "here/rows.csv", "--label", "here/kinds.csv:kind", "--epochs", "1", "-q").code == 0
     done = run("embed", "rows.safetensors", "here/rows.csv")
-    assert done.err == "no labels: here/kinds.csv goes by number, and the rows of here/rows.csv are not counted\n"
+    assert done.err == "no labels: here/kinds.csv goes by row number, and the rows of here/rows.csv are not counted\n"
 
 
 def test_python_knows_the_labels_of_a_path(rows):

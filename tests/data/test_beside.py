@@ -59,11 +59,42 @@ def test_images_without_a_column_of_paths_are_told_of_it():
 def test_paths_are_the_same_or_one_is_the_end_of_the_other():
     lines = ("cats/1.png,a", "./dogs/1.png,b", "/data/birds/1.png,c", "/x/cats/1.png,d")
     beside = Beside(table("path,kind", *lines) + ":kind")
-    asked = ["cats/1.png", "/long/dogs/1.png", "birds/1.png", "fish/1.png", "/x/cats/1.png", "/y/cats/1.png"]
+    asked = ["cats/1.png", "/long/dogs/1.png", "birds/1.png", "fish/1.png", "/x/cats/1.png"]
     assert beside.labels(asked[:2], 0, 2).tolist() == ["a", "b"]
-    assert beside.labels(asked[2:], 2, 4).tolist() == ["c", None, "d", "a"]
+    assert beside.labels(asked[2:], 2, 3).tolist() == ["c", None, "d"]
+    assert beside.how == "matched by path"
     beside.check()
-    assert beside.notes() == ["labels.csv has no row for 1 of the 6 paths, which have no kind"]
+    assert beside.notes() == ["labels.csv has no row for 1 of the 5 paths, which have no kind"]
+
+
+def test_a_row_that_may_be_that_of_several_images_is_an_error():
+    beside = Beside(table("path,kind", "1.png,x", "2.png,y") + ":kind")
+    assert beside.labels(["a/2.png", "a/2.png"], 0, 2).tolist() == ["y", "y"]  # two pages of one file
+    assert refused(lambda: beside.labels(["a/1.png", "b/1.png"], 2, 2)) == (
+        "labels.csv: its row with path '1.png' may be that of a/1.png or of b/1.png",
+        "write longer paths, so that each image has a row of its own",
+    )
+
+
+PATHS = ["p/m2.png", "p/m1.png", "p/m3.png"]
+
+
+@pytest.mark.parametrize("cells", [["m1.png", "m2.png"], ["m1", "m2"], ["x/p/m1.png", "x/p/m2.png"]])
+def test_a_column_of_the_images_names_is_found(cells):
+    lines = [f"{i},{cell},{kind},left" for i, (cell, kind) in enumerate(zip(cells, "ab", strict=True))]
+    beside = Beside(table("id,filename,kind,side", *lines) + ":kind")
+    assert beside.labels(PATHS, 0, 3).tolist() == ["b", "a", None]
+    assert beside.how == "matched by filename"
+
+
+def test_two_columns_of_the_images_names_are_an_error_and_none_means_numbers():
+    beside = Beside(table("image,file,kind", "m1,m1.png,a", "m2,m2.png,b") + ":kind")
+    assert refused(lambda: beside.meet(PATHS)) == (
+        "labels.csv: several columns may be the images' paths: 'image', 'file'",
+        "give the right one the name 'path'",
+    )
+    beside = Beside(table("text,kind", "u,a", "v,b", "w,c") + ":kind")
+    assert (beside.labels(PATHS, 0, 3).tolist(), beside.how) == (["a", "b", "c"], "by row number")
 
 
 def test_a_path_that_may_be_one_of_several_is_an_error():

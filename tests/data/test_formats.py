@@ -155,7 +155,7 @@ def test_a_broken_image_is_an_error_or_counted(run):
     Path("images/20.png").write_bytes(Path("images/20.png").read_bytes()[:40])
     done = run("train", "images", "--epochs", "1")
     assert done.code == 1
-    assert done.err.startswith("error: images/20.png: not an image, or a broken one (")
+    assert done.err.startswith("error: images/20.png: not an image, or a broken one\n")
     done = run("train", "images", "--epochs", "1", "--skip-broken")
     assert done.code == 0, done.err
     assert "left out 1 image that cannot be read\n" in done.err
@@ -168,7 +168,7 @@ def test_images_of_other_sizes_are_refused_unless_a_size_is_asked_for(run):
     done = run("train", "images", "--epochs", "1")
     assert (done.code, done.err) == (
         1,
-        "30 images of 8 × 8 × 3 = 192 inputs; 168,912 weights; training takes about 0.6 GB of memory\n"
+        "30 images of 8 × 8 pixels in colour = 192 inputs; 107,216 weights; training takes about 0.6 GB of memory\n"
         "error: images/01.jpg: an image of 9 × 8 pixels, and 8 × 8 expected\n"
         "hint: train with --image-size 8x8 to bring all to one size\n",
     )

@@ -1,7 +1,14 @@
 """Images and arrays as people have them: what is learnt is the values that the files hold."""
 
+import dataclasses
+import json
+import os
+import re
+import shlex
 import shutil
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -13,8 +20,8 @@ from PIL import Image, ImageOps
 import aecli
 from aecli.data.images import ImageSource
 from aecli.data.opening import open_source
-from aecli.errors import DataError
-from aecli.options import Columns
+from aecli.errors import DataError, UsageError
+from aecli.options import Columns, Reading
 
 RNG = np.random.default_rng(0)
 BYTES = RNG.integers(0, 256, (12, 8, 6), np.uint8)
@@ -178,7 +185,7 @@ def test_invisible_pixels_never_show_their_colour(run):
     assert np.array_equal(kept[..., 3], alpha)
     done = run("train", "pictures", "--epochs", "1")
     assert done.code == 0
-    assert "pictures/00.png: transparent, and laid on white\n" in done.err
+    assert "pictures/00.png and 11 more: transparent, and laid on white\n" in done.err
 
 
 def test_a_background_that_makes_images_equal_is_an_error_that_names_the_other(run):
@@ -224,7 +231,7 @@ def test_the_first_frame_of_an_animation_is_read_and_said(run):
         first.save(f"moving/{i}.gif", save_all=True, append_images=others)
     done = run("train", "moving", "--epochs", "1")
     assert done.code == 0
-    assert "moving/0.gif: the first of several frames is read\n" in done.err
+    assert "moving/0.gif and 3 more: the first of several frames is read\n" in done.err
     assert np.array_equal(read("moving").x, BYTES[::3].reshape(4, -1))
     first, *others = (Image.fromarray(image) for image in BYTES[:3])
     first.save("moving.png", save_all=True, append_images=others)
@@ -246,6 +253,152 @@ def test_folders_without_images_are_named(run):
         "left out folders without images: classes/birds, "
         "classes/dogs/all (a link to a folder that it lies in), classes/fish\n"
     ) in done.err
+    assert "left out 1 file without the ending of an image, classes/fish/0.npy\n" in done.err
+
+
+def stack(path, images, **options):
+    """Write each image as a page with a directory of its own, after the one before."""
+    with tifffile.TiffWriter(path) as writer:
+        for image in images:
+            writer.write(image, photometric="minisblack", contiguous=False, **options)
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("order", "<>")
+def test_a_stack_that_is_cut_short_is_an_error_and_its_whole_pages_can_be_read(run, big, order):
+    Path("stacks").mkdir()
+    with tifffile.TiffWriter("whole.tif", bigtiff=big, byteorder=order) as writer:
+        for image in BYTES:
+            writer.write(image, photometric="minisblack", contiguous=False)
+    data = Path("whole.tif").read_bytes()
+    assert np.array_equal(read("whole.tif").x, BYTES.reshape(12, -1))
+    with tifffile.TiffFile("whole.tif") as found:
+        Path("stacks/cut.tif").write_bytes(data[: found.pages[8].offset + 5])
+    done = run("train", "stacks", "--epochs", "1")
+    assert (done.code, done.err.splitlines()) == (
+        1,
+        [
+            "error: stacks/cut.tif: a damaged TIFF, its page 9 lies beyond its end",
+            "hint: --skip-broken goes on without that",
+        ],
+    )
+    done = run("train", "stacks", "--skip-broken", "--epochs", "1", "-o", "m.safetensors")
+    assert done.code == 0
+    assert "left out: stacks/cut.tif (its page 9 lies beyond its end)\n" in done.err
+    done = run("embed", "m.safetensors", "stacks", "--skip-broken")
+    assert [line.split(",")[1] for line in done.out.splitlines()[1:]] == [str(i) for i in range(1, 9)]
+    assert "left out: stacks/cut.tif" in done.err
+
+
+def test_pages_that_lead_back_and_stacks_of_none_are_errors():
+    stack("loop.tif", BYTES[:3])
+    with tifffile.TiffFile("loop.tif") as found:
+        first, last = found.pages[0].offset, found.pages[2].offset
+    data = bytearray(Path("loop.tif").read_bytes())
+    count = int.from_bytes(data[last : last + 2], "little")
+    data[last + 2 + 12 * count : last + 6 + 12 * count] = first.to_bytes(4, "little")
+    Path("loop.tif").write_bytes(bytes(data))
+    with pytest.raises(DataError, match=r"loop.tif: a damaged TIFF, after page 3 comes an earlier one again"):
+        read("loop.tif")
+    Path("none.tif").write_bytes(b"II*\0\0\0\0\0")
+    with pytest.raises(DataError, match=r"none.tif: a TIFF, and there are no images in it"):
+        read("none.tif")
+
+
+def test_a_broken_page_is_named_and_those_after_it_are_read():
+    stack("stack.tif", BYTES[:4], compression="zlib")
+    with tifffile.TiffFile("stack.tif") as found:
+        start, size = found.pages[1].dataoffsets[0], found.pages[1].databytecounts[0]
+    data = bytearray(Path("stack.tif").read_bytes())
+    data[start : start + size] = b"\0" * size
+    Path("stack.tif").write_bytes(bytes(data))
+    with pytest.raises(DataError, match=r"stack.tif: page 2: not an image, or a broken one$"):
+        read("stack.tif")
+    source = open_source("stack.tif", reading=Reading(skip_broken=True))
+    assert np.array_equal(source.read().x, BYTES[[0, 2, 3]].reshape(3, -1))
+    assert "left out: stack.tif: page 2 (not an image, or a broken one)" in source.notes()
+
+
+def test_pages_of_other_sizes_are_an_error_or_brought_to_one_and_thumbnails_are_left_out(run):
+    stack("pages.tif", [BYTES[0], BYTES[1], BYTES[2][:4, :3]])
+    with pytest.raises(DataError, match=r"pages.tif: page 3: an image of 3 × 4 pixels, and 6 × 8 expected"):
+        read("pages.tif")
+    assert len(read("pages.tif", image_size=(6, 8)).x) == 3
+    stack("deep.tif", [BYTES[0], BYTES[1].astype(np.uint16)])
+    with pytest.raises(DataError, match=r"deep.tif: page 2: its values are uint16, and the others are uint8"):
+        read("deep.tif")
+    Path("scans").mkdir()
+    for i in range(4):
+        with tifffile.TiffWriter(f"scans/{i}.tif") as writer:
+            writer.write(BYTES[i][:4, :3], photometric="minisblack", subfiletype=1)
+            writer.write(BYTES[i], photometric="minisblack")
+    done = run("train", "scans", "--epochs", "1")
+    assert done.code == 0
+    assert "left out 4 pages that belong to others, as thumbnails do, such as page 1 of scans/0.tif\n" in done.err
+    assert np.array_equal(read("scans").x, BYTES[:4].reshape(4, -1))
+
+
+def test_what_is_no_regular_file_is_left_out_and_named(run):
+    folder(BYTES)
+    os.mkfifo("pictures/pipe.png")
+    os.mkfifo("pictures/pipe")
+    Path("pictures/dead.png").symlink_to("nowhere.png")
+    Path("elsewhere.png").write_bytes(Path("pictures/00.png").read_bytes())
+    Path("pictures/link.png").symlink_to(Path("elsewhere.png").resolve())
+    Path("pictures/Thumbs.db").write_bytes(b"x")
+    Path("pictures/.hidden.png").write_bytes(b"x")
+    Path("pictures/labels.csv").write_text("a\n")
+    Path("pictures/notes.pdf").write_bytes(b"x")
+    done = run("train", "pictures", "--epochs", "1", "-o", "m.safetensors")
+    assert done.code == 0
+    assert (
+        "left out what is no file: pictures/dead.png (a link to nothing), pictures/pipe.png (a pipe or a device)\n"
+        "left out 2 files without the ending of an image, such as pictures/notes.pdf\n"
+    ) in done.err
+    assert len(read("pictures").x) == 13
+    assert "left out what is no file: pictures/dead.png" in run("embed", "m.safetensors", "pictures").err
+
+
+def test_images_that_may_be_bombs_are_read_where_force_says_so(run, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
+    folder(BYTES)
+    done = run("train", "pictures", "--epochs", "1")
+    assert (done.code, done.err.splitlines()) == (
+        1,
+        [
+            "error: pictures/00.png: an image of so many pixels that it may be a decompression bomb (48 pixels)",
+            "hint: --force reads it; or --skip-broken goes on without it",
+        ],
+    )
+    assert run("train", "pictures", "--epochs", "1", "--force", "-q").code == 0
+    assert run("embed", "pictures.safetensors", "pictures", "-q").code == 0  # the model takes images of this size
+    folder([BYTES[0].repeat(3, axis=0)], "tall")
+    done = run("embed", "pictures.safetensors", "tall")
+    assert done.err.endswith(
+        "decompression bomb (144 pixels)\nhint: make it smaller first; or --skip-broken goes on without it\n"
+    )
+    assert Image.MAX_IMAGE_PIXELS == 40
+
+
+def test_what_may_be_meant_by_a_folder_without_images_is_said():
+    Path("empty").mkdir()
+    with pytest.raises(DataError, match="empty: a folder without images: it is empty"):
+        read("empty")
+    for kind in ("a", "b"):
+        Path("arrays", kind).mkdir(parents=True)
+        np.save(f"arrays/{kind}/x.npy", BYTES[0])
+    with pytest.raises(DataError, match="arrays: a folder without images: it holds 2 arrays, such as") as refused:
+        read("arrays")
+    assert refused.value.hint == "name them: arrays/*/*.npy"
+
+
+def test_errors_tell_nothing_of_what_reads_the_files():
+    Path("empty.png").write_bytes(b"")
+    Path("page.png").write_text("<html>")
+    with pytest.raises(DataError, match=r"^empty.png: not an image, or a broken one \(it is empty\)$"):
+        read("empty.png")
+    with pytest.raises(DataError, match=r"^page.png: not an image, or a broken one$"):
+        read("page.png")
 
 
 def test_one_image_in_colour_makes_all_of_them_coloured(run):
@@ -341,7 +494,7 @@ def test_a_name_that_is_no_utf8_can_be_embedded(run):
 def test_channels_may_come_first():
     last = quick(COLOURS)
     first = quick(np.ascontiguousarray(np.moveaxis(COLOURS, -1, 1)))
-    assert first.schema == last.schema
+    assert first.schema == dataclasses.replace(last.schema, channels_first=True)
     turned = np.moveaxis(COLOURS, -1, 1)
     assert np.array_equal(last.embed(turned), last.embed(COLOURS))
     assert np.array_equal(last.reconstruct(turned), np.moveaxis(last.reconstruct(COLOURS), -1, 1))
@@ -350,6 +503,83 @@ def test_channels_may_come_first():
     grey = quick(BYTES[:, None])
     assert grey.schema.image_shape == (8, 6)
     assert np.array_equal(grey.embed(BYTES[:, None]), grey.embed(BYTES))
+
+
+def test_flat_rows_have_their_channels_where_the_training_rows_had_them(run):
+    last, first = COLOURS, np.ascontiguousarray(np.moveaxis(COLOURS, -1, 1))
+    flat = first.reshape(12, -1)
+    np.save("flat.npy", flat)
+    np.save("first.npy", first)
+    np.save("last.npy", last)
+    assert run("train", "flat.npy", "--image-shape", "3x6x8", "--epochs", "1", "-q").code == 0
+    model = aecli.load("flat.safetensors")
+    assert model.schema.channels_first
+    assert quick(last).schema == dataclasses.replace(model.schema, channels_first=False)
+    codes, recon = model.embed(last), model.reconstruct(last)
+    for rows in (first, flat, "first.npy", "flat.npy"):
+        assert np.array_equal(model.embed(rows), codes)
+    assert np.array_equal(model.reconstruct(first), np.moveaxis(recon, -1, 1))
+    assert np.array_equal(model.reconstruct(flat), np.moveaxis(recon, -1, 1).reshape(12, -1))
+    assert np.array_equal(quick(first).embed(flat), quick(first).embed(last))
+    for name, given in (("flat", flat), ("first", first), ("last", last)):
+        assert run("reconstruct", "flat.safetensors", f"{name}.npy", "-o", f"{name}-again.npy", "-q").code == 0
+        assert np.array_equal(np.load(f"{name}-again.npy"), model.reconstruct(given))
+    table = run("reconstruct", "flat.safetensors", "flat.npy", "-q").out
+    assert np.allclose(np.loadtxt(table.splitlines()[1:], delimiter=","), model.reconstruct(flat), rtol=1e-4)
+    assert run("reconstruct", "flat.safetensors", "flat.npy", "-o", "images/", "-q").code == 0
+    with Image.open("images/000003.png") as image:
+        assert np.abs(np.asarray(image).astype(float) - np.clip(recon[3], 0, 255)).max() <= 0.5
+
+
+def test_a_model_is_trained_further_on_flat_rows_with_their_channels_where_it_has_them():
+    np.save("flat.npy", np.ascontiguousarray(np.moveaxis(COLOURS, -1, 1)).reshape(12, -1))
+    model = quick("flat.npy", image_shape=(3, 6, 8))
+    further = aecli.fit("flat.npy", init_from=model, image_shape=(3, 6, 8), epochs=1, holdout=0)
+    assert np.array_equal(further.embed("flat.npy"), further.embed(COLOURS))
+    with pytest.raises(UsageError, match="--image-shape is 6,8,3, and it has 3,6,8"):
+        aecli.fit("flat.npy", init_from=model, image_shape=(6, 8, 3), epochs=1, holdout=0)
+
+
+@pytest.mark.parametrize("header", ["pixel{}", "", "list"])
+def test_a_tables_pixels_may_have_their_channels_first(run, header):
+    first = np.ascontiguousarray(np.moveaxis(COLOURS, -1, 1)).reshape(12, -1)
+    if header == "list":
+        Path("flat.jsonl").write_text("".join(json.dumps({"pixels": row.tolist()}) + "\n" for row in first))
+    else:
+        names = [header.format(i) for i in range(144)] if header else []
+        np.savetxt("flat.csv", first, "%d", ",", header=",".join(names), comments="") if header else np.savetxt(
+            "flat.csv", first, "%d", ","
+        )
+    data = "flat.jsonl" if header == "list" else "flat.csv"
+    done = run("train", data, "--image-shape", "3x6x8", "--epochs", "1", "-q")
+    assert (done.code, done.err) == (0, "")
+    model = aecli.load("flat.safetensors")
+    assert np.array_equal(model.open(data).read().x.reshape(COLOURS.shape), COLOURS)
+    assert np.allclose(model.embed(data), model.embed(COLOURS), atol=1e-6)
+    made = run("reconstruct", "flat.safetensors", data, "-q").out.splitlines()
+    assert made[0].split(",")[:2] == {"": ["x0", "x1"], "list": ["pixels.0", "pixels.1"]}.get(
+        header, ["pixel0", "pixel1"]
+    )
+    recon = np.loadtxt(made[1:], delimiter=",")
+    assert np.allclose(recon, model.reconstruct(first), rtol=1e-4)
+    assert run("reconstruct", "flat.safetensors", data, "-q", "-o", "again.npy").code == 0
+    assert np.array_equal(np.load("again.npy").reshape(12, -1), model.reconstruct(first).astype(np.float32))
+
+
+def test_several_arrays_are_written_in_the_order_that_they_came_in(run):
+    first = np.ascontiguousarray(np.moveaxis(COLOURS, -1, 1))
+    quick(COLOURS).save("m.safetensors")
+    np.save("a.npy", first[:7])
+    np.save("b.npy", first[7:])
+    np.save("c.npy", COLOURS[7:])
+    assert run("reconstruct", "m.safetensors", "a.npy", "b.npy", "-o", "ab.npy", "-q").code == 0
+    assert np.array_equal(np.load("ab.npy"), aecli.load("m.safetensors").reconstruct(first))
+    mixed = run("reconstruct", "m.safetensors", "a.npy", "c.npy", "-o", "ac.npy", "-q")
+    assert (mixed.code, mixed.err) == (1, "error: c.npy: its channels are not where those of a.npy are\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+        folder(COLOURS)
+        assert len(read("pictures").x) == 12
 
 
 def test_what_may_be_two_layouts_is_told(run):
@@ -426,7 +656,7 @@ def test_a_folder_of_arrays_of_one_image_each_is_as_many_rows(run):
         np.save(f"single/{i:02}.npy", image)
     done = run("train", "single", "--epochs", "1", "-o", "m.safetensors")
     assert done.code == 0
-    assert "single/00.npy and 11 more: an image of 8 × 6 × 3 values in each file\n" in done.err
+    assert "single/00.npy and 11 more: an image of 6 × 8 pixels in colour in each file\n" in done.err
     model = aecli.load("m.safetensors")
     assert model.schema.image_shape == (8, 6, 3)
     assert np.array_equal(model.embed("single"), model.embed(COLOURS))
@@ -437,7 +667,8 @@ def test_the_plan_is_told_before_anything_is_read(run):
     np.save("large.npy", np.zeros((4, 64, 64, 3), np.uint8))
     done = run("train", "large.npy", "--epochs", "1")
     assert done.err.startswith(
-        "4 images of 64 × 64 × 3 = 12,288 inputs; 6,386,496 weights; training takes about 0.8 GB of memory\n"
+        "4 images of 64 × 64 pixels in colour = 12,288 inputs; 1,074,819 weights; training takes about 0.6 GB of "
+        "memory\n"
     )
 
 
@@ -548,6 +779,47 @@ def test_two_folders_may_have_images_of_one_name(run):
     assert not Path("files").exists()
 
 
+def test_a_rebuilt_image_never_takes_the_name_of_another_original(run):
+    folder(BYTES[:3])
+    Image.fromarray(BYTES[3]).save("pictures/00.bmp")
+    Image.fromarray(BYTES[4]).save("pictures/a-0001.png")
+    Image.fromarray(BYTES[5]).save("pictures/s-0002.tif")
+    stack("pictures/a.tif", BYTES[6:8])
+    stack("pictures/s.tif", BYTES[8:12])
+    quick(BYTES).save("m.safetensors")
+    done = run("reconstruct", "m.safetensors", "pictures", "-o", "rebuilt/")
+    assert done.code == 0
+    assert sorted(path.name for path in Path("rebuilt").iterdir()) == [
+        *("00.bmp.png", "00.png", "01.png", "02.png", "a-0001.png", "a-0001.tif", "a-0002.tif", "s-0002.tif"),
+        *(f"s.tif-000{i}.tif" for i in range(1, 5)),
+    ]
+    with Image.open("rebuilt/00.png") as image:
+        made = np.asarray(image).astype(float)
+    assert np.abs(made - np.clip(aecli.load("m.safetensors").reconstruct(BYTES[:1])[0], 0, 255)).max() <= 0.51
+    with Image.open("rebuilt/s-0002.tif") as image:
+        made = np.asarray(image).astype(float)
+    assert np.abs(made - np.clip(aecli.load("m.safetensors").reconstruct(BYTES[5:6])[0], 0, 255)).max() <= 0.51
+
+
+def test_a_rebuilt_image_does_not_take_the_name_of_an_original_that_cannot_be_read(run):
+    folder(BYTES[:3])
+    Image.fromarray(BYTES[3]).save("pictures/03.bmp")
+    Path("pictures/03.png").write_bytes(b"broken")
+    quick(BYTES).save("m.safetensors")
+    assert run("reconstruct", "m.safetensors", "pictures", "--skip-broken", "-o", "rebuilt/", "-q").code == 0
+    names = sorted(path.name for path in Path("rebuilt").iterdir())
+    assert names == ["00.png", "01.png", "02.png", "03.bmp.png"]
+
+
+def test_floats_of_png_and_tiff_do_not_meet_in_one_file(run):
+    Path("pictures").mkdir()
+    tifffile.imwrite("pictures/a.tif", COLOURS[0].astype(np.uint16) * 200, photometric="rgb")
+    png16("pictures/a.png", COLOURS[1].astype(np.uint16) * 200)
+    quick(COLOURS.astype(np.uint16) * 200).save("m.safetensors")
+    assert run("reconstruct", "m.safetensors", "pictures", "-o", "rebuilt/", "-q").code == 0
+    assert sorted(path.name for path in Path("rebuilt").iterdir()) == ["a.png.tif", "a.tif"]
+
+
 def test_an_array_with_kept_columns_keeps_its_width(run):
     table = np.column_stack([np.linspace(0, 1, 12), BYTES.reshape(12, -1)])
     header = "price," + ",".join(f"pixel{i}" for i in range(48))
@@ -564,6 +836,200 @@ def test_pixels_of_whole_numbers_may_be_trained_with_holes_filled():
     model = quick(BYTES, missing="mean")
     model.save("m.safetensors")
     assert np.array_equal(aecli.load("m.safetensors").embed(BYTES), model.embed(BYTES))
+
+
+@pytest.mark.parametrize("kind", ["array", "table", "files"])
+def test_infinity_is_an_error_where_a_model_is_applied_or_a_bad_row(run, kind):
+    images = (BYTES / 255).astype(np.float32)
+    bad = images.copy()
+    bad[3, 2, 1] = np.inf
+    if kind == "files":
+        folder(images, "fine", "tif", tifffile.imwrite)
+        stack("bad.tif", bad)
+        data, model, place = "bad.tif", quick("fine"), "bad.tif: page 4: a pixel"
+    else:
+        fine = images if kind == "array" else images.reshape(12, -1)
+        data, model, place = "bad.npy", quick(fine), "bad.npy: row 4, column 'x13'"
+        np.save("bad.npy", bad.reshape(fine.shape))
+    model.save("m.safetensors")
+    for command in (("embed",), ("reconstruct",), ("plot", "-o", "p.png")):
+        done = run(command[0], "m.safetensors", data, *command[1:])
+        assert (done.code, done.err) == (
+            1,
+            f"error: {place} is infinite, or too large, and every value must be a finite number\n"
+            "hint: --bad-rows skip leaves such rows out, --bad-rows blank writes empty ones\n",
+        )
+    assert len(run("embed", "m.safetensors", data, "--bad-rows", "skip", "-q").out.splitlines()) == 12
+    blank = run("embed", "m.safetensors", data, "--bad-rows", "blank", "-q").out.splitlines()[4]
+    assert blank.endswith(",,") or blank == ","
+
+
+def test_holes_of_image_files_are_named_by_file_and_filled_where_it_is_said(run):
+    images = (BYTES / 255).astype(np.float32)
+    images[5, 2, 1] = np.nan
+    Path("stacks").mkdir()
+    stack("stacks/a.tif", images)
+    done = run("train", "stacks", "--epochs", "1")
+    assert done.code == 1
+    assert done.err.endswith(
+        "error: stacks/a.tif: page 6: a pixel is empty or NaN, and every value must be a finite number\n"
+        "hint: train with --missing mean to fill holes with their column's mean, or --missing drop to leave such rows "
+        "out\n"
+    )
+    assert run("train", "stacks", "--epochs", "1", "--missing", "mean", "-q").code == 0
+    model = aecli.load("stacks.safetensors")
+    assert np.isfinite(model.embed("stacks")).all()
+    assert np.array_equal(model.embed("stacks"), model.embed(images))
+    dropped = run("train", "stacks", "--epochs", "1", "--missing", "drop", "-o", "d.safetensors")
+    assert "left out 1 row with holes\n" in dropped.err
+
+
+def test_pixels_that_may_be_in_other_units_are_taken_and_that_is_said(run):
+    quick((BYTES * 1.0).astype(np.float32)).save("floats.safetensors")
+    np.save("small.npy", (BYTES / 255).astype(np.float32))
+    np.save("usual.npy", (BYTES * 0.5).astype(np.float32))
+    done = run("embed", "floats.safetensors", "small.npy")
+    assert (done.code, done.err) == (
+        0,
+        "the pixels are from 0 to 1, and the model was trained on 0 to 255: if other values are black and white here, "
+        "say which, such as --input-range 0,1\n",
+    )
+    assert run("embed", "floats.safetensors", "usual.npy").err == ""
+    masks = (BYTES > 220).astype(np.uint8)
+    np.save("classes.npy", masks * 2)
+    np.save("white.npy", masks * 255)
+    done = run("train", "classes.npy", "--epochs", "1", "-o", "m.safetensors")
+    assert "the pixels are from 0 to 2 of 255; --input-range 0,2 makes more of them\n" in done.err
+    done = run("train", "classes.npy", "--epochs", "1", "-o", "m.safetensors", "--input-range", "0,2")
+    assert "makes more of them" not in done.err
+    assert run("embed", "m.safetensors", "classes.npy").err == ""
+    assert (
+        "the pixels are from 0 to 255, and the model was trained on 0 to 2: "
+        in run("embed", "m.safetensors", "white.npy").err
+    )
+
+
+def test_greymaps_keep_their_values():
+    values = BYTES[0].astype(np.uint16) * 4
+    Path("x.pgm").write_bytes(b"P5\n6 8\n1023\n" + values.astype(">u2").tobytes())
+    assert np.array_equal(read("x.pgm").x.reshape(8, 6), values)
+    assert quick("x.pgm").schema.full_scale == 1023
+
+
+def test_a_range_is_compared_as_the_pixels_are(run):
+    images = (BYTES / 255 * 0.8 - 0.2).astype(np.float32)
+    np.save("x.npy", np.where(BYTES.max() == BYTES, np.float32(0.6), images))
+    assert run("train", "x.npy", "--input-range", "-0.2,0.6", "--epochs", "1", "-q").code == 0
+    assert aecli.load("x.safetensors").scaler.kind == "full-scale"
+
+
+def test_the_hint_at_a_range_is_guessed_from_the_values(run):
+    folder(BYTES, "small")
+    folder(BYTES.astype(np.uint16) * 16, "deep")
+    folder((BYTES / 255 * 2 - 1).astype(np.float32), "signed", "tif", tifffile.imwrite)
+    assert run("train", "small", "--epochs", "1", "-q").code == 0
+    for name, said in (("deep", "0,4095"), ("signed", "-1,1")):
+        assert run("embed", "small.safetensors", name).err.endswith(f"black and white: --input-range {said}\n")
+
+
+def test_what_a_model_of_images_takes_is_told_in_words(run):
+    folder(COLOURS[:6], "data/cats")
+    folder(COLOURS[6:], "data/dogs")
+    done = run("train", "data", "--image-size", "4x3", "--epochs", "1")
+    assert done.err.startswith(
+        "labels: the folders' names: cats, dogs (2)\n12 images of 4 × 3 pixels in colour = 36 inputs; "
+    )
+    told = [re.split("  +", line, maxsplit=1) for line in run("info", "data.safetensors").out.splitlines()]
+    facts = dict(told)
+    assert facts["a row"] == "an image of 4 × 3 pixels in colour"
+    assert facts["pixels"] == "uint8, black is 0, white 255"
+    assert facts["other sizes"] == "brought to this one, --fit crop"
+    assert facts["transparent"] == "laid on white"
+
+
+def test_a_file_of_labels_without_a_column_is_told_its_columns(run):
+    folder(BYTES)
+    Path("lab.csv").write_text("path,kind\n00.png,x\n")
+    np.save("x.npy", BYTES)
+    for data in ("pictures", "x.npy"):
+        done = run("train", data, "--label", "lab.csv")
+        assert (done.code, done.err) == (
+            1,
+            "error: --label lab.csv is a file, and one of its columns was expected\n"
+            "hint: name one: --label lab.csv:path or --label lab.csv:kind\n",
+        )
+
+
+def pixel_table(path, order, label=True, header=True, prefix="pixel", start=0):
+    names = [*(["label"] if label else []), *(f"{prefix}{i + start}" for i in order)]
+    rows = [[*([n % 3] if label else []), *BYTES[n].ravel()[list(order)].tolist()] for n in range(12)]
+    lines = [*([",".join(names)] if header else []), *(",".join(map(str, row)) for row in rows)]
+    Path(path).write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(("prefix", "start"), [("pixel", 0), ("px_", 1)])
+def test_pixels_are_ordered_by_the_numbers_in_their_names(run, prefix, start):
+    pixel_table("sorted.csv", sorted(range(48), key=lambda i: str(i + start)), prefix=prefix, start=start)
+    done = run("train", "sorted.csv", "--image-shape", "6x8", "--epochs", "1")
+    said = ", ".join(f"{prefix}{i + start}" for i in range(3))
+    assert f"pixels are in the order of the numbers in their names: {said}, ...\n" in done.err
+    model = aecli.load("sorted.safetensors")
+    assert np.array_equal(model.open("sorted.csv").read().x, BYTES.reshape(12, -1))
+    assert "in the order" not in run("train", "sorted.csv", "--epochs", "1", "-o", "rows.safetensors").err
+    pixel_table("other.csv", range(48), prefix="p1_", start=7)
+    assert "in the order" not in run("train", "other.csv", "--image-shape", "6x8", "--epochs", "1").err
+
+
+def test_a_column_too_many_may_be_the_label_and_later_tables_may_name_it(run):
+    pixel_table("plain.csv", range(48), header=False)
+    done = run("train", "plain.csv", "--image-shape", "6x8", "--epochs", "1")
+    assert done.err.endswith(
+        "error: plain.csv: 49 columns, and --image-shape 6x8 makes 48\nhint: one of them may be the label: --label x0\n"
+    )
+    asked = ("--image-shape", "6x8", "--label", "x0", "--epochs", "1", "-q")
+    assert run("train", "plain.csv", *asked).code == 0
+    pixel_table("named.csv", range(48))
+    plain, named = (run("embed", "plain.safetensors", f"{name}.csv", "-q") for name in ("plain", "named"))
+    assert (plain.code, named.code) == (0, 0)
+    assert plain.out.splitlines()[1:] == named.out.splitlines()[1:]
+
+
+def test_a_text_beside_pixels_may_be_the_label(run):
+    pixel_table("x.csv", range(48), label=False)
+    lines = Path("x.csv").read_text().splitlines()
+    kinds = ["class", *("ab" * 6)]
+    Path("x.csv").write_text("".join(f"{line},{kind}\n" for line, kind in zip(lines, kinds, strict=True)))
+    done = run("train", "x.csv", "--image-shape", "6x8", "--epochs", "1")
+    assert done.err.splitlines()[-1] == "hint: aecli train x.csv --image-shape 6x8 --epochs 1 --label class"
+
+
+def test_pixels_in_one_cell_are_told_how_to_become_an_array(run):
+    rows = [f"{n},{' '.join(map(str, image.ravel()))}" for n, image in enumerate(BYTES)]
+    Path("x.csv").write_text("\n".join(["emotion,pixels", *rows]) + "\n")
+    done = run("train", "x.csv", "--image-shape", "6x8", "--epochs", "1")
+    assert done.code == 1
+    message, hint = done.err.splitlines()
+    assert message == "error: x.csv: column 'pixels' holds 48 numbers in one cell, and one was expected"
+    subprocess.run([sys.executable, *shlex.split(hint.removeprefix("hint: make an array of them: "))[1:]], check=True)
+    assert np.array_equal(np.load("x.npy"), BYTES.reshape(12, -1))
+    assert np.load("x.npy").dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ((12, 6, 8, 5), "x.npy: its rows of shape (6, 8, 5) are learnt as numbers, and not as images: "),
+        ((12, 2, 3, 4, 5), "x.npy: its rows of shape (2, 3, 4, 5) are learnt as numbers, and not as images: "),
+        ((16, 16, 3), "x.npy: read as 16 images of 3 × 16 pixels, and not as one image in colour\n"),
+        ((12, 5, 6, 3), ""),
+        ((12, 30), ""),
+    ],
+)
+def test_what_an_array_is_read_as_is_said_where_it_may_be_another(run, shape, said):
+    np.save("x.npy", RNG.integers(0, 256, shape, np.uint8))
+    done = run("train", "x.npy", "--epochs", "1")
+    assert done.code == 0
+    assert done.err.startswith(said) if said else "x.npy: " not in done.err
 
 
 def test_images_a_little_brighter_than_the_training_rows_are_taken():

@@ -76,6 +76,12 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_where():
         fit(ArraySource("b", blobs()), lr=1e30, optimizer="adam", epochs=50, scale="none", device="cpu")
 
 
+def test_weights_that_the_last_step_made_infinite_are_an_error():
+    source = ArraySource("few", np.random.default_rng(0).normal(size=(20, 4)))
+    with pytest.raises(TrainingError, match=r"(weight|bias) is no longer finite after epoch 1$"):
+        fit(source, epochs=1, batch_size=20, lr=1e40, optimizer="adam", holdout=0.0, device="cpu")
+
+
 def test_whole_pixels_and_their_floats_train_the_same_model():
     pixels = np.random.default_rng(0).integers(0, 256, (100, 4, 4), dtype=np.uint8)
     options = {"image_shape": (4, 4), "full_scale": 255.0}

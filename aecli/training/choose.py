@@ -24,7 +24,7 @@ from aecli.training.fit import Prepared
 from aecli.training.rows import Rows
 
 Array = np.ndarray[Any, Any]
-FOLDS = 5
+FOLDS, FOLDS_OF_IMAGES = 5, 2  # that are looked at, of five; convolutions take longer, and an image has many values
 SAMPLE = 5_000  # rows that are looked at first
 BY_HEART = 10  # of fewer values for each weight a network may learn some by heart, and its own rows tell nothing
 CLEAR = 0.9  # a first fold in which the network's error is below this share of PCA's decides,
@@ -89,7 +89,8 @@ def by_cross_validation(
         asked, channels=model.channels, hidden_dims=model.hidden_dims, latent_dim=model.latent_dim
     )
     x, order = rows.training.x[:], np.random.default_rng((asked.seed, count)).permutation(count)
-    verdict = _folded(rows, x[order[:SAMPLE]], FOLDS, asked, device)
+    folds = FOLDS_OF_IMAGES if model.channels else FOLDS
+    verdict = _folded(rows, x[order[:SAMPLE]], folds, asked, device)
     if verdict.pca_wins and count > SAMPLE:  # a network gains more by further rows than PCA does
         verdict = _folded(rows, x[order], 1, asked, device)
     return verdict

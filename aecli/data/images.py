@@ -159,7 +159,7 @@ class ImageSource(Source):
                     kept: dict[str, Array] = {"path": np.array([_text(some[i][0]) for i in fine])}
                     if self._paged:
                         kept["page"] = np.array([(some[i][2] or 0) + 1 for i in fine])
-                    yield Batch(x, labels, kept, row=row)
+                    yield Batch(x, labels, kept, row=row, numbers=row + np.array(fine))
                 row += len(some)
 
     def _looked(self, asked: Columns) -> Schema:

@@ -118,11 +118,18 @@ def check_output(output: Path, *inputs: str) -> None:
         )
     if (output.is_file() or not output.exists()) and not os.access(output.parent, os.W_OK):
         raise AecliError(f"{output}: the folder {output.parent} may not be written")
-    for path in inputs:
-        if Path(path).exists() and output.exists() and output.samefile(path):
-            raise UsageError(
-                f"{output} is read by this command, and would be written over", hint="name another --output"
-            )
+    if any(output.exists() and _is_read(output, Path(word)) for word in inputs):
+        raise UsageError(f"{output} is read by this command, and would be written over", hint="name another --output")
+
+
+def _is_read(file: Path, given: Path) -> bool:
+    """Return whether a file is what was given, or may be read as a part of the folder that was."""
+    from aecli.data.formats import IMAGES
+
+    may_be_part = file.suffix.lower() in (*IMAGES, ".npy", ".parquet")
+    return given.exists() and (
+        file.samefile(given) or (given.is_dir() and may_be_part and given.resolve() in file.resolve().parents)
+    )
 
 
 def keep_checkpoint(output: Path) -> None:

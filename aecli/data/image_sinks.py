@@ -27,7 +27,7 @@ def to_images(
     roots: Sequence[Path] | None = None,
     originals: Sequence[str] = (),
 ) -> Iterator["ImageFolder"]:
-    """Open a sink that writes images into a folder, which appears under its name only when it is whole.
+    """Open a sink that writes images into a folder, in which they appear only when all are written.
 
     `inputs` are what was read. The names of images are relative to the `roots`, by default to the inputs; none is that
     of another one of the `originals`.
@@ -43,13 +43,18 @@ def to_images(
             raise DataError(f"{folder} lies in {root}, which is read", hint="name a folder elsewhere")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder}: already holds files, and images go to a new folder or an empty one")
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+    is_new = not target.is_dir()
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent if is_new else target))
     try:
         sink = ImageFolder(scratch, inputs if roots is None else roots, originals)
         yield sink
         sink.settle()
-        scratch.chmod(0o777 & ~files.umask())
-        scratch.replace(target)
+        if is_new:
+            scratch.chmod(0o777 & ~files.umask())
+            scratch.replace(target)
+        else:  # a shell may stand in it, and a link may lead to it
+            for made in scratch.iterdir():
+                made.replace(target / made.name)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

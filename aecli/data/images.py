@@ -86,6 +86,8 @@ class ImageSource(Source):
         self.remarks = [f"left out folders without images: {_listed(without)}"] if without else []
         if labelled and loose:
             self.remarks.append(f"{_named(loose)} in no folder, and without a label")
+        elif loose and len(loose) < len(files):
+            self.remarks.append(f"no labels: {_named(loose)} in no folder of a class, and fewer than one in ten may")
         if schema is not None:
             if schema.image_shape is None or schema.full_scale is None:
                 raise WidthError(f"{name}: images, and the model takes rows of a table")
@@ -364,8 +366,8 @@ class Found:
 
 
 def _files_of(paths: Sequence[Path], name: str) -> Found:
-    """List what the paths name, folders in the order of the names in them."""
-    found = Found()
+    """List what the paths name, folders in the order of the names in them. Several folders are classes themselves."""
+    found, classes = Found(), sum(path.is_dir() for path in paths) > 1
     for path in paths:
         if not path.is_dir():
             found.files.append(path)
@@ -375,7 +377,9 @@ def _files_of(paths: Sequence[Path], name: str) -> Found:
         _look_in(path, frozenset(), found)
         inside = sorted(found.files[before:])
         found.files[before:] = inside
-        found.labels += [None if file.parent == path else file.parent.name for file in inside]
+        found.labels += [
+            None if file.parent == path and not classes else _text(Path(file.parent.name)) for file in inside
+        ]
     found.others.sort()
     if not found.files:
         raise _of_no_images(name, paths[0], found)
@@ -455,7 +459,7 @@ def _paged(file: Path, page: int | None) -> str:
 def _named(files: list[Path]) -> str:
     """Name the first file, and count the others."""
     others = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
-    return f"{files[0]}{others} {'lie' if others else 'lies'}"
+    return f"{_text(files[0])}{others} {'lie' if others else 'lies'}"
 
 
 def _text(path: Path) -> str:

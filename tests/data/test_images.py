@@ -435,6 +435,30 @@ def test_labels_are_the_last_folder_and_a_stray_file_does_not_take_them():
     assert source.remarks == ["data/stray.png lies in no folder, and without a label"]
 
 
+def test_labels_that_stray_files_take_are_said(run):
+    for kind in ("cats", "dogs"):
+        folder(BYTES[:4], f"lab/{kind}")
+    shutil.copy("lab/cats/00.png", "lab/stray.png")
+    asked = ("train", "lab", "--epochs", "1")
+    said = "no labels: lab/stray.png lies in no folder of a class, and fewer than one in ten may"
+    assert said in run(*asked).err.splitlines()
+    shutil.copy("lab/cats/01.png", "lab/stray2.png")
+    said = "no labels: lab/stray.png and 1 more lie in no folder of a class, and fewer than one in ten may"
+    assert said in run(*asked).err.splitlines()
+    folder(BYTES, "flat")
+    assert "labels" not in run("train", "flat", "--epochs", "1").err
+
+
+def test_several_folders_are_classes_themselves(run):
+    folder(BYTES, "lab/cats")
+    folder(BYTES, "lab/dogs")
+    done = run("train", "lab/cats", "lab/dogs", "--epochs", "1", "-o", "m.safetensors")
+    assert "labels: the folders' names: cats, dogs (2)" in done.err.splitlines()
+    source = open_source(["lab/cats", "lab/dogs"])
+    assert source.read().labels.tolist() == open_source("lab").read().labels.tolist() == ["cats"] * 12 + ["dogs"] * 12
+    assert open_source("lab/cats").schema.label is None
+
+
 def test_a_link_to_a_folder_is_followed_and_a_loop_is_not():
     folder(BYTES, "elsewhere")
     Path("data").mkdir()
@@ -489,6 +513,44 @@ def test_a_name_that_is_no_utf8_can_be_embedded(run):
     done = run("embed", "pictures.safetensors", "pictures", "-q")
     assert done.code == 0
     assert "pictures/\\xff\t.png" in done.out
+
+
+def test_a_class_whose_name_is_no_utf8_can_be_embedded(run):
+    for name in (b"lab/\xff", b"lab/dogs"):
+        folder(BYTES, os.fsdecode(name))
+    assert "labels: the folders' names: \\xff, dogs (2)" in run("train", "lab", "--epochs", "1").err.splitlines()
+    done = run("embed", "lab.safetensors", "lab", "-q")
+    rows = [line.split(",")[:2] for line in done.out.splitlines()]
+    assert sorted([rows[1], rows[13]]) == [["lab/\\xff/00.png", "\\xff"], ["lab/dogs/00.png", "dogs"]]
+
+
+def test_an_image_of_the_data_is_not_written_over(run):
+    folder(BYTES)
+    assert run("train", "pictures", "--epochs", "1", "-q").code == 0
+    before = Path("pictures/03.png").read_bytes()
+    said = "error: {} is read by this command, and would be written over\nhint: name another --output\n"
+    Path("link.png").symlink_to("pictures/03.png")
+    for command, output in (("plot", "pictures/03.png"), ("reconstruct", "pictures/03.png"), ("plot", "link.png")):
+        assert run(command, "pictures.safetensors", "pictures", "-o", output).err == said.format(output)
+    assert Path("pictures/03.png").read_bytes() == before
+    for _ in range(2):  # what is not read may be written, and again
+        assert run("embed", "pictures.safetensors", "pictures", "-o", "pictures/codes.csv", "-q").code == 0
+    assert run("plot", "pictures.safetensors", "pictures", "-o", "pictures/p.svg", "-q").code == 0
+
+
+def test_images_go_to_the_very_folder_that_is_there(run, process):
+    folder(BYTES)
+    assert run("train", "pictures", "--epochs", "1", "-q").code == 0
+    Path("here").mkdir()
+    Path("link").symlink_to("here")
+    before = Path("here").stat().st_ino
+    done = process("reconstruct", "../pictures.safetensors", "../pictures", "-o", "./", cwd="here")
+    assert (done.code, done.err, Path("here").stat().st_ino) == (0, "wrote .\n", before)
+    assert sorted(path.name for path in Path("here").iterdir()) == [f"{i:02}.png" for i in range(12)]
+    shutil.rmtree("here")
+    Path("here").mkdir()
+    assert run("reconstruct", "pictures.safetensors", "pictures", "-o", "link/", "-q").code == 0
+    assert (Path("link").is_symlink(), len([*Path("here").iterdir()])) == (True, 12)
 
 
 def test_channels_may_come_first():

@@ -73,8 +73,7 @@ def _write_one(loaded: "Model", outputs: "Iterator[Decoded]", path: Path, named:
         raise DataError(f"{path} is one image, and {named} {count:,}", hint=f"name a folder: -o {path.stem}/")
     ending = image_sinks.image_ending(path, loaded.schema)
     if ending != path.suffix.lower():
-        raise DataError(
-            f"{path}: images of {loaded.schema.dtype} are written as TIFF", hint=f"-o {path.with_suffix('.tif')}"
-        )
+        what = f"{loaded.schema.dtype or 'uint8'}{' with alpha' * image_sinks.has_alpha(loaded.schema)}"
+        raise DataError(f"{path}: {path.suffix} cannot hold images of {what}", hint=f"-o {path.with_suffix(ending)}")
     with files.replacing(path) as stream:
         image_sinks.write_image(stream, first.reshape(loaded.schema.image_shape), loaded.schema, ending)

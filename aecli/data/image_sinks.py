@@ -159,21 +159,29 @@ def _relative(path: Path, roots: Sequence[Path]) -> Path:
 
 
 def image_ending(path: Path, schema: Schema) -> str:
-    """Return the ending of a file that holds a rebuilt image: that of its name, or .tif where that cannot hold it."""
+    """Return the ending of a file that holds a rebuilt image: that of its name, else .png or .tif."""
     dtype = np.dtype(schema.dtype or np.uint8)
     ending = path.suffix.lower()
     if dtype in (np.uint8, np.bool_):
-        return ending
+        return ".png" if has_alpha(schema) and ending not in (".png", ".tif", ".tiff", ".webp") else ending
     grey = schema.image_shape is not None and len(schema.image_shape) == 2
     return ending if ending in (".tif", ".tiff") or (ending == ".png" and grey and dtype == np.uint16) else ".tif"
 
 
+def has_alpha(schema: Schema) -> bool:
+    """Return whether images have a fourth channel."""
+    return schema.image_shape is not None and schema.image_shape[2:] == (4,)
+
+
 def write_image(file: BinaryIO, image: Array, schema: Schema, ending: str) -> None:
-    """Write an image (H, W) or (H, W, C), in raw units, to a file in the type that the model was trained on."""
+    """Write an image (H, W) or (H, W, C), in raw units, to a file in the type that the model was trained on.
+
+    Of a model that knows no type, or of one of truth values, black is 0 and white 255.
+    """
     image = image[..., 0] if image.shape[2:] == (1,) else image
     black, white = schema.black, schema.full_scale or 255.0
     dtype = np.dtype(schema.dtype or np.uint8)
-    if dtype in (np.uint8, np.bool_):
+    if schema.dtype is None or dtype == np.bool_:
         values = np.rint(np.clip((image - black) / (white - black), 0, 1) * 255).astype(np.uint8)
     elif dtype.kind in "iu":
         limits = np.iinfo(dtype)
@@ -190,5 +198,4 @@ def write_image(file: BinaryIO, image: Array, schema: Schema, ending: str) -> No
     from PIL import Image
 
     form = Image.registered_extensions()[ending]
-    image_made = Image.fromarray(values)
-    (image_made.convert("RGB") if form == "JPEG" and image_made.mode == "RGBA" else image_made).save(file, form)
+    Image.fromarray(values).save(file, form)

@@ -798,6 +798,35 @@ def test_images_are_written_in_the_models_range_whatever_range_they_came_in(run)
     assert np.allclose(np.load("scaled-again.npy") * 255, np.load("bytes-again.npy"), atol=0.01)
 
 
+def test_images_of_another_depth_are_written_as_the_model_has_them_and_that_is_said(run):
+    quick(BYTES).save("m.safetensors")
+    folder(BYTES.astype(np.uint16) * 257)
+    done = run("reconstruct", "m.safetensors", "pictures", "--input-range", "0,65535", "-o", "rebuilt/")
+    assert done.err == "wrote rebuilt\nimages are written as the model has them: uint8 from 0 to 255\n"
+
+
+def test_bytes_of_a_range_of_their_own_are_written_in_it(run):
+    folder(BYTES % 10)
+    words = ("train", "pictures", "--input-range", "0,9", "--epochs", "1", "-q", "-o", "m.safetensors")
+    assert run(*words).code == 0
+    for output in ("rebuilt/", "rebuilt.npy"):
+        assert run("reconstruct", "m.safetensors", "pictures", "-o", output, "-q").code == 0
+    with Image.open("rebuilt/03.png") as image:
+        assert np.array_equal(np.asarray(image), np.rint(np.load("rebuilt.npy")[3]).clip(0, 255))
+    assert run("embed", "m.safetensors", "rebuilt", "-q").code == 0
+
+
+def test_an_image_with_alpha_goes_to_no_format_that_loses_it(run):
+    folder(icons()[0])
+    quick("pictures", alpha=True).save("m.safetensors")
+    for ending in ("bmp", "gif", "jpg"):
+        done = run("reconstruct", "m.safetensors", "pictures/00.png", "-o", f"one.{ending}")
+        assert done.err == f"error: one.{ending}: .{ending} cannot hold images of uint8 with alpha\nhint: -o one.png\n"
+    assert run("reconstruct", "m.safetensors", "pictures/00.png", "-o", "one.png", "-q").code == 0
+    with Image.open("one.png") as image:
+        assert image.mode == "RGBA"
+
+
 def test_a_brighter_set_of_the_same_type_is_refused():
     model = quick(BYTES.astype(np.uint16) * 16)
     with pytest.raises(DataError, match="and the model takes uint16 from 0 to 4095"):

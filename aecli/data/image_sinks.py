@@ -2,10 +2,11 @@
 
 import contextlib
 import io
+import os
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO
@@ -88,7 +89,6 @@ class ImageFolder:
         cell = kept["path"][row]
         if not str(cell) or not getattr(cell, "is_valid", True):
             raise DataError(f"image {len(self._written) + 1:,} has no path in the column 'path'", hint=WITHOUT_PATHS)
-        _relative(Path(str(cell)), self._roots)  # refused now, not when all is done
         return str(cell), str(kept["page"][row]) if "page" in kept else ""
 
     def settle(self) -> None:
@@ -114,8 +114,8 @@ def _names(
     A name is that of the original, or has the ending of what can hold the image; it is never that of another original.
     Pages are texts, counted from 1, or "" where there are none.
     """
-    relative = {path: _relative(Path(path), roots) for path in pages}
-    others = {*relative.values(), *(_relative(Path(path), roots) for path in originals)}
+    relative = _relative({*pages, *originals}, roots)
+    others = {*relative.values()}
     plans = {path: _plans(relative[path], pages[path], endings[path]) for path in pages}
     taken: set[Path] = set()
     found: dict[tuple[str, str], Path] = {}
@@ -128,7 +128,8 @@ def _names(
                 break
         else:
             raise DataError(
-                f"{path}: another image would be written to {plans[path][-1][0]}, too", hint="rebuild them one by one"
+                f"{path}: another image would be written to {plans[path][-1][0]}, too",
+                hint="give each image once; codes without a column 'path' become numbered images",
             )
         taken.update(names)
         found |= {(path, page): name for page, name in zip(pages[path], names, strict=True)}
@@ -148,14 +149,25 @@ def _suited(path: Path) -> Path:
     return path if path.suffix.lower() in (".png", ".tif", ".tiff") else path.with_suffix(".png")
 
 
-def _relative(path: Path, roots: Sequence[Path]) -> Path:
-    root = next((root for root in roots if root in path.parents), path.parent)
-    if len(roots) > 1 and root in roots and root.name not in ("", ".."):
+def _relative(paths: Collection[str], roots: Sequence[Path]) -> dict[str, Path]:
+    """Return paths relative to one of the roots; those that lie in none to the folder that holds all of these.
+
+    None leads out of where it is taken to.
+    """
+    found = {path: _within(Path(path), roots) for path in paths}
+    loose = {path: Path(os.path.abspath(path)) for path, place in found.items() if place is None}  # noqa: PTH100, no links
+    common = os.path.commonpath([path.parent for path in loose.values()]) if loose else ""
+    return {path: loose[path].relative_to(common) if place is None else place for path, place in found.items()}
+
+
+def _within(path: Path, roots: Sequence[Path]) -> Path | None:
+    """Return a path relative to the root that it lies in; None where it lies in none."""
+    root = next((root for root in roots if root in path.parents), None)
+    if root is None or ".." in path.relative_to(root).parts:
+        return None
+    if len(roots) > 1 and root.name not in ("", ".."):
         root = root.parent  # two folders may have files of one name
-    relative = path.relative_to(root)
-    if ".." in relative.parts:
-        raise DataError(f"{path}: a path with .. in it, which could be written outside of the folder")
-    return relative
+    return path.relative_to(root)
 
 
 def image_ending(path: Path, schema: Schema) -> str:

@@ -866,7 +866,36 @@ def test_two_folders_may_have_images_of_one_name(run):
     assert len(list(Path("both").rglob("*.png"))) == 12
     same = run("reconstruct", "m.safetensors", "one/00.png", "two/00.png", "one/00.png", "-o", "files/")
     assert same.code == 1
-    assert "another image would be written to 00.png.png, too\n" in same.err
+    assert same.err.endswith(
+        "error: one/00.png: another image would be written to one/00.png.png, too\n"
+        "hint: give each image once; codes without a column 'path' become numbered images\n"
+    )
+
+
+def test_images_named_one_by_one_and_their_codes_keep_their_folders(run, monkeypatch):
+    for place in ("a/cats", "a/dogs", "b/cats"):
+        folder(BYTES[:2], f"set/{place}")
+    files = sorted(str(path) for path in Path("set").rglob("*.png"))
+    inside = sorted(str(Path(path).relative_to("set")) for path in files)
+    quick(BYTES).save("m.safetensors")
+
+    def written(name):
+        return sorted(str(path.relative_to(name)) for path in Path(name).rglob("*.*"))
+
+    assert run("reconstruct", "m.safetensors", *files, "-o", "one-by-one/", "-q").code == 0
+    assert written("one-by-one") == inside
+    full = Path("set").resolve()
+    assert run("embed", "m.safetensors", full, "-o", "full.csv", "-q").code == 0
+    assert run("decode", "m.safetensors", "full.csv", "-o", "full/", "-q").code == 0
+    assert written("full") == inside
+    monkeypatch.chdir("set/b")
+    model = "../../m.safetensors"
+    assert run("embed", model, "../a", "-o", "up.csv", "-q").code == 0
+    assert run("decode", model, "up.csv", "-o", "up/", "-q").code == 0
+    assert written("up") == ["cats/00.png", "cats/01.png", "dogs/00.png", "dogs/01.png"]
+    Path("out.csv").write_text(Path("up.csv").read_text().replace("../a", "x/../../../../../a"))
+    assert run("decode", model, "out.csv", "-o", "out/", "-q").code == 0
+    assert written("out") == written("up")
     assert not Path("files").exists()
 
 

@@ -331,6 +331,14 @@ CASES = {
     "several images in one file": Case(
         "reconstruct pictures.safetensors pictures -o all.png", "name a folder: -o all/"
     ),
+    "a folder without its slash": Case(
+        "reconstruct pictures.safetensors pictures -o all",
+        "images go to a folder, -o all/; tables to a file, -o all.csv",
+        then=(
+            "reconstruct pictures.safetensors pictures -o all/",
+            "reconstruct pictures.safetensors pictures -o all.csv",
+        ),
+    ),
     "a file for fewer bits": Case("reconstruct deep.safetensors deep/00.png -o one.jpg", "-o one.tif"),
     "what comes from no error": Case("reconstruct t.safetensors t.csv --top-features 1", "add --error"),
     "an output that is read": Case(

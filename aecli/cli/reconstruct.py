@@ -50,7 +50,7 @@ def reconstruct(
     applying = dataclasses.replace(applying, keep_all=fill_holes, line_buffered=line_buffered)
     source = rows.open_rows(loaded, data, reading, applying, data_dir=data_dir, quiet=quiet)
     said = {"--format": form, "--error": error, "--keep": applying.keep, "--fill-holes": fill_holes}
-    if images.are_wanted(output, [flag for flag, value in said.items() if value]):
+    if images.are_wanted(loaded, output, [flag for flag, value in said.items() if value]):
         _write_images(loaded, source, Path(output or ""), data or (), quiet=quiet)
         rows.say_notes(source, quiet=quiet)
         return

@@ -152,7 +152,7 @@ def _as_images(source: "TableSource", asked: Request) -> None:
         raise DataError(
             f"{source.name}: {source.schema.inputs} columns, and --image-shape {'x'.join(map(str, told))} makes "
             f"{math.prod(told)}",
-            hint=f"one of them may be the label: --label {shlex.quote(source.fewest())}",
+            hint=f"one of them may be the label: --label {shlex.quote(source.may_be_label())}",
         )
     shape, first = layout(source.name, (0, source.schema.inputs), told)
     source.order_pixels()

@@ -827,6 +827,27 @@ def test_an_image_with_alpha_goes_to_no_format_that_loses_it(run):
         assert image.mode == "RGBA"
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ("decode", "m.safetensors", "--samples", "3", "-o", "new"),
+            "new: neither a folder nor a name with the ending of a format\n"
+            "hint: images go to a folder, -o new/; tables to a file, -o new.csv\n",
+        ),
+        (
+            ("reconstruct", "m.safetensors", "x.npy", "--error", "-o", "new.png"),
+            "new.png is an image, and --error is for tables\nhint: leave that out, or name a .csv\n",
+        ),
+    ],
+)
+def test_what_is_neither_an_image_nor_a_table_is_told_both(run, words, said):
+    quick(BYTES).save("m.safetensors")
+    np.save("x.npy", BYTES[:1])
+    done = run(*words)
+    assert (done.code, done.err) == (2, f"error: {said}")
+
+
 def test_a_brighter_set_of_the_same_type_is_refused():
     model = quick(BYTES.astype(np.uint16) * 16)
     with pytest.raises(DataError, match="and the model takes uint16 from 0 to 4095"):
@@ -1087,7 +1108,7 @@ def pixel_table(path, order, label=True, header=True, prefix="pixel", start=0):
     Path(path).write_text("\n".join(lines) + "\n")
 
 
-@pytest.mark.parametrize(("prefix", "start"), [("pixel", 0), ("px_", 1)])
+@pytest.mark.parametrize(("prefix", "start"), [("pixel", 0), ("px_", 1), ("p2_", 7)])
 def test_pixels_are_ordered_by_the_numbers_in_their_names(run, prefix, start):
     pixel_table("sorted.csv", sorted(range(48), key=lambda i: str(i + start)), prefix=prefix, start=start)
     done = run("train", "sorted.csv", "--image-shape", "6x8", "--epochs", "1")
@@ -1112,6 +1133,14 @@ def test_a_column_too_many_may_be_the_label_and_later_tables_may_name_it(run):
     plain, named = (run("embed", "plain.safetensors", f"{name}.csv", "-q") for name in ("plain", "named"))
     assert (plain.code, named.code) == (0, 0)
     assert plain.out.splitlines()[1:] == named.out.splitlines()[1:]
+
+
+def test_the_column_that_is_no_pixel_by_its_name_may_be_the_label(run):
+    names = sorted(f"pixel{i}" for i in range(48))
+    lines = [",".join(map(str, [*row, row[0] // 2])) for row in BYTES.reshape(12, -1)]
+    Path("digits.csv").write_text("\n".join([",".join([*names, "digit"]), *lines]) + "\n")
+    done = run("train", "digits.csv", "--image-shape", "6x8", "--epochs", "1")
+    assert done.err.endswith("hint: one of them may be the label: --label digit\n")
 
 
 def test_a_text_beside_pixels_may_be_the_label(run):

@@ -515,6 +515,17 @@ def test_a_name_that_is_no_utf8_can_be_embedded(run):
     assert "pictures/\\xff\t.png" in done.out
 
 
+def test_what_can_be_kept_of_images_is_told(run):
+    quick(BYTES).save("m.safetensors")
+    folder(BYTES)
+    done = run("embed", "m.safetensors", "pictures", "--keep", "path", "--keep", "temp")
+    assert (done.code, done.err) == (
+        1,
+        "error: pictures: --keep 'temp' names no column\n"
+        "hint: images have 'path', and 'page' where they are pages; both are kept always, and so is a label\n",
+    )
+
+
 def test_a_class_whose_name_is_no_utf8_can_be_embedded(run):
     for name in (b"lab/\xff", b"lab/dogs"):
         folder(BYTES, os.fsdecode(name))

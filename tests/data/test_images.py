@@ -655,6 +655,20 @@ def test_several_arrays_are_written_in_the_order_that_they_came_in(run):
         assert len(read("pictures").x) == 12
 
 
+def test_one_image_is_taken_wherever_its_channels_are():
+    model, first = quick(COLOURS), np.moveaxis(COLOURS[0], -1, 0)
+    for one in (COLOURS[0], first):
+        assert np.array_equal(model.embed(one), model.embed(COLOURS[:1]))
+        assert model.reconstruct(one).shape == one.shape
+        np.save("one.npy", one)
+        assert np.array_equal(model.embed("one.npy"), model.embed(COLOURS[:1]))
+    assert quick(BYTES).embed(BYTES[0]).shape == (1, 2)
+    with pytest.raises(DataError, match="the model takes images of shape"):
+        model.embed(COLOURS[0].transpose(1, 0, 2))
+    with pytest.raises(DataError, match=r"numbers \(N, 6\) were expected"):
+        quick(COLOURS.reshape(-1, 6)).embed(np.zeros((2, 3)))
+
+
 def test_what_may_be_two_layouts_is_told(run):
     x = RNG.integers(0, 256, (12, 3, 8, 4), np.uint8)
     np.save("either.npy", x)

@@ -31,6 +31,7 @@ FIRST_OF_SEVERAL = "the first of several frames is read"
 COMPANIONS = frozenset((".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".html", ".log"))
 OF_SYSTEMS = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"))
 NAMED_LABELS = 8
+ONE_DEPTH = "bring all to one depth: mogrify -depth 8 FILE, of ImageMagick, makes 8 bits of 16"
 NAMED = 5  # files that are named where some are left out
 
 
@@ -290,7 +291,7 @@ class ImageSource(Source):
                 raise DataError(
                     f"{file}: its values are {image.dtype}, and those of {self._first_of_type[0]} "
                     f"{self._first_of_type[1]}",
-                    hint="bring all to one depth",
+                    hint=ONE_DEPTH,
                 )
 
     def _of_other_type(self, what: str, values: Array) -> DataError:
@@ -298,7 +299,7 @@ class ImageSource(Source):
         where = "the others are" if self._training else "the model takes"
         return DataError(
             f"{what}: its values are {values.dtype}, and {where} {self.schema.dtype}",
-            hint="bring all to one depth"
+            hint=ONE_DEPTH
             if self._training
             else f"say which values are black and white: --input-range {units.guess(low, high, values.dtype)}",
         )

@@ -899,7 +899,7 @@ def test_one_range_is_not_given_to_files_of_two_depths(run):
     assert (done.code, done.err) == (
         1,
         "error: pictures/01.png: its values are uint16, and those of pictures/00.png uint8\n"
-        "hint: bring all to one depth\n",
+        "hint: bring all to one depth: mogrify -depth 8 FILE, of ImageMagick, makes 8 bits of 16\n",
     )
     assert not Path("codes.csv").exists()
 

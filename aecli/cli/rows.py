@@ -133,12 +133,19 @@ def check_output(output: Path, *inputs: str) -> None:
 
 
 def _is_read(file: Path, given: Path) -> bool:
-    """Return whether a file is what was given, or may be read as a part of the folder that was."""
+    """Return whether a file is what was given, or is read as a part of the folder that was."""
     from aecli.data.formats import IMAGES
 
-    may_be_part = file.suffix.lower() in (*IMAGES, ".npy", ".parquet")
-    return given.exists() and (
-        file.samefile(given) or (given.is_dir() and may_be_part and given.resolve() in file.resolve().parents)
+    if not given.is_dir():
+        return given.exists() and file.samefile(given)
+    if given.resolve() not in file.resolve().parents:
+        return False
+    endings = {each.suffix.lower() for each in given.rglob("*") if not each.name.startswith(".")}
+    ending = file.suffix.lower()
+    return (
+        ending in IMAGES
+        or (ending == ".npy" and endings == {ending})
+        or (ending == ".parquet" and not endings & {*IMAGES})
     )
 
 

@@ -22,6 +22,7 @@ from aecli.errors import DataError
 if TYPE_CHECKING:
     from aecli.data.opening import Input, Request
     from aecli.data.source import Batch, Source
+    from aecli.data.table import Table
 
 Array = np.ndarray[Any, Any]
 PATH = "path"
@@ -133,12 +134,15 @@ def _why_not(beside: "Beside", file: Path, inputs: "Sequence[Input]", source: "S
 
 
 def _is_near(path: Path | None, file: Path, beside: "Beside", trained_on: str | None) -> bool:
-    """Return whether images are of the folder that a model was trained on, or a file of labels tells their folder."""
-    if path is None:
+    """Return whether images are of the folder that a model was trained on, or a file of labels is known to be theirs.
+
+    It lies in their folder, or tells both folders apart.
+    """
+    if path is None or trained_on is None:
         return False
     folder = _around(path)[0]
     parts = folder.parts if folder.name not in ("", "..") else (*folder.parts, folder.resolve().name)
-    return trained_on in (*parts, path.name) or file.parent == folder or beside.tells(parts[-1])
+    return trained_on in (*parts, path.name) or file.parent == folder or beside.tells(trained_on, parts[-1])
 
 
 class Beside:
@@ -235,9 +239,9 @@ class Beside:
             for path in paths:
                 self._place(_normal(str(path)))
 
-    def tells(self, folder: str) -> bool:
-        """Return whether any of the table's paths goes through a folder of this name."""
-        return any(folder in path.split("/")[:-1] for path in self._paths)
+    def tells(self, *folders: str) -> bool:
+        """Return whether the table's paths go through folders of all these names."""
+        return {*folders} <= {folder for path in self._paths for folder in path.split("/")[:-1]}
 
     @property
     def how(self) -> str:
@@ -248,6 +252,8 @@ class Beside:
         """Return the cells of the one column that has the names of more than half of the images; none without one.
 
         Where no column of texts has, one of whole numbers may, each of which stands there once: 1 is 1.png and 001.png.
+        That of an index, which has no name, is none.
+        Raises DataError where it has not all of the names: it may count otherwise than they do.
         """
         from aecli.data.kinds import TEXT
         from aecli.data.opening import open_table
@@ -258,20 +264,27 @@ class Beside:
         with self._by_itself():
             table = open_table(self.path)
             types = dict(zip(table.columns, table.peek().schema.types, strict=True))
-            types.pop(self.column)
-            may_be = [name for name, kind in types.items() if _is_text(kind) or _is_whole(kind)]
-            cells: dict[str, list[str]] = {name: [] for name in may_be}
-            for piece in table.pieces([(name, TEXT) for name in may_be]) if may_be else ():
-                for name, column in zip(may_be, piece.columns, strict=True):
-                    cells[name] += [str(cell) for cell in column.to_pylist()]
-        counted: dict[str, list[str]] = {}
-        for name, column in cells.items():
-            whole = _is_whole(types[name])
-            paths_of = _as_named(column, [stem for _, stem in names]) if whole else [_normal(cell) for cell in column]
-            here = {posixpath.basename(path) for path in paths_of}
-            if sum(full in here or stem in here for full, stem in names) * 2 > len(names):
-                (counted if whole else found)[name] = paths_of
-        found = found or counted
+            others = [name for name in types if name != self.column]
+            texts = [name for name in others if _is_text(types[name])]
+            wholes = [name for name in others if _is_whole(types[name]) and not _is_nameless(name, table)]
+            cells: dict[str, list[str]] = {name: [] for name in (*texts, *wholes)}
+            for piece in table.pieces([(name, TEXT) for name in cells]) if cells else ():
+                for column, values in zip(cells.values(), piece.columns, strict=True):
+                    column += [str(cell) for cell in values.to_pylist()]
+        for name in texts:
+            ways = [_normal(cell) for cell in cells[name]]
+            if _count(names, ways) * 2 > len(names):
+                found[name] = ways
+        for name in wholes if not found else ():
+            ways = _as_named(cells[name], [stem for _, stem in names])
+            count = _count(names, ways)
+            if count == len(names):
+                found[name] = ways
+            elif count * 2 > len(names):
+                raise DataError(
+                    f"{self.path}: its column {name!r} has the names of {count:,} of the {len(names):,} images",
+                    hint=f"where it tells the images, give it the name {PATH!r}; else take it out",
+                )
         if len(found) > 1:
             raise DataError(
                 f"{self.path}: several columns may be the images' paths: {listed(list(found))}",
@@ -382,6 +395,19 @@ def _is_whole(kind: Any) -> bool:
     import pyarrow as pa
 
     return bool(pa.types.is_integer(kind))
+
+
+def _is_nameless(name: str, table: "Table") -> bool:
+    """Return whether a column is an index, which has no name, or one that pandas or R made."""
+    from aecli.data.settling import NAMELESS
+
+    return name in table.nameless or NAMELESS.fullmatch(name.casefold()) is not None
+
+
+def _count(names: Sequence[tuple[str, str]], ways: Sequence[str]) -> int:
+    """Count the files, by their names with and without the ending, that stand among some paths."""
+    here = {posixpath.basename(way) for way in ways}
+    return sum(full in here or stem in here for full, stem in names)
 
 
 def _as_named(cells: Sequence[str], stems: Sequence[str]) -> list[str]:

@@ -110,8 +110,11 @@ def test_labels_by_name_are_not_given_to_images_of_another_folder(run, monkeypat
     Path("set/kinds.csv").rename("set/B/kinds.csv")
     done = run("embed", "m.safetensors", "set/B")
     assert (done.err, carried(done)[1]) == ("labels: set/B/kinds.csv:dx, matched by image\n", ["set/B/m01.png", "odd"])
-    Path("set/kinds.csv").write_text("path,dx\n" + "".join(f"B/m{i:02}.png,{i}\n" for i in range(12)))
     Path("set/B/kinds.csv").unlink()
+    lines = [f"{part}/m{i:02}.png,{i}\n" for part in "AB" for i in range(12)]
+    Path("set/kinds.csv").write_text("".join(["path,dx\n", *lines[12:]]))
+    assert carried(run("embed", "m.safetensors", "set/B"))[7] == ["set/B/m07.png"]  # B may be a folder of A, too
+    Path("set/kinds.csv").write_text("".join(["path,dx\n", *lines]))
     assert carried(run("embed", "m.safetensors", "set/B"))[7] == ["set/B/m07.png", "7"]
     Path("set/kinds.csv").unlink()
     done = run("embed", "m.safetensors", "set/A")

@@ -103,6 +103,17 @@ def test_whole_numbers_that_are_not_all_different_are_no_names_and_texts_come_be
     assert (beside.labels(paths, range(2)).tolist(), beside.how) == (["a", "b"], "matched by file")
 
 
+def test_whole_numbers_that_may_count_otherwise_than_the_names_are_an_error():
+    paths = ["p/1.png", "p/2.png", "p/3.png"]
+    beside = Beside(table("id,kind", "0,a", "1,b", "2,c") + ":kind")
+    assert refused(lambda: beside.meet(paths)) == (
+        "labels.csv: its column 'id' has the names of 2 of the 3 images",
+        "where it tells the images, give it the name 'path'; else take it out",
+    )
+    beside = Beside(table(",kind", "0,a", "1,b", "2,c") + ":kind")  # an index, as pandas writes it
+    assert (beside.labels(paths, range(3)).tolist(), beside.how) == (["a", "b", "c"], "by row number")
+
+
 def test_two_columns_of_the_images_names_are_an_error_and_none_means_numbers():
     beside = Beside(table("image,file,kind", "m1,m1.png,a", "m2,m2.png,b") + ":kind")
     assert refused(lambda: beside.meet(PATHS)) == (

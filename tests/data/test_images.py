@@ -544,8 +544,12 @@ def test_an_image_of_the_data_is_not_written_over(run):
     for command, output in (("plot", "pictures/03.png"), ("reconstruct", "pictures/03.png"), ("plot", "link.png")):
         assert run(command, "pictures.safetensors", "pictures", "-o", output).err == said.format(output)
     assert Path("pictures/03.png").read_bytes() == before
-    for _ in range(2):  # what is not read may be written, and again
-        assert run("embed", "pictures.safetensors", "pictures", "-o", "pictures/codes.csv", "-q").code == 0
+    for ending in ("csv", "csv", "npy", "npy"):  # what is not read may be written, and again
+        assert run("embed", "pictures.safetensors", "pictures", "-o", f"pictures/codes.{ending}", "-q").code == 0
+    Path("arrays").mkdir()
+    np.save("arrays/x.npy", BYTES)
+    done = run("embed", "pictures.safetensors", "arrays", "-o", "arrays/x.npy")
+    assert done.err == said.format("arrays/x.npy")
     assert run("plot", "pictures.safetensors", "pictures", "-o", "pictures/p.svg", "-q").code == 0
 
 

@@ -85,7 +85,7 @@ def reconstruct(
     rows.say_notes(source, quiet=quiet)
 
 
-def _write_images(loaded: aecli.Model, source: "Source", path: Path, inputs: Sequence[str], *, quiet: bool) -> None:
+def _write_images(loaded: "aecli.Model", source: "Source", path: Path, inputs: Sequence[str], *, quiet: bool) -> None:
     """Write rebuilt images to a file or a folder."""
     outputs, originals = loaded.rebuilt(source), source.paths or ()
     images.write(loaded, outputs, path, named=source.name, inputs=inputs, originals=originals, quiet=quiet)

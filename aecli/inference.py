@@ -181,6 +181,7 @@ class Model:
     def embed(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Array:
         """Return the latent rows, (N, K) float32, of rows (N, D), or of images (N, H, W), (N, H, W, C) or (N, C, H, W).
 
+        One image, without N, gives one row.
         Rows may also be all that `open` takes: a data frame's columns are matched by name, where the model knows names.
         NaN is a hole: the column's mean over the training rows is taken in its place. `input_range` are the values of
         black and white pixels, where they are not those of the training rows.
@@ -223,8 +224,10 @@ class Model:
         if not _is_array(rows):
             return self.open(rows, input_range=input_range)
         x = np.asarray(rows)
-        if x.ndim < 2 or x.dtype.kind not in "uifb" or math.prod(x.shape[1:]) != self.schema.inputs:
-            raise DataError(f"rows of {x.dtype}, {x.shape}, and numbers (N, {self.schema.inputs}) were expected")
+        inputs, image = self.schema.inputs, self.schema.image_shape
+        is_one = image is not None and x.ndim == len(image) and x.size == inputs
+        if x.ndim < 2 or x.dtype.kind not in "uifb" or not (is_one or math.prod(x.shape[1:]) == inputs):
+            raise DataError(f"rows of {x.dtype}, {x.shape}, and numbers (N, {inputs}) were expected")
         source = array_source("rows", x, None, schema=self.schema)
         check_finite(source.x[:], "rows", self.schema, 0, holes=self._filled_with is not None)
         source.filled_with = self._filled_with

@@ -32,6 +32,7 @@ from conftest import tiny_mnist_archives
 from hints import collected, is_of
 from PIL import Image
 
+import aecli
 from aecli import cli
 
 QUICK = "--device cpu --hidden-dims 4 --epochs 1 -q"
@@ -338,6 +339,14 @@ CASES = {
     "several images in one file": Case(
         "reconstruct pictures.safetensors pictures -o all.png", "name a folder: -o all/"
     ),
+    "a folder without its slash": Case(
+        "reconstruct pictures.safetensors pictures -o all",
+        "images go to a folder, -o all/; tables to a file, -o all.csv",
+        then=(
+            "reconstruct pictures.safetensors pictures -o all/",
+            "reconstruct pictures.safetensors pictures -o all.csv",
+        ),
+    ),
     "a file for fewer bits": Case("reconstruct deep.safetensors deep/00.png -o one.jpg", "-o one.tif"),
     "what comes from no error": Case("reconstruct t.safetensors t.csv --top-features 1", "add --error"),
     "an output that is read": Case(
@@ -356,8 +365,16 @@ CASES = {
         "name another --output",
         values={"--output": "z.png"},
     ),
-    "no rows": Case("embed t.safetensors", "aecli embed t.safetensors DATA", values={"DATA": "t.csv"}),
-    "no rows for a picture": Case("plot t.safetensors", "aecli plot t.safetensors DATA", values={"DATA": "t.csv"}),
+    "no rows": Case("embed t.safetensors", "aecli embed t.safetensors t.csv"),
+    "no rows for a picture": Case(
+        "plot away.safetensors",
+        "aecli plot away.safetensors DATA",
+        values={"DATA": "rows.npy"},
+        given={
+            "away.safetensors": lambda path: aecli.fit(NUMBERS, hidden_dims=(4,), epochs=1).save(path),
+            "rows.npy": lambda path: np.save(path, NUMBERS),
+        },
+    ),
     "no rows but those that wait": Case("embed t.safetensors", "aecli embed t.safetensors -", stdin=table()),
     "a picture of rows that wait": Case("plot t.safetensors", "aecli plot t.safetensors -", stdin=table()),
     "no rows to train further on": Case(

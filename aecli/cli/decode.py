@@ -101,8 +101,8 @@ def decode(
     decoding = dataclasses.replace(decoding, line_buffered=line_buffered)
     _check(model, codes, decoding, samples, seed, between, steps)
     said = {"--format": form, "--keep": decoding.keep, "--bad-rows blank": decoding.bad_rows == "blank"}
-    as_images = images.are_wanted(output, [flag for flag, value in said.items() if value])
     loaded = aecli.load(model, device=device)
+    as_images = images.are_wanted(loaded, output, [flag for flag, value in said.items() if value])
     source: Codes | None = None
     if samples is not None:
         outputs = loaded.sampled(samples, seed or 0)

@@ -65,7 +65,7 @@ def latent(loaded: "Model", source: "Source", asked: Asked) -> Picture:
     from aecli.figures.latent import latent
 
     z, labels = _gathered(source, loaded.encoded(source), lambda out: out.z, asked.colour)
-    notes = tuple(asked.colour.check())
+    notes = (*asked.colour.check(), *["the picture is one dot: there is one row"] * (len(z) == 1))
     return Picture(lambda look: latent(z, labels, look, name=asked.colour.name), len(z), notes=notes)
 
 

@@ -1,5 +1,6 @@
 """The images that reconstruct and decode write: one to a file, or all to a folder."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,18 +13,36 @@ if TYPE_CHECKING:
     from aecli.inference import Decoded, Model
 
 
-def are_wanted(output: str | None, given: Sequence[str]) -> bool:
-    """Return whether an output is an image, or a folder of them. Raises UsageError for `given` flags of tables."""
-    if output is None:
+def are_wanted(loaded: "Model", output: str | None, given: Sequence[str]) -> bool:
+    """Return whether an output is an image, or a folder of them.
+
+    Raises UsageError for `given` flags of tables, and for what may be a folder or a table.
+    """
+    if output is None or output == "-":
         return False
     if output.endswith("/") or Path(output).is_dir():
         if given:
             raise UsageError(
-                f"a folder takes images, and {' and '.join(given)} {'is' if len(given) == 1 else 'are'} for tables",
+                f"a folder takes images, and {_for_tables(given)}",
                 hint="name a file, such as rebuilt.csv",
             )
         return True
-    return Path(output).suffix.lower() in IMAGES and not given
+    if "--format" in given:
+        return False
+    if not Path(output).suffix and loaded.schema.image_shape is not None:
+        raise UsageError(
+            f"{output}: neither a folder nor a name with the ending of a format",
+            hint=f"images go to a folder, -o {shlex.quote(output + '/')}; tables to a file, "
+            f"-o {shlex.quote(output + '.csv')}",
+        )
+    is_image = Path(output).suffix.lower() in IMAGES
+    if is_image and given:
+        raise UsageError(f"{output} is an image, and {_for_tables(given)}", hint="leave that out, or name a .csv")
+    return is_image
+
+
+def _for_tables(given: Sequence[str]) -> str:
+    return f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} for tables"
 
 
 def write(
@@ -73,8 +92,7 @@ def _write_one(loaded: "Model", outputs: "Iterator[Decoded]", path: Path, named:
         raise DataError(f"{path} is one image, and {named} {count:,}", hint=f"name a folder: -o {path.stem}/")
     ending = image_sinks.image_ending(path, loaded.schema)
     if ending != path.suffix.lower():
-        raise DataError(
-            f"{path}: images of {loaded.schema.dtype} are written as TIFF", hint=f"-o {path.with_suffix('.tif')}"
-        )
+        what = f"{loaded.schema.dtype or 'uint8'}{' with alpha' * image_sinks.has_alpha(loaded.schema)}"
+        raise DataError(f"{path}: {path.suffix} cannot hold images of {what}", hint=f"-o {path.with_suffix(ending)}")
     with files.replacing(path) as stream:
         image_sinks.write_image(stream, first.reshape(loaded.schema.image_shape), loaded.schema, ending)

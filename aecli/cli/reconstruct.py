@@ -1,12 +1,17 @@
 """aecli reconstruct."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import aecli
 from aecli.cli import console, flags, images, options, progress, rows, tables
 from aecli.errors import DataError, UsageError
 from aecli.options import Applying, Reading
+
+if TYPE_CHECKING:
+    from aecli.data.source import Source
 
 
 @flags.spread
@@ -45,11 +50,8 @@ def reconstruct(
     applying = dataclasses.replace(applying, keep_all=fill_holes, line_buffered=line_buffered)
     source = rows.open_rows(loaded, data, reading, applying, data_dir=data_dir, quiet=quiet)
     said = {"--format": form, "--error": error, "--keep": applying.keep, "--fill-holes": fill_holes}
-    if images.are_wanted(output, [flag for flag, value in said.items() if value]):
-        rebuilt_images = loaded.rebuilt(source)
-        inputs, originals = data or (), source.paths or ()
-        path = Path(output or "")
-        images.write(loaded, rebuilt_images, path, named=source.name, inputs=inputs, originals=originals, quiet=quiet)
+    if images.are_wanted(loaded, output, [flag for flag, value in said.items() if value]):
+        _write_images(loaded, source, Path(output or ""), data or (), quiet=quiet)
         rows.say_notes(source, quiet=quiet)
         return
     schema = loaded.schema if loaded.schema.features else source.schema
@@ -81,3 +83,12 @@ def reconstruct(
         console.say(f"filled {console.counted(source.holes, 'empty cell')}", quiet=quiet)
         source.holes = 0
     rows.say_notes(source, quiet=quiet)
+
+
+def _write_images(loaded: "aecli.Model", source: "Source", path: Path, inputs: Sequence[str], *, quiet: bool) -> None:
+    """Write rebuilt images to a file or a folder."""
+    outputs, originals = loaded.rebuilt(source), source.paths or ()
+    images.write(loaded, outputs, path, named=source.name, inputs=inputs, originals=originals, quiet=quiet)
+    if source.units is not None:
+        (black, white), kind = source.units.model, loaded.schema.dtype or "uint8"
+        console.say(f"images are written as the model has them: {kind} from {black:g} to {white:g}", quiet=quiet)

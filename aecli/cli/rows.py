@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     import aecli
     from aecli.data.source import Source
+    from aecli.model.checkpoint import Checkpoint
     from aecli.options import Applying, Reading
 
     Array = np.ndarray[Any, Any]
@@ -85,13 +86,22 @@ def check_data(model: Path, data: Sequence[str] | None) -> None:
     from aecli.model import checkpoint
 
     check_model_first(model, data)
-    if not data and checkpoint.read(model).data is None:
+    if not data and (made := checkpoint.read(model)).data is None:
         command = sys.argv[1] if len(sys.argv) > 1 else "embed"
         ends = ["--"] * str(model).startswith("-")
-        raise UsageError(
-            f"DATA is missing, and {model} was trained on a file, so there is no built-in set to take",
-            hint=shlex.join(["aecli", command, *ends, str(model), "-" if bytes_wait() else "DATA"]),
-        )
+        named = "-" if bytes_wait() else training_data(made)
+        raise data_is_missing(model, made, shlex.join(["aecli", command, *ends, str(model), named]))
+
+
+def data_is_missing(model: Path, made: "Checkpoint", hint: str) -> UsageError:
+    """Return the error for no DATA, where the model was not trained on a built-in set."""
+    source = made.source or "data without a name"
+    return UsageError(f"DATA is missing, and {model} was trained on {source}, which is no built-in set", hint=hint)
+
+
+def training_data(made: "Checkpoint") -> str:
+    """Return what a model was trained on, where it is here, else what stands for it in a hint."""
+    return made.source if made.source is not None and Path(made.source).exists() else "DATA"
 
 
 def check_model_first(model: Path, data: Sequence[str] | None) -> None:
@@ -118,11 +128,25 @@ def check_output(output: Path, *inputs: str) -> None:
         )
     if (output.is_file() or not output.exists()) and not os.access(output.parent, os.W_OK):
         raise AecliError(f"{output}: the folder {output.parent} may not be written")
-    for path in inputs:
-        if Path(path).exists() and output.exists() and output.samefile(path):
-            raise UsageError(
-                f"{output} is read by this command, and would be written over", hint="name another --output"
-            )
+    if any(output.exists() and _is_read(output, Path(word)) for word in inputs):
+        raise UsageError(f"{output} is read by this command, and would be written over", hint="name another --output")
+
+
+def _is_read(file: Path, given: Path) -> bool:
+    """Return whether a file is what was given, or is read as a part of the folder that was."""
+    from aecli.data.formats import IMAGES
+
+    if not given.is_dir():
+        return given.exists() and file.samefile(given)
+    if given.resolve() not in file.resolve().parents:
+        return False
+    endings = {each.suffix.lower() for each in given.rglob("*") if not each.name.startswith(".")}
+    ending = file.suffix.lower()
+    return (
+        ending in IMAGES
+        or (ending == ".npy" and endings == {ending})
+        or (ending == ".parquet" and not endings & {*IMAGES})
+    )
 
 
 def keep_checkpoint(output: Path) -> None:

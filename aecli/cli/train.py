@@ -175,13 +175,15 @@ def _words(
         raise UsageError(
             "--json and -o - both want stdout", hint="write the checkpoint to a file: -o model.safetensors"
         )
-    usual, recipe = ("digits", DEFAULT_RECIPE) if init_from is None else _trained_on(init_from)
-    words = data or ([] if usual is None else [usual])
-    if not words:
-        raise UsageError(
-            f"DATA is missing, and {init_from} was trained on a file, so there is no built-in set to take",
-            hint=console.command(sys.argv[1:], "DATA"),
-        )
+    usual, recipe = "digits", DEFAULT_RECIPE
+    if init_from is not None:
+        from aecli.model import checkpoint
+
+        made = checkpoint.read(init_from)
+        if not data and made.data is None:
+            raise rows.data_is_missing(init_from, made, console.command(sys.argv[1:], "DATA"))
+        usual, recipe = made.data or usual, made.train.recipe
+    words = data or [usual]
     if not data and rows.stdin_is_a_file():
         raise UsageError(
             f"standard input is a file, and without DATA train takes {usual}",
@@ -190,14 +192,6 @@ def _words(
     if words[0] == "-" and output is None:
         raise UsageError("rows from standard input have no name to give the checkpoint", hint="name it: -o FILE")
     return words, recipe
-
-
-def _trained_on(model: Path) -> tuple[str | None, str]:
-    """Return the built-in set that a model was trained on, None for other data; and its recipe."""
-    from aecli.model import checkpoint
-
-    made = checkpoint.read(model)
-    return made.data, made.train.recipe
 
 
 def keep_freed_memory() -> None:

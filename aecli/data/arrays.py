@@ -74,8 +74,10 @@ def array_source(
     if array.dtype.kind not in "uifb":
         raise DataError(f"{name}: its values are of type {array.dtype}, and numbers were expected")
     wanted = None if schema is None else schema.image_shape
-    if wanted is not None and array.shape in (wanted, wanted[:2] if wanted[2:] in ((), (1,)) else wanted):
-        array = array[:][None]  # one image
+    if wanted is not None:
+        turned = wanted[:2] if wanted[2:] in ((), (1,)) else wanted[2:] + wanted[:2]
+        if array.shape in (wanted, turned):
+            array = array[:][None]  # one image
     if array.ndim < 2:
         raise DataError(
             f"{name}: its shape is {array.shape}, and rows of values (N, D) or images (N, H, W) were expected"

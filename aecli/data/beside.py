@@ -10,7 +10,7 @@ import difflib
 import posixpath
 import re
 import shlex
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from aecli.errors import DataError
 if TYPE_CHECKING:
     from aecli.data.opening import Input, Request
     from aecli.data.source import Batch, Source
+    from aecli.data.table import Table
 
 Array = np.ndarray[Any, Any]
 PATH = "path"
@@ -62,7 +63,8 @@ def is_of_a_file(label: str) -> bool:
 def join(source: "Source", inputs: "Sequence[Input]", asked: "Request", label: str | None) -> None:
     """Give a source the labels of another table: of `label`, FILE:COLUMN, or those that a model was trained with.
 
-    The latter are looked for beside the rows, then here; where they are not theirs, a sentence says so.
+    The latter are looked for in the folder of the rows, beside it, then here; where they are not theirs, a sentence
+    says so.
     Raises DataError where the table that was named is not that of the rows.
     """
     if label is None:
@@ -82,10 +84,11 @@ def _found_again(source: "Source", inputs: "Sequence[Input]", asked: "Request") 
     schema, own = asked.schema, source.schema.label is not None
     assert schema is not None  # noqa: S101, for the type checker
     name = str(schema.label_file)
-    folders = [path if path.is_dir() else path.parent for path in (one.path for one in inputs) if path is not None]
-    file = next((folder / name for folder in (*folders[:1], Path()) if (folder / name).is_file()), None)
+    folders = _around(inputs[0].path)
+    file = next((folder / name for folder in (*folders, Path()) if (folder / name).is_file()), None)
     if file is None:
-        why: str | None = f"they were in {name}, which lies neither beside {source.name} nor here"
+        inside = inputs[0].path is not None and inputs[0].path.is_dir()
+        why: str | None = f"they were in {name}, which lies neither {'in nor ' * inside}beside {source.name} nor here"
     else:
         beside = Beside(f"{file}:{schema.label}", strict=False)
         why = _why_not(beside, file, inputs, source, asked)
@@ -97,25 +100,49 @@ def _found_again(source: "Source", inputs: "Sequence[Input]", asked: "Request") 
     return None
 
 
+def _around(path: Path | None) -> list[Path]:
+    """Return the folder that a path is or lies in, and the one that holds it; none for data without a path."""
+    if path is None:
+        return []
+    folder = path if path.is_dir() else path.parent
+    return [folder, folder.parent if folder.name not in ("", "..") else folder / ".."]
+
+
 def _why_not(beside: "Beside", file: Path, inputs: "Sequence[Input]", source: "Source", asked: "Request") -> str | None:
     """Say why a file of labels is not that of some rows, None where it is.
 
-    By their numbers rows are matched only where they have the name and the number of the training rows.
+    By their numbers rows are matched only where they have the name and the number of the training rows. By their paths
+    only where they are of the training rows' folder, by name, or the file is known to be of these: it lies in their
+    folder, or tells it. Images of another folder often have the same names.
     """
     try:
         beside.meet(source.paths)
     except DataError as error:
         return error.message
+    named = source_name([one.given for one in inputs])
+    is_known = asked.trained_on is None or named == asked.trained_on
+    other = f"{source.name} is not {asked.trained_on}, which the model was trained on"
     if beside.how != "by row number":
-        return None
+        if is_known or all(_is_near(one.path, file, beside, asked.trained_on) for one in inputs):
+            return None
+        return f"{file} goes by names, and {other}"
     if source.rows is None:
         return f"{file} goes by row number, and the rows of {source.name} are not counted"
     if not beside.fits(source.rows, paths=False):
         return f"{file} has another number of rows than {source.name}"
-    named = source_name([one.given for one in inputs])
-    if asked.trained_on is None or named == asked.trained_on:
-        return None
-    return f"{file} goes by row number, and {source.name} is not {asked.trained_on}, which the model was trained on"
+    return None if is_known else f"{file} goes by row number, and {other}"
+
+
+def _is_near(path: Path | None, file: Path, beside: "Beside", trained_on: str | None) -> bool:
+    """Return whether images are of the folder that a model was trained on, or a file of labels is known to be theirs.
+
+    It lies in their folder, or tells both folders apart.
+    """
+    if path is None or trained_on is None:
+        return False
+    folder = _around(path)[0]
+    parts = folder.parts if folder.name not in ("", "..") else (*folder.parts, folder.resolve().name)
+    return trained_on in (*parts, path.name) or file.parent == folder or beside.tells(trained_on, parts[-1])
 
 
 class Beside:
@@ -172,30 +199,31 @@ class Beside:
             raise DataError(error.message, hint=hint) from error
 
     def of(self, batch: "Batch") -> Array:
-        """Return the values (N,) of a batch's rows, which follow those that were asked for before: see `labels`."""
-        return self.labels(_texts(batch.kept.get(PATH)), self._rows, len(batch.x))
+        """Return the values (N,) of a batch's rows: see `labels`."""
+        assert batch.numbers is not None  # noqa: S101, for the type checker: a source numbers them
+        return self.labels(_texts(batch.kept.get(PATH)), batch.numbers.tolist())
 
-    def labels(self, paths: Sequence[str] | None, first: int, count: int) -> Array:
-        """Return the column's values (count,) for rows from number `first` on, of which `paths` are the paths, if any.
+    def labels(self, paths: Sequence[str] | None, numbers: Sequence[int]) -> Array:
+        """Return the column's values (N,) for rows of these `numbers`, from 0, of which `paths` are the paths, if any.
 
         A row that the table does not have, or whose cell is empty, has None.
         Raises DataError for a path that may be one of several, or whose row may be that of another, and where the
         table has fewer rows than were asked for.
         """
-        self._rows += count
+        self._rows += len(numbers)
         if self._by_path is None:
             self.meet(paths)
-        values = np.empty(count, object)
+        values = np.empty(len(numbers), object)
         if self._by_path and paths is not None:
             for i, path in enumerate(paths):
                 place = self._place(_normal(str(path)))
                 values[i] = None if place is None else self._values[place]
                 self._found += place is not None
             return values
-        if first + count > len(self._values):
+        if max(numbers, default=-1) >= len(self._values):
             raise self._of_other_length("more", paths is not None)
-        values[:] = self._values[first : first + count]
-        self._found += count
+        values[:] = [self._values[number] for number in numbers]
+        self._found += len(numbers)
         return values
 
     def meet(self, paths: Sequence[str] | None) -> None:
@@ -211,13 +239,22 @@ class Beside:
             for path in paths:
                 self._place(_normal(str(path)))
 
+    def tells(self, *folders: str) -> bool:
+        """Return whether the table's paths go through folders of all these names."""
+        return {*folders} <= {folder for path in self._paths for folder in path.split("/")[:-1]}
+
     @property
     def how(self) -> str:
         """How rows are found, in words."""
         return f"matched by {self._path_column}" if self._by_path else "by row number"
 
     def _named(self, paths: Collection[str]) -> list[str]:
-        """Return the cells of the one column that has the names of more than half of the images; none without one."""
+        """Return the cells of the one column that has the names of more than half of the images; none without one.
+
+        Where no column of texts has, one of whole numbers may, each of which stands there once: 1 is 1.png and 001.png.
+        That of an index, which has no name, is none.
+        Raises DataError where it has not all of the names: it may count otherwise than they do.
+        """
         from aecli.data.kinds import TEXT
         from aecli.data.opening import open_table
         from aecli.data.table import listed
@@ -226,16 +263,28 @@ class Beside:
         found: dict[str, list[str]] = {}
         with self._by_itself():
             table = open_table(self.path)
-            types = zip(table.columns, table.peek().schema.types, strict=True)
-            texts = [name for name, kind in types if name != self.column and _is_text(kind)]
-            cells: dict[str, list[str]] = {name: [] for name in texts}
-            for piece in table.pieces([(name, TEXT) for name in texts]) if texts else ():
-                for name, column in zip(texts, piece.columns, strict=True):
-                    cells[name] += [str(cell) for cell in column.to_pylist()]
-        for name, column in cells.items():
-            here = {posixpath.basename(_normal(cell)) for cell in column}
-            if sum(full in here or stem in here for full, stem in names) * 2 > len(names):
-                found[name] = [_normal(cell) for cell in column]
+            types = dict(zip(table.columns, table.peek().schema.types, strict=True))
+            others = [name for name in types if name != self.column]
+            texts = [name for name in others if _is_text(types[name])]
+            wholes = [name for name in others if _is_whole(types[name]) and not _is_nameless(name, table)]
+            cells: dict[str, list[str]] = {name: [] for name in (*texts, *wholes)}
+            for piece in table.pieces([(name, TEXT) for name in cells]) if cells else ():
+                for column, values in zip(cells.values(), piece.columns, strict=True):
+                    column += [str(cell) for cell in values.to_pylist()]
+        for name in texts:
+            ways = [_normal(cell) for cell in cells[name]]
+            if _count(names, ways) * 2 > len(names):
+                found[name] = ways
+        for name in wholes if not found else ():
+            ways = _as_named(cells[name], [stem for _, stem in names])
+            count = _count(names, ways)
+            if count == len(names):
+                found[name] = ways
+            elif count * 2 > len(names):
+                raise DataError(
+                    f"{self.path}: its column {name!r} has the names of {count:,} of the {len(names):,} images",
+                    hint=f"where it tells the images, give it the name {PATH!r}; else take it out",
+                )
         if len(found) > 1:
             raise DataError(
                 f"{self.path}: several columns may be the images' paths: {listed(list(found))}",
@@ -244,11 +293,11 @@ class Beside:
         self._path_column = next(iter(found), PATH)
         return found.get(self._path_column, [])
 
-    def joined(self, batches: "Iterator[Batch]") -> "Iterator[Batch]":
-        """Yield the batches of all rows with their labels, and `check` when they end."""
+    def joined(self, batches: "Iterator[Batch]", skipped: Callable[[], int]) -> "Iterator[Batch]":
+        """Yield the batches of all rows but for some that were `skipped`, with their labels, and `check` at the end."""
         for batch in batches:
             yield dataclasses.replace(batch, labels=self.of(batch))
-        self.check()
+        self.check(skipped())
 
     def fits(self, rows: int | None, *, paths: bool) -> bool:
         """Return whether the table can be that of so many rows, which have `paths` or not; None is not known."""
@@ -259,8 +308,8 @@ class Beside:
         if rows is not None and not self.fits(rows, paths=paths):
             raise self._of_other_length(f"{rows:,}", paths)
 
-    def check(self) -> None:
-        """Check, when all rows were asked for, that the table is theirs.
+    def check(self, left_out: int = 0) -> None:
+        """Check, when all rows were asked for but for some that were `left_out`, that the table is theirs.
 
         Raises DataError where it has another number of rows, or none of their paths.
         """
@@ -269,8 +318,8 @@ class Beside:
                 f"{self.path}: its column {self._path_column!r} has none of the {self._rows:,} paths of the data",
                 hint=f"one has to be the end of the other; it has {self._paths[0]}" if self._paths else None,
             )
-        if not self._by_path and self._rows != len(self._values):
-            raise self._of_other_length(f"{self._rows:,}", False)
+        if not self._by_path and self._rows + left_out != len(self._values):
+            raise self._of_other_length(f"{self._rows + left_out:,}", False)
 
     def notes(self) -> list[str]:
         """Return a sentence on the rows that the table does not have, where there are some."""
@@ -340,6 +389,33 @@ def _is_text(kind: Any) -> bool:
 
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_whole(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_integer(kind))
+
+
+def _is_nameless(name: str, table: "Table") -> bool:
+    """Return whether a column is an index, which has no name, or one that pandas or R made."""
+    from aecli.data.settling import NAMELESS
+
+    return name in table.nameless or NAMELESS.fullmatch(name.casefold()) is not None
+
+
+def _count(names: Sequence[tuple[str, str]], ways: Sequence[str]) -> int:
+    """Count the files, by their names with and without the ending, that stand among some paths."""
+    here = {posixpath.basename(way) for way in ways}
+    return sum(full in here or stem in here for full, stem in names)
+
+
+def _as_named(cells: Sequence[str], stems: Sequence[str]) -> list[str]:
+    """Return whole numbers as files are named by them, 7 as 007; none where numbers or names are not all different."""
+    named = {int(stem): stem for stem in stems if stem.isdecimal()}
+    if len(set(cells)) < len(cells) or len(named) < sum(map(str.isdecimal, set(stems))):
+        return []
+    return [named.get(int(cell), cell) if cell.isdecimal() else cell for cell in cells]
 
 
 def _normal(path: str) -> str:

@@ -2,10 +2,11 @@
 
 import contextlib
 import io
+import os
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO
@@ -27,7 +28,7 @@ def to_images(
     roots: Sequence[Path] | None = None,
     originals: Sequence[str] = (),
 ) -> Iterator["ImageFolder"]:
-    """Open a sink that writes images into a folder, which appears under its name only when it is whole.
+    """Open a sink that writes images into a folder, in which they appear only when all are written.
 
     `inputs` are what was read. The names of images are relative to the `roots`, by default to the inputs; none is that
     of another one of the `originals`.
@@ -43,13 +44,18 @@ def to_images(
             raise DataError(f"{folder} lies in {root}, which is read", hint="name a folder elsewhere")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder}: already holds files, and images go to a new folder or an empty one")
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+    is_new = not target.is_dir()
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent if is_new else target))
     try:
         sink = ImageFolder(scratch, inputs if roots is None else roots, originals)
         yield sink
         sink.settle()
-        scratch.chmod(0o777 & ~files.umask())
-        scratch.replace(target)
+        if is_new:
+            scratch.chmod(0o777 & ~files.umask())
+            scratch.replace(target)
+        else:  # a shell may stand in it, and a link may lead to it
+            for made in scratch.iterdir():
+                made.replace(target / made.name)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -83,7 +89,6 @@ class ImageFolder:
         cell = kept["path"][row]
         if not str(cell) or not getattr(cell, "is_valid", True):
             raise DataError(f"image {len(self._written) + 1:,} has no path in the column 'path'", hint=WITHOUT_PATHS)
-        _relative(Path(str(cell)), self._roots)  # refused now, not when all is done
         return str(cell), str(kept["page"][row]) if "page" in kept else ""
 
     def settle(self) -> None:
@@ -109,8 +114,8 @@ def _names(
     A name is that of the original, or has the ending of what can hold the image; it is never that of another original.
     Pages are texts, counted from 1, or "" where there are none.
     """
-    relative = {path: _relative(Path(path), roots) for path in pages}
-    others = {*relative.values(), *(_relative(Path(path), roots) for path in originals)}
+    relative = _relative({*pages, *originals}, roots)
+    others = {*relative.values()}
     plans = {path: _plans(relative[path], pages[path], endings[path]) for path in pages}
     taken: set[Path] = set()
     found: dict[tuple[str, str], Path] = {}
@@ -123,7 +128,8 @@ def _names(
                 break
         else:
             raise DataError(
-                f"{path}: another image would be written to {plans[path][-1][0]}, too", hint="rebuild them one by one"
+                f"{path}: another image would be written to {plans[path][-1][0]}, too",
+                hint="give each image once; codes without a column 'path' become numbered images",
             )
         taken.update(names)
         found |= {(path, page): name for page, name in zip(pages[path], names, strict=True)}
@@ -143,32 +149,51 @@ def _suited(path: Path) -> Path:
     return path if path.suffix.lower() in (".png", ".tif", ".tiff") else path.with_suffix(".png")
 
 
-def _relative(path: Path, roots: Sequence[Path]) -> Path:
-    root = next((root for root in roots if root in path.parents), path.parent)
-    if len(roots) > 1 and root in roots and root.name not in ("", ".."):
+def _relative(paths: Collection[str], roots: Sequence[Path]) -> dict[str, Path]:
+    """Return paths relative to one of the roots; those that lie in none to the folder that holds all of these.
+
+    None leads out of where it is taken to.
+    """
+    found = {path: _within(Path(path), roots) for path in paths}
+    loose = {path: Path(os.path.abspath(path)) for path, place in found.items() if place is None}  # noqa: PTH100, no links
+    common = os.path.commonpath([path.parent for path in loose.values()]) if loose else ""
+    return {path: loose[path].relative_to(common) if place is None else place for path, place in found.items()}
+
+
+def _within(path: Path, roots: Sequence[Path]) -> Path | None:
+    """Return a path relative to the root that it lies in; None where it lies in none."""
+    root = next((root for root in roots if root in path.parents), None)
+    if root is None or ".." in path.relative_to(root).parts:
+        return None
+    if len(roots) > 1 and root.name not in ("", ".."):
         root = root.parent  # two folders may have files of one name
-    relative = path.relative_to(root)
-    if ".." in relative.parts:
-        raise DataError(f"{path}: a path with .. in it, which could be written outside of the folder")
-    return relative
+    return path.relative_to(root)
 
 
 def image_ending(path: Path, schema: Schema) -> str:
-    """Return the ending of a file that holds a rebuilt image: that of its name, or .tif where that cannot hold it."""
+    """Return the ending of a file that holds a rebuilt image: that of its name, else .png or .tif."""
     dtype = np.dtype(schema.dtype or np.uint8)
     ending = path.suffix.lower()
     if dtype in (np.uint8, np.bool_):
-        return ending
+        return ".png" if has_alpha(schema) and ending not in (".png", ".tif", ".tiff", ".webp") else ending
     grey = schema.image_shape is not None and len(schema.image_shape) == 2
     return ending if ending in (".tif", ".tiff") or (ending == ".png" and grey and dtype == np.uint16) else ".tif"
 
 
+def has_alpha(schema: Schema) -> bool:
+    """Return whether images have a fourth channel."""
+    return schema.image_shape is not None and schema.image_shape[2:] == (4,)
+
+
 def write_image(file: BinaryIO, image: Array, schema: Schema, ending: str) -> None:
-    """Write an image (H, W) or (H, W, C), in raw units, to a file in the type that the model was trained on."""
+    """Write an image (H, W) or (H, W, C), in raw units, to a file in the type that the model was trained on.
+
+    Of a model that knows no type, or of one of truth values, black is 0 and white 255.
+    """
     image = image[..., 0] if image.shape[2:] == (1,) else image
     black, white = schema.black, schema.full_scale or 255.0
     dtype = np.dtype(schema.dtype or np.uint8)
-    if dtype in (np.uint8, np.bool_):
+    if schema.dtype is None or dtype == np.bool_:
         values = np.rint(np.clip((image - black) / (white - black), 0, 1) * 255).astype(np.uint8)
     elif dtype.kind in "iu":
         limits = np.iinfo(dtype)
@@ -185,5 +210,4 @@ def write_image(file: BinaryIO, image: Array, schema: Schema, ending: str) -> No
     from PIL import Image
 
     form = Image.registered_extensions()[ending]
-    image_made = Image.fromarray(values)
-    (image_made.convert("RGB") if form == "JPEG" and image_made.mode == "RGBA" else image_made).save(file, form)
+    Image.fromarray(values).save(file, form)

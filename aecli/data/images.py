@@ -31,6 +31,7 @@ FIRST_OF_SEVERAL = "the first of several frames is read"
 COMPANIONS = frozenset((".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".html", ".log"))
 OF_SYSTEMS = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"))
 NAMED_LABELS = 8
+ONE_DEPTH = "bring all to one depth: mogrify -depth 8 FILE, of ImageMagick, makes 8 bits of 16"
 NAMED = 5  # files that are named where some are left out
 
 
@@ -86,6 +87,8 @@ class ImageSource(Source):
         self.remarks = [f"left out folders without images: {_listed(without)}"] if without else []
         if labelled and loose:
             self.remarks.append(f"{_named(loose)} in no folder, and without a label")
+        elif loose and len(loose) < len(files):
+            self.remarks.append(f"no labels: {_named(loose)} in no folder of a class, and fewer than one in ten may")
         if schema is not None:
             if schema.image_shape is None or schema.full_scale is None:
                 raise WidthError(f"{name}: images, and the model takes rows of a table")
@@ -159,7 +162,7 @@ class ImageSource(Source):
                     kept: dict[str, Array] = {"path": np.array([_text(some[i][0]) for i in fine])}
                     if self._paged:
                         kept["page"] = np.array([(some[i][2] or 0) + 1 for i in fine])
-                    yield Batch(x, labels, kept, row=row)
+                    yield Batch(x, labels, kept, row=row, numbers=row + np.array(fine))
                 row += len(some)
 
     def _looked(self, asked: Columns) -> Schema:
@@ -288,7 +291,7 @@ class ImageSource(Source):
                 raise DataError(
                     f"{file}: its values are {image.dtype}, and those of {self._first_of_type[0]} "
                     f"{self._first_of_type[1]}",
-                    hint="bring all to one depth",
+                    hint=ONE_DEPTH,
                 )
 
     def _of_other_type(self, what: str, values: Array) -> DataError:
@@ -296,7 +299,7 @@ class ImageSource(Source):
         where = "the others are" if self._training else "the model takes"
         return DataError(
             f"{what}: its values are {values.dtype}, and {where} {self.schema.dtype}",
-            hint="bring all to one depth"
+            hint=ONE_DEPTH
             if self._training
             else f"say which values are black and white: --input-range {units.guess(low, high, values.dtype)}",
         )
@@ -364,8 +367,8 @@ class Found:
 
 
 def _files_of(paths: Sequence[Path], name: str) -> Found:
-    """List what the paths name, folders in the order of the names in them."""
-    found = Found()
+    """List what the paths name, folders in the order of the names in them. Several folders are classes themselves."""
+    found, classes = Found(), sum(path.is_dir() for path in paths) > 1
     for path in paths:
         if not path.is_dir():
             found.files.append(path)
@@ -375,7 +378,9 @@ def _files_of(paths: Sequence[Path], name: str) -> Found:
         _look_in(path, frozenset(), found)
         inside = sorted(found.files[before:])
         found.files[before:] = inside
-        found.labels += [None if file.parent == path else file.parent.name for file in inside]
+        found.labels += [
+            None if file.parent == path and not classes else _text(Path(file.parent.name)) for file in inside
+        ]
     found.others.sort()
     if not found.files:
         raise _of_no_images(name, paths[0], found)
@@ -455,7 +460,7 @@ def _paged(file: Path, page: int | None) -> str:
 def _named(files: list[Path]) -> str:
     """Name the first file, and count the others."""
     others = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
-    return f"{files[0]}{others} {'lie' if others else 'lies'}"
+    return f"{_text(files[0])}{others} {'lie' if others else 'lies'}"
 
 
 def _text(path: Path) -> str:

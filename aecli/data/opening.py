@@ -152,7 +152,7 @@ def _as_images(source: "TableSource", asked: Request) -> None:
         raise DataError(
             f"{source.name}: {source.schema.inputs} columns, and --image-shape {'x'.join(map(str, told))} makes "
             f"{math.prod(told)}",
-            hint=f"one of them may be the label: --label {shlex.quote(source.fewest())}",
+            hint=f"one of them may be the label: --label {shlex.quote(source.may_be_label())}",
         )
     shape, first = layout(source.name, (0, source.schema.inputs), told)
     source.order_pixels()
@@ -444,7 +444,13 @@ def _check_unnamed(source: Source, asked: Request) -> None:
         "exclude": asked.columns.exclude,
     }
     named |= {"categorical": asked.columns.categorical}
-    named["keep"] = set(asked.applying.keep) - (set(CARRIED) if source.resizes else set())
+    unknown = [name for name in asked.applying.keep if not (source.resizes and name in CARRIED)]
+    if source.resizes and unknown:
+        raise DataError(
+            f"{source.name}: --keep {unknown[0]!r} names no column",
+            hint="images have 'path', and 'page' where they are pages; both are kept always, and so is a label",
+        )
+    named["keep"] = unknown
     if flag := next((name for name, value in named.items() if value), None):
         raise DataError(f"{source.name} has no named columns, so --{flag} has nothing to choose from")
     if asked.columns.image_shape is not None and source.resizes:

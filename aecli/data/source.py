@@ -34,7 +34,8 @@ class Batch:
 
     Columns are NumPy or Arrow arrays. The first row is number `row` of what `name` names, counting from 0. `blank` (N,)
     marks rows that could not be read: their x is NaN, and all that is written of them is empty. `bad` tells by their
-    places the rows that cannot be read, and why, until `Source.batches` has treated them.
+    places the rows that cannot be read, and why, until `Source.batches` has treated them. `numbers` (N,) count the rows
+    from 0 among all of the source, also those that were left out; None where a source has yet to count them.
     """
 
     x: Array
@@ -44,12 +45,14 @@ class Batch:
     row: int = 0
     blank: Array | None = None
     bad: Mapping[int, DataError] = field(default_factory=dict)
+    numbers: Array | None = None
 
     def __getitem__(self, rows: Any) -> "Batch":
         """Return the rows that a slice, or a mask (N,), chooses."""
         labels = None if self.labels is None else _chosen(self.labels, rows)
         kept = {name: _chosen(column, rows) for name, column in self.kept.items()}
-        return Batch(self.x[rows], labels, kept, blank=None if self.blank is None else self.blank[rows])
+        blank, numbers = (None if each is None else each[rows] for each in (self.blank, self.numbers))
+        return Batch(self.x[rows], labels, kept, blank=blank, numbers=numbers)
 
 
 def joined(batches: Sequence[Batch]) -> Batch:
@@ -62,7 +65,9 @@ def joined(batches: Sequence[Batch]) -> Batch:
     blank = None
     if any(batch.blank is not None for batch in batches):
         blank = np.concatenate([np.zeros(len(b.x), bool) if b.blank is None else b.blank for b in batches])
-    return Batch(np.concatenate([batch.x for batch in batches]), labels, kept, blank=blank)
+    counted = [batch.numbers for batch in batches if batch.numbers is not None]
+    numbers = np.concatenate(counted) if len(counted) == len(batches) else None
+    return Batch(np.concatenate([batch.x for batch in batches]), labels, kept, blank=blank, numbers=numbers)
 
 
 def resized(batches: Iterable[Batch], rows: int) -> Iterator[Batch]:
@@ -128,6 +133,11 @@ class Source(ABC):
         self._bad: list[DataError] = []  # the first ones
         self._bad_count = 0
 
+    @property
+    def left_out(self) -> int:
+        """How many rows were left out so far: for their holes, or because they could not be read."""
+        return self.dropped + self.skipped + (self._bad_count if self.bad_rows == "skip" else 0)
+
     @abstractmethod
     def _batches(self) -> Iterator[Batch]:
         """Yield the rows in input order, in batches of whatever size the source finds natural, holes as NaN."""
@@ -137,7 +147,8 @@ class Source(ABC):
 
         Raises DataError where the data breaks off, or holds what is neither a finite number nor a hole to be treated.
         """
-        for batch in self._batches() if self.beside is None else self.beside.joined(self._batches()):
+        found = self._with_numbers()
+        for batch in found if self.beside is None else self.beside.joined(found, lambda: self.skipped):
             if self.filled_with is None:
                 yield from map(self._without_holes, self._judged(batch, batch.bad))
                 continue
@@ -148,6 +159,14 @@ class Source(ABC):
                 if not whole:
                     self.holes += _count_holes(fine)
                 yield fine
+
+    def _with_numbers(self) -> Iterator[Batch]:
+        """Yield the batches with the numbers of their rows, where they have none."""
+        first = 0
+        for batch in self._batches():
+            own = np.arange(first, first + len(batch.x)) if batch.numbers is None else batch.numbers
+            yield dataclasses.replace(batch, numbers=own)
+            first += len(batch.x)
 
     def _without_holes(self, batch: Batch) -> Batch:
         """Return a batch without rows with holes, where they are to be dropped. Raises DataError for other holes."""

@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import re
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -173,8 +174,15 @@ class TableSource(Source):
         carried = [*self._keep, *([self._label] if self._label is not None else [])]
         self._read = [*self._wanted, *((column, TEXT) for column in carried)]
 
-    def fewest(self) -> str:
-        """Return the first or the last feature, whichever has fewer different values in the first rows."""
+    def may_be_label(self) -> str:
+        """Return the feature that may be the label among pixels: the one whose name is not like those of the others.
+
+        Where all are alike, it is the first or the last, whichever has fewer different values in the first rows.
+        """
+        forms = Counter(re.sub(r"\d+", "", name) for name in self.features)
+        alone = [name for name in self.features if forms[re.sub(r"\d+", "", name)] == 1]
+        if len(alone) == 1:
+            return alone[0]
         peeked = self._table.peek()
         ends = (self.features[0], self.features[-1])
         return min(ends, key=lambda name: len(set(peeked[name].to_pylist())))
@@ -188,8 +196,8 @@ class TableSource(Source):
         if len(self.features) != self.schema.inputs or len({each[1] if each else None for each in found}) != 1:
             return
         numbers = np.array([int(each[2]) if each else -1 for each in found])
-        order, first = np.argsort(numbers).tolist(), int(numbers.min())
-        if first not in (0, 1) or (numbers[order] != np.arange(first, first + len(numbers))).any():
+        order = np.argsort(numbers).tolist()
+        if (np.diff(numbers[order]) != 1).any():
             return
         if order == list(range(len(order))):
             return

@@ -57,7 +57,7 @@ class Colour:
         """
         if self.beside is None:
             return []
-        self.beside.check()
+        self.beside.check(self._source.left_out)
         how = [] if self.beside.how == f"matched by {PATH}" else [f"colours: {self.word}, {self.beside.how}"]
         return [*how, *self.beside.notes()]
 

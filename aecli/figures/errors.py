@@ -31,7 +31,7 @@ def errors(mse: Array, labels: Array | None, look: style.Look, *, name: str = "l
     edges = np.geomspace(low, high, bins + 1)
     figure = style.figure(look, height=3.0 if found is None else 1.3 + 0.26 * len(found.names))
     axes = style.quiet(figure.add_subplot(), look)
-    style.log_axis(axes, "x", low, high)
+    style.log_axis(axes, "x", low, high, 0.5 * style.width_of(look) / (look.small * style.CHARACTER))
     if found is None:
         counts, _ = np.histogram(values, edges)
         axes.stairs(counts, edges, fill=True, color=look.colour(0))

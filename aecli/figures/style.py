@@ -187,8 +187,11 @@ def name_axes(axes: Axes, x: str, y: str, look: Look) -> None:
         axes.set_ylabel(y)
 
 
-def log_axis(axes: Axes, which: str, low: float, high: float) -> None:
-    """Make an axis ("x" or "y") logarithmic from `low` to `high`, with 3 to 7 ticks as plain numbers where it can."""
+def log_axis(axes: Axes, which: str, low: float, high: float, room: float = math.inf) -> None:
+    """Make an axis ("x" or "y") logarithmic from `low` to `high`, with 3 to 7 ticks as plain numbers where it can.
+
+    On an axis with `room` for so many characters, there are no more than can stand side by side.
+    """
     ticks: list[float] = []
     for locator in (LogLocator(numticks=7), LogLocator(subs=(1, 3), numticks=7), LogLocator(subs=(1, 2, 5))):
         ticks = [tick for tick in locator.tick_values(low, high) if low <= tick <= high]
@@ -196,9 +199,14 @@ def log_axis(axes: Axes, which: str, low: float, high: float) -> None:
             break
     else:
         ticks = [tick for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high]
+    shown: list[float] = []
+    for tick in ticks:
+        share = math.log(tick / shown[-1]) / math.log(high / low) if shown else 1
+        if share * room > len(number(tick)) + 1:
+            shown.append(tick)
     axis = axes.xaxis if which == "x" else axes.yaxis
     axes.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
-    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_major_locator(FixedLocator(shown))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
 

@@ -325,9 +325,11 @@ def test_a_model_of_a_file_wants_to_be_told_what_to_read(run, iris_model):
     done = run("embed", iris_model)
     assert (done.code, done.out) == (2, "")
     assert done.err == (
-        f"error: DATA is missing, and {iris_model} was trained on a file, so there is no built-in set to take\n"
+        f"error: DATA is missing, and {iris_model} was trained on iris.csv, which is no built-in set\n"
         f"hint: aecli embed {iris_model} DATA\n"
     )
+    Path("iris.csv").touch()
+    assert run("embed", iris_model).err.endswith(f"hint: aecli embed {iris_model} iris.csv\n")
 
 
 def test_a_value_out_of_all_proportion_is_an_error_in_training(run):

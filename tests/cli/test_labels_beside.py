@@ -61,10 +61,21 @@ def test_other_rows_of_as_many_get_no_labels_by_their_numbers(run, rows):
     assert first_column(done.out)[0] == "z0"
 
 
-def test_images_find_their_labels_by_a_column_of_their_names(run):
-    Path("pictures").mkdir()
+def pictures(folder):
+    """Write twelve images, m00.png to m11.png."""
+    Path(folder).mkdir(parents=True)
     for i in range(12):
-        Image.fromarray((np.arange(36).reshape(6, 6) * (i + 1) % 256).astype(np.uint8)).save(f"pictures/m{i:02}.png")
+        Image.fromarray((np.arange(36).reshape(6, 6) * (i + 1) % 256).astype(np.uint8)).save(f"{folder}/m{i:02}.png")
+    return folder
+
+
+def carried(done):
+    """Return the cells before the codes, of each row."""
+    return [line.split(",")[: done.out.split(",z0")[0].count(",") + 1] for line in done.out.split()[1:]]
+
+
+def test_images_find_their_labels_by_a_column_of_their_names(run):
+    pictures("pictures")
     lines = ["image,dx", *(f"m{i:02},{KINDS[i]}" for i in reversed(range(12)))]
     Path("kinds.csv").write_text("\n".join(lines) + "\n")
     done = run("train", "pictures", "--label", "kinds.csv:dx", "--epochs", "1", "-o", "m.safetensors")
@@ -74,12 +85,67 @@ def test_images_find_their_labels_by_a_column_of_their_names(run):
     ]
     done = run("plot", "m.safetensors", "pictures", "--colour", "kinds.csv:dx", "-o", "p.svg")
     assert done.err.splitlines()[1:] == ["colours: kinds.csv:dx, matched by image", "wrote p.svg"]
-    Path("copies/a").mkdir(parents=True)
-    Path("copies/b").mkdir()
     for folder in ("a", "b"):
-        Path(f"copies/{folder}/m00.png").write_bytes(Path("pictures/m00.png").read_bytes())
-    done = run("embed", "m.safetensors", "copies")
+        pictures(f"pictures/{folder}")
+    done = run("embed", "m.safetensors", "pictures")
     assert done.code == 0
+    assert "no labels: kinds.csv: its row with image 'm00' may be that of " in done.err
+
+
+def test_labels_by_name_are_not_given_to_images_of_another_folder(run, monkeypatch):
+    pictures("set/A")
+    pictures("set/B")
+    lines = ["image,dx", *(f"m{i:02},{KINDS[i]}" for i in range(12))]
+    Path("set/kinds.csv").write_text("\n".join(lines) + "\n")
+    asked = ("train", "set/A", "--label", "set/kinds.csv:dx", "--epochs", "1", "-o", "m.safetensors", "-q")
+    assert run(*asked).code == 0
+    done = run("embed", "m.safetensors", "set/B")
+    assert done.err == "no labels: set/kinds.csv goes by names, and set/B is not A, which the model was trained on\n"
+    assert carried(done) == [[f"set/B/m{i:02}.png"] for i in range(12)]
+    assert carried(run("embed", "m.safetensors", "set/A/m03.png")) == [["set/A/m03.png", "odd"]]
+    monkeypatch.chdir("set/A")
+    done = run("embed", "../../m.safetensors", ".")
+    assert (done.err, carried(done)[1]) == ("labels: ../kinds.csv:dx, matched by image\n", ["m01.png", "odd"])
+    monkeypatch.chdir("../..")
+    Path("set/kinds.csv").rename("set/B/kinds.csv")
+    done = run("embed", "m.safetensors", "set/B")
+    assert (done.err, carried(done)[1]) == ("labels: set/B/kinds.csv:dx, matched by image\n", ["set/B/m01.png", "odd"])
+    Path("set/B/kinds.csv").unlink()
+    lines = [f"{part}/m{i:02}.png,{i}\n" for part in "AB" for i in range(12)]
+    Path("set/kinds.csv").write_text("".join(["path,dx\n", *lines[12:]]))
+    assert carried(run("embed", "m.safetensors", "set/B"))[7] == ["set/B/m07.png"]  # B may be a folder of A, too
+    Path("set/kinds.csv").write_text("".join(["path,dx\n", *lines]))
+    assert carried(run("embed", "m.safetensors", "set/B"))[7] == ["set/B/m07.png", "7"]
+    Path("set/kinds.csv").unlink()
+    done = run("embed", "m.safetensors", "set/A")
+    assert done.err == "no labels: they were in kinds.csv, which lies neither in nor beside set/A nor here\n"
+
+
+def test_labels_by_number_stay_with_their_images_where_one_is_left_out(run):
+    pictures("pictures")
+    for broken in ("m03", "m11"):
+        Path(f"pictures/{broken}.png").write_bytes(b"no image")
+    Path("numbers.csv").write_text("n\n" + "".join(f"n{i}\n" for i in range(12)))
+    word = "numbers.csv:n"
+    asked = ("train", "pictures", "--label", word, "--skip-broken", "--epochs", "1", "-o", "m.safetensors")
+    done = run(*asked)
+    assert (done.code, done.err.splitlines()[0]) == (0, "labels: numbers.csv:n, by row number")
+    whole = [[f"pictures/m{i:02}.png", f"n{i}"] for i in range(12) if i not in (3, 11)]
+    assert carried(run("embed", "m.safetensors", "pictures", "--skip-broken")) == whole
+    done = run("plot", "m.safetensors", "pictures", "--skip-broken", "--colour", word, "--kind", "map", "-o", "m.html")
+    assert (done.code, "colours: numbers.csv:n, by row number" in done.err) == (0, True)
+    assert "n3" not in re.findall(r"n\d+", re.search(r'"classes": *\[[^]]*', Path("m.html").read_text())[0])
+
+
+def test_colours_by_number_stay_with_their_rows_where_one_is_left_out(run):
+    lines = [f"{i * 7 % 20},{i * i % 7},{'x' if i == 4 else i % 3}" for i in range(20)]
+    Path("t.csv").write_text("\n".join(["a,b,c", *lines[:4], "8,2,1", *lines[5:]]) + "\n")
+    Path("kinds.csv").write_text("kind\n" + "".join(f"{'even' if i % 2 == 0 else 'odd'}\n" for i in range(20)))
+    assert run("train", "t.csv", "--epochs", "1", "-q", "-o", "m.safetensors").code == 0
+    Path("t.csv").write_text("\n".join(["a,b,c", *lines]) + "\n")
+    asked = ("--bad-rows", "skip", "--colour", "kinds.csv:kind", "--kind", "errors", "-o", "p.svg")
+    assert run("plot", "m.safetensors", "t.csv", *asked).code == 0
+    assert {"even (9)", "odd (10)"} <= set(re.findall(r">([^<>]+)</text>", Path("p.svg").read_text()))
 
 
 def test_images_find_their_labels_by_their_paths_and_the_folders_names_give_way(run):

@@ -37,6 +37,12 @@ def test_a_picture_is_named_after_the_model_and_its_kind(run, digits_model):
         assert picture.size[0] > 1000
 
 
+def test_a_picture_of_one_row_says_that_there_is_one(run, digits_model):
+    np.save("one.npy", np.full((1, 8, 8), 16, np.float32))
+    done = run("plot", digits_model, "one.npy", "-o", "p.svg")
+    assert (done.code, done.err) == (0, "the picture is one dot: there is one row\nwrote p.svg\n")
+
+
 def test_the_legend_names_every_label(run, digits_model):
     run("plot", digits_model, "digits", "-o", "latent.svg")
     text = Path("latent.svg").read_text()

@@ -33,7 +33,7 @@ def test_a_file_and_a_column_are_split_at_the_last_colon_after_a_file():
 def test_rows_without_paths_are_matched_by_number():
     beside = Beside(table("kind,n", "x,1", ",2", "z,3") + ":kind")
     assert (beside.column, beside.path) == ("kind", Path("labels.csv"))
-    assert [beside.labels(None, 0, 2).tolist(), beside.labels(None, 2, 1).tolist()] == [["x", None], ["z"]]
+    assert [beside.labels(None, range(2)).tolist(), beside.labels(None, range(2, 3)).tolist()] == [["x", None], ["z"]]
     beside.check()
     assert beside.notes() == []
 
@@ -43,7 +43,7 @@ def test_another_number_of_rows_is_an_error(asked, found):
     beside = Beside(table("kind", "x", "y", "z") + ":kind")
 
     def ask():
-        beside.labels(None, 0, asked)
+        beside.labels(None, range(asked))
         beside.check()
 
     assert refused(ask) == (f"labels.csv has 3 rows, and the data has {found}: rows are matched by number", None)
@@ -51,17 +51,16 @@ def test_another_number_of_rows_is_an_error(asked, found):
 
 def test_images_without_a_column_of_paths_are_told_of_it():
     beside = Beside(table("kind", "x") + ":kind")
-    assert (
-        refused(lambda: beside.labels(["a.png", "b.png"], 0, 2))[1] == "give it a column 'path' with the images' paths"
-    )
+    hint = refused(lambda: beside.labels(["a.png", "b.png"], range(2)))[1]
+    assert hint == "give it a column 'path' with the images' paths"
 
 
 def test_paths_are_the_same_or_one_is_the_end_of_the_other():
     lines = ("cats/1.png,a", "./dogs/1.png,b", "/data/birds/1.png,c", "/x/cats/1.png,d")
     beside = Beside(table("path,kind", *lines) + ":kind")
     asked = ["cats/1.png", "/long/dogs/1.png", "birds/1.png", "fish/1.png", "/x/cats/1.png"]
-    assert beside.labels(asked[:2], 0, 2).tolist() == ["a", "b"]
-    assert beside.labels(asked[2:], 2, 3).tolist() == ["c", None, "d"]
+    assert beside.labels(asked[:2], range(2)).tolist() == ["a", "b"]
+    assert beside.labels(asked[2:], range(2, 5)).tolist() == ["c", None, "d"]
     assert beside.how == "matched by path"
     beside.check()
     assert beside.notes() == ["labels.csv has no row for 1 of the 5 paths, which have no kind"]
@@ -69,8 +68,8 @@ def test_paths_are_the_same_or_one_is_the_end_of_the_other():
 
 def test_a_row_that_may_be_that_of_several_images_is_an_error():
     beside = Beside(table("path,kind", "1.png,x", "2.png,y") + ":kind")
-    assert beside.labels(["a/2.png", "a/2.png"], 0, 2).tolist() == ["y", "y"]  # two pages of one file
-    assert refused(lambda: beside.labels(["a/1.png", "b/1.png"], 2, 2)) == (
+    assert beside.labels(["a/2.png", "a/2.png"], range(2)).tolist() == ["y", "y"]  # two pages of one file
+    assert refused(lambda: beside.labels(["a/1.png", "b/1.png"], range(2, 4))) == (
         "labels.csv: its row with path '1.png' may be that of a/1.png or of b/1.png",
         "write longer paths, so that each image has a row of its own",
     )
@@ -83,8 +82,36 @@ PATHS = ["p/m2.png", "p/m1.png", "p/m3.png"]
 def test_a_column_of_the_images_names_is_found(cells):
     lines = [f"{i},{cell},{kind},left" for i, (cell, kind) in enumerate(zip(cells, "ab", strict=True))]
     beside = Beside(table("id,filename,kind,side", *lines) + ":kind")
-    assert beside.labels(PATHS, 0, 3).tolist() == ["b", "a", None]
+    assert beside.labels(PATHS, range(3)).tolist() == ["b", "a", None]
     assert beside.how == "matched by filename"
+
+
+@pytest.mark.parametrize(("names", "cells"), [(["1", "10", "2"], "2 1 10"), (["001", "010", "002"], "2 1 10")])
+def test_a_column_of_whole_numbers_may_be_the_images_names(names, cells):
+    two, one, ten = cells.split()
+    paths = [f"p/{name}.png" for name in names]
+    beside = Beside(table("id,kind,size", f"{two},b,1", f"{one},a,1", f"{ten},c,2") + ":kind")
+    assert (beside.labels(paths, range(3)).tolist(), beside.how) == (["a", "c", "b"], "matched by id")
+
+
+def test_whole_numbers_that_are_not_all_different_are_no_names_and_texts_come_before_numbers():
+    paths = ["p/1.png", "p/2.png"]
+    beside = Beside(table("size,kind", "1,a", "2,b", "2,c") + ":kind")
+    beside.meet(paths)
+    assert beside.how == "by row number"
+    beside = Beside(table("size,file,kind", "1,2.png,b", "2,1.png,a") + ":kind")
+    assert (beside.labels(paths, range(2)).tolist(), beside.how) == (["a", "b"], "matched by file")
+
+
+def test_whole_numbers_that_may_count_otherwise_than_the_names_are_an_error():
+    paths = ["p/1.png", "p/2.png", "p/3.png"]
+    beside = Beside(table("id,kind", "0,a", "1,b", "2,c") + ":kind")
+    assert refused(lambda: beside.meet(paths)) == (
+        "labels.csv: its column 'id' has the names of 2 of the 3 images",
+        "where it tells the images, give it the name 'path'; else take it out",
+    )
+    beside = Beside(table(",kind", "0,a", "1,b", "2,c") + ":kind")  # an index, as pandas writes it
+    assert (beside.labels(paths, range(3)).tolist(), beside.how) == (["a", "b", "c"], "by row number")
 
 
 def test_two_columns_of_the_images_names_are_an_error_and_none_means_numbers():
@@ -94,13 +121,13 @@ def test_two_columns_of_the_images_names_are_an_error_and_none_means_numbers():
         "give the right one the name 'path'",
     )
     beside = Beside(table("text,kind", "u,a", "v,b", "w,c") + ":kind")
-    assert (beside.labels(PATHS, 0, 3).tolist(), beside.how) == (["a", "b", "c"], "by row number")
+    assert (beside.labels(PATHS, range(3)).tolist(), beside.how) == (["a", "b", "c"], "by row number")
 
 
 def test_a_path_that_may_be_one_of_several_is_an_error():
     beside = Beside(table("path,kind", "a/1.png,x", "b/1.png,y", "a/2.png,x", "b/2.png,x") + ":kind")
-    assert beside.labels(["2.png"], 0, 1).tolist() == ["x"]  # whichever it is
-    assert refused(lambda: beside.labels(["1.png"], 1, 1)) == (
+    assert beside.labels(["2.png"], range(1)).tolist() == ["x"]  # whichever it is
+    assert refused(lambda: beside.labels(["1.png"], range(1, 2))) == (
         "labels.csv: its column 'path' has several rows that may be 1.png, with other values",
         "write longer paths, or each path once",
     )
@@ -108,7 +135,7 @@ def test_a_path_that_may_be_one_of_several_is_an_error():
 
 def test_paths_of_other_files_are_an_error():
     beside = Beside(table("path,kind", "a/1.png,x") + ":kind")
-    beside.labels(["b/1.png"], 0, 1)
+    beside.labels(["b/1.png"], range(1))
     assert refused(beside.check) == (
         "labels.csv: its column 'path' has none of the 1 paths of the data",
         "one has to be the end of the other; it has a/1.png",
@@ -133,8 +160,8 @@ def test_any_format_of_a_table_is_read(ending):
         frame.to_parquet("t.parquet")
     else:
         frame.to_json("t.jsonl", orient="records", lines=True)
-    assert Beside(f"t.{ending}:n").labels(["b.png", "a.png"], 0, 2).tolist() == [2, 1]
-    assert Beside(f"t.{ending}:tags").labels(None, 0, 2).tolist() == ["['x']", "['y', 'z']"]
+    assert Beside(f"t.{ending}:n").labels(["b.png", "a.png"], range(2)).tolist() == [2, 1]
+    assert Beside(f"t.{ending}:tags").labels(None, range(2)).tolist() == ["['x']", "['y', 'z']"]
 
 
 def test_an_array_is_no_table():

@@ -435,6 +435,30 @@ def test_labels_are_the_last_folder_and_a_stray_file_does_not_take_them():
     assert source.remarks == ["data/stray.png lies in no folder, and without a label"]
 
 
+def test_labels_that_stray_files_take_are_said(run):
+    for kind in ("cats", "dogs"):
+        folder(BYTES[:4], f"lab/{kind}")
+    shutil.copy("lab/cats/00.png", "lab/stray.png")
+    asked = ("train", "lab", "--epochs", "1")
+    said = "no labels: lab/stray.png lies in no folder of a class, and fewer than one in ten may"
+    assert said in run(*asked).err.splitlines()
+    shutil.copy("lab/cats/01.png", "lab/stray2.png")
+    said = "no labels: lab/stray.png and 1 more lie in no folder of a class, and fewer than one in ten may"
+    assert said in run(*asked).err.splitlines()
+    folder(BYTES, "flat")
+    assert "labels" not in run("train", "flat", "--epochs", "1").err
+
+
+def test_several_folders_are_classes_themselves(run):
+    folder(BYTES, "lab/cats")
+    folder(BYTES, "lab/dogs")
+    done = run("train", "lab/cats", "lab/dogs", "--epochs", "1", "-o", "m.safetensors")
+    assert "labels: the folders' names: cats, dogs (2)" in done.err.splitlines()
+    source = open_source(["lab/cats", "lab/dogs"])
+    assert source.read().labels.tolist() == open_source("lab").read().labels.tolist() == ["cats"] * 12 + ["dogs"] * 12
+    assert open_source("lab/cats").schema.label is None
+
+
 def test_a_link_to_a_folder_is_followed_and_a_loop_is_not():
     folder(BYTES, "elsewhere")
     Path("data").mkdir()
@@ -489,6 +513,59 @@ def test_a_name_that_is_no_utf8_can_be_embedded(run):
     done = run("embed", "pictures.safetensors", "pictures", "-q")
     assert done.code == 0
     assert "pictures/\\xff\t.png" in done.out
+
+
+def test_what_can_be_kept_of_images_is_told(run):
+    quick(BYTES).save("m.safetensors")
+    folder(BYTES)
+    done = run("embed", "m.safetensors", "pictures", "--keep", "path", "--keep", "temp")
+    assert (done.code, done.err) == (
+        1,
+        "error: pictures: --keep 'temp' names no column\n"
+        "hint: images have 'path', and 'page' where they are pages; both are kept always, and so is a label\n",
+    )
+
+
+def test_a_class_whose_name_is_no_utf8_can_be_embedded(run):
+    for name in (b"lab/\xff", b"lab/dogs"):
+        folder(BYTES, os.fsdecode(name))
+    assert "labels: the folders' names: \\xff, dogs (2)" in run("train", "lab", "--epochs", "1").err.splitlines()
+    done = run("embed", "lab.safetensors", "lab", "-q")
+    rows = [line.split(",")[:2] for line in done.out.splitlines()]
+    assert sorted([rows[1], rows[13]]) == [["lab/\\xff/00.png", "\\xff"], ["lab/dogs/00.png", "dogs"]]
+
+
+def test_an_image_of_the_data_is_not_written_over(run):
+    folder(BYTES)
+    assert run("train", "pictures", "--epochs", "1", "-q").code == 0
+    before = Path("pictures/03.png").read_bytes()
+    said = "error: {} is read by this command, and would be written over\nhint: name another --output\n"
+    Path("link.png").symlink_to("pictures/03.png")
+    for command, output in (("plot", "pictures/03.png"), ("reconstruct", "pictures/03.png"), ("plot", "link.png")):
+        assert run(command, "pictures.safetensors", "pictures", "-o", output).err == said.format(output)
+    assert Path("pictures/03.png").read_bytes() == before
+    for ending in ("csv", "csv", "npy", "npy"):  # what is not read may be written, and again
+        assert run("embed", "pictures.safetensors", "pictures", "-o", f"pictures/codes.{ending}", "-q").code == 0
+    Path("arrays").mkdir()
+    np.save("arrays/x.npy", BYTES)
+    done = run("embed", "pictures.safetensors", "arrays", "-o", "arrays/x.npy")
+    assert done.err == said.format("arrays/x.npy")
+    assert run("plot", "pictures.safetensors", "pictures", "-o", "pictures/p.svg", "-q").code == 0
+
+
+def test_images_go_to_the_very_folder_that_is_there(run, process):
+    folder(BYTES)
+    assert run("train", "pictures", "--epochs", "1", "-q").code == 0
+    Path("here").mkdir()
+    Path("link").symlink_to("here")
+    before = Path("here").stat().st_ino
+    done = process("reconstruct", "../pictures.safetensors", "../pictures", "-o", "./", cwd="here")
+    assert (done.code, done.err, Path("here").stat().st_ino) == (0, "wrote .\n", before)
+    assert sorted(path.name for path in Path("here").iterdir()) == [f"{i:02}.png" for i in range(12)]
+    shutil.rmtree("here")
+    Path("here").mkdir()
+    assert run("reconstruct", "pictures.safetensors", "pictures", "-o", "link/", "-q").code == 0
+    assert (Path("link").is_symlink(), len([*Path("here").iterdir()])) == (True, 12)
 
 
 def test_channels_may_come_first():
@@ -580,6 +657,20 @@ def test_several_arrays_are_written_in_the_order_that_they_came_in(run):
         patch.setattr(Image, "MAX_IMAGE_PIXELS", None)
         folder(COLOURS)
         assert len(read("pictures").x) == 12
+
+
+def test_one_image_is_taken_wherever_its_channels_are():
+    model, first = quick(COLOURS), np.moveaxis(COLOURS[0], -1, 0)
+    for one in (COLOURS[0], first):
+        assert np.array_equal(model.embed(one), model.embed(COLOURS[:1]))
+        assert model.reconstruct(one).shape == one.shape
+        np.save("one.npy", one)
+        assert np.array_equal(model.embed("one.npy"), model.embed(COLOURS[:1]))
+    assert quick(BYTES).embed(BYTES[0]).shape == (1, 2)
+    with pytest.raises(DataError, match="the model takes images of shape"):
+        model.embed(COLOURS[0].transpose(1, 0, 2))
+    with pytest.raises(DataError, match=r"numbers \(N, 6\) were expected"):
+        quick(COLOURS.reshape(-1, 6)).embed(np.zeros((2, 3)))
 
 
 def test_what_may_be_two_layouts_is_told(run):
@@ -736,6 +827,56 @@ def test_images_are_written_in_the_models_range_whatever_range_they_came_in(run)
     assert np.allclose(np.load("scaled-again.npy") * 255, np.load("bytes-again.npy"), atol=0.01)
 
 
+def test_images_of_another_depth_are_written_as_the_model_has_them_and_that_is_said(run):
+    quick(BYTES).save("m.safetensors")
+    folder(BYTES.astype(np.uint16) * 257)
+    done = run("reconstruct", "m.safetensors", "pictures", "--input-range", "0,65535", "-o", "rebuilt/")
+    assert done.err == "wrote rebuilt\nimages are written as the model has them: uint8 from 0 to 255\n"
+
+
+def test_bytes_of_a_range_of_their_own_are_written_in_it(run):
+    folder(BYTES % 10)
+    words = ("train", "pictures", "--input-range", "0,9", "--epochs", "1", "-q", "-o", "m.safetensors")
+    assert run(*words).code == 0
+    for output in ("rebuilt/", "rebuilt.npy"):
+        assert run("reconstruct", "m.safetensors", "pictures", "-o", output, "-q").code == 0
+    with Image.open("rebuilt/03.png") as image:
+        assert np.array_equal(np.asarray(image), np.rint(np.load("rebuilt.npy")[3]).clip(0, 255))
+    assert run("embed", "m.safetensors", "rebuilt", "-q").code == 0
+
+
+def test_an_image_with_alpha_goes_to_no_format_that_loses_it(run):
+    folder(icons()[0])
+    quick("pictures", alpha=True).save("m.safetensors")
+    for ending in ("bmp", "gif", "jpg"):
+        done = run("reconstruct", "m.safetensors", "pictures/00.png", "-o", f"one.{ending}")
+        assert done.err == f"error: one.{ending}: .{ending} cannot hold images of uint8 with alpha\nhint: -o one.png\n"
+    assert run("reconstruct", "m.safetensors", "pictures/00.png", "-o", "one.png", "-q").code == 0
+    with Image.open("one.png") as image:
+        assert image.mode == "RGBA"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ("decode", "m.safetensors", "--samples", "3", "-o", "new"),
+            "new: neither a folder nor a name with the ending of a format\n"
+            "hint: images go to a folder, -o new/; tables to a file, -o new.csv\n",
+        ),
+        (
+            ("reconstruct", "m.safetensors", "x.npy", "--error", "-o", "new.png"),
+            "new.png is an image, and --error is for tables\nhint: leave that out, or name a .csv\n",
+        ),
+    ],
+)
+def test_what_is_neither_an_image_nor_a_table_is_told_both(run, words, said):
+    quick(BYTES).save("m.safetensors")
+    np.save("x.npy", BYTES[:1])
+    done = run(*words)
+    assert (done.code, done.err) == (2, f"error: {said}")
+
+
 def test_a_brighter_set_of_the_same_type_is_refused():
     model = quick(BYTES.astype(np.uint16) * 16)
     with pytest.raises(DataError, match="and the model takes uint16 from 0 to 4095"):
@@ -762,7 +903,7 @@ def test_one_range_is_not_given_to_files_of_two_depths(run):
     assert (done.code, done.err) == (
         1,
         "error: pictures/01.png: its values are uint16, and those of pictures/00.png uint8\n"
-        "hint: bring all to one depth\n",
+        "hint: bring all to one depth: mogrify -depth 8 FILE, of ImageMagick, makes 8 bits of 16\n",
     )
     assert not Path("codes.csv").exists()
 
@@ -775,7 +916,36 @@ def test_two_folders_may_have_images_of_one_name(run):
     assert len(list(Path("both").rglob("*.png"))) == 12
     same = run("reconstruct", "m.safetensors", "one/00.png", "two/00.png", "one/00.png", "-o", "files/")
     assert same.code == 1
-    assert "another image would be written to 00.png.png, too\n" in same.err
+    assert same.err.endswith(
+        "error: one/00.png: another image would be written to one/00.png.png, too\n"
+        "hint: give each image once; codes without a column 'path' become numbered images\n"
+    )
+
+
+def test_images_named_one_by_one_and_their_codes_keep_their_folders(run, monkeypatch):
+    for place in ("a/cats", "a/dogs", "b/cats"):
+        folder(BYTES[:2], f"set/{place}")
+    files = sorted(str(path) for path in Path("set").rglob("*.png"))
+    inside = sorted(str(Path(path).relative_to("set")) for path in files)
+    quick(BYTES).save("m.safetensors")
+
+    def written(name):
+        return sorted(str(path.relative_to(name)) for path in Path(name).rglob("*.*"))
+
+    assert run("reconstruct", "m.safetensors", *files, "-o", "one-by-one/", "-q").code == 0
+    assert written("one-by-one") == inside
+    full = Path("set").resolve()
+    assert run("embed", "m.safetensors", full, "-o", "full.csv", "-q").code == 0
+    assert run("decode", "m.safetensors", "full.csv", "-o", "full/", "-q").code == 0
+    assert written("full") == inside
+    monkeypatch.chdir("set/b")
+    model = "../../m.safetensors"
+    assert run("embed", model, "../a", "-o", "up.csv", "-q").code == 0
+    assert run("decode", model, "up.csv", "-o", "up/", "-q").code == 0
+    assert written("up") == ["cats/00.png", "cats/01.png", "dogs/00.png", "dogs/01.png"]
+    Path("out.csv").write_text(Path("up.csv").read_text().replace("../a", "x/../../../../../a"))
+    assert run("decode", model, "out.csv", "-o", "out/", "-q").code == 0
+    assert written("out") == written("up")
     assert not Path("files").exists()
 
 
@@ -967,7 +1137,7 @@ def pixel_table(path, order, label=True, header=True, prefix="pixel", start=0):
     Path(path).write_text("\n".join(lines) + "\n")
 
 
-@pytest.mark.parametrize(("prefix", "start"), [("pixel", 0), ("px_", 1)])
+@pytest.mark.parametrize(("prefix", "start"), [("pixel", 0), ("px_", 1), ("p2_", 7)])
 def test_pixels_are_ordered_by_the_numbers_in_their_names(run, prefix, start):
     pixel_table("sorted.csv", sorted(range(48), key=lambda i: str(i + start)), prefix=prefix, start=start)
     done = run("train", "sorted.csv", "--image-shape", "6x8", "--epochs", "1")
@@ -992,6 +1162,14 @@ def test_a_column_too_many_may_be_the_label_and_later_tables_may_name_it(run):
     plain, named = (run("embed", "plain.safetensors", f"{name}.csv", "-q") for name in ("plain", "named"))
     assert (plain.code, named.code) == (0, 0)
     assert plain.out.splitlines()[1:] == named.out.splitlines()[1:]
+
+
+def test_the_column_that_is_no_pixel_by_its_name_may_be_the_label(run):
+    names = sorted(f"pixel{i}" for i in range(48))
+    lines = [",".join(map(str, [*row, row[0] // 2])) for row in BYTES.reshape(12, -1)]
+    Path("digits.csv").write_text("\n".join([",".join([*names, "digit"]), *lines]) + "\n")
+    done = run("train", "digits.csv", "--image-shape", "6x8", "--epochs", "1")
+    assert done.err.endswith("hint: one of them may be the label: --label digit\n")
 
 
 def test_a_text_beside_pixels_may_be_the_label(run):

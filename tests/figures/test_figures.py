@@ -1,5 +1,6 @@
 """Every kind of figure, on awkward data: nothing overlaps, nothing is cut off, text is text."""
 
+import dataclasses
 import io
 from itertools import combinations
 
@@ -69,6 +70,9 @@ DRAWN = {
     "latent of equal rows": lambda look: latent(np.ones((5, 3)), None, look),
     "errors without labels": lambda look: errors(RNG.lognormal(size=500), None, look),
     "errors of one row": lambda look: errors(np.array([0.1]), None, look),
+    "errors of a narrow range": lambda look: errors(
+        RNG.uniform(0.0351, 0.0642, 300), None, dataclasses.replace(look, size=(3.4, 2.6))
+    ),
     "errors of zero": lambda look: errors(np.array([0.0, 0.0, 0.1]), None, look),
     "history": lambda look: history(History((0.5, 0.1, 0.02), (0.6, 0.2, 0.1), (0.6, 0.3, 0.09)), 0.2, look),
     "history of one epoch": lambda look: history(History((0.5,)), None, look),

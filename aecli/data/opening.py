@@ -411,10 +411,11 @@ def _open_images(inputs: Sequence[Input], asked: Request) -> Source:
         if one.kind is None or one.stream is not None:
             found = _looked(one, asked)
             _check_kind(found, inputs[0])
-            if found.stream is not None and not found.stream.is_plain():
+            if found.stream is not None and (path is None or not found.stream.is_plain()):
                 path = Path(found.stream.name)
                 opened[path] = found.stream.file()
-        paths.append(path or Path())
+        assert path is not None  # noqa: S101, for the type checker: what has no file has a stream
+        paths.append(path)
     return ImageSource(
         paths,
         schema=asked.schema,

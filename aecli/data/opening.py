@@ -382,7 +382,7 @@ def _open_arrays(inputs: Sequence[Input], asked: Request) -> Source:
 def _one_each(inputs: Sequence[Input], asked: Request) -> Any:
     """Return the arrays (N, ...) of several NPY files that are one image each; None where they are rows.
 
-    They are images where all have one shape, and it is that of an image.
+    They are images where all have one shape, and it is that of an image. Raises DataError where they may be either.
     """
     import numpy as np
 
@@ -398,6 +398,13 @@ def _one_each(inputs: Sequence[Input], asked: Request) -> Any:
         ):
             return None
         arrays.append(array[:])  # and the file is closed: there may be more than may be open at once
+    rows, *row = arrays[0].shape
+    if asked.schema is None and asked.columns.image_shape is None and len(row) == 1 and rows != row[0]:
+        raise DataError(
+            f"{inputs[0].given} and {len(inputs) - 1:,} more: each may be an image of {sized((rows, *row))}, or "
+            f"{rows:,} rows of {row[0]:,} values",
+            hint=f"--image-shape {row[0]}x{rows} makes an image of each; or join their rows to one file",
+        )
     return np.stack(arrays)
 
 

@@ -10,6 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+import aecli
 from aecli.data import picture
 from aecli.data.opening import open_source
 from aecli.errors import DataError
@@ -102,3 +103,74 @@ def test_a_photoshop_file_of_one_layer_is_read():
     header = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 5, 7, 8, 3) + bytes(12)
     Path("flat.psd").write_bytes(header + struct.pack(">H", 0) + np.moveaxis(BYTES[..., :3], -1, 0).tobytes())
     assert pixels("flat.psd").tolist() == BYTES[..., :3].ravel().tolist()
+
+
+SHAPES = {
+    ((3, 32, 32), "32x32x3"): "(3, 32, 32), and --image-shape 32x32x3 is one of (32, 32, 3)",
+    ((32, 32, 3), "3x32x32"): "(32, 32, 3), and --image-shape 3x32x32 is one of (3, 32, 32)",
+    ((32, 32, 3), "32x96"): "(32, 32, 3), and --image-shape 32x96 is one of (96, 32)",
+    ((48, 24), "48x24"): "(48, 24), and --image-shape 48x24 is one of (24, 48)",
+}
+
+
+@pytest.mark.parametrize(("row", "told"), SHAPES)
+def test_a_shape_that_is_told_is_that_of_the_array_where_it_has_one(run, row, told):
+    np.save("x.npy", RNG.integers(0, 256, (12, *row), np.uint8))
+    done = run("train", "x.npy", "--image-shape", told)
+    assert (done.code, done.err) == (
+        1,
+        f"error: x.npy: a row is of shape {SHAPES[row, told]}\n"
+        "hint: leave it out, and the array's own shape counts; or make rows (N, D) of it first\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [((48, 24), (24, 48)), ((1, 48, 24), (24, 48)), ((48, 24, 1), (24, 48)), ((1, 48, 24), (1, 24, 48))],
+)
+def test_a_grey_image_may_have_its_one_channel_anywhere(row, told):
+    x = RNG.integers(0, 256, (2, *row), np.uint8)
+    source = open_source(x, columns=Columns(image_shape=told))
+    assert source.schema.image_shape == (48, 24)
+    assert np.array_equal(source.read().x, x.reshape(2, -1))
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_channels_that_may_be_first_or_last_have_to_be_told(channels):
+    x = RNG.integers(0, 256, (2, channels, 9, channels), np.uint8)
+    with pytest.raises(DataError, match="may have their channels first or last"):
+        open_source(x)
+    last = open_source(x, columns=Columns(image_shape=(9, channels, channels)))
+    first = open_source(x, columns=Columns(image_shape=(channels, channels, 9)))
+    assert np.array_equal(last.read().x, x.reshape(2, -1))
+    assert np.array_equal(first.read().x, np.moveaxis(x, 1, -1).reshape(2, -1))
+
+
+def test_files_of_bytes_that_may_be_images_or_rows_are_refused_until_it_is_told(run):
+    x = RNG.integers(0, 256, (2, 100, 24), np.uint8)
+    for i in range(2):
+        np.save(f"{i}.npy", x[i])
+    done = run("train", "0.npy", "1.npy")
+    assert (done.code, done.err) == (
+        1,
+        "error: 0.npy and 1 more: each may be an image of 24 × 100 pixels, or 100 rows of 24 values\n"
+        "hint: --image-shape 24x100 makes an image of each; or join their rows to one file\n",
+    )
+    told = open_source(["0.npy", "1.npy"], columns=Columns(image_shape=(24, 100)))
+    assert np.array_equal(told.read().x, x.reshape(2, -1))
+    rows = open_source(["0.npy", "1.npy"], columns=Columns(image_shape=(6, 4)))
+    assert np.array_equal(rows.read().x, x.reshape(200, -1))
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_the_byte_order_of_an_array_is_not_a_type_of_its_own(run, order):
+    x = RNG.integers(0, 4096, (12, 8, 6)).astype(np.uint16)
+    np.save("x.npy", np.asarray(x.astype(">u2"), order=order))
+    assert run("train", "x.npy", "-o", "m.safetensors", "--epochs", "1", "-q").code == 0
+    Path("x").mkdir()
+    for i, image in enumerate(x):
+        Image.fromarray(image).save(f"x/{i:02}.png")
+    model = aecli.load("m.safetensors")
+    assert model.schema.dtype == "uint16"
+    assert np.array_equal(model.embed("x.npy"), model.embed(x))
+    assert np.array_equal(model.embed("x"), model.embed(x))

@@ -209,7 +209,11 @@ class ImageSource(Source):
         while rest := images[done:]:
             numbers = [page or 0 for _, _, page in rest]
             found = picture.frames(
-                file, numbers, self._opened.get(file), on_more=lambda: self._remark(FIRST_OF_SEVERAL, file)
+                file,
+                numbers,
+                self._opened.get(file),
+                on_more=lambda: self._remark(FIRST_OF_SEVERAL, file),
+                alone=self._images[0][0] == self._images[-1][0],
             )
             for _, _, page in rest:
                 values = None

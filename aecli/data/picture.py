@@ -1,9 +1,9 @@
 """One image file: its frames as arrays of the values that the file holds, whatever their depth and sign."""
 
 import contextlib
+import glob
 import logging
 import re
-import shlex
 import struct
 import warnings
 import zlib
@@ -86,12 +86,18 @@ def is_grey(image: Image.Image) -> bool:
 
 
 def frames(
-    file: Path, numbers: Sequence[int], place: Any = None, *, on_more: Callable[[], None] = lambda: None
+    file: Path,
+    numbers: Sequence[int],
+    place: Any = None,
+    *,
+    on_more: Callable[[], None] = lambda: None,
+    alone: bool = False,
 ) -> Iterator[Array]:
     """Yield frames of an image file, (H, W), (H, W, 3), or (H, W, 4) where some pixels are transparent.
 
     `numbers` count from 0, in ascending order. `place` is an open file to read in its stead. They are turned as their
     EXIF orientation says. `on_more` is called where a PNG or a JPEG has more than two frames, of which one is read.
+    `alone` tells that no other file is read.
     Raises DataError for pixels of an unknown kind, one of BROKEN for a damaged file.
     """
     try:
@@ -99,7 +105,7 @@ def frames(
     except UnidentifiedImageError:
         if tiff.pages(file, place) is None:
             raise
-        yield from _by_tifffile(file, place, numbers)
+        yield from _by_tifffile(file, place, numbers, alone=alone)
         return
     with image:
         image.filename = ""  # else Pillow maps the file to memory, and an image lying on its side by the wrong width
@@ -109,12 +115,12 @@ def frames(
             if number:  # the first one is there, and some formats count from 1
                 image.seek(number)
             if image.format == "TIFF" and _is_cut(image):
-                yield from _by_tifffile(file, place, [number])
+                yield from _by_tifffile(file, place, [number], alone=alone)
             else:
-                yield _values(file, image, place)
+                yield _values(file, image, place, alone=alone)
 
 
-def _values(file: Path, image: Image.Image, place: Any) -> Array:
+def _values(file: Path, image: Image.Image, place: Any, *, alone: bool) -> Array:
     tile: Any = getattr(image, "tile", ())
     deep = DEEP_PNG.get(str(tile[0].args)) if image.format == "PNG" and len(tile) == 1 else None
     if deep is not None:
@@ -126,7 +132,7 @@ def _values(file: Path, image: Image.Image, place: Any) -> Array:
     tags = getattr(image, "tag_v2", None)
     image = ImageOps.exif_transpose(image)  # a copy, without tags
     if image.mode not in EIGHT_BITS and image.mode not in GREY:
-        raise _unknown(file, f"of Pillow's mode {image.mode!r}")
+        raise _unknown(file, f"of Pillow's mode {image.mode!r}", place, alone=alone)
     if image.mode in GREY and (is_grey(image) or image.mode not in ("1", "L")):
         return _opaque(_with_holes(_grey(image, tags), image.info.get("transparency")))
     if not image.has_transparency_data and image.mode not in ("LA", "La", "PA", "RGBA", "RGBa"):
@@ -226,7 +232,7 @@ def _is_cut(image: Image.Image) -> bool:
     return len(bits) > 1 and max(bits) > 8
 
 
-def _by_tifffile(file: Path, place: Any, numbers: Sequence[int]) -> Iterator[Array]:
+def _by_tifffile(file: Path, place: Any, numbers: Sequence[int], *, alone: bool) -> Iterator[Array]:
     import tifffile
 
     for number in numbers:
@@ -257,7 +263,7 @@ def _by_tifffile(file: Path, place: Any, numbers: Sequence[int]) -> Iterator[Arr
         alpha = extra[0] if extra else None
         clear = values.ndim == 3 and photometric == RGB and values.shape[2] == 4 and alpha in (PREMULTIPLIED, PLAIN)
         if not (grey or colour or clear) or values.dtype.kind not in "uif":
-            raise _unknown(file, f"of {values.dtype} {values.shape}, photometric {photometric}")
+            raise _unknown(file, f"of {values.dtype} {values.shape}, photometric {photometric}", place, alone=alone)
         values = _inverted(values) if photometric == WHITE_IS_ZERO else values
         values = _divided(values) if clear and alpha == PREMULTIPLIED else values
         turn = TURNS.get(orientation)
@@ -280,15 +286,14 @@ def _is_short(page: Any, size: int) -> bool:
     )
 
 
-def _unknown(file: Path, what: str) -> DataError:
-    made, pattern = f"{file.parent.resolve().name}.npy", str(file.parent / f"*{file.suffix}")
-    code = (
-        f"import glob, numpy, tifffile; numpy.save({made!r}, "
-        f"numpy.stack([tifffile.imread(f) for f in sorted(glob.glob({pattern!r}))]))"
-    )
+def _unknown(file: Path, what: str, place: Any, *, alone: bool) -> DataError:
+    files = f"[{str(file)!r}]"
+    if not alone:
+        files = f"sorted(glob.glob({str(Path(glob.escape(str(file.parent)), '*' + file.suffix))!r}))"
+    made = file.stem if alone else file.parent.resolve().name
     return DataError(
         f"{file}: an image {what}, and grey ones (H, W), or colour ones of 3 or 4 channels, are read",
-        hint=f"make one array of the files: {shlex.join(['python', '-c', code])}",
+        hint=None if place else f"make one array of {'it' if alone else 'the files'}: {tiff.to_array(made, files)}",
     )
 
 

@@ -2,7 +2,10 @@
 
 import contextlib
 import gzip
+import shlex
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -174,3 +177,52 @@ def test_the_byte_order_of_an_array_is_not_a_type_of_its_own(run, order):
     assert model.schema.dtype == "uint16"
     assert np.array_equal(model.embed("x.npy"), model.embed(x))
     assert np.array_equal(model.embed("x"), model.embed(x))
+
+
+STACKS = {
+    "ImageJ": {"imagej": True},
+    "tifffile": {},
+    "BigTIFF": {"bigtiff": True},
+    "in colour": {"imagej": True, "photometric": "rgb"},
+}
+
+
+@pytest.mark.parametrize("kind", STACKS)
+def test_images_without_pages_of_their_own_are_refused_with_what_makes_an_array_of_them(run, kind):
+    x = RNG.integers(0, 256, (6, 9, 8, 3) if kind == "in colour" else (6, 9, 8), np.uint8)
+    tifffile.imwrite("it's.tif", x, truncate=True, **STACKS[kind])
+    done = run("train", "it's.tif")
+    message, hint = done.err.splitlines()
+    assert (done.code, message) == (
+        1,
+        "error: it's.tif: it has one page, and by its description more images than that",
+    )
+    made(hint)
+    assert np.array_equal(np.load("it's.npy"), x)
+    tifffile.imwrite("whole.tif", x, **STACKS[kind])
+    assert np.array_equal(open_source("whole.tif").read().x, x.reshape(6, -1))
+    tifffile.imwrite("one.tif", x[0], **STACKS[kind])
+    assert np.array_equal(open_source("one.tif").read().x, x[:1].reshape(1, -1))
+
+
+def made(hint):
+    """Do what a hint says with Python."""
+    words = shlex.split(hint[hint.index("python -c") :])
+    subprocess.run([sys.executable, *words[1:]], check=True)
+
+
+def test_an_image_of_unknown_channels_is_refused_with_what_makes_an_array_of_it_alone(run):
+    x = RNG.integers(0, 256, (2, 9, 8, 5), np.uint8)
+    kind = {"photometric": "minisblack", "planarconfig": "contig"}
+    Path("five[1]").mkdir()
+    for i in range(2):
+        tifffile.imwrite(f"five[1]/{i}.tif", x[i], **kind)
+    alone, both = run("train", "five[1]/1.tif"), run("train", "five[1]")
+    made(alone.err.splitlines()[1])
+    assert np.array_equal(np.load("1.npy"), x[1:])
+    made(both.err.splitlines()[1])
+    assert np.array_equal(np.load("five[1].npy"), x)
+    tifffile.imwrite("pages.tif", x, **kind)
+    made(run("train", "pages.tif").err.splitlines()[1])
+    assert np.array_equal(np.load("pages.npy"), x)
+    assert run("train", "pages.npy", "--epochs", "1", "-q").code == 0

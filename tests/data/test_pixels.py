@@ -226,3 +226,68 @@ def test_an_image_of_unknown_channels_is_refused_with_what_makes_an_array_of_it_
     made(run("train", "pages.tif").err.splitlines()[1])
     assert np.array_equal(np.load("pages.npy"), x)
     assert run("train", "pages.npy", "--epochs", "1", "-q").code == 0
+
+
+def test_what_was_lost_of_a_stack_is_named_where_too_little_is_left(run):
+    tifffile.imwrite("stack.tif", RNG.integers(0, 256, (9, 16, 16), np.uint8))
+    Path("stack.tif").write_bytes(Path("stack.tif").read_bytes()[:2000])
+    done = run("train", "stack.tif", "--skip-broken", "--epochs", "1")
+    assert done.code == 1
+    assert done.err.splitlines()[1:] == [
+        "left out: stack.tif (its page 2 lies beyond its end)",
+        "error: stack.tif: 1 row, and at least one to train on and one to hold out are needed",
+    ]
+
+
+def test_black_and_white_are_said_where_the_type_does_not_say_them(run):
+    def said(x, *words):
+        np.save("x.npy", x)
+        done = run("train", "x.npy", "--epochs", "1", "--force", *words)
+        assert done.code == 0, done.err
+        return [line for line in done.err.splitlines() if "black" in line]
+
+    x = RNG.integers(0, 17, (12, 8, 6))
+    x[0, 0, :2] = 0, 16
+    way = "; --input-range LOW,HIGH says otherwise"
+    assert said(x.astype(np.uint16)) == [f"the pixels' black is 0, and white 31{way}"]
+    assert said(x.astype(np.float32)) == [f"the pixels' black is 0, and white 16{way}"]
+    assert said(x.astype(np.int16) - 20) == [f"the pixels' black is -20, and white -4{way}"]
+    assert said(x.astype(np.uint16), "--input-range", "0,16") == []
+    assert said(x.astype(np.uint16) * 4095) == []
+    assert said(x.astype(np.uint8) * 15) == []
+    np.savetxt("x.csv", x.reshape(12, -1), "%d", ",")
+    done = run("train", "x.csv", "--image-shape", "6x8", "--epochs", "1", "--force")
+    assert f"the pixels' black is 0, and white 31{way}\n" in done.err
+
+
+def test_arrays_of_several_units_are_not_one_set_of_images_without_a_word(run):
+    x = RNG.uniform(0, 1, (12, 8, 6))
+    np.save("from0.npy", x)
+    np.save("from-1.npy", 2 * x - 1)
+    np.save("same.npy", x * 1.1)
+    np.save("bytes.npy", (x * 255).astype(np.uint8))
+
+    def trained(*names):
+        return run("train", *(f"{name}.npy" for name in names), "--epochs", "1", "-o", "m.safetensors", "--force")
+
+    note = (
+        f"from-1.npy: pixels from {2 * x.min() - 1:g} to {2 * x.max() - 1:g}, and those of from0.npy from "
+        f"{x.min():g} to {x.max():g}: are black and white the same in them?\n"
+    )
+    assert note in trained("from0", "from-1").err
+    assert note in trained("from-1", "from0").err
+    same = trained("from0", "same")
+    assert "the same in them" not in same.err
+    assert same.err.startswith("24 images of 6 × 8 pixels = 48 inputs; ")
+    mixed = trained("bytes", "from0")
+    assert (mixed.code, mixed.err.splitlines()[1:]) == (
+        1,
+        [
+            "error: from0.npy: its values are float64, and those of bytes.npy uint8",
+            "hint: bring all to one depth",
+        ],
+    )
+    for name in ("bytes", "from0"):
+        np.save(f"one-{name}.npy", np.load(f"{name}.npy")[0, :6])
+    with pytest.raises(DataError, match=r"one-from0\.npy: its values are float64, and those of one-bytes\.npy uint8"):
+        open_source(["one-bytes.npy", "one-from0.npy"])

@@ -292,6 +292,13 @@ class Reading(Writing):
     ] = None
     skip_broken: Annotated[bool, Option("Go on where an image cannot be read.", READING, "")] = False
 
+    def __post_init__(self) -> None:
+        """Raise UsageError for a range that is none."""
+        if self.input_range is not None and (
+            len(self.input_range) != 2 or not self.input_range[0] < self.input_range[1]
+        ):
+            raise UsageError(f"input_range is {self.input_range}, and must be two values, the smaller first")
+
 
 BadRows = Annotated[
     Literal["error", "blank", "skip"],

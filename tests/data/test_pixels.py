@@ -16,7 +16,7 @@ from PIL import Image
 import aecli
 from aecli.data import picture
 from aecli.data.opening import open_source
-from aecli.errors import DataError
+from aecli.errors import DataError, UsageError
 from aecli.options import Columns
 
 RNG = np.random.default_rng(0)
@@ -291,3 +291,24 @@ def test_arrays_of_several_units_are_not_one_set_of_images_without_a_word(run):
         np.save(f"one-{name}.npy", np.load(f"{name}.npy")[0, :6])
     with pytest.raises(DataError, match=r"one-from0\.npy: its values are float64, and those of one-bytes\.npy uint8"):
         open_source(["one-bytes.npy", "one-from0.npy"])
+
+
+def test_a_range_is_two_values_of_which_the_smaller_comes_first():
+    x = RNG.uniform(0, 1, (12, 8, 6))
+    model = aecli.fit(x, epochs=1, hidden_dims=(8,), latent_dim=2, holdout=0)
+    for told in ((1, 1), (1, 0), (1,), (0, 1, 2)):
+        written = tuple(map(float, told))
+        for call in (model.embed, model.reconstruct, model.errors, lambda x, **told: aecli.fit(x, epochs=1, **told)):
+            with pytest.raises(UsageError) as raised:
+                call(x, input_range=told)
+            assert raised.value.message == f"input_range is {written}, and must be two values, the smaller first"
+
+
+def test_the_range_that_is_proposed_for_dark_bytes_is_theirs():
+    x = RNG.uniform(0, 1, (12, 8, 8))
+    model = aecli.fit(x, epochs=1, hidden_dims=(8,), latent_dim=2, holdout=0)
+    for most in (16, 255):
+        dark = RNG.integers(0, most + 1, (40, 8, 8), np.uint8)
+        with pytest.raises(DataError) as raised:
+            model.embed(dark)
+        assert raised.value.hint == f"say which values are black and white: --input-range 0,{most}"

@@ -294,9 +294,8 @@ class Reading(Writing):
 
     def __post_init__(self) -> None:
         """Raise UsageError for a range that is none."""
-        if self.input_range is not None and (
-            len(self.input_range) != 2 or not self.input_range[0] < self.input_range[1]
-        ):
+        told = self.input_range or (0, 1)
+        if len(told) != 2 or not told[0] < told[1]:
             raise UsageError(f"input_range is {self.input_range}, and must be two values, the smaller first")
 
 

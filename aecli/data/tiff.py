@@ -20,7 +20,7 @@ NEW_SUBFILE_TYPE, SUBFILE_TYPE, DESCRIPTION = 254, 255, 270  # tags
 REDUCED, MASK = 1, 4  # bits of NEW_SUBFILE_TYPE
 OLD_REDUCED = 2  # of SUBFILE_TYPE
 DESCRIBED_BYTES = 1 << 16
-STACK = re.compile(rb'^ImageJ=.*\simages=(?!1\s)|"truncated": true', re.DOTALL)  # a description, of one page
+STACK = re.compile(rb'^ImageJ=.*\simages=(?!1\b)|"truncated": true', re.DOTALL)  # a description, of one page
 
 
 @dataclass(frozen=True)

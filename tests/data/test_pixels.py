@@ -202,7 +202,9 @@ def test_images_without_pages_of_their_own_are_refused_with_what_makes_an_array_
     tifffile.imwrite("whole.tif", x, **STACKS[kind])
     assert np.array_equal(open_source("whole.tif").read().x, x.reshape(6, -1))
     tifffile.imwrite("one.tif", x[0], **STACKS[kind])
-    assert np.array_equal(open_source("one.tif").read().x, x[:1].reshape(1, -1))
+    tifffile.imwrite("plain.tif", x[0], description="ImageJ=1.54f\nimages=1", metadata=None)
+    for name in ("one.tif", "plain.tif"):
+        assert np.array_equal(open_source(name).read().x, x[:1].reshape(1, -1))
 
 
 def made(hint):
@@ -258,6 +260,9 @@ def test_black_and_white_are_said_where_the_type_does_not_say_them(run):
     np.savetxt("x.csv", x.reshape(12, -1), "%d", ",")
     done = run("train", "x.csv", "--image-shape", "6x8", "--epochs", "1", "--force")
     assert f"the pixels' black is 0, and white 31{way}\n" in done.err
+    Image.fromarray((x[0] * 15).astype(np.uint8)).save("x.png")
+    applied = run("embed", "x.safetensors", "x.png", "-o", "z.csv")
+    assert applied.err == "wrote z.csv\nx.png: white is taken as 31, the model's white\n"
 
 
 def test_arrays_of_several_units_are_not_one_set_of_images_without_a_word(run):

@@ -397,12 +397,12 @@ def _rows_of(inputs: Sequence[Input], asked: Request) -> int | None:
     """Return how many rows several NPY files have, by their first bytes; None where these do not tell."""
     from aecli.data.arrays import open_npy
 
-    rows = 0
+    total = 0
     for one in inputs:
         if one.form != "npy" or one.path is None or not (stream := _stream(one.path, asked)).is_plain():
             return None
-        rows += (*open_npy(stream, one.path).shape, 0)[0]
-    return rows
+        total += (*open_npy(stream, one.path).shape, 0)[0]
+    return total
 
 
 def _one_each(inputs: Sequence[Input], asked: Request) -> Any:

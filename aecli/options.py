@@ -305,6 +305,12 @@ class Reading(Writing):
     ] = None
     skip_broken: Annotated[bool, Option("Go on where an image cannot be read.", READING, "")] = False
 
+    def __post_init__(self) -> None:
+        """Raise UsageError for a range that is none."""
+        told = self.input_range or (0, 1)
+        if len(told) != 2 or not told[0] < told[1]:
+            raise UsageError(f"input_range is {self.input_range}, and must be two values, the smaller first")
+
 
 BadRows = Annotated[
     Literal["error", "blank", "skip"],

@@ -55,7 +55,7 @@ class FitOptions:
             "The encoder's dense widths before the bottleneck, such as 512,64. The decoder mirrors them.",
             MODEL,
             "WIDTHS",
-            "256,128; of fewer than 30 rows for each input 64,64, of images 256; none with --channels",
+            "by the data: 64,64 for a table, 256,128 for much of it, more for a map; none with --channels",
         ),
     ] = None
     channels: Annotated[
@@ -65,7 +65,7 @@ class FitOptions:
             "dense layers follow, those of --hidden-dims before the bottleneck.",
             MODEL,
             "WIDTHS",
-            "16,32 of images of 16 × 16 pixels and more, unless there are --hidden-dims",
+            "16,32 of images of 16 × 16 pixels and more, but for maps and --hidden-dims",
         ),
     ] = None
     latent_dim: Annotated[

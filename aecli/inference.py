@@ -231,7 +231,8 @@ class Model:
         source = array_source("rows", x, None, schema=self.schema)
         check_finite(source.x[:], "rows", self.schema, 0, holes=self._filled_with is not None)
         source.filled_with = self._filled_with
-        source.units = self._units(input_range)
+        (reading,) = grouped({"input_range": input_range}, Reading)
+        source.units = self._units(reading.input_range)
         return source
 
     def _outputs(self, source: Source, compute: Callable[[Batch], T]) -> Iterator[T]:

@@ -55,7 +55,7 @@ class FitOptions:
             "The encoder's dense widths before the bottleneck, such as 512,64. The decoder mirrors them.",
             MODEL,
             "WIDTHS",
-            "256,128; of fewer than 30 rows for each input 64,64, of images 256; none with --channels",
+            "by the data: 64,64 for a table, 256,128 for much of it, more for a map; none with --channels",
         ),
     ] = None
     channels: Annotated[
@@ -65,7 +65,7 @@ class FitOptions:
             "dense layers follow, those of --hidden-dims before the bottleneck.",
             MODEL,
             "WIDTHS",
-            "16,32 of images of 16 × 16 pixels and more, unless there are --hidden-dims",
+            "16,32 of images of 16 × 16 pixels and more, but for maps and --hidden-dims",
         ),
     ] = None
     latent_dim: Annotated[
@@ -344,6 +344,12 @@ class Reading(Writing):
         ),
     ] = None
     skip_broken: Annotated[bool, Option("Go on where an image cannot be read.", READING, "")] = False
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for a range that is none."""
+        told = self.input_range or (0, 1)
+        if len(told) != 2 or not told[0] < told[1]:
+            raise UsageError(f"input_range is {self.input_range}, and must be two values, the smaller first")
 
 
 BadRows = Annotated[

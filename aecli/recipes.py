@@ -13,6 +13,8 @@ DEFAULT_HOLDOUT = 0.1
 DEFAULT_RECIPE = "modern"
 FEW_ROWS = 30  # for each input
 MOST_SPARSE, SPARSE = 1024, 16  # latent values of a sparse code; for each that is kept
+NARROW = 64  # inputs of a table
+FLAT = 3  # latent values of a map, which are few for an image: more dense layers rebuild more than convolutions
 LARGE, CHANNELS = 16, (16, 32)  # images of so many pixels a side have convolutions
 ARCHITECTURE = ("channels", "hidden_dims", "latent_dim", "activation", "latent_activation", "bottleneck", "active")
 SHAPE = "add --image-shape if they are some"
@@ -81,7 +83,7 @@ def resolve(
     """Make every choice for data of `rows` training rows and `inputs` values a row.
 
     `bounded` tells that the scaled inputs lie in [0, 1]. A `model` to go on from stays as it is.
-    The rules: images of 16 by 16 pixels or more have convolutions, unless there are widths of dense layers; the
+    The rules: images of 16 by 16 pixels or more have convolutions, but for maps and given widths of dense layers; the
     bottleneck holds a twelfth of the inputs, 2 to 64, and a sparse one keeps so many of 16 times as many values; a
     batch is a sixteenth of the rows, 16 to 512, or to 128 with convolutions; the steps grow with the rows to the power
     of 0.3, and the epochs follow; the weight decay adds up to the same over runs of this length and longer ones; images
@@ -91,11 +93,14 @@ def resolve(
     """
     choices = vars(completed(options)).copy()
     large = image_shape is not None and min(image_shape[:2]) >= LARGE
-    if choices["channels"] is None:
-        choices["channels"] = CHANNELS if large and choices["hidden_dims"] is None else ()
     if choices["holdout"] is None:
         choices["holdout"] = DEFAULT_HOLDOUT
     _choose_bottleneck(choices, options, inputs, bounded=bounded, model=model)
+    if model is not None:
+        choices["channels"] = model.channels
+    elif choices["channels"] is None:
+        of_images = large and choices["hidden_dims"] is None and choices["latent_dim"] > FLAT
+        choices["channels"] = CHANNELS if of_images else ()
     _choose_steps(choices, rows)
     going_on = model is not None
     model = model or _model(choices, inputs, rows, bounded=bounded, image_shape=image_shape)
@@ -164,14 +169,17 @@ def _check(
         )
 
 
-def hidden_dims(rows: int, inputs: int, *, images: bool) -> tuple[int, ...]:
-    """Return the encoder's widths: smaller ones, or fewer, where there are few rows for each input.
+def hidden_dims(rows: int, inputs: int, latent_dim: int, *, images: bool) -> tuple[int, ...]:
+    """Return the encoder's dense widths: smaller ones, or fewer, for few values or few rows; more layers for a map.
 
     Chosen on small tables and on parts of MNIST: see tests/bench/tables.py.
     """
-    if rows >= FEW_ROWS * inputs:
-        return 256, 128
-    return (256,) if images else (64, 64)
+    few = rows < FEW_ROWS * inputs
+    if not images and (few or inputs <= NARROW):
+        return 64, 64
+    if latent_dim <= FLAT:
+        return 256, 128, 128, 128
+    return (256,) if few else (256, 128)
 
 
 def _choose_steps(choices: dict[str, Any], rows: int) -> None:
@@ -191,9 +199,8 @@ def _model(
     if choices["channels"] and image_shape is None:
         raise DataError("--channels are of convolutions over images, and these rows are none", hint=SHAPE)
     if choices["hidden_dims"] is None:
-        choices["hidden_dims"] = (
-            () if choices["channels"] else hidden_dims(rows, inputs, images=image_shape is not None)
-        )
+        of_images, latent_dim = image_shape is not None, choices["latent_dim"]
+        choices["hidden_dims"] = () if choices["channels"] else hidden_dims(rows, inputs, latent_dim, images=of_images)
     if choices["init"] in (FROM_MODEL, PCA):
         raise UsageError(f"init is {choices['init']!r}, and there is no model", hint="init_from names one")
     return ModelConfig(

@@ -859,6 +859,11 @@ CASES = {
         given={"x.npy": EITHER},
         then=("train x.npy QUICK --image-shape 8x3x4", "train x.npy QUICK --image-shape 3x4x8"),
     ),
+    "files of bytes that may be images or rows": Case(
+        "train a.npy b.npy QUICK",
+        "--image-shape 6x8 makes an image of each; or join their rows to one file",
+        given={"a.npy": GREY[0], "b.npy": GREY[1]},
+    ),
     "channels first or last for a model of rows": Case(
         "embed flat.safetensors x.npy",
         "make rows (N, D) of them, as the model takes them",

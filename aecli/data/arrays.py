@@ -73,6 +73,8 @@ def array_source(
     array = values if isinstance(values, FileRows) else np.asarray(values)
     if array.dtype.kind not in "uifb":
         raise DataError(f"{name}: its values are of type {array.dtype}, and numbers were expected")
+    if isinstance(array, np.ndarray):
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
     wanted = None if schema is None else schema.image_shape
     if wanted is not None:
         turned = wanted[:2] if wanted[2:] in ((), (1,)) else wanted[2:] + wanted[:2]
@@ -131,7 +133,7 @@ def layout(
     if told is not None:
         return _as_told(name, row, told)
     last, first = (len(row) == 3 and row[place] in (1, 3, 4) for place in (2, 0))
-    if last and first and row[0] != row[2]:
+    if last and first and row[0] * row[2] > 1 and len(set(row)) > 1:
         last_or_first = f"--image-shape {row[1]}x{row[0]}x{row[2]} for last, {row[0]}x{row[2]}x{row[1]} for first"
         raise DataError(
             f"{name}: images of shape {row} may have their channels first or last",
@@ -148,7 +150,7 @@ def is_one_image(array: Array | FileRows, told: tuple[int, ...] | None, schema: 
     """Return whether an array of a file, one of several, is taken as one image, and not as rows.
 
     It is one if its shape is that of the model's images or the one that was `told`; without these, that of an image in
-    colour, of a square one, or of bytes.
+    colour, of a square one, or of bytes, which may be rows as well.
     """
     shape: tuple[int, ...] = tuple(array.shape)
     if schema is not None:
@@ -187,6 +189,13 @@ def _as_told(name: str, row: tuple[int, ...], told: tuple[int, ...]) -> tuple[tu
             f"{channels * width * height:,}"
         )
     shape = (height, width) if channels == 1 else (height, width, channels)
+    as_first, as_last = (channels, height, width), (height, width, channels)
+    if len(row) > 1 and row not in ((shape, as_first, as_last) if channels == 1 else (as_first if first else as_last,)):
+        raise DataError(
+            f"{name}: a row is of shape {row}, and --image-shape {'x'.join(map(str, told))} is one of "
+            f"{as_first if first else shape}",
+            hint="leave it out, and the array's own shape counts; or make rows (N, D) of it first",
+        )
     return shape, first and channels > 1
 
 

@@ -212,7 +212,11 @@ class ImageSource(Source):
         while rest := images[done:]:
             numbers = [page or 0 for _, _, page in rest]
             found = picture.frames(
-                file, numbers, self._opened.get(file), on_more=lambda: self._remark(FIRST_OF_SEVERAL, file)
+                file,
+                numbers,
+                self._opened.get(file),
+                on_more=lambda: self._remark(FIRST_OF_SEVERAL, file),
+                alone=self._images[0][0] == self._images[-1][0],
             )
             for _, _, page in rest:
                 values = None
@@ -266,7 +270,7 @@ class ImageSource(Source):
                 else f"bring it to that size, as the model does if it was trained with --image-size {width}x{height}",
             )
         if schema.dtype is None and not self._any_type:
-            values = self._as_before(values)
+            values = self._as_before(file, values)
         elif schema.dtype is not None and str(values.dtype) != schema.dtype and not self._any_type:
             if {values.dtype.kind, np.dtype(schema.dtype).kind} != {"f"}:
                 raise self._of_other_type(_paged(file, page), values)
@@ -304,11 +308,13 @@ class ImageSource(Source):
             else f"say which values are black and white: --input-range {units.guess(low, high, values.dtype)}",
         )
 
-    def _as_before(self, values: Array) -> Array:
+    def _as_before(self, file: Path, values: Array) -> Array:
         """Return values as models take them whose checkpoints do not say a type: 16 bits scaled to their white."""
         white = self.schema.full_scale or 255.0
         if values.dtype == np.uint8 and white == 255:
             return values
+        if white not in (255, 65_535):
+            self._remark(f"white is taken as {white:g}, the model's white", file)
         scaled = np.clip(values, 0, 65_535) * (white / (255 if values.dtype == np.uint8 else 65_535))
         kind = np.uint8 if white == 255 else np.uint16 if white == 65_535 else np.float32
         return np.rint(scaled).astype(kind)

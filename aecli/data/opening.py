@@ -17,7 +17,7 @@ from aecli.data.folder import is_table
 from aecli.data.formats import ARRAYS, BLANKS, BOM, IDX, NAMES, SPLITS, TEXTS, form_of, is_text, table_form
 from aecli.data.formats import IMAGES as IMAGE_ENDINGS
 from aecli.data.refused import refused
-from aecli.data.source import Chain, Source
+from aecli.data.source import ArraySource, Chain, Source
 from aecli.errors import DataError, UsageError, WidthError
 from aecli.options import ALL_COLUMNS, AS_IT_IS, PLAINLY, Applying, Columns, Reading
 
@@ -342,7 +342,7 @@ def _open_frame(inputs: Sequence[Input], asked: Request) -> Source:
 def _open_arrays(inputs: Sequence[Input], asked: Request) -> Source:
     from aecli.data.arrays import array_source, open_array
 
-    def each() -> Iterator[Source]:
+    def each() -> Iterator[ArraySource]:
         for one in inputs:
             if one.form is None and one.kind is not None:
                 source = array_source("the array", one.given, asked.missing, **how)
@@ -356,12 +356,8 @@ def _open_arrays(inputs: Sequence[Input], asked: Request) -> Source:
                     raise DataError(f"{source.name}: no rows to read, it has columns alone")
                 asked.announce(f"{source.name}: no rows in it")
             _check_width(source, asked.schema)
-            if first and source.turned != first[0].turned:
-                raise DataError(f"{source.name}: its channels are not where those of {first[0].name} are")
-            if first and source.schema.inputs != first[0].schema.inputs:
-                raise DataError(
-                    f"{source.name}: {source.schema.inputs} values a row, and {first[0].schema.inputs} were expected"
-                )
+            if first:
+                _check_alike(source, first[0], training=asked.schema is None)
             first.append(source)
             yield source
 
@@ -373,16 +369,46 @@ def _open_arrays(inputs: Sequence[Input], asked: Request) -> Source:
         what = "rows of one image" if shape is None else f"an image of {sized(shape)}"
         asked.announce(f"{name}: {what} in each file")
         return together
-    first: list[Source] = []
+    first: list[ArraySource] = []
     sources = each()
     source = next(sources)
-    return Chain(source, sources) if len(inputs) > 1 else source
+    if len(inputs) == 1:
+        return source
+    return Chain(source, sources, _rows_of(inputs, asked) if asked.schema is None else None)
+
+
+def _check_alike(source: ArraySource, first: ArraySource, *, training: bool) -> None:
+    """Raise DataError where the rows of an array do not go on those of the first one."""
+    if source.turned != first.turned:
+        raise DataError(f"{source.name}: its channels are not where those of {first.name} are")
+    if training and source.schema.image_shape is not None:
+        _check_depth(source.name, source.x.dtype, first.name, first.x.dtype)
+    if source.schema.inputs != first.schema.inputs:
+        raise DataError(f"{source.name}: {source.schema.inputs} values a row, and {first.schema.inputs} were expected")
+
+
+def _check_depth(name: str, dtype: Any, first: str, wanted: Any) -> None:
+    """Raise DataError for images whose black and white cannot be those of the first ones, by their types."""
+    if dtype != wanted and {dtype.kind, wanted.kind} != {"f"}:
+        raise DataError(f"{name}: its values are {dtype}, and those of {first} {wanted}", hint="bring all to one depth")
+
+
+def _rows_of(inputs: Sequence[Input], asked: Request) -> int | None:
+    """Return how many rows several NPY files have, by their first bytes; None where these do not tell."""
+    from aecli.data.arrays import open_npy
+
+    total = 0
+    for one in inputs:
+        if one.form != "npy" or one.path is None or not (stream := _stream(one.path, asked)).is_plain():
+            return None
+        total += (*open_npy(stream, one.path).shape, 0)[0]
+    return total
 
 
 def _one_each(inputs: Sequence[Input], asked: Request) -> Any:
     """Return the arrays (N, ...) of several NPY files that are one image each; None where they are rows.
 
-    They are images where all have one shape, and it is that of an image.
+    They are images where all have one shape, and it is that of an image. Raises DataError where they may be either.
     """
     import numpy as np
 
@@ -397,7 +423,16 @@ def _one_each(inputs: Sequence[Input], asked: Request) -> Any:
             arrays and array.shape != arrays[0].shape
         ):
             return None
+        if arrays:
+            _check_depth(str(one.given), array.dtype, str(inputs[0].given), arrays[0].dtype)
         arrays.append(array[:])  # and the file is closed: there may be more than may be open at once
+    rows, *row = arrays[0].shape
+    if asked.schema is None and asked.columns.image_shape is None and len(row) == 1 and rows != row[0]:
+        raise DataError(
+            f"{inputs[0].given} and {len(inputs) - 1:,} more: each may be an image of {sized((rows, *row))}, or "
+            f"{rows:,} rows of {row[0]:,} values",
+            hint=f"--image-shape {row[0]}x{rows} makes an image of each; or join their rows to one file",
+        )
     return np.stack(arrays)
 
 
@@ -411,10 +446,11 @@ def _open_images(inputs: Sequence[Input], asked: Request) -> Source:
         if one.kind is None or one.stream is not None:
             found = _looked(one, asked)
             _check_kind(found, inputs[0])
-            if found.stream is not None and not found.stream.is_plain():
+            if found.stream is not None and (path is None or not found.stream.is_plain()):
                 path = Path(found.stream.name)
                 opened[path] = found.stream.file()
-        paths.append(path or Path())
+        assert path is not None  # noqa: S101, for the type checker: what has no file has a stream
+        paths.append(path)
     return ImageSource(
         paths,
         schema=asked.schema,

@@ -17,7 +17,8 @@ BLOCK_BYTES = 1 << 18
 class FileRows:
     """An array (N, ...) in a file, row after row from the byte `start` on. A slice of it is read when it is asked for.
 
-    It is not mapped to memory: a mapped file that another program cuts short kills the process that reads it.
+    It comes in the machine's byte order. It is not mapped to memory: a mapped file that another program cuts short
+    kills the process that reads it.
     """
 
     def __init__(
@@ -35,7 +36,8 @@ class FileRows:
         Raises DataError where the file is shorter than that.
         """
         self.turned = turned
-        self.name, self._file, self._start, self.dtype, self.shape = name, file, start, dtype, shape
+        self.name, self._file, self._start, self._stored, self.shape = name, file, start, dtype, shape
+        self.dtype = dtype.newbyteorder("=")
         self.ndim, self.size, self.itemsize = len(shape), math.prod(shape), dtype.itemsize
         self.nbytes = self.size * self.itemsize
         held = os.fstat(file.fileno()).st_size - start
@@ -47,13 +49,14 @@ class FileRows:
 
     def __getitem__(self, rows: slice) -> Array:
         first, end, _ = rows.indices(len(self))
-        out: Array = np.empty((max(0, end - first), *self.shape[1:]), self.dtype)
+        out: Array = np.empty((max(0, end - first), *self.shape[1:]), self._stored)
         unread, place = memoryview(out.reshape(-1).view(np.uint8).data), self._start + first * out[:1].nbytes
         while unread:
             count = os.preadv(self._file.fileno(), [unread], place)
             if not count:
                 raise DataError(f"{self.name}: became shorter while it was read")
             unread, place = unread[count:], place + count
+        out = out.astype(self.dtype, copy=False)
         if self.turned is not None:
             out = np.ascontiguousarray(np.moveaxis(out.reshape(-1, *self.turned), 1, -1)).reshape(out.shape)
         return out
@@ -61,7 +64,7 @@ class FileRows:
     def reshape(self, rows: int, width: int) -> "FileRows":
         """Return the same values as rows of another shape; a width of -1 is what is left."""
         width = self.size // max(1, rows) if width < 0 else width
-        return FileRows(self.name, self._file, self._start, self.dtype, (rows, width), turned=self.turned)
+        return FileRows(self.name, self._file, self._start, self._stored, (rows, width), turned=self.turned)
 
 
 @dataclass(frozen=True, eq=False)

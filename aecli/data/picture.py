@@ -1,9 +1,9 @@
 """One image file: its frames as arrays of the values that the file holds, whatever their depth and sign."""
 
 import contextlib
+import glob
 import logging
 import re
-import shlex
 import struct
 import warnings
 import zlib
@@ -21,7 +21,7 @@ Array = np.ndarray[Any, Any]
 BROKEN = (
     OSError,
     ValueError,
-    TypeError,
+    TypeError,  # Pillow itself raises it of a page without a size
     LookupError,
     SyntaxError,
     OverflowError,
@@ -39,7 +39,7 @@ EIGHT_BITS = ("LA", "La", "P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "CMYK", "YCb
 DEEP_PNG = {"RGB;16B": ("RGB;16B", "RGB;16L"), "RGBA;16B": ("RGBA;16B", "RGBA;16L"), "LA;16B": ("RGBA",)}
 BITS, PHOTOMETRIC, ORIENTATION, SAMPLE_FORMAT = 258, 262, 274, 339  # TIFF tags
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2  # of PHOTOMETRIC
-ALPHA = ((1,), (2,))  # of a TIFF's extra samples
+PREMULTIPLIED, PLAIN = 1, 2  # of a TIFF's extra samples
 TIFF_TYPES = {
     (8, 2): np.int8,
     (16, 2): np.int16,
@@ -86,12 +86,18 @@ def is_grey(image: Image.Image) -> bool:
 
 
 def frames(
-    file: Path, numbers: Sequence[int], place: Any = None, *, on_more: Callable[[], None] = lambda: None
+    file: Path,
+    numbers: Sequence[int],
+    place: Any = None,
+    *,
+    on_more: Callable[[], None] = lambda: None,
+    alone: bool = False,
 ) -> Iterator[Array]:
     """Yield frames of an image file, (H, W), (H, W, 3), or (H, W, 4) where some pixels are transparent.
 
     `numbers` count from 0, in ascending order. `place` is an open file to read in its stead. They are turned as their
     EXIF orientation says. `on_more` is called where a PNG or a JPEG has more than two frames, of which one is read.
+    `alone` tells that no other file is read.
     Raises DataError for pixels of an unknown kind, one of BROKEN for a damaged file.
     """
     try:
@@ -99,33 +105,34 @@ def frames(
     except UnidentifiedImageError:
         if tiff.pages(file, place) is None:
             raise
-        yield from _by_tifffile(file, place, numbers)
+        yield from _by_tifffile(file, place, numbers, alone=alone)
         return
     with image:
+        image.filename = ""  # else Pillow maps the file to memory, and an image lying on its side by the wrong width
         if image.format in ("PNG", "MPO") and getattr(image, "n_frames", 1) > 2:
             on_more()
         for number in numbers:
-            if number or image.tell():
+            if number:  # the first one is there, and some formats count from 1
                 image.seek(number)
             if image.format == "TIFF" and _is_cut(image):
-                yield from _by_tifffile(file, place, [number])
+                yield from _by_tifffile(file, place, [number], alone=alone)
             else:
-                yield _values(file, image, place)
+                yield _values(file, image, place, alone=alone)
 
 
-def _values(file: Path, image: Image.Image, place: Any) -> Array:
+def _values(file: Path, image: Image.Image, place: Any, *, alone: bool) -> Array:
     tile: Any = getattr(image, "tile", ())
     deep = DEEP_PNG.get(str(tile[0].args)) if image.format == "PNG" and len(tile) == 1 else None
     if deep is not None:
         return _opaque(_deep(place or file, deep))
-    most = tile[0].args[1] if image.format == "PPM" and image.mode == "I" and len(tile) == 1 else None
-    if most is not None and most < 65_535:  # Pillow stretches such values
-        stretched: Array = np.rint(np.asarray(image) * (most / 65_535))
-        return stretched.astype(np.uint16)
+    if image.format == "PPM" and image.mode in ("I", "RGB") and (most := _most_of_pnm(tile)) > 255:
+        return _deep_pnm(image, most)
+    if image.format == "SGI" and any(part.codec_name == "SGI16" or part.args[-1] == 2 for part in tile):
+        raise DataError(f"{file}: an SGI image of 16 bits, of which 8 would be read", hint="make a PNG or TIFF of it")
     tags = getattr(image, "tag_v2", None)
     image = ImageOps.exif_transpose(image)  # a copy, without tags
     if image.mode not in EIGHT_BITS and image.mode not in GREY:
-        raise _unknown(file, f"of Pillow's mode {image.mode!r}")
+        raise _unknown(file, f"of Pillow's mode {image.mode!r}", place, alone=alone)
     if image.mode in GREY and (is_grey(image) or image.mode not in ("1", "L")):
         return _opaque(_with_holes(_grey(image, tags), image.info.get("transparency")))
     if not image.has_transparency_data and image.mode not in ("LA", "La", "PA", "RGBA", "RGBa"):
@@ -197,6 +204,27 @@ def _deep(file: Any, raw_modes: Sequence[str]) -> Array:
     return values if turn is None else np.ascontiguousarray(turn(values))
 
 
+def _most_of_pnm(tile: Any) -> int:
+    """Return the white of a PNM by its one tile, which names that of 16 bits or of 8 by its raw mode alone."""
+    args = tile[0].args
+    return int(args[1]) if isinstance(args, tuple) else 65_535 if args == "I;16B" else 255
+
+
+def _deep_pnm(image: Any, most: int) -> Array:
+    """Decode a PNM's 16 bits as they are, (H, W) or (H, W, 3) uint16, by a grey image of all its values.
+
+    Pillow stretches grey values to 16 bits, and cuts those in colour to 8.
+    """
+    channels, (width, height) = len(image.getbands()), image.size
+    plain = image.tile[0].codec_name == "ppm_plain"
+    image._mode, image._size = "I", (width * channels, height)  # noqa: SLF001, as its plugin sets them
+    how = {"args": ("I", most)} if plain else {"codec_name": "raw", "args": ("I;16B", 0, 1)}
+    image.tile = [image.tile[0]._replace(extents=(0, 0, *image.size), **how)]
+    values: Array = np.rint(np.asarray(image) * (most / 65_535)) if plain else np.asarray(image)
+    values = values.astype(np.uint16)
+    return values if channels == 1 else values.reshape(height, width, channels)
+
+
 def _is_cut(image: Image.Image) -> bool:
     """Return whether Pillow would cut the values of this TIFF to 8 bits."""
     tags: Any = image.tag_v2  # type: ignore[attr-defined]
@@ -204,12 +232,14 @@ def _is_cut(image: Image.Image) -> bool:
     return len(bits) > 1 and max(bits) > 8
 
 
-def _by_tifffile(file: Path, place: Any, numbers: Sequence[int]) -> Iterator[Array]:
+def _by_tifffile(file: Path, place: Any, numbers: Sequence[int], *, alone: bool) -> Iterator[Array]:
     import tifffile
 
     for number in numbers:
+        if place is not None:
+            place.seek(0)  # it takes a file to begin where it stands
         try:
-            with tifffile.TiffFile(place or file) as found:
+            with tifffile.TiffFile(place or file, name=file.name) as found:
                 page: Any = found.pages[number]
                 short = _is_short(page, found.filehandle.size)
                 pixels = page.imagewidth * page.imagelength
@@ -230,12 +260,23 @@ def _by_tifffile(file: Path, place: Any, numbers: Sequence[int]) -> Iterator[Arr
             values = np.moveaxis(values, 0, -1)
         grey = values.ndim == 2 and photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO)
         colour = values.ndim == 3 and photometric in (BLACK_IS_ZERO, RGB) and values.shape[2] == 3
-        clear = values.ndim == 3 and photometric == RGB and values.shape[2] == 4 and extra[:1] in ALPHA
+        alpha = extra[0] if extra else None
+        clear = values.ndim == 3 and photometric == RGB and values.shape[2] == 4 and alpha in (PREMULTIPLIED, PLAIN)
         if not (grey or colour or clear) or values.dtype.kind not in "uif":
-            raise _unknown(file, f"of {values.dtype} {values.shape}, photometric {photometric}")
+            raise _unknown(file, f"of {values.dtype} {values.shape}, photometric {photometric}", place, alone=alone)
         values = _inverted(values) if photometric == WHITE_IS_ZERO else values
+        values = _divided(values) if clear and alpha == PREMULTIPLIED else values
         turn = TURNS.get(orientation)
         yield _opaque(values if turn is None else np.ascontiguousarray(turn(values)))
+
+
+def _divided(values: Array) -> Array:
+    """Return an image (H, W, 4) whose colours were multiplied by alpha as it was before; without any, black."""
+    alpha, white = values[..., 3:].astype(np.float64), _most(values.dtype)
+    colours = np.divide(values[..., :3] * white, alpha, out=np.zeros(values[..., :3].shape), where=alpha > 0)
+    if values.dtype.kind in "ui":
+        colours = np.rint(np.minimum(colours, white))
+    return np.concatenate([colours.astype(values.dtype), values[..., 3:]], axis=2)
 
 
 def _is_short(page: Any, size: int) -> bool:
@@ -245,15 +286,14 @@ def _is_short(page: Any, size: int) -> bool:
     )
 
 
-def _unknown(file: Path, what: str) -> DataError:
-    made, pattern = f"{file.parent.resolve().name}.npy", str(file.parent / f"*{file.suffix}")
-    code = (
-        f"import glob, numpy, tifffile; numpy.save({made!r}, "
-        f"numpy.stack([tifffile.imread(f) for f in sorted(glob.glob({pattern!r}))]))"
-    )
+def _unknown(file: Path, what: str, place: Any, *, alone: bool) -> DataError:
+    files = f"[{str(file)!r}]"
+    if not alone:
+        files = f"sorted(glob.glob({str(Path(glob.escape(str(file.parent)), '*' + file.suffix))!r}))"
+    made = file.stem if alone else file.parent.resolve().name
     return DataError(
         f"{file}: an image {what}, and grey ones (H, W), or colour ones of 3 or 4 channels, are read",
-        hint=f"make one array of the files: {shlex.join(['python', '-c', code])}",
+        hint=None if place else f"make one array of {'it' if alone else 'the files'}: {tiff.to_array(made, files)}",
     )
 
 
@@ -328,6 +368,6 @@ def _resized(values: Array, size: tuple[int, int], box: tuple[float, float, floa
     )
     if values.dtype.kind in "ui":
         limits = np.iinfo(values.dtype)
-        made = np.clip(np.rint(made), limits.min, limits.max)
+        made = np.clip(np.rint(made.astype(np.float64)), limits.min, limits.max)  # float32 rounds the limits
     brought: Array = made.astype(values.dtype)
     return brought.reshape(size[1], size[0], *values.shape[2:])

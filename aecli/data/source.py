@@ -311,10 +311,11 @@ class ArraySource(Source):
 class Chain(Source):
     """Several sources of one schema, one after the other, each opened when its turn comes."""
 
-    def __init__(self, first: Source, others: Iterable[Source]) -> None:
+    def __init__(self, first: Source, others: Iterable[Source], rows: int | None = None) -> None:
         self._first, self._all = first, chain([first], others)
-        super().__init__(f"{first.name} and others", first.schema)
+        super().__init__(f"{first.name} and others", first.schema, rows)
         self.turned, self.row_shape = first.turned, first.row_shape
+        self._ranges: dict[str, tuple[float, float]] = {}  # of floats that are pixels, by the source's name
 
     def learning(self) -> list[str]:
         return self._first.learning()
@@ -322,7 +323,26 @@ class Chain(Source):
     def _batches(self) -> Iterator[Batch]:
         for source in self._all:
             for batch in source._batches():  # noqa: SLF001, holes and bad rows are treated once, by the chain
+                if self.schema.image_shape is not None and batch.x.dtype.kind == "f" and batch.x.size:
+                    low, high = self._ranges.get(source.name, (np.inf, -np.inf))
+                    low = float(np.fmin.reduce(batch.x, axis=None, initial=low))
+                    self._ranges[source.name] = low, float(np.fmax.reduce(batch.x, axis=None, initial=high))
                 yield dataclasses.replace(batch, name=source.name)
+
+    def notes(self) -> list[str]:
+        """Return sentences on what was read otherwise than a user may think, and on pixels of several units."""
+        notes = super().notes()
+        if self._ranges:
+            narrow, (low, high) = min(self._ranges.items(), key=lambda each: each[1][1] - each[1][0])
+            margin = (high - low) / 2
+            for name, (least, most) in self._ranges.items():
+                if least < low - margin or most > high + margin:
+                    notes.append(
+                        f"{name}: pixels from {least:g} to {most:g}, and those of {narrow} from {low:g} to {high:g}: "
+                        "are black and white the same in them?"
+                    )
+                    break
+        return notes
 
 
 def check_finite(

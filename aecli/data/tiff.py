@@ -4,27 +4,35 @@ Pillow and tifffile give the pages before a damaged place as if they were all.
 Source: TIFF 6.0, section 2; BigTIFF.
 """
 
+import contextlib
 import os
+import re
+import shlex
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from aecli.errors import DataError
+
 STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-NEW_SUBFILE_TYPE, SUBFILE_TYPE = 254, 255  # tags
+NEW_SUBFILE_TYPE, SUBFILE_TYPE, DESCRIPTION = 254, 255, 270  # tags
 REDUCED, MASK = 1, 4  # bits of NEW_SUBFILE_TYPE
 OLD_REDUCED = 2  # of SUBFILE_TYPE
+DESCRIBED_BYTES = 1 << 16
+STACK = re.compile(rb'^ImageJ=.*\simages=(?!1\b)|"truncated": true', re.DOTALL)  # a description, of one page
 
 
 @dataclass(frozen=True)
 class Pages:
     """The pages of a TIFF that can be found: for each, whether it only belongs to another, as a thumbnail or a mask.
 
-    `damage` says in words what is wrong after them, None where nothing is.
+    `damage` says in words what is wrong after them, None where nothing is. `description` is that of the last page.
     """
 
     aside: tuple[bool, ...]
     damage: str | None = None
+    description: bytes = b""
 
     @property
     def own(self) -> list[int]:
@@ -33,14 +41,28 @@ class Pages:
 
 
 def pages(file: Path, place: BinaryIO | None = None) -> Pages | None:
-    """Return the pages of a TIFF, or of the open file that is read in its stead. None for a file that is no TIFF."""
-    if place is None:
-        with file.open("rb") as opened:
-            return _pages(opened)
-    try:
-        return _pages(place)
-    finally:
-        place.seek(0)
+    """Return the pages of a TIFF, or of the open file that is read in its stead. None for a file that is no TIFF.
+
+    Raises DataError where images lie behind one another without pages of their own, as ImageJ writes large ones.
+    """
+    with file.open("rb") if place is None else contextlib.nullcontext(place) as opened:
+        found = _pages(opened)
+        opened.seek(0)
+    if found is not None and found.damage is None and len(found.aside) == 1 and STACK.search(found.description):
+        raise DataError(
+            f"{file}: it has one page, and by its description more images than that",
+            hint=None if place else f"make an array of it: {to_array(file.stem, f'[{str(file)!r}]')}",
+        )
+    return found
+
+
+def to_array(name: str, files: str) -> str:
+    """Return the command that makes NAME.npy of all images of some files, which are a list in Python's words."""
+    code = (
+        f"import glob, numpy, tifffile; numpy.save({f'{name}.npy'!r}, numpy.concatenate([tifffile.imread(f).reshape("
+        f"-1, *tifffile.TiffFile(f).pages[0].shape) for f in {files}]))"
+    )
+    return shlex.join(["python", "-c", code])
 
 
 def _pages(file: BinaryIO) -> Pages | None:
@@ -56,6 +78,7 @@ def _pages(file: BinaryIO) -> Pages | None:
         return Pages((), "it is cut short")
     (offset,) = struct.unpack_from(order + offset_form, head, start)
     aside: list[bool] = []
+    each: list[bytes] = []
     seen: set[int] = set()
     while offset:
         number = len(aside) + 1
@@ -70,9 +93,20 @@ def _pages(file: BinaryIO) -> Pages | None:
         if offset + count_size + count * entry_size + offset_size > size:
             return beyond
         entries = file.read(count * entry_size)
-        aside.append(any(_is_aside(entries[i : i + entry_size], order) for i in range(0, len(entries), entry_size)))
+        each = [entries[i : i + entry_size] for i in range(0, len(entries), entry_size)]
+        aside.append(any(_is_aside(entry, order) for entry in each))
         (offset,) = struct.unpack(order + offset_form, file.read(offset_size))
-    return Pages(tuple(aside), None if aside else "there are no images in it")
+    return Pages(tuple(aside), None if aside else "there are no images in it", _description(file, each, order))
+
+
+def _description(file: BinaryIO, entries: list[bytes], order: str) -> bytes:
+    """Return the text that a page's directory says to describe it, none where it has none."""
+    for entry in entries:
+        tag, _, count, place = struct.unpack(order + ("HHQQ" if len(entry) == 20 else "HHII"), entry)
+        if tag == DESCRIPTION:
+            file.seek(place)
+            return file.read(min(count, DESCRIBED_BYTES))
+    return b""
 
 
 def _is_aside(entry: bytes, order: str) -> bool:

@@ -107,7 +107,7 @@ def _is_small(x: Array, schema: Schema, low: float, high: float) -> bool:
 def guess(low: float, high: float, dtype: np.dtype[Any]) -> str:
     """Return what black and white probably are, of pixels from `low` to `high`, as --input-range takes it."""
     if dtype == np.uint8:
-        return "0,255"
+        return f"0,{high:g}" if 0 < high <= FAINT_BYTES else "0,255"
     if high <= 1:
         return "-1,1" if low < 0 else "0,1"
     return f"{low:g},{high:g}" if low < 0 else f"0,{2 ** int(np.ceil(high)).bit_length() - 1}"

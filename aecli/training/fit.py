@@ -109,10 +109,8 @@ def fit(
     opened = _opener(start, columns, reading, matching, opening)
     source = opened(data, "train", None)
     on_open(source.schema if start is None else start.schema)
-    for sentence in source.learning():
+    for sentence in (*source.learning(), *_plan(source, asked, start)):
         announce(sentence)
-    if (plan := _plan(source, asked, start)) is not None:
-        announce(plan)
     named = split_name(data, "train") if isinstance(data, str) else None
     trained_on = named[0] if named is not None and named[1] == "train" else None
     if test is None and trained_on is not None and asked.holdout is None:
@@ -120,6 +118,8 @@ def fit(
     if test is not None or asked.holdout is None:
         asked = dataclasses.replace(asked, holdout=DEFAULT_HOLDOUT if test is None else 0.0)
     training, held_out, validation = gather(source, scratch, announce), None, None
+    for sentence in (*source.remarks, *source.notes()):
+        announce(sentence)
     origin = Origin(digest_of(training), block=1 if training.blocks is None else training.block_rows)
     training = training if start is None else start.in_units(training, source)
     if test is not None:
@@ -132,7 +132,7 @@ def fit(
     if asked.patience:
         training, validation = _cut(training, VALIDATION, asked.seed + 1, source.name)
     schema, scaler, remarks = _settled(source, training, start, asked, reading)
-    for sentence in (*source.remarks, *remarks, *source.notes()):
+    for sentence in remarks:
         announce(sentence)
     from aecli.training.run import run
 
@@ -181,15 +181,15 @@ def _settled(
         return start.schema, start.scaler, _equal_rows(source, training, further=True)
     schema = _with_ranges(_with_white(source.schema, training, reading.input_range), training)
     scaler = Scaler.fit(completed(asked).scale or "standard", training, schema)
-    faint = _faint(schema, training, reading)
-    return schema, scaler, [*faint, *_equal_rows(source, training), *_spikes(schema, scaler, training)]
+    white = _white_said(schema, source.schema, reading) + _faint(schema, training, reading)
+    return schema, scaler, [*white, *_equal_rows(source, training), *_spikes(schema, scaler, training)]
 
 
-def _plan(source: Source, asked: FitOptions, start: Start | None) -> str | None:
-    """Return a sentence on what a model of these images takes, before anything large is read; None for other rows."""
+def _plan(source: Source, asked: FitOptions, start: Start | None) -> list[str]:
+    """Return a sentence on what a model of these images takes, before anything large is read; none for other rows."""
     schema = source.schema
     if schema.image_shape is None or not source.rows or source.name.partition(":")[0] in NAMES:
-        return None
+        return []
     going_on = None if start is None else start.model.checkpoint.model
     model, _ = resolve(asked, schema.inputs, source.rows, bounded=True, image_shape=schema.image_shape, model=going_on)
     size = 1 if schema.dtype == "uint8" else 4
@@ -202,10 +202,10 @@ def _plan(source: Source, asked: FitOptions, start: Start | None) -> str | None:
         else ""
     )
     images = f"{source.rows:,} image{'s' * (source.rows != 1)} of {sized(schema.image_shape)}"
-    return (
+    return [
         f"{images} = {schema.inputs:,} inputs; {model.parameters:,} weights; training takes about "
         f"{taken / 1e9:.1f} GB of memory{more}{way}"
-    )
+    ]
 
 
 def _with_ranges(schema: Schema, training: Part) -> Schema:
@@ -260,6 +260,17 @@ def _with_white(schema: Schema, training: Part, told: tuple[float, float] | None
     if whole and low >= 0:
         low, high = 0.0, float(2 ** max(1, int(high).bit_length()) - 1)
     return dataclasses.replace(schema, black=low, full_scale=high if high > low else low + 1)
+
+
+def _white_said(schema: Schema, before: Schema, reading: Reading) -> list[str]:
+    """Return a sentence on the values of black and white, where they were chosen and are not those of the type."""
+    black, white = schema.black, schema.full_scale
+    if white is None or reading.input_range is not None or (black, white) == (before.black, before.full_scale):
+        return []
+    dtype = np.dtype(schema.dtype or np.uint8)
+    if black == 0 and dtype.kind == "u" and white == np.iinfo(dtype).max:
+        return []
+    return [f"the pixels' black is {black:g}, and white {white:g}; --input-range LOW,HIGH says otherwise"]
 
 
 def _faint(schema: Schema, training: Part, reading: Reading) -> list[str]:

@@ -20,8 +20,9 @@ WINDOW_BYTES = 1 << 26  # of a mapped file, shuffled together
 class Rows:
     """Training rows as batches in the model's units, float32 (B, E), on a device. 8-bit pixels stay 8 bits until then.
 
-    The rows of an array in memory lie on the device. Those of a mapped file are read a window of random blocks at a
-    time, and shuffled within it. Holes are NaN until `filled` is asked; `holes` tells whether there may be some.
+    Those are float32 from the start whose black is not 0. The rows of an array in memory lie on the device. Those of a
+    mapped file are read a window of random blocks at a time, and shuffled within it. Holes are NaN until `filled` is
+    asked; `holes` tells whether there may be some.
     """
 
     def __init__(self, part: Part, scaler: Scaler, device: torch.device) -> None:
@@ -29,7 +30,8 @@ class Rows:
         self.inputs = scaler.inputs
         least = CACHED_VALUES if device.type == "cpu" else MAX_VALUES
         self._values = min(MAX_VALUES, max(least, FEW_ROWS * self.inputs))
-        self._divisor = float(scaler.scale[0]) if part.x.dtype == np.uint8 and scaler.kind == FULL_SCALE else None
+        quick = part.x.dtype == np.uint8 and scaler.kind == FULL_SCALE and not scaler.shift.any()
+        self._divisor = float(scaler.scale[0]) if quick else None
         self._resident = self._tensor(part.x[:]).to(device) if part.blocks is None else None
         self.holes = part.x.dtype.kind == "f" and (self._resident is None or bool(self._resident.isnan().any()))
         self._filling = (

@@ -125,6 +125,9 @@ def test_an_image_is_one_under_any_name_and_in_pipes(form):
     assert opened("image.csv").read().x.tolist() == pixels.tolist()
     with piped(data) as pipe:
         assert opened("-", stdin=pipe).read().x.tolist() == pixels.tolist()
+    Image.new("L", (4, 3), 9).save("other.png")  # what lies in the folder is not read in its stead
+    with Path("image").open("rb", buffering=0) as file:
+        assert opened("-", stdin=file).read().x.tolist() == pixels.tolist()
 
 
 def test_text_that_begins_as_a_format_does_is_text():

@@ -82,11 +82,13 @@ def test_weights_that_the_last_step_made_infinite_are_an_error():
         fit(source, epochs=1, batch_size=20, lr=1e40, optimizer="adam", holdout=0.0, device="cpu")
 
 
-def test_whole_pixels_and_their_floats_train_the_same_model():
-    pixels = np.random.default_rng(0).integers(0, 256, (100, 4, 4), dtype=np.uint8)
+@pytest.mark.parametrize("told", [None, (100, 200)])
+def test_whole_pixels_and_their_floats_train_the_same_model(told):
+    low, high = told or (0, 255)
+    pixels = np.random.default_rng(0).integers(low, high + 1, (100, 4, 4), dtype=np.uint8)
     options = {"image_shape": (4, 4), "full_scale": 255.0}
     narrow, wide = (
-        fit(ArraySource("p", x, **options), holdout=0, epochs=1, latent_dim=3, device="cpu").tensors
+        fit(ArraySource("p", x, **options), input_range=told, holdout=0, epochs=1, latent_dim=3, device="cpu").tensors
         for x in (pixels, pixels.astype(np.float64))
     )
     assert all(np.allclose(narrow[name], wide[name], atol=1e-4) for name in narrow)

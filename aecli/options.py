@@ -99,7 +99,12 @@ class FitOptions:
     ] = None
     activation: Annotated[
         Literal["gelu", "relu", "silu", "elu", "tanh", "sigmoid"] | None,
-        Option("The function between layers: gelu, relu, silu, elu, tanh or sigmoid.", MODEL, "NAME"),
+        Option(
+            "The function between layers: gelu, relu, silu, elu, tanh or sigmoid.",
+            MODEL,
+            "NAME",
+            "gelu; silu with convolutions",
+        ),
     ] = None
     latent_activation: str | None = None
     epochs: Annotated[int | None, Option("Passes over the training rows.", TRAINING, "N", low=1)] = None

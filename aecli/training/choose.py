@@ -1,8 +1,8 @@
 """Whether a network is worth its while: where PCA rebuilds other rows better, the model is PCA's.
 
 A network that finds nothing beyond PCA, or learns its rows by heart, rebuilds other rows worse than PCA does. Nothing
-is chosen on held-out rows: few rows are judged by cross-validation, many by the error on the training rows themselves,
-which no network learns by heart.
+is chosen on held-out rows: a network is judged by the error on its training rows in the end, and where these are so few
+that it may learn them by heart, by cross-validation before.
 """
 
 import dataclasses

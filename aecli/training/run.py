@@ -30,6 +30,7 @@ from aecli.training.start import Start
 
 Array = np.ndarray[Any, Any]
 LATER = frozenset({"loss", "beta", "bottleneck", "active"})  # fields that were added to a config
+SMALL = 1 << 16  # parameters up to which bf16 gains no time, and loses some models of few inputs
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def run(
             trainer = loop.Trainer(model, config, training, validation, held_out, rows.schema.image_shape)
             keeper = _Keeper(trainer, resume, description, kept, announce) if resume else None
             complete, history = _trained(trainer, keeper, stopping, on_progress)
-            if is_free and verdict is None and pca is not None:
+            if is_free and pca is not None:
                 verdict = Verdict(loop.evaluate(model, training) / max(pca.mse(rows.training), 1e-30))
                 if verdict.pca_wins:
                     announce(verdict.sentence)
@@ -130,7 +131,8 @@ def _resolved(rows: Prepared, asked: FitOptions, where: torch.device) -> tuple[M
         model=None if rows.start is None else rows.start.model.checkpoint.model,
     )
     if config.precision == "auto":
-        config = dataclasses.replace(config, precision="bf16" if devices.has_bf16(where) else "fp32")
+        pays = model.parameters > SMALL and devices.has_bf16(where)
+        config = dataclasses.replace(config, precision="bf16" if pays else "fp32")
     return model, config
 
 

@@ -15,12 +15,16 @@ ACTIVATIONS = ("gelu", "relu", "silu", "elu", "tanh", "sigmoid", "none")
 OPTIMIZERS = ("muon", "adam")
 SCHEDULES = ("linear", "constant")
 FROM_MODEL = "model"  # the weights of one that was trained
-INITS = ("fan-in", "normal", FROM_MODEL)
+PCA = "pca"  # the weights of a linear autoencoder, which no training found better
+INITS = ("fan-in", "normal", FROM_MODEL, PCA)
 PRECISIONS = ("auto", "fp32", "bf16")
+BOTTLENECKS = ("none", "variational", "sparse")
+LOSSES = ("mse", "bce", "huber")
 KINDS = ("number", "boolean", "date", "timestamp", "time", "duration", "category", "vector")
 MISSING = ("mean", "drop")
 RECIPES = ("modern", "classic", "classic-2d")
 MAX_PARAMETERS = 10**10
+KERNEL, STRIDE, PADDING = 4, 2, 1  # of all convolutions
 
 
 class UnknownFieldError(ValueError):
@@ -232,8 +236,12 @@ class Schema(Config):
 
 @dataclass(frozen=True)
 class ModelConfig(Config):
-    """The shape of an autoencoder: inputs -> hidden_dims -> latent_dim, and back through the mirror of it.
+    """The shape of an autoencoder: inputs -> channels -> hidden_dims -> latent_dim, and back through the mirror of it.
 
+    Where there are `channels`, a row is an image of `image_shape`, (H, W, C), and the first layers are convolutions of
+    kernel 4, stride 2 and padding 1, each of which halves height and width.
+    A variational `bottleneck` is a Gaussian for each row: the encoder ends in its means, and as many logarithms of
+    variances, which training alone uses. A sparse one keeps the `active` largest of a row's latent values.
     Raises UsageError for widths that make no network.
     """
 
@@ -243,20 +251,77 @@ class ModelConfig(Config):
     activation: str = "gelu"
     latent_activation: str = "none"
     output_activation: str = "none"
+    channels: tuple[int, ...] = ()
+    image_shape: tuple[int, ...] | None = None
+    bottleneck: str = "none"
+    active: int | None = None
 
     def __post_init__(self) -> None:
         _require(self.inputs >= 1, "inputs", self.inputs, "at least 1")
+        if self.channels:
+            _require(all(width >= 1 for width in self.channels), "channels", self.channels, "widths of at least 1")
+            shape = self.image_shape or ()
+            _require(
+                len(shape) == 3 and math.prod(shape) == self.inputs, "image_shape", shape, "(H, W, C) of the inputs"
+            )
+            most = min(shape[:2]).bit_length() - 1
+            _require(
+                len(self.channels) <= most,
+                "channels",
+                self.channels,
+                f"at most {most}: each halves the image, down to 1",
+            )
         _require(all(width >= 1 for width in self.hidden_dims), "hidden_dims", self.hidden_dims, "widths of at least 1")
         _require(self.latent_dim >= 1, "latent_dim", self.latent_dim, "at least 1")
+        self._check_bottleneck()
         _require(self.parameters <= MAX_PARAMETERS, "parameters", self.parameters, f"at most {MAX_PARAMETERS:,}")
         for name in ("activation", "latent_activation", "output_activation"):
             _require(getattr(self, name) in ACTIVATIONS, name, getattr(self, name), f"one of {', '.join(ACTIVATIONS)}")
 
+    def _check_bottleneck(self) -> None:
+        _require(self.bottleneck in BOTTLENECKS, "bottleneck", self.bottleneck, f"one of {', '.join(BOTTLENECKS)}")
+        if self.bottleneck == "sparse":
+            fits = self.active is not None and 1 <= self.active <= self.latent_dim
+            _require(fits, "active", self.active, f"1 to {self.latent_dim}, the bottleneck's width")
+        else:
+            _require(self.active is None, "active", self.active, "left out where the bottleneck is not sparse")
+        if self.bottleneck == "variational":
+            plain = self.latent_activation == "none"
+            _require(plain, "latent_activation", self.latent_activation, "none where the bottleneck is variational")
+
+    @property
+    def encoded_dim(self) -> int:
+        """How many values the encoder's last layer gives."""
+        return self.latent_dim * (2 if self.bottleneck == "variational" else 1)
+
+    @property
+    def kept(self) -> int:
+        """To how many values a row is compressed."""
+        return self.latent_dim if self.active is None else self.active
+
     @property
     def parameters(self) -> int:
         """How many weights and biases the model has."""
-        widths = (self.inputs, *self.hidden_dims, self.latent_dim)
-        return sum(2 * a * b + a + b for a, b in pairwise(widths))
+        kernels = sum(2 * a * b * KERNEL**2 + a + b for (*_, a), (*_, b) in pairwise(self.images))
+        widths = (math.prod(self.images[-1]), *self.hidden_dims, self.latent_dim)
+        of_variances = (self.encoded_dim - self.latent_dim) * (widths[-2] + 1)
+        return kernels + sum(2 * a * b + a + b for a, b in pairwise(widths)) + of_variances
+
+    @property
+    def layers(self) -> str:
+        """The encoder's layers in words, such as 784-conv16-conv32-64."""
+        convolutions = [f"conv{channels}" for channels in self.channels]
+        return "-".join(map(str, (self.inputs, *convolutions, *self.hidden_dims, self.latent_dim)))
+
+    @cached_property
+    def images(self) -> tuple[tuple[int, int, int], ...]:
+        """The shapes (H, W, C) of the image that comes in, and of what each convolution makes of it."""
+        height, width, channels = self.image_shape or (1, 1, self.inputs)
+        images = [(height, width, channels)]
+        for channels in self.channels:
+            height, width, _ = images[-1]
+            images.append((height // STRIDE, width // STRIDE, channels))
+        return tuple(images)
 
 
 @dataclass(frozen=True)
@@ -277,6 +342,8 @@ class TrainConfig(Config):
     precision: str
     seed: int
     holdout: float
+    loss: str = "mse"
+    beta: float = 1.0
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
@@ -286,6 +353,8 @@ class TrainConfig(Config):
         _require(self.schedule in SCHEDULES, "schedule", self.schedule, f"one of {', '.join(SCHEDULES)}")
         _require(self.init in INITS, "init", self.init, f"one of {', '.join(INITS)}")
         _require(self.precision in PRECISIONS, "precision", self.precision, f"one of {', '.join(PRECISIONS)}")
+        _require(self.loss in LOSSES, "loss", self.loss, f"one of {', '.join(LOSSES)}")
+        _require(self.beta > 0, "beta", self.beta, "above 0")
         _require(self.recipe in RECIPES, "recipe", self.recipe, f"one of {', '.join(RECIPES)}")
         _require(0 <= self.seed < 2**63, "seed", self.seed, "at least 0 and below 2^63")
         _require(self.noise >= 0, "noise", self.noise, "at least 0")
@@ -296,7 +365,7 @@ class TrainConfig(Config):
 
 @dataclass(frozen=True)
 class History(Config):
-    """Mean squared error by epoch: `loss` as the training steps saw it, the others on the rows that they name."""
+    """What training minimises, by epoch: `loss` as the training steps saw it, the others on the rows they name."""
 
     loss: tuple[float, ...] = ()
     validation_loss: tuple[float, ...] = ()
@@ -305,13 +374,23 @@ class History(Config):
 
 @dataclass(frozen=True)
 class Results(Config):
-    """What a finished run ended at: mean squared errors in the model's units, None where there is none."""
+    """What a finished run ended at: mean squared errors in the model's units, None where there is none.
+
+    `train_loss` and `test_loss` are what training minimised, None where that is the mean squared error.
+    Of a variational bottleneck `kl` are each latent value's nats of Kullback-Leibler divergence from N(0, 1), a mean
+    over training rows. `active_dims` is how many latent values tell something of these: have more than 0.01 nats, or
+    of a sparse bottleneck are among the largest of any row; None for other bottlenecks.
+    """
 
     rows: int
     test_rows: int
     train_mse: float
     test_mse: float | None
     pca_mse: float | None
+    train_loss: float | None = None
+    test_loss: float | None = None
+    kl: tuple[float, ...] = ()
+    active_dims: int | None = None
 
 
 def sized(shape: tuple[int, ...]) -> str:

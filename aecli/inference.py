@@ -282,21 +282,26 @@ class Model:
     def sample(self, n: int, seed: int = 0) -> Array:
         """Return new rows (n, D), in raw units: decoded draws from a mixture of Gaussians, fitted to training codes.
 
+        Of a variational model the draws are from N(0, I).
+
         Equal seeds give equal rows, the first ones whatever `n` is.
         Raises DataError as `draws` does.
         """
         return self._joined([out.recon for out in self.sampled(n, seed)], self.schema.inputs)
 
     def draws(self, n: int, seed: int = 0) -> Iterator[Array]:
-        """Yield n draws from the mixture, latent rows (N, K), some at a time.
+        """Yield n draws from the mixture, or of a variational model from N(0, I): latent rows (N, K), some at a time.
 
         Raises DataError where the model has no mixture.
         """
         if n < 1:
             raise UsageError(f"{n} draws were asked for, and at least 1 was expected")
+        model = self.checkpoint.model
+        if model.bottleneck == "variational":
+            return Mixture.standard(model.latent_dim).draws(n, seed)
         found = Mixture.from_tensors(self.tensors)
         if found is None:
-            values = self.checkpoint.model.latent_dim
+            values = model.latent_dim
             if values > MAX_LATENT:
                 raise DataError(
                     f"{self.name} has {values:,} latent values, and nothing is fitted to draw from above {MAX_LATENT}",
@@ -305,7 +310,12 @@ class Model:
             raise DataError(
                 f"{self.name} has nothing to draw from: it was written by an earlier aecli", hint="train it again"
             )
-        return found.draws(n, seed)
+        draws = found.draws(n, seed)
+        if model.active is None:
+            return draws
+        from aecli.model.network import sparse
+
+        return (sparse(z, model.active) for z in draws)
 
     def sampled(self, n: int, seed: int = 0) -> Iterator[Decoded]:
         """Yield n draws with the rows that they stand for, as `decoded` does. Raises DataError as `draws` does."""

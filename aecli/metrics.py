@@ -9,37 +9,68 @@ from aecli.data.part import Part
 from aecli.model.scaler import Scaler
 
 Array = np.ndarray[Any, Any]
-PCA_MAX_INPUTS = 4096
+PCA_MAX = 4096  # inputs, or rows: its matrix has so many rows and columns
 CHUNK_VALUES = 1 << 20
 
 
-def pca_mse(part: Part, test_part: Part, scaler: Scaler, components: int) -> float | None:
-    """Mean squared error of PCA with this many components, fitted to the raw rows of `part`, on those of `test_part`.
+class Pca:
+    """PCA of scaled rows: the linear autoencoder with the least error. Holes are filled as a model fills them.
 
-    Both are scaled first, so that the error is in the model's units; their holes are filled with means, and are not in
-    the error. None above PCA_MAX_INPUTS inputs: the covariance matrix would cost more than the model.
+    `mean` (E,) and `basis` (E, K) are float64, where E are the scaled inputs.
     Source: Pearson 1901; Bourlard and Kamp 1988 for its being the best linear autoencoder.
     """
-    inputs = scaler.inputs
-    if inputs > PCA_MAX_INPUTS:
+
+    def __init__(self, part: Part, scaler: Scaler, components: int) -> None:
+        """Fit it to raw rows. Raises ValueError where rows and inputs are both more than PCA_MAX."""
+        self.scaler = scaler
+        if min(scaler.inputs, len(part)) > PCA_MAX:
+            raise ValueError(f"{len(part):,} rows of {scaler.inputs:,} inputs are too many for PCA")
+        if len(part) < scaler.inputs:
+            self.mean, self.basis = _of_few_rows(part, scaler, components)
+            return
+        total, products = np.zeros(scaler.inputs), np.zeros((scaler.inputs, scaler.inputs))
+        for chunk in part.chunks(CHUNK_VALUES):
+            x = _scaled(chunk, scaler)
+            total += x.sum(axis=0, dtype=np.float64)
+            products += x.T @ x
+        self.mean = total / len(part)
+        _, vectors = np.linalg.eigh(products / len(part) - np.outer(self.mean, self.mean))
+        self.basis = vectors[:, ::-1][:, :components]
+
+    def mse(self, part: Part) -> float:
+        """Return the mean squared error on raw rows, in the model's units. Holes are not in it."""
+        error, count = 0.0, len(part) * self.scaler.inputs
+        for chunk in part.chunks(CHUNK_VALUES):
+            centred = _scaled(chunk, self.scaler) - self.mean
+            squares = np.square(centred - centred @ self.basis @ self.basis.T)
+            if (holes := self.scaler.holes(chunk)) is not None:
+                squares[holes] = 0
+                count -= int(holes.sum())
+            error += float(squares.sum())
+        return error / max(1, count)
+
+
+def _of_few_rows(part: Part, scaler: Scaler, components: int) -> tuple[Array, Array]:
+    """Return mean (E,) and basis (E, K) from the Gram matrix (N, N), whose eigenvalues are the covariance matrix's.
+
+    Components beyond the rows' rank are zero.
+    """
+    x = np.concatenate([_scaled(chunk, scaler) for chunk in part.chunks(CHUNK_VALUES)])
+    mean = x.mean(axis=0, dtype=np.float64)
+    x -= mean.astype(x.dtype)
+    values, vectors = np.linalg.eigh((x @ x.T).astype(np.float64))
+    kept = np.flatnonzero(values > 1e-6 * values[-1])[::-1][:components]
+    basis = np.zeros((scaler.inputs, components))
+    basis[:, : len(kept)], _ = np.linalg.qr(x.T @ vectors[:, kept])
+    return mean, basis
+
+
+def pca(part: Part, scaler: Scaler, components: int) -> Pca | None:
+    """Return PCA of raw rows; None where it would cost more than the model."""
+    try:
+        return Pca(part, scaler, components)
+    except ValueError:
         return None
-    total, products = np.zeros(inputs), np.zeros((inputs, inputs))
-    for chunk in part.chunks(CHUNK_VALUES):
-        x = _scaled(chunk, scaler)
-        total += x.sum(axis=0, dtype=np.float64)
-        products += x.T @ x
-    mean = total / len(part)
-    _, vectors = np.linalg.eigh(products / len(part) - np.outer(mean, mean))
-    basis = vectors[:, ::-1][:, :components]  # (D, K)
-    error, count = 0.0, len(test_part) * inputs
-    for chunk in test_part.chunks(CHUNK_VALUES):
-        centred = _scaled(chunk, scaler) - mean
-        squares = np.square(centred - centred @ basis @ basis.T)
-        if (holes := scaler.holes(chunk)) is not None:
-            squares[holes] = 0
-            count -= int(holes.sum())
-        error += float(squares.sum())
-    return error / max(1, count)
 
 
 def _scaled(x: Array, scaler: Scaler) -> Array:

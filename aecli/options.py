@@ -52,7 +52,20 @@ class FitOptions:
     hidden_dims: Annotated[
         tuple[int, ...] | None,
         Option(
-            "The encoder's widths before the bottleneck, such as 512,64. The decoder mirrors them.", MODEL, "WIDTHS"
+            "The encoder's dense widths before the bottleneck, such as 512,64. The decoder mirrors them.",
+            MODEL,
+            "WIDTHS",
+            "by the data: 64,64 for a table, 256,128 for much of it, more for a map; none with --channels",
+        ),
+    ] = None
+    channels: Annotated[
+        tuple[int, ...] | None,
+        Option(
+            "Convolutions for images, such as 16,32: the encoder's channels. Each has stride 2 and halves the image; "
+            "dense layers follow, those of --hidden-dims before the bottleneck.",
+            MODEL,
+            "WIDTHS",
+            "16,32 of images of 16 × 16 pixels and more, but for maps and --hidden-dims",
         ),
     ] = None
     latent_dim: Annotated[
@@ -61,13 +74,37 @@ class FitOptions:
             "The bottleneck's width: to how many values a row is compressed.",
             MODEL,
             "N",
+            "a twelfth of the inputs, 2 to 64; of a sparse bottleneck 16 times --active, at most 1024",
+            low=1,
+        ),
+    ] = None
+    bottleneck: Annotated[
+        Literal["none", "variational", "sparse"] | None,
+        Option(
+            "What lies between encoder and decoder: none; variational, a Gaussian for each row, held near N(0, 1), so "
+            "that new rows can be drawn; or sparse, which keeps the --active largest values of a wide code.",
+            MODEL,
+            "NAME",
+        ),
+    ] = None
+    active: Annotated[
+        int | None,
+        Option(
+            "How many values of a code --bottleneck sparse keeps. The others are 0.",
+            MODEL,
+            "N",
             "a twelfth of the inputs, 2 to 64",
             low=1,
         ),
     ] = None
     activation: Annotated[
         Literal["gelu", "relu", "silu", "elu", "tanh", "sigmoid"] | None,
-        Option("The function between layers: gelu, relu, silu, elu, tanh or sigmoid.", MODEL, "NAME"),
+        Option(
+            "The function between layers: gelu, relu, silu, elu, tanh or sigmoid.",
+            MODEL,
+            "NAME",
+            "gelu; silu with convolutions",
+        ),
     ] = None
     latent_activation: str | None = None
     epochs: Annotated[int | None, Option("Passes over the training rows.", TRAINING, "N", low=1)] = None
@@ -79,6 +116,27 @@ class FitOptions:
     schedule: str | None = None
     init: str | None = None
     weight_decay: float | None = None
+    loss: Annotated[
+        Literal["mse", "bce", "huber"] | None,
+        Option(
+            "What training minimises: mse, the mean squared error; bce, the cross-entropy of values in [0, 1]; or "
+            "huber, which far-off values pull at less.",
+            TRAINING,
+            "NAME",
+            "mse; with --bottleneck variational bce, where all values lie in [0, 1]",
+        ),
+    ] = None
+    beta: Annotated[
+        float | None,
+        Option(
+            "The weight of the KL divergence of --bottleneck variational, beside a row's loss summed over its values. "
+            "Above 1, fewer values of the code are used; below 1, rows are rebuilt better.",
+            TRAINING,
+            "WEIGHT",
+            "1",
+            low=0,
+        ),
+    ] = None
     precision: Annotated[
         Literal["auto", "fp32", "bf16"] | None,
         Option(

@@ -5,14 +5,22 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from aecli.config import FROM_MODEL, ModelConfig, TrainConfig
+from aecli.config import FROM_MODEL, PCA, ModelConfig, TrainConfig
 from aecli.errors import DataError, UsageError
 from aecli.options import FitOptions
 
 DEFAULT_HOLDOUT = 0.1
 DEFAULT_RECIPE = "modern"
+FEW_ROWS = 30  # for each input
+MOST_SPARSE, SPARSE = 1024, 16  # latent values of a sparse code; for each that is kept
+NARROW = 64  # inputs of a table
+FLAT = 3  # latent values of a map, which are few for an image: more dense layers rebuild more than convolutions
+LARGE, CHANNELS = 16, (16, 32)  # images of so many pixels a side have convolutions
+ARCHITECTURE = ("channels", "hidden_dims", "latent_dim", "activation", "latent_activation", "bottleneck", "active")
+SHAPE = "add --image-shape if they are some"
 _CLASSIC = FitOptions(
     recipe="classic",
+    channels=(),
     hidden_dims=(256, 128),
     latent_dim=64,
     activation="sigmoid",
@@ -29,13 +37,13 @@ _CLASSIC = FitOptions(
     patience=0,
     weight_decay=0.0,
     precision="fp32",
+    loss="mse",
+    bottleneck="none",
 )
 RECIPES: Mapping[str, FitOptions] = MappingProxyType(
     {
         "modern": FitOptions(
             recipe="modern",
-            hidden_dims=(256, 128),
-            activation="gelu",
             latent_activation="none",
             scale="standard",
             optimizer="muon",
@@ -45,6 +53,8 @@ RECIPES: Mapping[str, FitOptions] = MappingProxyType(
             noise=0.0,
             patience=0,
             precision="auto",
+            loss="mse",
+            bottleneck="none",
         ),
         "classic": _CLASSIC,
         "classic-2d": dataclasses.replace(
@@ -72,46 +82,131 @@ def resolve(
     """Make every choice for data of `rows` training rows and `inputs` values a row.
 
     `bounded` tells that the scaled inputs lie in [0, 1]. A `model` to go on from stays as it is.
-    The rules: the bottleneck holds a twelfth of the inputs, 2 to 64; a batch is a sixteenth of the rows, 16 to 512; the
-    steps grow with the rows to the power of 0.3, and the epochs follow; the weight decay adds up to the same over runs
-    of any length; images of 16 by 16 pixels or more are shifted by up to one pixel where a model of more than 20
-    weights a row would learn them by heart.
+    The rules: images of 16 by 16 pixels or more have convolutions, but for maps and given widths of dense layers; the
+    bottleneck holds a twelfth of the inputs, 2 to 64, and a sparse one keeps so many of 16 times as many values; a
+    batch is a sixteenth of the rows, 16 to 512, or to 128 with convolutions; the steps grow with the rows to the power
+    of 0.3, and the epochs follow; the weight decay adds up to the same over runs of this length and longer ones; images
+    of 16 by 16 pixels or more are shifted by up to one pixel where a model of more than 20 weights a row would learn
+    them by heart.
     Raises DataError where the layers make no sense of the data, UsageError where they make none of any.
     """
     choices = vars(completed(options)).copy()
+    large = image_shape is not None and min(image_shape[:2]) >= LARGE
     if choices["holdout"] is None:
         choices["holdout"] = DEFAULT_HOLDOUT
-    if choices["latent_dim"] is None:
-        choices["latent_dim"] = min(64, max(2, round(inputs / 12)), max(1, inputs - 1))
-    if choices["batch_size"] is None:
-        choices["batch_size"] = min(512, max(16, rows // 16), rows)
-    if choices["epochs"] is None:
-        choices["epochs"] = max(2, round(87 * rows**0.3 * choices["batch_size"] / rows))
-    if choices["weight_decay"] is None:
-        choices["weight_decay"] = 250 / max(25, rows * choices["epochs"] / choices["batch_size"])
-    model = model or _model(choices, inputs, bounded=bounded)
+    _choose_bottleneck(choices, options, inputs, bounded=bounded, model=model)
+    if model is not None:
+        choices["channels"] = model.channels
+    elif choices["channels"] is None:
+        of_images = large and choices["hidden_dims"] is None and choices["latent_dim"] > FLAT
+        choices["channels"] = CHANNELS if of_images else ()
+    _choose_steps(choices, rows)
+    going_on = model is not None
+    model = model or _model(choices, inputs, rows, bounded=bounded, image_shape=image_shape)
     if choices["augment_shift"] is None:
-        large = image_shape is not None and min(image_shape[:2]) >= 16
         choices["augment_shift"] = int(large and model.parameters > 20 * rows)
     names = {field.name for field in dataclasses.fields(TrainConfig)}
     train = TrainConfig(**{name: value for name, value in choices.items() if name in names})
-    if train.augment_shift and image_shape is None:
-        raise DataError("--augment-shift moves images, and these rows are none", hint="leave it out")
-    if model.latent_dim >= inputs:
-        if inputs == 1:
-            raise DataError("a row of this data is one value: nothing can be compressed")
-        raise DataError(
-            f"the bottleneck holds {model.latent_dim} values and a row of this data {inputs}: nothing is compressed",
-            hint=f"choose a --latent-dim below {inputs}",
-        )
+    _check(model, train, image_shape, bounded=bounded, going_on=going_on)
     return model, train
 
 
-def _model(choices: Mapping[str, Any], inputs: int, *, bounded: bool) -> ModelConfig:
-    if choices["init"] == FROM_MODEL:
-        raise UsageError(f"init is {FROM_MODEL!r}, and there is no model", hint="init_from names one")
+def _choose_bottleneck(
+    choices: dict[str, Any], options: FitOptions, inputs: int, *, bounded: bool, model: ModelConfig | None
+) -> None:
+    """Make the choices that depend on the bottleneck. Raises UsageError for options that this one does not take."""
+    kind = choices["bottleneck"] if model is None else model.bottleneck
+    usual = min(64, max(2, round(inputs / 12)), max(1, inputs - 1))
+    if kind == "sparse":
+        if choices["active"] is None:
+            choices["active"] = min(usual, choices["latent_dim"] or usual)
+        usual = max(choices["active"], min(MOST_SPARSE, SPARSE * choices["active"]))
+    elif choices["active"] is not None:
+        raise UsageError(
+            f"--active is how many values a sparse bottleneck keeps, and this one is {kind}",
+            hint="add --bottleneck sparse, or leave --active out",
+        )
+    if choices["latent_dim"] is None:
+        choices["latent_dim"] = usual
+    if (choices["active"] or 0) > choices["latent_dim"]:
+        raise UsageError(
+            f"--active is {choices['active']}, and the code has {choices['latent_dim']} values",
+            hint=f"choose an --active of at most {choices['latent_dim']}, or a larger --latent-dim",
+        )
+    if kind == "variational":
+        if options.loss is None:
+            choices["loss"] = "bce" if bounded and (model is None or model.output_activation == "sigmoid") else "mse"
+        if options.latent_activation is None:  # of a recipe, to which the means of Gaussians are foreign
+            choices["latent_activation"] = "none"
+    elif choices["beta"] is not None:
+        raise UsageError(
+            f"--beta is the weight of a variational bottleneck's KL divergence, and this one is {kind}",
+            hint="add --bottleneck variational, or leave --beta out",
+        )
+    choices["beta"] = 1.0 if choices["beta"] is None else choices["beta"]
+
+
+def _check(
+    model: ModelConfig, train: TrainConfig, image_shape: tuple[int, ...] | None, *, bounded: bool, going_on: bool
+) -> None:
+    """Raise DataError where the choices make no sense of the data."""
+    if train.augment_shift and image_shape is None:
+        raise DataError("--augment-shift moves images, and these rows are none", hint="leave it out")
+    if train.loss == "bce" and not (bounded and model.output_activation == "sigmoid"):
+        found = "outputs of a sigmoid, which the model has not" if bounded else "the columns are scaled to others"
+        raise DataError(
+            f"--loss bce is for values from 0 to 1, and {found}",
+            hint="--loss mse or huber takes any values" + ("" if going_on else "; --scale minmax brings them there"),
+        )
+    if model.kept >= model.inputs:
+        if model.inputs == 1:
+            raise DataError("a row of this data is one value: nothing can be compressed")
+        flag, verb = ("--latent-dim", "holds") if model.active is None else ("--active", "keeps")
+        raise DataError(
+            f"the bottleneck {verb} {model.kept} values and a row of this data {model.inputs}: nothing is compressed",
+            hint=f"choose {'an' if flag == '--active' else 'a'} {flag} below {model.inputs}",
+        )
+
+
+def hidden_dims(rows: int, inputs: int, latent_dim: int, *, images: bool) -> tuple[int, ...]:
+    """Return the encoder's dense widths: smaller ones, or fewer, for few values or few rows; more layers for a map.
+
+    Chosen on small tables and on parts of MNIST: see tests/bench/tables.py.
+    """
+    few = rows < FEW_ROWS * inputs
+    if not images and (few or inputs <= NARROW):
+        return 64, 64
+    if latent_dim <= FLAT:
+        return 256, 128, 128, 128
+    return (256,) if few else (256, 128)
+
+
+def _choose_steps(choices: dict[str, Any], rows: int) -> None:
+    most, factor, decay = (128, 155, 500) if choices["channels"] else (512, 87, 250)
+    steps = factor * rows**0.3
+    if choices["batch_size"] is None:
+        choices["batch_size"] = min(most, max(16, rows // 16), rows)
+    if choices["epochs"] is None:
+        choices["epochs"] = max(2, round(steps * choices["batch_size"] / rows))
+    if choices["weight_decay"] is None:  # in a run of few steps more of it would undo what is learnt
+        choices["weight_decay"] = decay / max(steps, rows * choices["epochs"] / choices["batch_size"])
+
+
+def _model(
+    choices: dict[str, Any], inputs: int, rows: int, *, bounded: bool, image_shape: tuple[int, ...] | None
+) -> ModelConfig:
+    if choices["channels"] and image_shape is None:
+        raise DataError("--channels are of convolutions over images, and these rows are none", hint=SHAPE)
+    if choices["hidden_dims"] is None:
+        of_images, latent_dim = image_shape is not None, choices["latent_dim"]
+        choices["hidden_dims"] = () if choices["channels"] else hidden_dims(rows, inputs, latent_dim, images=of_images)
+    if choices["activation"] is None:  # on images they do equally well, and the one takes less time
+        choices["activation"] = "silu" if choices["channels"] else "gelu"
+    if choices["init"] in (FROM_MODEL, PCA):
+        raise UsageError(f"init is {choices['init']!r}, and there is no model", hint="init_from names one")
     return ModelConfig(
         inputs=inputs,
         output_activation="sigmoid" if bounded else "none",
-        **{name: choices[name] for name in ("hidden_dims", "latent_dim", "activation", "latent_activation")},
+        image_shape=(*image_shape, 1)[:3] if choices["channels"] and image_shape else None,
+        **{name: choices[name] for name in ARCHITECTURE},
     )

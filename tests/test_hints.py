@@ -306,6 +306,13 @@ CASES = {
         "plot t.safetensors t.csv --kind map --show", "leave --show out", then=("plot t.safetensors t.csv --kind map",)
     ),
     "a page that is no page": Case("plot t.safetensors t.csv --kind map -o map.png", "-o map.html"),
+    "the history of PCA": Case(
+        "plot pca.safetensors --kind history",
+        "--kind errors draws the rows' errors",
+        given={"noise.npy": np.random.default_rng(6).normal(size=(100, 12))},
+        before="train noise.npy --device cpu -q -o pca.safetensors",
+        then=("plot pca.safetensors noise.npy --kind errors",),
+    ),
     "a picture that is a page": Case("plot t.safetensors t.csv -o codes.html", "--kind map"),
     "a picture of no room": Case(f"plot t.safetensors t.csv --size 2x1 {LONG}", "give it more room: --size 4.8x3.5"),
     "a picture of little room": Case(f"plot t.safetensors t.csv {LONGER}", "give it more room: --size 7.2x5.25"),
@@ -512,6 +519,36 @@ CASES = {
     ),
     "a bottleneck as wide as the rows": Case(
         "train t.csv QUICK --latent-dim 3", "choose a --latent-dim below 3", values={"--latent-dim": "2"}
+    ),
+    "a sparse bottleneck as wide as the rows": Case(
+        "train t.csv QUICK --bottleneck sparse --active 3",
+        "choose an --active below 3",
+        values={"--active": "2"},
+    ),
+    "more active values than there are": Case(
+        "train t.csv QUICK --bottleneck sparse --active 2 --latent-dim 1",
+        "choose an --active of at most 1, or a larger --latent-dim",
+        values={"--active": "1", "--latent-dim": "6"},
+    ),
+    "active values of no sparse bottleneck": Case(
+        "train t.csv QUICK --active 2",
+        "add --bottleneck sparse, or leave --active out",
+        then=("train t.csv QUICK --active 2 --bottleneck sparse", "train t.csv QUICK"),
+    ),
+    "a weight of no divergence": Case(
+        "train t.csv QUICK --beta 2",
+        "add --bottleneck variational, or leave --beta out",
+        then=("train t.csv QUICK --beta 2 --bottleneck variational", "train t.csv QUICK"),
+    ),
+    "cross-entropy of any values": Case(
+        "train t.csv QUICK --loss bce",
+        "--loss mse or huber takes any values; --scale minmax brings them there",
+        then=("train t.csv QUICK --loss huber", "train t.csv QUICK --loss bce --scale minmax"),
+    ),
+    "cross-entropy of a model's values": Case(
+        "train t.csv --init-from t.safetensors --epochs 1 --loss bce -o u.safetensors",
+        "--loss mse or huber takes any values",
+        then=("train t.csv --init-from t.safetensors --epochs 1 --loss huber -o u.safetensors",),
     ),
     "no room for many rows": Case(
         "train t.csv QUICK --holdout 0",

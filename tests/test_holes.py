@@ -168,7 +168,7 @@ def test_pca_is_compared_on_the_cells_that_are_there():
     _, _, axes = np.linalg.svd(scaled - scaled.mean(axis=0), full_matrices=False)
     centred = scaled - scaled.mean(axis=0)
     squares = np.square(centred - centred @ axes[:2].T @ axes[:2])[~np.isnan(holed)]
-    assert metrics.pca_mse(part, part, scaler, 2) == pytest.approx(squares.mean(), rel=1e-3)
+    assert metrics.Pca(part, scaler, 2).mse(part) == pytest.approx(squares.mean(), rel=1e-3)
 
 
 def test_a_value_out_of_all_proportion_has_a_huge_error_and_stops_no_other(run, iris_model):

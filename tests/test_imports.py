@@ -29,11 +29,14 @@ LEVELS = [
 ]
 TORCH_MAY = {
     "training/run",
+    "training/choose",
     "training/loop",
     "training/rows",
     "training/step",
+    "training/objectives",
     "training/optim",
     "model/module",
+    "model/convolution",
     "model/device",
 }
 HEAVY = {

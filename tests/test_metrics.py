@@ -10,20 +10,26 @@ from aecli.model.scaler import Scaler
 
 @pytest.mark.parametrize("kind", ["standard", "none"])
 @pytest.mark.parametrize("components", [1, 3, 9])
-def test_pca_is_the_pca_of_scikit_learn(kind, components):
+@pytest.mark.parametrize("rows", [300, 9], ids=["many rows", "fewer rows than columns"])
+def test_pca_is_the_pca_of_scikit_learn(kind, components, rows):
     rng = np.random.default_rng(0)
     mix = rng.normal(size=(10, 10))
-    x, x_test = rng.normal(size=(300, 10)) @ mix + 5, rng.normal(size=(80, 10)) @ mix + 5
+    x, x_test = rng.normal(size=(rows, 10)) @ mix + 5, rng.normal(size=(80, 10)) @ mix + 5
     scaler = Scaler.fit(kind, Part(x), Schema(10))
     scaled, scaled_test = scaler.transform(x), scaler.transform(x_test)
-    pca = PCA(components).fit(scaled)
+    pca = PCA(min(components, rows - 1)).fit(scaled)  # the mean takes one
     expected = np.square(pca.inverse_transform(pca.transform(scaled_test)) - scaled_test).mean()
-    assert metrics.pca_mse(Part(x), Part(x_test), scaler, components) == pytest.approx(expected, rel=1e-3)
+    found = metrics.Pca(Part(x), scaler, components)
+    assert found.basis.shape == (10, components)
+    assert found.mse(Part(x_test)) == pytest.approx(expected, rel=1e-3)
 
 
-def test_pca_is_left_out_above_4096_inputs():
-    x = np.zeros((3, 4097))
-    assert metrics.pca_mse(Part(x), Part(x), Scaler.fit("none", Part(x), Schema(4097)), 2) is None
+def test_pca_is_left_out_where_rows_and_inputs_are_both_above_4096(monkeypatch):
+    monkeypatch.setattr(metrics, "PCA_MAX", 5)
+    for rows, inputs, left_out in ((6, 6, True), (5, 6, False), (6, 5, False)):
+        part = Part(np.random.default_rng(0).normal(size=(rows, inputs)))
+        scaler = Scaler.fit("none", part, Schema(inputs))
+        assert (metrics.pca(part, scaler, 2) is None) == left_out
 
 
 def test_moments_of_batches_are_those_of_all_rows():

@@ -35,7 +35,8 @@ Samples = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="Decode N draws from the mixture of Gaussians that train fitted to the training codes. Takes no CODES.",
+        help="Decode N draws from the mixture of Gaussians that train fitted to the training codes, of a variational "
+        "model from N(0, I). Takes no CODES.",
         show_default=False,
         rich_help_panel=DRAWN,
     ),

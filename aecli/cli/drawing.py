@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aecli.errors import DataError, UsageError
+from aecli.config import PCA
+from aecli.errors import AecliError, DataError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from aecli.model.checkpoint import Checkpoint
 
     Array = np.ndarray[Any, Any]
+
+LOSSES = {"mse": "mean squared error", "bce": "cross-entropy", "huber": "Huber loss"}
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,16 @@ class Picture:
     notes: tuple[str, ...] = ()
 
 
-def history(checkpoint: "Checkpoint") -> Picture:
+def history(checkpoint: "Checkpoint", name: str) -> Picture:
     """Draw a run's history, which takes no rows."""
     from aecli.figures.history import history
 
-    return Picture(lambda look: history(checkpoint.history, checkpoint.results.pca_mse, look))
+    if checkpoint.train.init == PCA:
+        raise AecliError(f"{name} is PCA, and nothing was trained", hint="--kind errors draws the rows' errors")
+    results, loss = checkpoint.results, LOSSES[checkpoint.train.loss]
+    pca_mse = None if results.train_loss is not None else results.pca_mse
+    loss += " + KL" * bool(results.kl)
+    return Picture(lambda look: history(checkpoint.history, pca_mse, look, loss))
 
 
 def latent(loaded: "Model", source: "Source", asked: Asked) -> Picture:

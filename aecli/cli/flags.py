@@ -72,6 +72,7 @@ def parse_range(text: str) -> tuple[float, float]:
 
 PARSERS: dict[str, Callable[[str], Any]] = {
     "hidden_dims": parse_dims,
+    "channels": parse_dims,
     "image_size": parse_size,
     "image_shape": parse_shape,
     "input_range": parse_range,

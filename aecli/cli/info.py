@@ -4,12 +4,15 @@ import datetime as dt
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aecli.cli import completion, console, options
-from aecli.config import FROM_MODEL, Column, Dialect, History, ModelConfig, Schema, TrainConfig, sized
+from aecli.cli import completion, console, judged, options
+from aecli.config import FROM_MODEL, PCA, Column, Dialect, History, ModelConfig, Schema, TrainConfig, sized
+
+if TYPE_CHECKING:
+    from aecli.model.checkpoint import Checkpoint
 
 SHOWN_COLUMNS, SHOWN_CATEGORIES = 20, 8
 
@@ -60,15 +63,14 @@ def _of_checkpoint(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
         **_images(found.schema),
         "scaling": found.scaler,
         "recipe": _recipe(found.train),
-        **({"epochs run": f"{epochs:,} of {found.train.epochs:,}"} if epochs < found.train.epochs else {}),
+        **({"epochs run": f"{epochs:,} of {found.train.epochs:,}"} if 0 < epochs < found.train.epochs else {}),
         "MSE, training": f"{results.train_mse:.6g}",
         "MSE, held-out": "none was held out"
         if results.test_mse is None
         else f"{results.test_mse:.6g} on {results.test_rows:,} rows"
         + (f"; PCA {results.pca_mse:.6g}" if results.pca_mse is not None else ""),
-        "draws": "nothing was fitted to draw from"
-        if found.mixture is None
-        else f"decode --samples draws from {console.counted(found.mixture, 'Gaussian')}, fitted to the training codes",
+        **_told(found),
+        "draws": _draws(found),
         "made by": ", ".join(f"{name} {version}" for name, version in sorted(found.versions.items())),
     }
     return facts | _columns(found.schema), {"checkpoint": str(path)} | found.to_json()
@@ -79,6 +81,7 @@ def _of_run(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
     from aecli.training import saved
 
     run = saved.read(path)
+    name = judged.loss_name(run.model, run.train)
     held_out = [(run.validation_rows, "to stop early by"), (run.test_rows, "held out")]
     data = [f"{run.source or 'rows without a name'}, {run.rows:,} rows to train on"]
     data += [f"{rows:,} {what}" for rows, what in held_out if rows]
@@ -93,7 +96,7 @@ def _of_run(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
         "recipe": _recipe(run.train),
         "epoch": f"{run.epoch:,} of {run.train.epochs:,}",
         "step": f"{run.step:,} of {run.steps:,}",
-        "MSE": _losses(run.history),
+        "MSE" if name is None else f"loss, {name}": _losses(run.history),
         "time": f"{run.seconds:.1f} s of training, on {run.device}",
         "begun by": f"aecli {run.version}",
     }
@@ -128,14 +131,43 @@ def _when(path: Path) -> str:
 
 
 def _network(model: ModelConfig) -> dict[str, str]:
-    widths = (model.inputs, *model.hidden_dims, model.latent_dim)
     return {
-        "network": "-".join(map(str, widths)) + f", mirrored; {model.parameters:,} parameters",
+        "network": f"{model.layers}, mirrored; {model.parameters:,} parameters",
         "activations": f"{model.activation}; bottleneck {model.latent_activation}; output {model.output_activation}",
+        **_bottleneck(model),
     }
 
 
+def _bottleneck(model: ModelConfig) -> dict[str, str]:
+    if model.bottleneck == "none":
+        return {}
+    how = (
+        "a Gaussian for each row"
+        if model.active is None
+        else f"the {model.active:,} largest of {model.latent_dim:,} values"
+    )
+    return {"bottleneck": f"{model.bottleneck}, {how}"}
+
+
+def _told(found: "Checkpoint") -> dict[str, str]:
+    """Return what training minimised, and what the codes tell, where these are not as usual."""
+    name = judged.loss_name(found.model, found.train)
+    told = {f"loss, {name}": judged.loss(found), "KL" if found.results.kl else "codes": judged.codes(found)}
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _draws(found: "Checkpoint") -> str:
+    """Say what decode --samples draws from."""
+    if found.model.bottleneck == "variational":
+        return "decode --samples draws from N(0, I), which training held the codes near"
+    if found.mixture is None:
+        return "nothing was fitted to draw from"
+    return f"decode --samples draws from {console.counted(found.mixture, 'Gaussian')}, fitted to the training codes"
+
+
 def _recipe(train: TrainConfig) -> str:
+    if train.init == PCA:
+        return f"{train.recipe}: PCA, which rebuilds other rows better than a network of these"
     return (
         f"{train.recipe}: {train.optimizer}, lr {train.lr:g}, batches of {train.batch_size}, {train.epochs} epochs, "
         f"seed {train.seed}" + (", from the weights of another model" if train.init == FROM_MODEL else "")

@@ -45,7 +45,7 @@ Kind = Annotated[
         "columns of a table, best to worst. errors: a histogram for each label. history: loss by epoch. manifold: what "
         "is decoded of a plane through the codes. traversal: what is decoded along each of their principal "
         "components. samples: what is decoded of draws from a mixture of Gaussians that was fitted to the training "
-        "codes. map: an HTML page to walk through, in which the decoder runs.",
+        "codes, or of a variational model from N(0, I). map: an HTML page to walk through, in which the decoder runs.",
     ),
 ]
 ColourBy = Annotated[
@@ -132,7 +132,7 @@ def plot(
     if kind == "history":
         from aecli.model import checkpoint
 
-        made: drawing.Picture | Page = drawing.history(checkpoint.read(model))
+        made: drawing.Picture | Page = drawing.history(checkpoint.read(model), str(model))
     elif kind == "samples":
         made = drawing.samples(aecli.load(model, device=device))
     else:

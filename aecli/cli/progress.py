@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from aecli.cli import console
+from aecli.config import PCA
 
 if TYPE_CHECKING:
     import rich.progress
@@ -49,11 +50,11 @@ class Report:
         self.device = plan.device
         if not training:
             return
-        widths = (plan.model.inputs, *plan.model.hidden_dims, plan.model.latent_dim)
         held_out = f", {plan.validation_rows:,} to stop early by" if plan.validation_rows else ""
         held_out += f", {plan.test_rows:,} held out" if plan.test_rows else ""
+        what = "fitting PCA" if plan.train.init == PCA else "training"
         console.say(
-            f"training {'-'.join(map(str, widths))} on {console.counted(plan.rows, 'row')}{held_out}, on {plan.device}",
+            f"{what} {plan.model.layers} on {console.counted(plan.rows, 'row')}{held_out}, on {plan.device}",
             quiet=self._quiet,
         )
         if self._bar is not None:

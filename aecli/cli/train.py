@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import aecli
-from aecli.cli import completion, console, flags, options, progress, rows
+from aecli.cli import completion, console, flags, judged, options, progress, rows
+from aecli.config import PCA
 from aecli.errors import AecliError, CheckpointError, Finished, Stopped, TrainingError, UsageError
 from aecli.options import MODEL, RUN, Columns, FitOptions, Matching, Reading
 from aecli.recipes import DEFAULT_RECIPE
@@ -363,6 +364,11 @@ def _facts(made: "Checkpoint", seconds: float, device: str | None) -> dict[str, 
         "train_mse": made.results.train_mse,
         "test_mse": made.results.test_mse,
         "pca_mse": made.results.pca_mse,
+        "loss": made.train.loss,
+        "train_loss": made.results.train_loss,
+        "test_loss": made.results.test_loss,
+        "kl": list(made.results.kl),
+        "active_dims": made.results.active_dims,
         "seconds": round(seconds, 3),
         "device": device,
         "seed": made.train.seed,
@@ -376,7 +382,8 @@ def _facts(made: "Checkpoint", seconds: float, device: str | None) -> dict[str, 
 def _summary(made: "Checkpoint", seconds: float) -> list[str]:
     """Say how the run ended, with PCA's error beside the model's on the same rows."""
     results = made.results
-    lines = [f"training MSE {results.train_mse:.5g} after {_epochs(made)}, {seconds:.1f} s"]
+    how = "of PCA" if made.train.init == PCA else f"after {_epochs(made)}"
+    lines = [f"training MSE {results.train_mse:.5g} {how}, {seconds:.1f} s", *_judged(made)]
     if results.test_mse is None:
         return [*lines, "held-out MSE: no rows were held out"]
     held_out = f"held-out MSE {results.test_mse:.5g} on {console.counted(results.test_rows or 0, 'row')}"
@@ -385,7 +392,23 @@ def _summary(made: "Checkpoint", seconds: float) -> list[str]:
     verdict = (
         f"{results.test_mse / results.pca_mse:.2f} of it" if results.pca_mse > 1e-12 else "nothing is left to gain"
     )
-    return [*lines, f"{held_out}; PCA with {made.model.latent_dim} components {results.pca_mse:.5g}: {verdict}"]
+    lines.append(f"{held_out}; PCA with {made.model.kept} components {results.pca_mse:.5g}: {verdict}")
+    plain = made.train.init != PCA and results.train_loss is None
+    if plain and results.pca_mse > 1e-12 and results.test_mse > 1.005 * results.pca_mse:
+        images = made.schema.image_shape is not None and not made.model.channels
+        ways = f"more --epochs, {'--channels 16,32' if images else 'smaller --hidden-dims'}"
+        lines.append(f"PCA does better: try {ways}; or neither: without such options the better of both is taken")
+    return lines
+
+
+def _judged(made: "Checkpoint") -> list[str]:
+    """Say what the loss came to, where it is not the mean squared error, and what the codes tell."""
+    loss, codes = judged.loss(made), judged.codes(made)
+    lines = [] if loss is None else [f"loss ({judged.loss_name(made.model, made.train)}): {loss}"]
+    lines += [] if codes is None else [f"{'KL ' * bool(made.results.kl)}{codes}"]
+    if made.results.active_dims == 0:
+        lines.append("the codes tell nothing of the rows: try a smaller --beta, or --scale minmax, for --loss bce")
+    return lines
 
 
 def _epochs(made: "Checkpoint") -> str:

@@ -9,8 +9,10 @@ from aecli.config import History
 from aecli.figures import style
 
 
-def history(losses: History, pca_mse: float | None, look: style.Look) -> Figure:
+def history(losses: History, pca_mse: float | None, look: style.Look, minimised: str = "mean squared error") -> Figure:
     """Draw training, validation and held-out loss by epoch on a log scale, and PCA's error as a line.
+
+    `minimised` names the loss; PCA's error is None where that is no mean squared error.
 
     Where validation rows chose the weights, the epoch that they were taken from is marked.
     """
@@ -45,7 +47,7 @@ def history(losses: History, pca_mse: float | None, look: style.Look) -> Figure:
         seen.append(pca_mse)
     if not seen:
         seen = [0.0]
-    style.name_axes(axes, "epoch", "mean squared error", look)
+    style.name_axes(axes, "epoch", minimised, look)
     if min(seen) > 0:
         style.log_axis(axes, "y", min(seen) / 1.15, max(seen) * 1.15)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=[1, 2, 5, 10]))

@@ -27,7 +27,7 @@ from aecli.figures.labels import NONE, RANGES, dates, numbers, ranges
 from aecli.figures.principal import principal
 from aecli.figures.style import number
 from aecli.inference import Model
-from aecli.model.layers import decoder_layers
+from aecli.model.layers import Layer, decoder_layers
 
 Array = np.ndarray[Any, Any]
 MAX_POINTS = 100_000
@@ -56,7 +56,7 @@ def page(model: Model, source: Source, colour: Colour | None = None) -> Page:
     columns were scaled by quantiles.
     """
     layers = decoder_layers(model.checkpoint.model)
-    count = sum(layer.in_dim * layer.out_dim + layer.out_dim for layer in layers)
+    count = sum(math.prod(shape) for layer in layers for shape in layer.shapes)
     if count > MAX_WEIGHTS:
         raise AecliError(
             f"{model.name}: its decoder has {count:,} weights, and a page takes up to {MAX_WEIGHTS:,}",
@@ -81,7 +81,7 @@ def page(model: Model, source: Source, colour: Colour | None = None) -> Page:
         "data": source_name(source.name),
         "rows": rows,
         "notes": notes,
-        "layers": [(layer.in_dim, layer.out_dim, layer.activation) for layer in layers],
+        "layers": [(layer.in_dim, layer.out_dim, layer.activation, _convolution(layer)) for layer in layers],
         "shares": [round(float(share), 4) for share in found.shares],
         "label": source.schema.label or "label",
         "kept": {name.removeprefix(KEPT): column.tolist() for name, column in points.items() if name.startswith(KEPT)},
@@ -108,6 +108,14 @@ def page(model: Model, source: Source, colour: Colour | None = None) -> Page:
     blocks |= {f"colour-{i}": each.of.astype(np.uint32) for i, each in enumerate(colours)}
     shown, block = _shown(originals["x"], model.schema)
     return Page(_assembled(facts | shown, blocks | block), len(points["z"]), tuple(notes))
+
+
+def _convolution(layer: Layer) -> dict[str, Any] | None:
+    """Return what the page has to know of a transposed convolution."""
+    at = layer.convolution
+    return (
+        None if at is None else {"images": at.images, "kernel": at.kernel, "stride": at.stride, "padding": at.padding}
+    )
 
 
 def _sampled(model: Model, source: Source, colour: Colour) -> tuple[dict[str, Array], dict[str, Array], int]:

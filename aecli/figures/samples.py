@@ -18,12 +18,13 @@ def samples(
 ) -> Figure:
     """Draw the images of `shape` (H, W, ...) that `drawn` gives, (N, D), of as many draws as there is room for.
 
-    The draws are from a mixture of so many `gaussians`, which is said below.
+    The draws are from a mixture of so many `gaussians`, which is said below; of none they are from N(0, I).
     """
     height, width = shape[:2]
-    what = "a Gaussian" if gaussians == 1 else f"a mixture of {gaussians} Gaussians"
+    fitted = "a Gaussian" if gaussians == 1 else f"a mixture of {gaussians} Gaussians"
+    what = f"{fitted} fitted to the training codes" if gaussians else "N(0, I), which training held the codes near"
     per_line = int(style.width_of(look) / (style.CELL if look.window else look.small * NARROW))
-    below = style.wrapped(f"draws from {what} fitted to the training codes", per_line)
+    below = style.wrapped(f"draws from {what}", per_line)
     if look.window:
         notes = 1 + below.count("\n")
         grid = mosaic.fit(shape, 64, look, margin=0, lines=None, notes=notes, legible=mosaic.LEGIBLE - 3)

@@ -1,46 +1,100 @@
 """ModelConfig to the table of layers: the one description of the network that every backend interprets."""
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-from aecli.config import ModelConfig
+from aecli.config import KERNEL, PADDING, STRIDE, ModelConfig
+
+Image = tuple[int, int, int]  # (H, W, C)
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """What a convolution is: from images of one shape to those of another. A row is such an image, flattened.
+
+    A `transposed` one is PyTorch's ConvTranspose2d, the other its Conv2d. The weight of both is (C of the small image,
+    C of the large one, kernel, kernel).
+    """
+
+    images: tuple[Image, Image]
+    transposed: bool
+    kernel: int = KERNEL
+    stride: int = STRIDE
+    padding: int = PADDING
+
+    @property
+    def small(self) -> Image:
+        """The image that is `stride` times smaller."""
+        return self.images[0 if self.transposed else 1]
+
+    @property
+    def large(self) -> Image:
+        """The other one."""
+        return self.images[1 if self.transposed else 0]
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One affine map and the activation after it. `name` is its tensors' prefix in the state dict."""
+    """One affine map and the activation after it. `name` is its tensors' prefix in the state dict.
+
+    Rows of `in_dim` values become rows of `out_dim`; with a `convolution` they are images, flattened.
+    """
 
     name: str
     in_dim: int
     out_dim: int
     activation: str
+    convolution: Convolution | None = None
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The shapes of weight and bias."""
+        if self.convolution is None:
+            return (self.out_dim, self.in_dim), (self.out_dim,)
+        at = self.convolution
+        return (at.small[2], at.large[2], at.kernel, at.kernel), (at.images[1][2],)
+
+    @property
+    def fan_in(self) -> int:
+        """How many values each output is a sum of, on average where a transposed convolution's differ."""
+        at = self.convolution
+        if at is None:
+            return self.in_dim
+        return at.images[0][2] * at.kernel**2 // (at.stride**2 if at.transposed else 1)
 
 
 def encoder_layers(config: ModelConfig) -> tuple[Layer, ...]:
-    """List the layers from x (N, D) to z (N, K)."""
-    widths = (config.inputs, *config.hidden_dims, config.latent_dim)
-    return _half("encoder", widths, config.activation, config.latent_activation)
+    """List the layers from x (N, D) to what the bottleneck takes: (N, K), or (N, 2 K) where it is variational."""
+    widths = (math.prod(config.images[-1]), *config.hidden_dims, config.encoded_dim)
+    convolutions = [Convolution(pair, transposed=False) for pair in pairwise(config.images)]
+    return _half("encoder", [*convolutions, *pairwise(widths)], config.activation, config.latent_activation)
 
 
 def decoder_layers(config: ModelConfig) -> tuple[Layer, ...]:
-    """List the layers from z (N, K) to recon (N, D): the encoder's widths, mirrored."""
-    widths = (config.latent_dim, *reversed(config.hidden_dims), config.inputs)
-    return _half("decoder", widths, config.activation, config.output_activation)
+    """List the layers from z (N, K) to recon (N, D): the encoder's, mirrored."""
+    widths = (config.latent_dim, *reversed(config.hidden_dims), math.prod(config.images[-1]))
+    convolutions = [Convolution(pair, transposed=True) for pair in pairwise(reversed(config.images))]
+    return _half("decoder", [*pairwise(widths), *convolutions], config.activation, config.output_activation)
 
 
 def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Return the shape of every tensor in the model's state dict."""
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in (*encoder_layers(config), *decoder_layers(config)):
-        shapes[f"{layer.name}.weight"] = (layer.out_dim, layer.in_dim)
-        shapes[f"{layer.name}.bias"] = (layer.out_dim,)
+        shapes[f"{layer.name}.weight"], shapes[f"{layer.name}.bias"] = layer.shapes
     return shapes
 
 
-def _half(half: str, widths: tuple[int, ...], between: str, last: str) -> tuple[Layer, ...]:
+def _half(half: str, maps: list[Convolution | tuple[int, int]], between: str, last: str) -> tuple[Layer, ...]:
     """List the layers of one half; a layer's number counts activations too, as in a torch.nn.Sequential."""
-    pairs = list(pairwise(widths))
     step = 1 if between == "none" else 2
-    return tuple(
-        Layer(f"{half}.{i * step}", a, b, last if i == len(pairs) - 1 else between) for i, (a, b) in enumerate(pairs)
-    )
+    layers = []
+    for i, each in enumerate(maps):
+        name, activation = f"{half}.{i * step}", last if i == len(maps) - 1 else between
+        if isinstance(each, Convolution):
+            dims = tuple(map(math.prod, each.images))
+            layers.append(Layer(name, dims[0], dims[1], activation, each))
+        else:
+            layers.append(Layer(name, *each, activation))
+    return tuple(layers)

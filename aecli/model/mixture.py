@@ -37,6 +37,11 @@ class Mixture:
     means: Array
     factors: Array
 
+    @classmethod
+    def standard(cls, values: int) -> "Mixture":
+        """Return N(0, I) of so many latent values: what the codes of a variational model are held near."""
+        return cls(np.ones(1), np.zeros((1, values)), np.eye(values)[None])
+
     def __len__(self) -> int:
         return len(self.weights)
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from aecli.config import ModelConfig
-from aecli.model.layers import Layer, decoder_layers, encoder_layers
+from aecli.model.convolution import convolved, transposed
+from aecli.model.layers import Convolution, Layer, decoder_layers, encoder_layers
 
 Array = np.ndarray[Any, Any]
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -24,7 +25,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class Autoencoder(nn.Module):
-    """A fully connected encoder and its mirrored decoder."""
+    """An encoder of dense layers, after convolutions where a row is an image, and its mirrored decoder."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -34,8 +35,10 @@ class Autoencoder(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the latent rows of x."""
-        z: Tensor = self.encoder(x)  # (N, D) -> (N, K)
-        return z
+        h: Tensor = self.encoder(x)  # (N, D) -> (N, K), or (N, 2 K) with the logarithms of variances
+        if self.config.active is not None:
+            return h.masked_fill(inactive(h, self.config.active), 0)
+        return h[:, : self.config.latent_dim]
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the rows that latent rows stand for."""
@@ -45,6 +48,14 @@ class Autoencoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Rebuild x from its latent rows."""
         return self.decode(self.encode(x))  # (N, D) -> (N, K) -> (N, D)
+
+
+def inactive(z: Tensor, active: int) -> Tensor:
+    """Return which latent values (N, K) are not among so many largest of their row; of equal ones the first are."""
+    least = z.topk(active, dim=1).values[:, -1:]
+    equal = z == least
+    surplus = equal.cumsum(1, dtype=torch.int32) > active - (z > least).sum(1, keepdim=True)
+    return (z < least) | (equal & surplus)
 
 
 class OnDevice:
@@ -72,10 +83,26 @@ class OnDevice:
         return recon
 
 
+class ConvolvedRows(nn.Module):
+    """A convolution of rows that are images, flattened: (N, H W C) -> (N, H' W' C')."""
+
+    def __init__(self, layer: Layer, at: Convolution) -> None:
+        super().__init__()
+        self.at = at
+        bound = layer.fan_in**-0.5  # as PyTorch's own layers begin
+        self.weight, self.bias = (nn.Parameter(torch.empty(shape).uniform_(-bound, bound)) for shape in layer.shapes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (transposed if self.at.transposed else convolved)(x, self.weight, self.bias, self.at)
+
+
 def _sequential(layers: Sequence[Layer]) -> nn.Sequential:
     modules: list[nn.Module] = []
     for layer in layers:
-        modules.append(nn.Linear(layer.in_dim, layer.out_dim))  # weight (out_dim, in_dim), bias (out_dim,)
+        if layer.convolution is not None:
+            modules.append(ConvolvedRows(layer, layer.convolution))
+        else:
+            modules.append(nn.Linear(layer.in_dim, layer.out_dim))  # weight (out_dim, in_dim), bias (out_dim,)
         if layer.activation == "gelu":
             modules.append(nn.GELU(approximate="tanh"))
         elif layer.activation != "none":
@@ -90,14 +117,16 @@ def initialise(model: Autoencoder, config: ModelConfig, init: str, mean: Tensor,
     noise: the error falls further in as many steps.
     """
     with torch.no_grad():
-        layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+        parameters = dict(model.named_parameters())
+        layers = (*encoder_layers(config), *decoder_layers(config))
         for layer in layers:
-            for parameter in (layer.weight, layer.bias):
+            for parameter in (parameters[f"{layer.name}.weight"], parameters[f"{layer.name}.bias"]):
                 if init == "normal":
                     parameter.normal_(generator=generator)
                 else:
-                    bound = layer.in_features**-0.5
+                    bound = layer.fan_in**-0.5
                     parameter.uniform_(-bound, bound, generator=generator)
         if init == "fan-in":
-            start = torch.logit(mean, eps=1 / 256) if config.output_activation == "sigmoid" else mean
-            layers[-1].bias.copy_(start)
+            bias = parameters[f"{layers[-1].name}.bias"]
+            mean = mean.view(-1, len(bias)).mean(dim=0)  # of each channel, where all pixels share one bias
+            bias.copy_(torch.logit(mean, eps=1 / 256) if config.output_activation == "sigmoid" else mean)

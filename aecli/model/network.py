@@ -8,16 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from aecli.config import ModelConfig
-from aecli.model.layers import Layer, decoder_layers, encoder_layers
+from aecli.model.layers import Convolution, Layer, decoder_layers, encoder_layers
 
 Array = np.ndarray[Any, Any]
 ROOT, CUBIC = np.float32(np.sqrt(2 / np.pi)), np.float32(0.044715)
 
 
 class Network:
-    """A fully connected encoder and its mirrored decoder: what `model.Autoencoder` computes, within 1e-5 of it.
+    """An encoder and its mirrored decoder: what `module.Autoencoder` computes, within 1e-5 of it.
 
     `workers` is how many threads may usefully compute at once.
     """
@@ -27,12 +28,16 @@ class Network:
     def __init__(self, config: ModelConfig, tensors: Mapping[str, Array]) -> None:
         """Take the weights from a state dict of float32 arrays."""
         self._tensors = tensors
+        self._latent_dim, self._active = config.latent_dim, config.active
         self._encoder = encoder_layers(config)
         self._decoder = decoder_layers(config)
 
     def encode(self, x: Array) -> Array:
         """Return the latent rows of float32 rows."""
-        return self._forward(self._encoder, x)  # (N, D) -> (N, K)
+        z = self._forward(self._encoder, x)  # (N, D) -> (N, K), or (N, 2 K) with the logarithms of variances
+        if self._active is not None:
+            return sparse(z, self._active)
+        return np.ascontiguousarray(z[:, : self._latent_dim])
 
     def decode(self, z: Array) -> Array:
         """Return the rows that float32 latent rows stand for."""
@@ -41,10 +46,58 @@ class Network:
     def _forward(self, layers: Sequence[Layer], x: Array) -> Array:
         with np.errstate(all="ignore"):  # what is too large becomes infinite or NaN, as in torch
             for layer in layers:
-                x = x @ self._tensors[f"{layer.name}.weight"].T  # (N, in_dim) -> (N, out_dim)
-                x += self._tensors[f"{layer.name}.bias"]
+                weight, bias = self._tensors[f"{layer.name}.weight"], self._tensors[f"{layer.name}.bias"]
+                if (at := layer.convolution) is None:
+                    x = _dense(x, weight, bias)  # (N, in_dim) -> (N, out_dim)
+                else:
+                    x = (_transposed if at.transposed else _convolved)(x, weight, bias, at)
                 x = ACTIVATIONS[layer.activation](x)
         return x
+
+
+def sparse(z: Array, active: int) -> Array:
+    """Keep so many largest of each row's latent values (N, K), of equal ones the first; the others become 0."""
+    place = z.shape[1] - active
+    least = np.partition(z, place, axis=1)[:, place : place + 1]
+    equal = z == least
+    surplus = equal.cumsum(axis=1) > active - (z > least).sum(axis=1, keepdims=True)
+    z[(z < least) | (equal & surplus)] = 0
+    return z
+
+
+def _dense(x: Array, weight: Array, bias: Array) -> Array:
+    y = x @ weight.T  # (N, in) x (out, in)
+    y += bias
+    return y
+
+
+def _convolved(x: Array, weight: Array, bias: Array, at: Convolution) -> Array:
+    """Convolve large images (N, H W C), to small ones (N, h w c): all windows of them, times the kernels."""
+    (height, width, channels), k, p, s = at.large, at.kernel, at.padding, at.stride
+    x = np.pad(x.reshape(-1, height, width, channels), ((0, 0), (p, p), (p, p), (0, 0)))
+    windows = _windows(x, k)[:, ::s, ::s].reshape(-1, k * k * channels)  # (N h w, k k C)
+    y = windows @ weight.transpose(2, 3, 1, 0).reshape(-1, len(weight))
+    y += bias
+    return y.reshape(len(x), -1)
+
+
+def _transposed(x: Array, weight: Array, bias: Array, at: Convolution) -> Array:
+    """Convolve small images (N, h w c), transposed, to large ones (N, H W C): see `convolution.transposed`."""
+    (height, width, channels), p, s = at.large, at.padding, at.stride
+    taps = at.kernel // s
+    edge = (taps - 1, taps - 1)
+    x = np.pad(x.reshape(-1, *at.small), ((0, 0), edge, edge, (0, 0)))
+    windows = _windows(x, taps)
+    kernels = weight.reshape(len(weight), channels, taps, s, taps, s)[:, :, ::-1, :, ::-1].transpose(2, 4, 0, 3, 5, 1)
+    blocks = windows.reshape(-1, taps * taps * len(weight)) @ kernels.reshape(-1, s * s * channels)
+    _, down, across, *_ = windows.shape
+    pixels = blocks.reshape(-1, down, across, s, s, channels).swapaxes(2, 3).reshape(-1, down * s, across * s, channels)
+    return (pixels[:, p : p + height, p : p + width] + bias).reshape(len(x), -1)
+
+
+def _windows(images: Array, size: int) -> Array:
+    """Return all square windows of images (N, H, W, C), as (N, H', W', size, size, C)."""
+    return np.moveaxis(sliding_window_view(images, (size, size), (1, 2)), 3, 5)
 
 
 def _gelu(x: Array) -> Array:

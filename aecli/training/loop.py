@@ -14,7 +14,7 @@ from torch.nn import functional
 from aecli.config import History, TrainConfig
 from aecli.errors import TrainingError
 from aecli.model.module import Autoencoder
-from aecli.training import optim
+from aecli.training import objectives, optim
 from aecli.training.rows import Rows, shifts
 from aecli.training.step import Backprop
 
@@ -26,7 +26,7 @@ HIDDEN = 0.7  # of a row's values at most, where the rows have holes: the share 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: `step` of `steps` in all, mean squared errors so far, `epoch_done` at the end of each epoch."""
+    """How far a run is: `step` of `steps` in all, the losses so far, `epoch_done` at the end of each epoch."""
 
     epoch: int
     epochs: int
@@ -63,8 +63,15 @@ class Trainer:
         self._scaled = torch.empty(
             self.batch_size, rows.inputs, device=rows.device
         )  # not touched where rows are scaled
-        self._backprop = Backprop(model, self.batch_size, bf16=config.precision == "bf16")
         self.generator = torch.Generator(rows.device).manual_seed(config.seed)
+        self._backprop = Backprop(
+            model,
+            self.batch_size,
+            loss=config.loss,
+            bottleneck=objectives.bottleneck(model.config, self.generator),
+            objective=objectives.objective(model.config, config),
+            bf16=config.precision == "bf16",
+        )
         self.losses = torch.zeros(self.steps_per_epoch, device=rows.device)
         self.history = History()
         self.step_in_epoch = 0
@@ -146,6 +153,7 @@ class Trainer:
         steps_before = len(self.history.loss) * self.steps_per_epoch
         batches = self.rows.shuffled(self.batch_size, self._epoch_seed())
         for i, batch in islice(enumerate(batches), self.step_in_epoch, None):
+            self._backprop.begin((steps_before + i + 1) / self.steps)
             self.losses[i] = self.differentiate(batch)
             self.optimizer.step(optim.learning_rate(self.config, steps_before + i, self.steps))
             self.step_in_epoch = i + 1
@@ -160,7 +168,7 @@ class Trainer:
         self.seconds = time.perf_counter() - started
 
     def differentiate(self, unscaled: Tensor) -> Tensor:
-        """Return the mean squared error of one batch of `Rows.shuffled`, a scalar. Gradients go to the parameters."""
+        """Return the loss of one batch of `Rows.shuffled`, a scalar. Gradients go to the parameters."""
         batch = self.rows.scaled(unscaled, self._shift(), out=self._scaled)  # (B, E)
         batch, there = self.rows.filled(batch)
         seen = batch if there is None else self.rows.hidden(batch, self._hiding())
@@ -195,7 +203,7 @@ class Trainer:
         losses = [self.history.loss, self.history.validation_loss, self.history.test_loss]
         losses[0] += (loss,)
         for i, rows in enumerate((self.validation_rows, self.test_rows), 1):
-            losses[i] += () if rows is None else (evaluate(self.model, rows),)
+            losses[i] += () if rows is None else (minimised(self.model, rows, self.config),)
         self.history = History(*losses)
         self.step_in_epoch = 0
         if self.validation_rows is not None and self._epochs_since_best() == 0:
@@ -257,6 +265,48 @@ def evaluate(model: Autoencoder, rows: Rows) -> float:
                 count -= int(there.numel() - there.sum())
             total += functional.mse_loss(recon, batch, reduction="sum")
     return float(total) / max(1, count)
+
+
+def minimised(model: Autoencoder, rows: Rows, config: TrainConfig) -> float:
+    """Return what training minimises, of all the rows: a mean over their values that are no holes, in fp32.
+
+    What a bottleneck draws is the same every time. For the cross-entropy, values of other rows than those of training
+    that lie outside of [0, 1] count as its ends.
+    """
+    objective = objectives.objective(model.config, config)
+    if config.loss == "mse" and objective is None:
+        return evaluate(model, rows)
+    loss = objectives.LOSSES[config.loss]
+    bottleneck = objectives.bottleneck(model.config, torch.Generator(rows.device).manual_seed(config.seed))
+    decoder = model.decoder[:-1] if loss.of_logits else model.decoder
+    total, count = torch.zeros((), dtype=torch.float64, device=rows.device), len(rows) * rows.inputs
+    with torch.no_grad():
+        for unfilled in rows.batches():
+            batch, there = rows.filled(unfilled)
+            h = model.encoder(batch)
+            recon = decoder(h if bottleneck is None else bottleneck.forward(h))
+            total += loss.of(recon, batch.clamp(0, 1) if loss.of_logits else batch, there, None)[0]
+            total += 0 if objective is None else loss.scale * objective(h)[0]
+            count -= 0 if there is None else int(there.numel() - there.sum())
+    return float(total) / max(1, count)
+
+
+def divergences(model: Autoencoder, rows: Rows) -> tuple[float, ...]:
+    """Return each latent value's KL divergence from N(0, 1) in nats, a mean over rows; for a variational bottleneck."""
+    total = torch.zeros(model.config.latent_dim, dtype=torch.float64, device=rows.device)
+    with torch.no_grad():
+        for batch in rows.batches():
+            total += objectives.divergence(model.encoder(rows.filled(batch)[0])).sum(0)
+    return tuple((total / len(rows)).tolist())
+
+
+def used(model: Autoencoder, rows: Rows) -> int:
+    """Return how many latent values are not 0 for all rows."""
+    found = torch.zeros(model.config.latent_dim, dtype=torch.bool, device=rows.device)
+    with torch.no_grad():
+        for batch in rows.batches():
+            found |= (model.encode(rows.filled(batch)[0]) != 0).any(0)
+    return int(found.sum())
 
 
 def error_products(model: Autoencoder, rows: Rows) -> tuple[Array, Array]:

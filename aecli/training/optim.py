@@ -94,7 +94,7 @@ class Adam:
 
 
 class Muon:
-    """Muon on matrices, Adam on everything else, at one learning rate.
+    """Muon on matrices and kernels, Adam on everything else, at one learning rate. A kernel is a matrix (a, b k k).
 
     A matrix's momentum M is replaced by nearly its polar factor, see `orthogonalise`; the update's scale is AdamW's.
     With `bf16` all but the last product of the polar factor is computed in that precision. The matrices' `grad` become
@@ -109,18 +109,20 @@ class Muon:
         self.bf16 = bf16
         vectors, alike = [], dict[tuple[int, ...], list[Tensor]]()
         for parameter in parameters:
-            if parameter.ndim == 2:
-                alike.setdefault(tuple(sorted(parameter.shape)), []).append(parameter)
+            if parameter.ndim > 1:
+                alike.setdefault(tuple(sorted(_matrix(parameter).shape)), []).append(parameter)
             else:
                 vectors.append(parameter)
         self.adam = Adam(vectors)
-        self.stacks = list(alike.values())  # an encoder's matrix and its mirror image, (m, n) and (n, m), m <= n
+        stacks = list(alike.values())  # an encoder's matrix and its mirror image, (m, n) and (n, m), m <= n
+        self.stacks = [[_matrix(parameter) for parameter in stack] for stack in stacks]
         self.gradients, self.momenta = (
             [torch.stack([torch.zeros_like(_wide(m)) for m in matrices]) for matrices in self.stacks] for _ in range(2)
         )
-        for matrices, gradients in zip(self.stacks, self.gradients, strict=True):
-            for matrix, gradient in zip(matrices, gradients, strict=True):
-                matrix.grad = gradient if matrix.shape == gradient.shape else gradient.T
+        for stack, gradients in zip(stacks, self.gradients, strict=True):
+            for parameter, gradient in zip(stack, gradients, strict=True):
+                matrix = gradient if _matrix(parameter).shape == gradient.shape else gradient.T
+                parameter.grad = matrix.view(parameter.shape)
 
     def state(self) -> list[Tensor]:
         """Return the tensors that the next step depends on, besides the parameters: to be read, or copied into."""
@@ -183,6 +185,11 @@ def _factor(gram: Tensor, polynomial: Polynomial) -> Tensor:
         factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
     factor.diagonal(dim1=1, dim2=2).add_(a)
     return factor
+
+
+def _matrix(parameter: Tensor) -> Tensor:
+    """Return a parameter's values as a matrix (m, n), in the same memory."""
+    return parameter.detach().flatten(1)
 
 
 def _wide(matrix: Tensor) -> Tensor:

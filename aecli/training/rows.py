@@ -11,7 +11,9 @@ from aecli.data.part import BLOCK_BYTES, Part
 from aecli.model.scaler import FULL_SCALE, Scaler
 
 Array = np.ndarray[Any, Any]
-BATCH_VALUES = 1 << 20  # values of x in one batch where no gradients are needed: bounds what the layers' outputs take
+# Of a batch where no gradients are needed. So many values of x stay in a CPU's cache, the layers' outputs with them;
+CACHED_VALUES, MAX_VALUES = 1 << 17, 1 << 20
+FEW_ROWS = 64  # but fewer rows would read the weights too often
 WINDOW_BYTES = 1 << 26  # of a mapped file, shuffled together
 
 
@@ -26,6 +28,8 @@ class Rows:
     def __init__(self, part: Part, scaler: Scaler, device: torch.device) -> None:
         self.part, self.scaler, self.device = part, scaler, device
         self.inputs = scaler.inputs
+        least = CACHED_VALUES if device.type == "cpu" else MAX_VALUES
+        self._values = min(MAX_VALUES, max(least, FEW_ROWS * self.inputs))
         quick = part.x.dtype == np.uint8 and scaler.kind == FULL_SCALE and not scaler.shift.any()
         self._divisor = float(scaler.scale[0]) if quick else None
         self._resident = self._tensor(part.x[:]).to(device) if part.blocks is None else None
@@ -46,9 +50,9 @@ class Rows:
     def batches(self) -> Iterator[Tensor]:
         """Yield all rows in order, in the model's units."""
         if self._resident is not None:
-            yield from map(self.scaled, torch.split(self._resident, max(1, BATCH_VALUES // self.inputs)))
+            yield from map(self.scaled, torch.split(self._resident, max(1, self._values // self.inputs)))
         else:
-            yield from (self.scaled(self._tensor(x).to(self.device)) for x in self.part.chunks(BATCH_VALUES))
+            yield from (self.scaled(self._tensor(x).to(self.device)) for x in self.part.chunks(self._values))
 
     def shuffled(self, batch_size: int, seed: int) -> Iterator[Tensor]:
         """Yield whole batches of rows, unscaled, each row at most once, in an order that the seed decides."""

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from aecli import __version__, metrics
-from aecli.config import ModelConfig, Results, TrainConfig
+from aecli.config import PCA, Config, History, ModelConfig, Results, TrainConfig
 from aecli.data.part import Part
-from aecli.errors import AecliError, Stopped, TrainingError, UsageError
+from aecli.errors import AecliError, DataError, Stopped, TrainingError, UsageError
 from aecli.inference import Model
 from aecli.model import device as devices
 from aecli.model import holes, mixture
@@ -20,17 +20,22 @@ from aecli.model.checkpoint import PRECISION, Checkpoint
 from aecli.model.module import Autoencoder, initialise
 from aecli.options import FitOptions
 from aecli.recipes import resolve
-from aecli.training import loop
+from aecli.training import choose, loop
+from aecli.training.choose import Verdict
 from aecli.training.fit import Prepared
+from aecli.training.objectives import ACTIVE
 from aecli.training.resume import ResumeFile, described, fingerprint
 from aecli.training.rows import Rows
+from aecli.training.start import Start
 
 Array = np.ndarray[Any, Any]
+LATER = frozenset({"loss", "beta", "bottleneck", "active"})  # fields that were added to a config
+SMALL = 1 << 16  # parameters up to which bf16 gains no time, and loses some models of few inputs
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is about to do, every choice made."""
+    """What a run is about to do, every choice made. Where the weights are PCA's, nothing is trained."""
 
     model: ModelConfig
     train: TrainConfig
@@ -53,49 +58,43 @@ def run(
 ) -> Model:
     """Train a model on prepared rows: see `aecli.fit`."""
     where, start = devices.pick(device), rows.start
-    model_config, config = resolve(
-        asked,
-        rows.scaler.inputs,
-        len(rows.training),
-        bounded=rows.scaler.bounded,
-        image_shape=rows.schema.image_shape,
-        model=None if start is None else start.model.checkpoint.model,
-    )
-    if config.precision == "auto":
-        config = dataclasses.replace(config, precision="bf16" if devices.has_bf16(where) else "fp32")
+    model_config, config = _resolved(rows, asked, where)
+    description = _description(rows, model_config, config, where, is_free=choose.is_free(asked))
     parts = {"training": rows.training, "validation": rows.validation, "held-out": rows.held_out}
-    configs = {"model": model_config.to_json(), "train": config.to_json(), "schema": rows.schema.to_json()}
-    configs["scaling"] = {"scale": rows.scaler.kind}
-    if start is not None:
-        configs["init_from"] = {"initial model": start.digest()}
-    description = described(configs, rows.origin, str(rows.training.x.dtype), where.type)
     counts = [0 if part is None else len(part) for part in parts.values()]
     about = {"source": rows.source, "rows": dict(zip(parts, counts, strict=True))}
     kept = None if resume is None else resume.begin(description, about)
-    on_start(Plan(model_config, config, counts[0], counts[1], counts[2], devices.describe(where)))
+    is_new = start is None and kept is None and not (resume is not None and resume.finish)
+    is_free = is_new and choose.is_free(asked)
     try:
+        verdict = choose.by_cross_validation(rows, model_config, asked, where, announce) if is_free else None
+        if verdict is not None and verdict.pca_wins:
+            announce(verdict.sentence)
+            model_config, config = choose.as_pca(model_config, config)
+        on_start(Plan(model_config, config, counts[0], counts[1], counts[2], devices.describe(where)))
         training, validation, held_out = (
             None if part is None else Rows(part, rows.scaler, where) for part in parts.values()
         )
         assert training is not None  # noqa: S101, for the type checker
-        model = Autoencoder(model_config)
-        if start is None:
-            generator = torch.Generator().manual_seed(config.seed)
-            initialise(model, model_config, config.init, training.mean().cpu(), generator)
-        else:
-            model.load_state_dict({name: torch.tensor(weights) for name, weights in start.weights.items()})
-        model.to(where)
-        trainer = loop.Trainer(model, config, training, validation, held_out, rows.schema.image_shape)
-        keeper = _Keeper(trainer, resume, description, kept, announce) if resume else None
-        if resume is not None and resume.finish:
-            announce(f"finishing {resume.path} {_place(trainer)}")
-            complete, history = trainer.is_done, trainer.end()
-        else:
-            with stopping or nullcontext(lambda: False) as stop_wanted:
-                after_step = (lambda: keeper.after_step(stop_wanted())) if keeper else lambda: None
-                complete, history = True, trainer.run(on_progress, after_step)
-        train_mse = loop.evaluate(model, training)
-        test_mse = None if held_out is None else loop.evaluate(model, held_out)
+        _check_range(training, config, start)
+        pca = None
+        if is_free or held_out is not None:
+            pca = metrics.pca(rows.training, rows.scaler, model_config.kept)
+        model, complete, history = Autoencoder(model_config).to(where), True, History()
+        if config.init != PCA:
+            _start_weights(model, config, start, training)
+            trainer = loop.Trainer(model, config, training, validation, held_out, rows.schema.image_shape)
+            keeper = _Keeper(trainer, resume, description, kept, announce) if resume else None
+            complete, history = _trained(trainer, keeper, stopping, on_progress)
+            if is_free and pca is not None:
+                verdict = Verdict(loop.evaluate(model, training) / max(pca.mse(rows.training), 1e-30))
+                if verdict.pca_wins:
+                    announce(verdict.sentence)
+                    model_config, config = choose.as_pca(model_config, config)
+                    model, history = Autoencoder(model_config).to(where), History()
+        if config.init == PCA and pca is not None:
+            model.load_state_dict(choose.tensors(pca))
+        results = _results(rows, model, config, pca, training, held_out)
         tensors = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
         if rows.schema.missing == "mean" and rows.scaler.inputs <= holes.MAX_INPUTS:
             tensors[PRECISION] = holes.precision(*loop.error_products(model, training))
@@ -105,16 +104,13 @@ def run(
             f"{config.batch_size:,}",
             hint="lower --batch-size, or train with --device cpu",
         ) from error
-    pca_mse = None
-    if rows.held_out is not None:
-        pca_mse = metrics.pca_mse(rows.training, rows.held_out, rows.scaler, model_config.latent_dim)
     made = Checkpoint(
         model_config,
         config,
         rows.schema,
         rows.scaler.kind,
         rows.trained_on,
-        Results(counts[0], counts[2], train_mse, test_mse, pca_mse),
+        results,
         history,
         {"aecli": __version__, "torch": torch.__version__},
         source=rows.source,
@@ -124,19 +120,121 @@ def run(
     return _with_mixture(Model(made, tensors, rows.scaler, device=str(where)), rows.training, config.seed)
 
 
+def _resolved(rows: Prepared, asked: FitOptions, where: torch.device) -> tuple[ModelConfig, TrainConfig]:
+    """Make every choice that was not made."""
+    model, config = resolve(
+        asked,
+        rows.scaler.inputs,
+        len(rows.training),
+        bounded=rows.scaler.bounded,
+        image_shape=rows.schema.image_shape,
+        model=None if rows.start is None else rows.start.model.checkpoint.model,
+    )
+    if config.precision == "auto":
+        pays = model.parameters > SMALL and devices.has_bf16(where)
+        config = dataclasses.replace(config, precision="bf16" if pays else "fp32")
+    return model, config
+
+
+def _description(
+    rows: Prepared, model: ModelConfig, config: TrainConfig, where: torch.device, *, is_free: bool
+) -> dict[str, Any]:
+    """Describe a run by all that decides what becomes of it: see `resume.described`."""
+    configs: dict[str, Any] = {"model": model, "train": config, "schema": rows.schema}
+    configs = {name: _without_later(each) for name, each in configs.items()}
+    configs["scaling"] = {"scale": rows.scaler.kind}
+    if is_free:
+        configs["choice"] = {"PCA where it is better": True}
+    if rows.start is not None:
+        configs["init_from"] = {"initial model": rows.start.digest()}
+    return described(configs, rows.origin, str(rows.training.x.dtype), where.type)
+
+
+def _without_later(config: Config) -> dict[str, Any]:
+    """Return a config as JSON without what is LATER and at its default: so runs from before are known again."""
+    set_anew = config.to_json(compact=True)
+    return {name: value for name, value in config.to_json().items() if name not in LATER or name in set_anew}
+
+
+def _check_range(training: Rows, config: TrainConfig, start: Start | None) -> None:
+    """Raise DataError for values that no cross-entropy is of: rows for a model may lie beyond those it was made for."""
+    for batch in training.batches() if config.loss == "bce" and start is not None else ():
+        filled = training.filled(batch)[0]
+        low, high = float(filled.min()), float(filled.max())
+        if low < 0 or high > 1:
+            raise DataError(
+                f"--loss bce is for values from 0 to 1, and scaled as the model's these lie at {low:.4g} to {high:.4g}",
+                hint="--loss mse or huber takes any values",
+            )
+
+
+def _results(
+    rows: Prepared,
+    model: Autoencoder,
+    config: TrainConfig,
+    pca: metrics.Pca | None,
+    training: Rows,
+    held_out: Rows | None,
+) -> Results:
+    """Judge a trained model."""
+    results = Results(
+        len(training),
+        0 if held_out is None else len(held_out),
+        loop.evaluate(model, training),
+        None if held_out is None else loop.evaluate(model, held_out),
+        None if pca is None or rows.held_out is None else pca.mse(rows.held_out),
+    )
+    if model.config.bottleneck == "sparse":
+        results = dataclasses.replace(results, active_dims=loop.used(model, training))
+    elif model.config.bottleneck == "variational":
+        kl = loop.divergences(model, training)
+        results = dataclasses.replace(results, kl=kl, active_dims=sum(nats > ACTIVE for nats in kl))
+    if config.loss == "mse" and not results.kl:
+        return results
+    return dataclasses.replace(
+        results,
+        train_loss=loop.minimised(model, training, config),
+        test_loss=None if held_out is None else loop.minimised(model, held_out, config),
+    )
+
+
 def _with_mixture(trained: Model, training: Part, seed: int) -> Model:
     """Return a model, on the CPU, with a mixture of Gaussians fitted to the codes of some of its training rows.
 
-    It is the model as it is where its codes are too wide, or none is finite.
+    It is the model as it is where its codes are too wide, or none is finite, or they come from N(0, I) themselves.
     """
     made, tensors = trained.checkpoint, trained.tensors
-    if made.model.latent_dim <= mixture.MAX_LATENT:
+    if made.model.latent_dim <= mixture.MAX_LATENT and made.model.bottleneck != "variational":
         z = trained.encode(training.sample(mixture.MAX_CODES, np.random.default_rng(seed)))
         z = z[np.isfinite(z).all(axis=1)]
         if len(z):
             found = mixture.fit(z, seed)
             made, tensors = dataclasses.replace(made, mixture=len(found)), {**tensors, **found.tensors()}
     return Model(made, tensors, trained.scaler)
+
+
+def _start_weights(model: Autoencoder, config: TrainConfig, start: Start | None, training: Rows) -> None:
+    """Give a network its first weights: those of another model, else new ones."""
+    if start is None:
+        generator = torch.Generator().manual_seed(config.seed)
+        initialise(model, model.config, config.init, training.mean().cpu(), generator)
+    else:
+        model.load_state_dict({name: torch.tensor(weights) for name, weights in start.weights.items()})
+
+
+def _trained(
+    trainer: loop.Trainer,
+    keeper: "_Keeper | None",
+    stopping: AbstractContextManager[Callable[[], bool]] | None,
+    on_progress: Callable[[loop.Progress], None],
+) -> tuple[bool, History]:
+    """Train to the end, or end at once where that was asked; and return whether it is the end."""
+    if keeper is not None and keeper.finishes:
+        keeper.announce(f"finishing {keeper.path} {_place(trainer)}")
+        return trainer.is_done, trainer.end()
+    with stopping or nullcontext(lambda: False) as stop_wanted:
+        after_step = (lambda: keeper.after_step(stop_wanted())) if keeper else lambda: None
+        return True, trainer.run(on_progress, after_step)
 
 
 def _place(trainer: loop.Trainer) -> str:
@@ -159,7 +257,8 @@ class _Keeper:
         kept: tuple[dict[str, Array], dict[str, Any]] | None,
         announce: Callable[[str], None],
     ) -> None:
-        self._trainer, self._file, self._run, self._announce = trainer, file, run, announce
+        self._trainer, self._file, self._run, self.announce = trainer, file, run, announce
+        self.path, self.finishes = file.path, file.finish
         if kept is not None:
             try:
                 trainer.restore(*kept)
@@ -176,6 +275,6 @@ class _Keeper:
             if stop_wanted:
                 raise
             self._file.postpone()
-            self._announce(f"the run goes on, but its state cannot be kept: {error.message}")
+            self.announce(f"the run goes on, but its state cannot be kept: {error.message}")
         if stop_wanted:
             raise Stopped

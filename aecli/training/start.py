@@ -77,7 +77,7 @@ class Start:
 def start_from(
     given: str | Path | Model, asked: FitOptions, columns: Columns, matching: Matching
 ) -> tuple[Start, FitOptions]:
-    """Return where a run starts from a model, and its options with the model's recipe and weight decay.
+    """Return where a run starts from a model, and its options with the model's recipe, loss and weight decay.
 
     The rule for new weights makes the decay of a short run large: it would forget the model first.
     Raises CheckpointError where the file is none; UsageError where an option asks for another architecture, scaler or
@@ -102,6 +102,11 @@ def start_from(
     made: Any = model.checkpoint.train  # its recipe is one of them
     decay = made.weight_decay if asked.weight_decay is None else asked.weight_decay
     asked = dataclasses.replace(asked, recipe=made.recipe, init=FROM_MODEL, weight_decay=decay)
+    is_variational = model.checkpoint.model.bottleneck == "variational"
+    if asked.loss is None and (is_variational or made.loss != "mse"):
+        asked = dataclasses.replace(asked, loss=made.loss)
+    if asked.beta is None and is_variational:
+        asked = dataclasses.replace(asked, beta=made.beta)
     return Start(model, schema, dataclasses.replace(model.scaler, schema=schema)), asked
 
 
@@ -110,7 +115,7 @@ def _differing(model: Model, asked: FitOptions, columns: Columns) -> Iterable[st
     made, schema = model.checkpoint, model.schema
     said: dict[str, tuple[object, object]] = {"recipe": (asked.recipe, made.train.recipe)}
     said["scale"] = (asked.scale, made.scaler)
-    for name in ("hidden_dims", "latent_dim", "activation", "latent_activation"):
+    for name in ("hidden_dims", "latent_dim", "activation", "latent_activation", "bottleneck", "active"):
         said[name] = (getattr(asked, name), getattr(made.model, name))
     said["init"] = (asked.init, "its own weights")
     said["label"] = (columns.label, schema.label)

@@ -6,28 +6,39 @@ Source: Rumelhart, Hinton and Williams 1986.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from aecli.model.layers import Layer, decoder_layers, encoder_layers
+from aecli.model.convolution import convolved, transposed, weight_gradient
+from aecli.model.layers import Convolution, Layer, decoder_layers, encoder_layers
 from aecli.model.module import Autoencoder
+from aecli.training.objectives import LOSSES, Bottleneck, Objective
 
 aten = torch.ops.aten
 GELU_LINEAR = 2 * math.sqrt(2 / math.pi)  # GELU's tanh form is x sigmoid(GELU_LINEAR x + GELU_CUBIC x^3)
 GELU_CUBIC = GELU_LINEAR * 0.044715
+BLOCK = 1 << 17  # values
 LINEAR, ONE = torch.tensor(GELU_LINEAR), torch.tensor(1.0)  # as tensors they are added in the same pass
 
 
-@dataclass(frozen=True, slots=True)
-class LayerBuffers:
+@dataclass(slots=True)
+class Values:
+    """What the next layer takes, `out` (B, out), and the `gradient` (B, out) that it gives back."""
+
+    out: Tensor
+    gradient: Tensor
+
+
+@dataclass(slots=True)
+class LayerBuffers(Values):
     """A layer's parameters, and where its values and gradients for one batch lie. All are overwritten at each step.
 
-    `pre` (B, out) is the affine map's result, until the backward pass has used it; `out` what the activation makes of
-    it: the same memory where the activation's gradient takes `out` alone. `gradient` (B, out) is that of the loss by
-    either of them.
+    `pre` (B, out) is the affine map's result, or what the activation keeps there for its gradient; `out` what it makes
+    of it: the same memory where its gradient takes `out` alone. `gradient` (B, out) is that of the loss by
+    either of them. A convolution takes new memory for `pre`, and gives a new `gradient` to the layer below.
     `weight` and `bias` are the parameters in the precision that is multiplied in.
     """
 
@@ -36,9 +47,8 @@ class LayerBuffers:
     weight: Tensor
     bias: Tensor
     pre: Tensor
-    out: Tensor
-    gradient: Tensor
-    scratch: Tensor
+    kind: "Kind"
+    convolution: Convolution | None
 
     @property
     def gradients(self) -> tuple[Tensor, ...]:
@@ -47,56 +57,94 @@ class LayerBuffers:
 
 
 class Backprop:
-    """The mean squared error of an autoencoder's batches, and its gradients. With `bf16` it multiplies in that."""
+    """The loss of an autoencoder's batches, and its gradients. With `bf16` it multiplies in that.
 
-    def __init__(self, model: Autoencoder, batch_size: int, *, bf16: bool = False) -> None:
+    An `objective` on what the encoder gives is part of the loss.
+    """
+
+    def __init__(
+        self,
+        model: Autoencoder,
+        batch_size: int,
+        *,
+        loss: str = "mse",
+        bottleneck: Bottleneck | None = None,
+        objective: Objective | None = None,
+        bf16: bool = False,
+    ) -> None:
         parameters: dict[str, Tensor] = dict(model.named_parameters())
-        self._layers = [
-            _buffers(parameters, layer, batch_size, torch.bfloat16 if bf16 else torch.float32)
-            for layer in (*encoder_layers(model.config), *decoder_layers(model.config))
-        ]
+        self._encoder, self._decoder = (
+            [_buffers(parameters, layer, batch_size, torch.bfloat16 if bf16 else torch.float32) for layer in layers]
+            for layers in (encoder_layers(model.config), decoder_layers(model.config))
+        )
+        self._layers = [*self._encoder, *self._decoder]
+        self._bottleneck, self._objective = bottleneck, objective
+        self._codes: Values = self._encoder[-1]
+        if bottleneck is not None:
+            codes = self._codes.out.new_empty(batch_size, model.config.latent_dim)
+            self._codes = Values(codes, torch.empty_like(codes))
+        self._loss, last = LOSSES[loss], self._layers[-1]
+        if self._loss.of_logits:
+            last.activation, last.out = ACTIVATIONS["none"], last.pre
+
+    def begin(self, done: float) -> None:
+        """Get ready for a step, after this share of all steps."""
+        for each in (self._bottleneck, self._objective):
+            if each is not None:
+                each.begin(done)
 
     @torch.no_grad()
     def __call__(self, x: Tensor, target: Tensor, counted: Tensor | None = None) -> Tensor:
-        """Return the mean squared error of what the model makes of x (B, D) to the target (B, D), both float32.
+        """Return the loss of what the model makes of x (B, D) to the target (B, D), both float32: a mean over values.
 
         Only values that are `counted` (B, D) are in it. It writes the gradients into the parameters' `grad`.
         """
-        layers, last = self._layers, self._layers[-1]
-        h = inputs = x.to(last.pre.dtype)
-        for layer in layers:
-            for parameter, used in zip(layer.parameters, (layer.weight, layer.bias), strict=True):
-                if used is not parameter:
-                    used.copy_(parameter)
-            torch.addmm(layer.bias, h, layer.weight.T, out=layer.pre)  # (B, in) -> (B, out)
-            layer.activation.forward(layer)
-            h = layer.out
-        error = torch.sub(h, target, out=last.gradient) if h.dtype == target.dtype else h.float().sub_(target)
-        errors = error.view(-1)
-        if counted is not None:
-            error.mul_(counted)
-        loss: Tensor = torch.dot(errors, errors).div_(len(errors))
+        last, codes, encoded = self._layers[-1], self._codes, self._encoder[-1]
+        inputs = x.to(last.pre.dtype)
+        h = _forward(self._encoder, inputs)
+        if self._bottleneck is not None:
+            h = codes.out = self._bottleneck.forward(h)
+        h = _forward(self._decoder, h)
+        total, error = self._loss.of(h, target, counted, last.gradient if h.dtype == target.dtype else None)
+        scale = self._loss.scale / error.numel()  # of the gradients: left out on the way, nothing is multiplied in vain
+        loss = total.div_(error.numel())
         if counted is not None:  # a mean over all values becomes one over those counted
             of_counted = counted.numel() / counted.sum().clamp_(min=1)
             loss.mul_(of_counted)
             error.mul_(of_counted)
-        scale = 2 / error.numel()  # of the gradients: left out on the way, so that nothing is multiplied by it in vain
         if error is not last.gradient:
             last.gradient.copy_(error)
-        for i in reversed(range(len(layers))):
-            layer, below = layers[i], layers[i - 1]
-            layer.activation.backward(layer)
-            g, h = layer.gradient, below.out if i else inputs
-            weight_gradient, bias_gradient = layer.gradients
-            if g.dtype == weight_gradient.dtype:
-                torch.addmm(weight_gradient, g.T, h, beta=0, alpha=scale, out=weight_gradient)  # (out, B) x (B, in)
-            else:
-                torch.mul(g.T @ h, scale, out=weight_gradient)
-            torch.sum(g, 0, dtype=torch.float32, out=bias_gradient)
-            if i:
-                torch.mm(g, layer.weight, out=below.gradient)  # (B, out) -> (B, in)
-        torch._foreach_mul_([layer.gradients[1] for layer in layers], scale)
+        _backward(self._decoder, codes.out, codes, scale)
+        if self._bottleneck is not None:
+            encoded.gradient.copy_(self._bottleneck.backward(codes.gradient))
+        if self._objective is not None:
+            nats, gradient = self._objective(encoded.out)
+            of_all = 1 if counted is None else of_counted
+            loss.add_(nats * (scale * of_all))
+            encoded.gradient.add_(gradient * of_all)
+        _backward(self._encoder, inputs, None, scale)
+        torch._foreach_mul_([layer.gradients[1] for layer in self._layers], scale)
         return loss
+
+
+def _forward(layers: Sequence[LayerBuffers], h: Tensor) -> Tensor:
+    """Fill the layers' values from what comes in, and return those of the last."""
+    for layer in layers:
+        for parameter, used in zip(layer.parameters, (layer.weight, layer.bias), strict=True):
+            if used is not parameter:
+                used.copy_(parameter)
+        layer.kind.forward(layer, h)  # (B, in) -> (B, out)
+        layer.activation.forward(layer)
+        h = layer.out
+    return h
+
+
+def _backward(layers: Sequence[LayerBuffers], came_in: Tensor, below: Values | None, scale: float) -> None:
+    """Write the gradients of the layers' parameters, and of what came in where something is `below`."""
+    for i in reversed(range(len(layers))):
+        layer = layers[i]
+        layer.activation.backward(layer)
+        layer.kind.backward(layer, layers[i - 1].out if i else came_in, layers[i - 1] if i else below, scale)
 
 
 def _buffers(parameters: dict[str, Tensor], layer: Layer, batch_size: int, dtype: torch.dtype) -> LayerBuffers:
@@ -105,9 +153,10 @@ def _buffers(parameters: dict[str, Tensor], layer: Layer, batch_size: int, dtype
     def buffer() -> Tensor:
         return torch.empty(batch_size, layer.out_dim, dtype=dtype, device=weight.device)
 
-    fused = dtype != torch.float32 or weight.device.type != "cpu"
+    fused = weight.device.type != "cpu"
     activation = ACTIVATIONS["fused gelu" if layer.activation == "gelu" and fused else layer.activation]
     pre = buffer()
+    kind = DENSE if layer.convolution is None else CONVOLUTION
     return LayerBuffers(
         activation=activation,
         parameters=(weight, bias),
@@ -116,7 +165,8 @@ def _buffers(parameters: dict[str, Tensor], layer: Layer, batch_size: int, dtype
         pre=pre,
         out=buffer() if activation.needs_pre else pre,
         gradient=buffer(),
-        scratch=buffer() if activation is ACTIVATIONS["gelu"] else pre,
+        kind=kind,
+        convolution=layer.convolution,
     )
 
 
@@ -125,6 +175,54 @@ def _gradient(parameter: Tensor) -> Tensor:
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)
     return parameter.grad
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of layer: `forward` fills a layer's `pre` from what comes in (B, in).
+
+    `backward` writes the gradients of its parameters, that of the weight times a scale, and the `gradient` of the layer
+    below, if there is one.
+    """
+
+    forward: Callable[[LayerBuffers, Tensor], object]
+    backward: Callable[[LayerBuffers, Tensor, Values | None, float], object]
+
+
+def _dense(layer: LayerBuffers, h: Tensor) -> None:
+    torch.addmm(layer.bias, h, layer.weight.T, out=layer.pre)
+
+
+def _dense_backward(layer: LayerBuffers, h: Tensor, below: Values | None, scale: float) -> None:
+    g, (weight_gradient, bias_gradient) = layer.gradient, layer.gradients
+    if g.dtype == weight_gradient.dtype:
+        torch.addmm(weight_gradient, g.T, h, beta=0, alpha=scale, out=weight_gradient)  # (out, B) x (B, in)
+    else:
+        torch.mul(g.T @ h, scale, out=weight_gradient)
+    torch.sum(g, 0, dtype=torch.float32, out=bias_gradient)
+    if below is not None:
+        torch.mm(g, layer.weight, out=below.gradient)  # (B, out) -> (B, in)
+
+
+def _convolution(layer: LayerBuffers, h: Tensor) -> None:
+    at = layer.convolution
+    assert at is not None  # noqa: S101, for the type checker
+    made = (transposed if at.transposed else convolved)(h, layer.weight, layer.bias, at)
+    layer.out = made if layer.out is layer.pre else layer.out
+    layer.pre = made
+
+
+def _convolution_backward(layer: LayerBuffers, h: Tensor, below: Values | None, scale: float) -> None:
+    at, g, (for_weight, for_bias) = layer.convolution, layer.gradient, layer.gradients
+    assert at is not None  # noqa: S101, for the type checker
+    small, large = (h, g) if at.transposed else (g, h)
+    torch.mul(weight_gradient(small, large, layer.weight, at), scale, out=for_weight)
+    torch.sum(g.view(-1, len(for_bias)), 0, dtype=torch.float32, out=for_bias)
+    if below is not None:
+        below.gradient = (convolved if at.transposed else transposed)(g, layer.weight, None, at)
+
+
+DENSE, CONVOLUTION = Kind(_dense, _dense_backward), Kind(_convolution, _convolution_backward)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,27 +235,24 @@ class Activation:
 
 
 def _gelu(layer: LayerBuffers) -> None:
-    """Fill `out`, and `scratch` with the sigmoid in it: PyTorch's own kernel on a CPU takes half as long again."""
-    x, s = layer.pre, torch.mul(layer.pre, layer.pre, out=layer.scratch)
-    torch.add(LINEAR, s, alpha=GELU_CUBIC, out=s).mul_(x).sigmoid_()
-    torch.mul(x, s, out=layer.out)
+    """Fill `out` with y = x s, s being the sigmoid of u, and `pre` with the slope.
 
-
-def _gelu_backward(layer: LayerBuffers) -> None:
-    """Multiply the gradient by s + x s (1 - s) u' = s (1 + (x - y) u'), s being the sigmoid of u, and y = x s.
-
-    In place: by now nothing else needs the layer's values.
+    That is s + x s (1 - s) u' = s (1 + (x - y) u'). In fp32, in blocks that stay in the cache: on a CPU PyTorch's own
+    kernels take nearly twice as long in bf16.
     """
-    x, s, y = layer.pre, layer.scratch, layer.out
-    torch.sub(x, y, out=y)
-    torch.add(LINEAR, x.mul_(x), alpha=3 * GELU_CUBIC, out=x)
-    torch.addcmul(ONE, x, y, out=x)
-    layer.gradient.mul_(x.mul_(s))
+    for pre, out in zip(*(torch.split(each.view(-1), BLOCK) for each in (layer.pre, layer.out)), strict=True):
+        x = pre.float()
+        square = x * x
+        s = torch.add(LINEAR, square, alpha=GELU_CUBIC).mul_(x).sigmoid_()
+        y = x * s
+        out.copy_(y)
+        slope = torch.add(LINEAR, square, alpha=3 * GELU_CUBIC, out=square)
+        pre.copy_(torch.addcmul(ONE, x.sub_(y), slope, out=slope).mul_(s))
 
 
 ACTIVATIONS = {
     "none": Activation(lambda _: None, lambda _: None),
-    "gelu": Activation(_gelu, _gelu_backward, needs_pre=True),
+    "gelu": Activation(_gelu, lambda at: at.gradient.mul_(at.pre), needs_pre=True),
     "fused gelu": Activation(
         lambda at: aten.gelu.out(at.pre, approximate="tanh", out=at.out),
         lambda at: aten.gelu_backward.grad_input(at.gradient, at.pre, approximate="tanh", grad_input=at.gradient),

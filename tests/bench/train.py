@@ -1,8 +1,9 @@
-"""Time to quality on MNIST, 784-256-128-64 and back: every contender in turn, in one process, on this machine.
+"""Time to quality on MNIST, 64 values a row: every contender in turn, in one process, on this machine.
 
-AECLI_DATA_DIR=... python -m tests.bench.train [--seeds 3] [--output train.json]
+AECLI_DATA_DIR=... python -m tests.bench.train [--seeds 3] [--only aecli] [--output train.json]
 
-Imports are left out of the seconds; reading the data, building the model and measuring the test error are in.
+The dense network is 784-256-128-64 and back, that of convolutions aecli's default, 784-conv16-conv32-64. Imports are
+left out of the seconds; reading the data, building the model and measuring the test error are in.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from aecli.data.idx import read_idx
 from aecli.data.opening import open_source
 from aecli.data.part import Part
 from aecli.model import checkpoint, device
+from aecli.model.layers import decoder_layers, encoder_layers
 from aecli.model.module import Autoencoder
 from aecli.model.scaler import Scaler
 from aecli.options import FitOptions
@@ -44,7 +46,8 @@ RAW = Path(os.environ["AECLI_DATA_DIR"]) / "MNIST" / "raw"
 BF16 = device.has_bf16(torch.device("cpu"))
 TUTORIAL_EPOCHS = 50
 TIGHT_EPOCHS = 47  # the shortest one-cycle schedule that ends at 0.0030
-QUICK = {"epochs": 4, "lr": 0.015}  # the shortest schedule of ours that ends below it
+DENSE = {"hidden_dims": (256, 128)}
+QUICK = {"epochs": 4, "lr": 0.015}  # the shortest schedule of the dense network that ends below it
 
 
 def network(activation):
@@ -154,9 +157,37 @@ def products(config, batch_size, dtype):
     return work
 
 
-def step_parts():
+def convolutions(config, batch_size, dtype, memory_format):
+    """Give the work of a step's convolutions alone, as PyTorch has them: forward and backward."""
+    layers = [layer for layer in (*encoder_layers(config), *decoder_layers(config)) if layer.convolution]
+    calls = []
+    for i, layer in enumerate(layers):
+        at, shape = layer.convolution, layer.shapes[0]
+        height, width, channels = at.images[0]
+        x = torch.rand(batch_size, channels, height, width, dtype=dtype).contiguous(memory_format=memory_format)
+        weight = torch.rand(shape, dtype=dtype, requires_grad=True)
+        call = nn.functional.conv_transpose2d if at.transposed else nn.functional.conv2d
+        y = call(x.requires_grad_(i > 0), weight, stride=at.stride, padding=at.padding)
+        calls.append((call, x, weight, at, torch.rand_like(y)))
+
+    def work():
+        for call, x, weight, at, gradient in calls:
+            call(x, weight, stride=at.stride, padding=at.padding).backward(gradient)
+
+    return work
+
+
+def floors(config, batch_size, dtype):
+    """Give the works that a step cannot do without, by what they are called; of one kind the quicker counts."""
+    if not config.channels:
+        return [products(config, batch_size, dtype)]
+    formats = torch.contiguous_format, torch.channels_last
+    return [convolutions(config, batch_size, dtype, memory_format) for memory_format in formats]
+
+
+def step_parts(**asked):
     """Time the parts of one step of the default recipe, in milliseconds, at each precision that the machine has."""
-    model_config, config = resolve(FitOptions("modern"), 784, 60_000, bounded=True)
+    model_config, config = resolve(FitOptions("modern", **asked), 784, 60_000, bounded=True, image_shape=(28, 28))
     pixels = torch.randint(0, 256, (config.batch_size, 784), dtype=torch.uint8)
     part = Part(pixels.numpy())
     rows = Rows(part, Scaler.fit("standard", part, Schema(784, full_scale=255.0)), torch.device("cpu"))
@@ -173,10 +204,10 @@ def step_parts():
             trainer.differentiate(pixels)
 
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        timed = (products(model_config, config.batch_size, dtype), passes, optimizer_step)
+        timed = (passes, optimizer_step, *floors(model_config, config.batch_size, dtype))
         rounds = [[median_ms(work) for work in timed] for _ in range(5)]  # in turn: a slow spell slows them all
-        floor, both, update = (min(column) for column in zip(*rounds, strict=True))
-        parts[precision] = {"products": floor, "forward and backward": both, "optimizer": update}
+        both, update, *least = (min(column) for column in zip(*rounds, strict=True))
+        parts[precision] = {"floor": min(least), "forward and backward": both, "optimizer": update}
     return parts
 
 
@@ -184,17 +215,22 @@ def main():
     """Run every contender; print a table and write a JSON file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", default="", help="the contenders whose names have this in them")
     parser.add_argument("--output", type=Path, default=Path("train.json"))
     arguments = parser.parse_args()
     keep_freed_memory()  # as the program has it
     contenders = {
         f"tutorial, {TUTORIAL_EPOCHS} epochs": tutorial,
         f"tight Adam loop, {TIGHT_EPOCHS} epochs": tight,
-        "aecli, {epochs} epochs, lr {lr}".format(**QUICK): ours(**QUICK),
-        "aecli, defaults": ours(),
+        "aecli, dense, {epochs} epochs, lr {lr}".format(**QUICK): ours(**DENSE, **QUICK),
+        "aecli, dense": ours(**DENSE),
+        "aecli, convolutions, 4 epochs": ours(epochs=4),
+        "aecli, convolutions, the default": ours(),
         "PCA, 64 components": pca,
     }
-    found = {"threads": torch.get_num_threads(), "bf16": BF16, "contenders": {}, "step": step_parts()}
+    contenders = {name: contender for name, contender in contenders.items() if arguments.only in name}
+    steps = {"dense": step_parts(**DENSE), "convolutions": step_parts()}
+    found = {"threads": torch.get_num_threads(), "bf16": BF16, "contenders": {}, "step": steps}
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "MNIST" / "raw"
         raw.mkdir(parents=True)
@@ -207,28 +243,29 @@ def main():
                 run = {"seed": seed, "test_mse": error, "seconds": time.perf_counter() - started}
                 run |= {"epoch_seconds": epoch_seconds} if epoch_seconds else {}
                 found["contenders"].setdefault(name, []).append(run)
-                print(f"seed {seed}  {name:32} test MSE {error:.5f}  {run['seconds']:7.1f} s", flush=True)
+                print(f"seed {seed}  {name:36} test MSE {error:.5f}  {run['seconds']:7.1f} s", flush=True)
     _report(found)
     arguments.output.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def _report(found):
     seconds = {name: statistics.median(run["seconds"] for run in runs) for name, runs in found["contenders"].items()}
-    names = list(seconds)
-    epoch = statistics.median(run["epoch_seconds"] for run in found["contenders"][names[0]])
     print()
+    least = min(seconds.values())
     for name, runs in found["contenders"].items():
         errors = [run["test_mse"] for run in runs]
-        print(f"{name:32} test MSE {min(errors):.5f} to {max(errors):.5f}  median {seconds[name]:7.1f} s")
-    print(f"\ntutorial over aecli's quick run: {seconds[names[0]] / seconds[names[2]]:.1f}")
-    print(f"tight Adam loop over aecli's quick run: {seconds[names[1]] / seconds[names[2]]:.1f}")
-    print(f"aecli's defaults in epochs of the tutorial ({epoch:.2f} s): {seconds[names[3]] / epoch:.1f}")
-    for precision, part in found["step"].items():
-        floor, both, update = part.values()
         print(
-            f"a step in {precision}: products {floor:.2f} ms, forward and backward {both:.2f} ({both / floor:.2f} times"
-            f" them), optimizer {update:.2f} ({update / both:.2f} times forward and backward)"
+            f"{name:36} test MSE {min(errors):.5f} to {max(errors):.5f}  median {seconds[name]:7.1f} s, "
+            f"{seconds[name] / least:.1f} times the quickest"
         )
+    for network, precisions in found["step"].items():
+        for precision, part in precisions.items():
+            floor, both, update = part.values()
+            what = "products" if network == "dense" else "PyTorch's convolutions alone"
+            print(
+                f"{network}, a step in {precision}: {what} {floor:.2f} ms, forward and backward {both:.2f} "
+                f"({both / floor:.2f} times them), optimizer {update:.2f} ({update / both:.2f} times these)"
+            )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ def test_what_a_checkpoint_holds_is_told(run, digits_model):
     assert (done.code, done.err) == (0, "")
     facts = dict(line.split("  ", 1) for line in done.out.splitlines() if not line.startswith(" "))
     facts = {name.strip(): value.strip() for name, value in facts.items()}
-    assert facts["network"] == "64-256-128-5, mirrored; 100,421 parameters"
+    assert facts["network"] == "64-256-5, mirrored; 35,909 parameters"
     assert facts["a row"] == "an image of 8 × 8 pixels"
     assert facts["trained on"] == "digits, 1,437 rows"
     assert facts["MSE, held-out"].endswith("on 360 rows; PCA 0.0344742")

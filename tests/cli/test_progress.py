@@ -125,7 +125,7 @@ def test_the_bar_shows_losses_speed_and_the_time_left_within_80_columns():
     screen, out, code = on_a_terminal("train", "--epochs", "30", "--device", "cpu")
     assert (code, out) == (0, b"")
     lines = lines_of(screen)
-    assert re.fullmatch(r"training 64-256-128-5 on 1,437 rows, 360 held out, on CPU, \d threads?", lines[0].strip())
+    assert re.fullmatch(r"training 64-256-5 on 1,437 rows, 360 held out, on CPU, \d threads?", lines[0].strip())
     bars = [line for line in lines if "rows/s" in line]
     last = bars[-1].strip()
     assert re.match(r"epoch 30/30 [━╸╺ ]+ \d+/\d+ loss 0\.\d+ held-out 0\.\d+ \S+ rows/s \d+:\d\d$", last), last

@@ -32,11 +32,13 @@ def test_off_a_terminal_each_epoch_is_a_line_and_the_end_is_told_beside_pca(run)
     assert (done.code, done.out) == (0, "")
     number = r"\d\.\d+(e-\d+)?"
     expected = (
-        r"training 64-256-128-5 on 1,437 rows, 360 held out, on CPU, \d threads?\n"
+        r"training 64-256-5 on 1,437 rows, 360 held out, on CPU, \d threads?\n"
         + "".join(rf"epoch {i}/3 loss {number} held-out {number} [\d,]+ rows/s\n" for i in (1, 2, 3))
         + r"wrote digits\.safetensors\n"
         rf"training MSE {number} after 3 epochs, \d+\.\d s\n"
         rf"held-out MSE {number} on 360 rows; PCA with 5 components 0\.034474: \d+\.\d\d of it\n"
+        r"PCA does better: try more --epochs, --channels 16,32; or neither: "
+        r"without such options the better of both is taken\n"
     )
     assert re.fullmatch(expected, done.err), done.err
 
@@ -53,11 +55,13 @@ def test_json_is_one_object_with_the_documented_keys(run):
     facts = json.loads(done.out)
     assert list(facts) == [
         "checkpoint", "data", "rows", "inputs", "latent_dim", "parameters", "epochs",
-        "train_mse", "test_mse", "pca_mse", "seconds", "device", "seed", "learnt", "left_out", "label", "kept",
+        "train_mse", "test_mse", "pca_mse", "loss", "train_loss", "test_loss",
+        "kl", "active_dims", "seconds", "device", "seed", "learnt", "left_out", "label", "kept",
     ]  # fmt: skip
     assert facts | {"train_mse": 0, "test_mse": 0, "pca_mse": 0, "seconds": 0, "device": ""} == {
         "checkpoint": "digits.safetensors", "data": "digits", "rows": 1437, "inputs": 64, "latent_dim": 5,
-        "parameters": 100_421, "epochs": 2, "train_mse": 0, "test_mse": 0, "pca_mse": 0, "seconds": 0, "device": "",
+        "parameters": 35_909, "epochs": 2, "train_mse": 0, "test_mse": 0, "pca_mse": 0, "loss": "mse",
+        "train_loss": None, "test_loss": None, "kl": [], "active_dims": None, "seconds": 0, "device": "",
         "seed": 4, "learnt": [], "left_out": {}, "label": "label", "kept": [],
     }  # fmt: skip
     assert 0 < facts["test_mse"] < 1

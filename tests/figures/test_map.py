@@ -138,7 +138,7 @@ def test_a_decoder_that_no_page_can_hold_is_refused(run, tmp_path, monkeypatch):
     done = run("plot", "m.safetensors", "noise.npy", "--kind", "map")
     assert (done.code, done.err) == (
         1,
-        "error: m.safetensors: its decoder has 234,896 weights, and a page takes up to 1,000\n"
+        "error: m.safetensors: its decoder has 55,312 weights, and a page takes up to 1,000\n"
         "hint: --kind latent -o codes.png draws the codes alone\n",
     )
 
@@ -300,11 +300,16 @@ def test_hover_shows_the_original_beside_its_reconstruction(digits_page, digits,
     assert seen >= 4
 
 
+CONVOLUTIONS = {"channels": (16, 32), "hidden_dims": (), "image_shape": (28, 28, 1)}
+
+
+@pytest.mark.parametrize("channels", [(), (6, 3, 5)], ids=["dense", "convolutions"])
 @pytest.mark.parametrize("activation", config.ACTIVATIONS)
-def test_the_page_decodes_what_pytorch_does(page, tmp_path, activation):
-    source = images(12)
-    all_three = dict.fromkeys(("activation", "latent_activation", "output_activation"), activation)
-    model = untrained(tmp_path / "m.safetensors", source, 7, **all_three)
+def test_the_page_decodes_what_pytorch_does(page, tmp_path, activation, channels):
+    source = images(12, side=29 if channels else 28)
+    shape = dict.fromkeys(("activation", "latent_activation", "output_activation"), activation)
+    shape |= {"channels": channels, "hidden_dims": (9,), "image_shape": (29, 29, 1)} if channels else {}
+    model = untrained(tmp_path / "m.safetensors", source, 7, **shape)
     page.open(latent_map.page(model, source).html)
     z = np.random.default_rng(0).normal(scale=3, size=(8, 7)).astype(np.float32)
     net = Autoencoder(model.checkpoint.model)
@@ -316,12 +321,14 @@ def test_the_page_decodes_what_pytorch_does(page, tmp_path, activation):
     assert np.array_equal(codes, model.embed(source.x)[[0, 5, 11]])
 
 
-@pytest.mark.parametrize(("hidden_dims", "latent_dim"), [((256, 128), 64), ((256, 128, 64, 10), 2)])
-def test_a_decode_takes_at_most_4_ms(page, tmp_path, hidden_dims, latent_dim):
+@pytest.mark.parametrize(
+    ("shape", "latent_dim", "most"),
+    [({"hidden_dims": (256, 128)}, 64, 4), ({"hidden_dims": (256, 128, 64, 10)}, 2, 4), (CONVOLUTIONS, 64, 8)],
+    ids=["256,128", "256,128,64,10", "channels 16,32"],
+)
+def test_a_decode_takes_a_few_ms(page, tmp_path, shape, latent_dim, most):
     source = images(40)
-    page.open(
-        latent_map.page(untrained(tmp_path / "m.safetensors", source, latent_dim, hidden_dims=hidden_dims), source).html
-    )
+    page.open(latent_map.page(untrained(tmp_path / "m.safetensors", source, latent_dim, **shape), source).html)
     code = """
         const times = [];
         for (let i = 0; i < 400; i++) {
@@ -331,7 +338,7 @@ def test_a_decode_takes_at_most_4_ms(page, tmp_path, hidden_dims, latent_dim):
         }
         return times.slice(200).sort((a, b) => a - b)[100]
     """
-    assert page.js(code) <= 4
+    assert page.js(code) <= most
 
 
 def test_a_place_decodes_to_its_components_turned_back(digits_page, digits, model):

@@ -30,13 +30,12 @@ def write(path, header, data):
 def test_plain_safetensors_opens_it_as_a_state_dict(digits_model):
     tensors = safetensors.torch.load_file(digits_model)
     assert [name for name in sorted(tensors) if name.startswith("encoder")] == [
-        f"encoder.{i}.{kind}" for i in (0, 2, 4) for kind in ("bias", "weight")
+        f"encoder.{i}.{kind}" for i in (0, 2) for kind in ("bias", "weight")
     ]
     assert tensors["encoder.0.weight"].shape == (256, 64)
-    assert tensors["decoder.4.weight"].shape == (64, 256)
-    layers = [torch.nn.Linear(64, 256), torch.nn.Linear(256, 128), torch.nn.Linear(128, 5)]
+    assert tensors["decoder.2.weight"].shape == (64, 256)
     gelu = torch.nn.GELU(approximate="tanh")
-    encoder = torch.nn.Sequential(layers[0], gelu, layers[1], gelu, layers[2])
+    encoder = torch.nn.Sequential(torch.nn.Linear(64, 256), gelu, torch.nn.Linear(256, 5))
     encoder.load_state_dict({n.removeprefix("encoder."): t for n, t in tensors.items() if n.startswith("encoder")})
     rows = torch.arange(128.0).reshape(2, 64) % 17
     with torch.no_grad():

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from aecli.config import ACTIVATIONS, ModelConfig
+from aecli.errors import UsageError
 from aecli.model.layers import tensor_shapes
 from aecli.model.module import Autoencoder, initialise
 
@@ -13,6 +14,45 @@ def test_the_state_dict_is_the_table_of_layers(hidden, activation):
     shapes = {name: tuple(tensor.shape) for name, tensor in Autoencoder(config).state_dict().items()}
     assert shapes == tensor_shapes(config)
     assert sum(tensor.numel() for tensor in Autoencoder(config).parameters()) == config.parameters
+
+
+@pytest.mark.parametrize("kind", [{"bottleneck": "variational"}, {"bottleneck": "sparse", "active": 2}], ids=str)
+@pytest.mark.parametrize("hidden", [(), (16, 8)], ids=str)
+def test_the_state_dict_of_a_bottleneck_is_the_table_of_layers(hidden, kind):
+    config = ModelConfig(12, hidden, 3, **kind)
+    shapes = {name: tuple(tensor.shape) for name, tensor in Autoencoder(config).state_dict().items()}
+    assert shapes == tensor_shapes(config)
+    assert sum(tensor.numel() for tensor in Autoencoder(config).parameters()) == config.parameters
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ({"bottleneck": "sparse"}, "active is None, and must be 1 to 3"),
+        ({"bottleneck": "sparse", "active": 4}, "active is 4, and must be 1 to 3"),
+        ({"active": 2}, "active is 2, and must be left out"),
+        ({"bottleneck": "wide"}, "bottleneck is wide, and must be one of none, variational, sparse"),
+        ({"bottleneck": "variational", "latent_activation": "tanh"}, "latent_activation is tanh, and must be none"),
+    ],
+    ids=str,
+)
+def test_a_bottleneck_that_makes_no_sense_is_refused(asked, why):
+    with pytest.raises(UsageError, match=why):
+        ModelConfig(12, (8,), 3, **asked)
+
+
+def test_the_state_dict_of_convolutions_is_the_table_of_layers():
+    config = ModelConfig(15 * 9 * 2, (8,), 3, channels=(4, 6), image_shape=(15, 9, 2))
+    shapes = {name: tuple(tensor.shape) for name, tensor in Autoencoder(config).state_dict().items()}
+    assert shapes == tensor_shapes(config)
+    assert shapes["encoder.2.weight"] == (6, 4, 4, 4)
+    assert shapes["decoder.4.weight"] == (6, 4, 4, 4)
+    assert sum(tensor.numel() for tensor in Autoencoder(config).parameters()) == config.parameters
+
+
+def test_more_convolutions_than_halve_the_image_are_refused():
+    with pytest.raises(UsageError, match=r"channels is \(4, 4, 4\), and must be at most 2: each halves the image"):
+        ModelConfig(28, (), 3, channels=(4, 4, 4), image_shape=(7, 4, 1))
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

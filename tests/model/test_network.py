@@ -1,3 +1,4 @@
+import math
 import re
 import warnings
 
@@ -9,8 +10,8 @@ import torch
 import aecli
 from aecli.config import ACTIVATIONS, ModelConfig
 from aecli.errors import DataError
-from aecli.model.module import Autoencoder, OnDevice, initialise
-from aecli.model.network import Network
+from aecli.model.module import Autoencoder, OnDevice, inactive, initialise
+from aecli.model.network import Network, sparse
 
 SHAPES = [(1, (), 1), (12, (), 3), (12, (8,), 3), (784, (256, 128), 64), (65, (33, 17, 9), 2), (5, (300,), 1)]
 
@@ -23,15 +24,66 @@ def both(config, seed=0):
     return Network(config, tensors), OnDevice(config, tensors, torch.device("cpu"))
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+# The images' shape, the channels, and the widths after them: sizes that no stride divides, one pixel that is left, ...
+CONVOLUTIONS = [
+    ((28, 28, 1), (16, 32), ()),
+    ((17, 23, 3), (4, 8, 5), (20,)),
+    ((2, 9, 3), (4,), ()),
+    ((5, 3, 4), (7,), ()),
+]
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, *CONVOLUTIONS], ids=str)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_numpy_computes_what_torch_computes(activation, shape):
-    config = ModelConfig(*shape, activation, latent_activation=activation, output_activation=activation)
+    activations = dict.fromkeys(("activation", "latent_activation", "output_activation"), activation)
+    if shape in CONVOLUTIONS:
+        image, channels, hidden = shape
+        config = ModelConfig(math.prod(image), hidden, 3, channels=channels, image_shape=image, **activations)
+    else:
+        config = ModelConfig(*shape, **activations)
     network, on_device = both(config)
     x = np.random.default_rng(0).normal(size=(100, config.inputs)).astype(np.float32)
     z = network.encode(x)
     assert z.dtype == np.float32
     assert z == pytest.approx(on_device.encode(x), rel=1e-5, abs=1e-5)
+    assert network.decode(z) == pytest.approx(on_device.decode(z), rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(("latent", "active"), [(3, 1), (40, 5), (40, 40)])
+def test_numpy_keeps_what_torch_keeps_of_a_sparse_code(activation, latent, active):
+    config = ModelConfig(12, (8,), latent, latent_activation=activation, bottleneck="sparse", active=active)
+    network, on_device = both(config)
+    x = np.random.default_rng(0).normal(size=(100, 12)).astype(np.float32)
+    z = network.encode(x)
+    assert z == pytest.approx(on_device.encode(x), rel=1e-5, abs=1e-5)
+    assert (np.count_nonzero(z, axis=1) <= active).all()
+    if activation not in ("relu", "gelu"):
+        assert (np.count_nonzero(z, axis=1) == active).all()
+
+
+def test_of_equal_values_the_first_are_kept_and_what_is_no_number_stays_none():
+    z = np.array([[1, 2, 2, 2, 0], [0, 0, 0, 0, 0], [-1, -2, -3, -3, -9], [np.nan, 1, 2, 3, 4]], np.float32)
+    expected = [[0, 2, 2, 0, 0], [0] * 5, [-1, -2, 0, 0, 0]]
+    in_torch = torch.tensor(z).masked_fill(inactive(torch.tensor(z), 2), 0).numpy()
+    in_numpy = sparse(z.copy(), 2)
+    for kept in (in_torch, in_numpy):
+        assert kept[:3].tolist() == expected
+        assert np.isnan(kept[3, 0])
+    assert np.array_equal(in_torch, in_numpy, equal_nan=True)
+
+
+def test_the_code_of_a_variational_model_is_the_mean_in_numpy_and_in_torch():
+    config = ModelConfig(12, (8,), 3, bottleneck="variational")
+    network, on_device = both(config)
+    x = np.random.default_rng(0).normal(size=(50, 12)).astype(np.float32)
+    z = network.encode(x)
+    assert (z.shape, z.flags.c_contiguous) == ((50, 3), True)
+    assert z == pytest.approx(on_device.encode(x), rel=1e-5, abs=1e-5)
+    plain = ModelConfig(12, (8,), 3)
+    means = {name: tensor[:3] if name.startswith("encoder.2") else tensor for name, tensor in network._tensors.items()}
+    assert z == pytest.approx(Network(plain, means).encode(x), abs=1e-6)
     assert network.decode(z) == pytest.approx(on_device.decode(z), rel=1e-5, abs=1e-5)
 
 

@@ -45,7 +45,7 @@ def test_training_goes_on_from_the_weights_on_rows_that_are_matched_by_name(run,
     lines = done.err.splitlines()
     assert lines[0] == "starting from the weights of m.safetensors"
     assert lines[1] == "learning 4 columns: x, y, z, kind"
-    assert re.fullmatch(r"training 5-256-128-2 on 54 rows, 6 held out, on CPU, \d threads?", lines[2])
+    assert re.fullmatch(r"training 5-64-64-2 on 54 rows, 6 held out, on CPU, \d threads?", lines[2])
     assert "wrote new.safetensors" in lines
     new = aecli.load("new.safetensors")
     assert (new.schema, scaling(new), new.checkpoint.model) == (model.schema, scaling(model), model.checkpoint.model)
@@ -78,7 +78,7 @@ REFUSED = {
     "a width": (["--latent-dim", "3"], "--latent-dim is 3, and it has 2", "--latent-dim"),
     "two at once": (
         ["--hidden-dims", "32,16", "--scale", "minmax"],
-        "--scale is minmax, and it has standard; --hidden-dims is 32,16, and it has 256,128",
+        "--scale is minmax, and it has standard; --hidden-dims is 32,16, and it has 64,64",
         "--scale and --hidden-dims",
     ),
     "a recipe": (["--recipe", "classic"], "--recipe is classic, and it has modern", "--recipe"),
@@ -106,7 +106,7 @@ def test_an_option_that_says_otherwise_than_the_model_is_refused(run, options, s
 @pytest.mark.usefixtures("model")
 def test_an_option_that_says_what_the_model_is_is_taken(run):
     Path("new.csv").write_text(table(seed=1, columns=("more", "x", "y", "z", "kind")))
-    options = ["--latent-dim", "2", "--hidden-dims", "256,128", "--recipe", "modern", "--scale", "standard"]
+    options = ["--latent-dim", "2", "--hidden-dims", "64,64", "--recipe", "modern", "--scale", "standard"]
     options += ["--features", "[xyz]", "--categorical", "k*", "--exclude", "more", "--activation", "gelu"]
     done = run("train", "new.csv", "--init-from", "m.safetensors", *options, *QUICK, "-q")
     assert (done.code, done.err) == (0, "")
@@ -258,7 +258,7 @@ def test_without_data_the_built_in_set_of_the_model_is_taken(run, digits_model):
         "hint: aecli train --init-from m.safetensors DATA\n",
     )
     done = run("train", "--init-from", digits_model, "--epochs", "1")
-    assert done.err.startswith(f"reading digits\nstarting from the weights of {digits_model}\ntraining 64-256-128-5 ")
+    assert done.err.startswith(f"reading digits\nstarting from the weights of {digits_model}\ntraining 64-256-5 ")
 
 
 def test_what_is_no_model_is_told_before_any_work(run):

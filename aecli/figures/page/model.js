@@ -48,20 +48,30 @@ const ACTIVATIONS = {
 const layers = (() => {
   const all = numbers("weights", Float32Array);
   let at = 0;
-  return facts.layers.map(([wide, out, activation]) => {
-    const weight = all.subarray(at, at + wide * out); // (out, wide)
-    const bias = all.subarray(at + wide * out, at + wide * out + out);
-    at += wide * out + out;
-    return { wide, out, weight, bias, activation: ACTIVATIONS[activation] };
+  const taken = (count) => all.subarray(at, (at += count));
+  return facts.layers.map(([wide, out, activation, convolution]) => {
+    const kernel = convolution && convolution.kernel ** 2 * convolution.images[0][2] * convolution.images[1][2];
+    const weight = taken(kernel ?? wide * out); // (out, wide), or (in, out, kernel, kernel)
+    const bias = taken(convolution ? convolution.images[1][2] : out);
+    const apply = convolution ? transposed(convolution, weight, bias) : dense(wide, out, weight, bias);
+    return { apply, activation: ACTIVATIONS[activation] };
   });
 })();
 
 // Decode a code (K,) to (E,) in the model's units.
 function decode(z) {
   let x = Float64Array.from(z);
-  for (const { wide, out, weight, bias, activation } of layers) {
+  for (const { apply, activation } of layers) {
+    x = apply(x);
+    for (let i = 0; i < x.length; i++) x[i] = activation(x[i]);
+  }
+  return x;
+}
+
+function dense(wide, out, weight, bias) {
+  const four = wide - (wide % 4);
+  return (x) => {
     const y = new Float64Array(out);
-    const four = wide - (wide % 4);
     for (let o = 0, w = 0; o < out; o++) {
       let a = bias[o], b = 0, c = 0, d = 0; // four sums, which the processor adds up side by side
       let i = 0;
@@ -72,11 +82,28 @@ function decode(z) {
         d += weight[w + 3] * x[i + 3];
       }
       for (; i < wide; i++, w++) a += weight[w] * x[i];
-      y[o] = activation(a + b + c + d);
+      y[o] = a + b + c + d;
     }
-    x = y;
-  }
-  return x;
+    return y;
+  };
+}
+
+// A transposed convolution of an image (H W C): each pixel times the kernels, added up where they meet.
+function transposed({ images: [[height, width, before], [tall, wide, after]], kernel, stride, padding }, weight, bias) {
+  return (x) => {
+    const y = Float64Array.from({ length: tall * wide * after }, (_, i) => bias[i % after]);
+    for (let place = 0; place < height * width; place++) {
+      const top = Math.floor(place / width) * stride - padding, left = (place % width) * stride - padding;
+      for (let c = 0, w = 0; c < before; c++) {
+        const value = x[place * before + c];
+        for (let o = 0; o < after; o++)
+          for (let i = top; i < top + kernel; i++)
+            for (let j = left; j < left + kernel; j++, w++)
+              if (i >= 0 && i < tall && j >= 0 && j < wide) y[(i * wide + j) * after + o] += value * weight[w];
+      }
+    }
+    return y;
+  };
 }
 
 // Bring what the decoder gave (E,) to the data's own units (D,): a category becomes the likeliest.

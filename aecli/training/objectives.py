@@ -1,0 +1,178 @@
+"""What training minimises: the error of the rebuilt rows by a loss, and objectives on what the encoder gives.
+
+And what a bottleneck does between encoder and decoder. Shape letters as in `module.py`; B rows a batch, and M values
+that the encoder gives for each: K, or 2 K where the bottleneck is variational.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from aecli.config import ModelConfig, TrainConfig
+from aecli.model.module import inactive
+
+WARMUP = 0.1  # of the steps, over which what makes codes poor gets its strength: at once, it would leave them empty
+ACTIVE = 0.01  # nats, above which a latent value tells something
+Sums = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """An error of rebuilt values.
+
+    `of` takes the rebuilt values (B, D), their targets, float32, which of them are counted (B, D) or None, and float32
+    memory for a gradient or None. It returns the errors' sum, and its gradient by the rebuilt values over `scale`.
+    So divided, errors are nats, but for a constant: half the squares are those of a Gaussian of unit variance.
+    Where the loss is `of_logits`, it takes what is rebuilt before the sigmoid.
+    """
+
+    of: Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Sums]
+    scale: float = 1.0
+    of_logits: bool = False
+
+
+def _squares(recon: Tensor, target: Tensor, counted: Tensor | None, out: Tensor | None) -> Sums:
+    error = _error(recon, target, counted, out)
+    errors = error.view(-1)
+    return torch.dot(errors, errors), error
+
+
+def _huber(recon: Tensor, target: Tensor, counted: Tensor | None, out: Tensor | None) -> Sums:
+    """Sum half the squares of errors up to 1, and of larger ones their size less a half. Source: Huber 1964."""
+    error = _error(recon, target, counted, out)
+    near = error.clamp(-1, 1)
+    total = torch.dot(near.view(-1), torch.sub(error, near, alpha=0.5).view(-1))
+    return total, error.copy_(near)
+
+
+def _cross_entropy(logits: Tensor, target: Tensor, counted: Tensor | None, out: Tensor | None) -> Sums:
+    """Sum the nats of values in [0, 1] under a sigmoid's: from before it, where neither logarithm overflows."""
+    logits = logits.float()
+    weight = None if counted is None else counted.float()
+    total = functional.binary_cross_entropy_with_logits(logits, target, weight, reduction="sum")
+    error = torch.sigmoid(logits, out=out).sub_(target)
+    return total, error if counted is None else error.mul_(counted)
+
+
+def _error(recon: Tensor, target: Tensor, counted: Tensor | None, out: Tensor | None) -> Tensor:
+    error = torch.sub(recon, target, out=out) if recon.dtype == target.dtype else recon.float().sub_(target)
+    return error if counted is None else error.mul_(counted)
+
+
+LOSSES: Mapping[str, Loss] = {
+    "mse": Loss(_squares, scale=2.0),
+    "bce": Loss(_cross_entropy, of_logits=True),
+    "huber": Loss(_huber),
+}
+
+
+class Bottleneck(Protocol):
+    """What happens between encoder and decoder."""
+
+    def begin(self, done: float) -> None:
+        """Get ready for a step, after this share of all."""
+        ...
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Make codes (B, K) of what the encoder gives (B, M)."""
+        ...
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        """Make of the gradient by the last codes (B, K), which it may overwrite, that by what they were made of."""
+        ...
+
+
+class Objective(Protocol):
+    """What is minimised besides the error of the rebuilt rows."""
+
+    def __call__(self, h: Tensor) -> Sums:
+        """Return the nats of what the encoder gives (B, M), summed over the batch, and their gradient (B, M)."""
+        ...
+
+    def begin(self, done: float) -> None:
+        """Get ready for a step, after this share of all."""
+        ...
+
+
+class Variational:
+    """Draws codes from a Gaussian for each row: (B, 2 K) are its means and the logarithms of its variances.
+
+    Source: Kingma and Welling 2013, arXiv:1312.6114.
+    """
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self._generator = generator
+
+    def begin(self, done: float) -> None:
+        pass
+
+    def forward(self, h: Tensor) -> Tensor:
+        mean, logarithm = h.float().chunk(2, dim=1)
+        noise = torch.randn(mean.shape, generator=self._generator, device=h.device)
+        self._off = noise.mul_(logarithm.div(2).exp_())
+        return (mean + self._off).to(h.dtype)
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        return torch.cat([gradient, gradient * self._off / 2], dim=1)
+
+
+class Sparse:
+    """Keeps so many largest values of a code; in the first steps more, so that each value gets to be of use.
+
+    Source: Makhzani and Frey 2013, arXiv:1312.5663, section 4.2.1 for the first steps.
+    """
+
+    def __init__(self, active: int) -> None:
+        self._active, self._more = active, 0.0
+
+    def begin(self, done: float) -> None:
+        self._more = max(0.0, 1 - done / WARMUP)
+
+    def forward(self, h: Tensor) -> Tensor:
+        active = self._active + round(self._more * (h.shape[1] - self._active))
+        self._inactive = inactive(h, active)
+        return h.masked_fill(self._inactive, 0)
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        return gradient.masked_fill_(self._inactive, 0)
+
+
+class Divergence:
+    """The KL divergence of each row's Gaussian from N(0, I), times `beta`.
+
+    The gradient's weight rises to `beta` over the first steps; the nats are those of `beta` at once, so that they can
+    be compared. Source: Higgins et al. 2017 for beta; Bowman et al. 2016, arXiv:1511.06349, for the rise.
+    """
+
+    def __init__(self, beta: float) -> None:
+        self._beta = self._weight = beta
+
+    def begin(self, done: float) -> None:
+        self._weight = self._beta * min(1.0, done / WARMUP)
+
+    def __call__(self, h: Tensor) -> Sums:
+        mean, logarithm = h.float().chunk(2, dim=1)
+        gradient = torch.cat([mean, logarithm.exp().sub_(1).div_(2)], dim=1)
+        return divergence(h).sum() * self._beta, gradient.mul_(self._weight)
+
+
+def divergence(h: Tensor) -> Tensor:
+    """Return the nats (B, K) from N(0, 1) of Gaussians of these means and logarithms of variances (B, 2 K)."""
+    mean, logarithm = h.float().chunk(2, dim=1)
+    return (mean.square() + logarithm.exp() - 1 - logarithm) / 2
+
+
+def bottleneck(model: ModelConfig, generator: torch.Generator) -> Bottleneck | None:
+    """Return what the bottleneck of a model is in training, None where it does nothing."""
+    if model.bottleneck == "variational":
+        return Variational(generator)
+    return None if model.active is None else Sparse(model.active)
+
+
+def objective(model: ModelConfig, config: TrainConfig) -> Objective | None:
+    """Return what is minimised besides the error of the rebuilt rows, None where nothing is."""
+    return Divergence(config.beta) if model.bottleneck == "variational" else None

@@ -1,0 +1,261 @@
+"""Bottlenecks: what lies between encoder and decoder, from the command line to the bytes."""
+
+import json
+import re
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+import aecli
+from aecli.data.source import ArraySource
+from aecli.errors import DataError, Stopped, UsageError
+from aecli.model import checkpoint
+from aecli.options import FitOptions
+from aecli.recipes import resolve
+from aecli.training import loop, objectives
+from aecli.training.fit import fit
+from aecli.training.resume import ResumeFile
+
+QUICK = {"epochs": 3, "hidden_dims": (16,), "device": "cpu"}
+KINDS = {"variational": {"bottleneck": "variational", "latent_dim": 3}, "sparse": {"bottleneck": "sparse", "active": 2}}
+
+
+def curve(rows=300, seed=0):
+    t = np.random.default_rng(seed).uniform(-2, 2, (rows, 1))
+    return np.hstack([t, t**2, np.sin(2 * t), np.cos(2 * t), t**3 / 4, np.exp(t) / 4])
+
+
+@pytest.fixture(scope="module")
+def drawn_digits():
+    """A variational model of the digits."""
+    return aecli.fit("digits", bottleneck="variational", latent_dim=8, epochs=30, device="cpu")
+
+
+def test_the_divergence_is_that_of_the_closed_form():
+    mean, logarithm = torch.randn(2, 40, 5, dtype=torch.float64)
+    ours = objectives.divergence(torch.cat([mean, logarithm], 1))
+    gaussian = torch.distributions.Normal(mean, (logarithm / 2).exp())
+    closed = torch.distributions.kl_divergence(gaussian, torch.distributions.Normal(0.0, 1.0))
+    torch.testing.assert_close(ours, closed.float())
+
+
+@pytest.mark.parametrize(("loss", "scale"), [("bce", "minmax"), ("mse", "standard"), ("huber", "standard")])
+def test_the_loss_is_the_reconstructions_nats_and_beta_times_the_divergence(loss, scale):
+    model = aecli.fit(curve(), scale=scale, loss=loss, beta=0.3, holdout=0, **KINDS["variational"], **QUICK)
+    made = model.checkpoint
+    net = loop.Autoencoder(made.model)
+    net.load_state_dict({name: torch.tensor(t) for name, t in checkpoint.weights(model.tensors).items()})
+    x = torch.tensor(model.scaler.transform(curve()))
+    with torch.no_grad():
+        mean, logarithm = net.encoder(x).chunk(2, dim=1)
+        noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))
+        recon = net.decode(mean + noise * (logarithm / 2).exp())
+    nats = {
+        "bce": lambda: torch.nn.functional.binary_cross_entropy(recon, x.clamp(0, 1), reduction="sum"),
+        "mse": lambda: ((recon - x) ** 2).sum() / 2,
+        "huber": lambda: torch.nn.functional.huber_loss(recon, x, reduction="sum"),
+    }[loss]()
+    a_row = float(nats) / len(x) + 0.3 * sum(made.results.kl)
+    assert made.results.train_loss * 6 / (2 if loss == "mse" else 1) == pytest.approx(a_row, rel=1e-4)
+
+
+def test_the_codes_of_digits_do_not_collapse(drawn_digits):
+    results = drawn_digits.checkpoint.results
+    assert drawn_digits.checkpoint.train.loss == "bce"
+    assert results.active_dims >= 4
+    assert results.active_dims == sum(nats > 0.01 for nats in results.kl)
+    assert sum(results.kl) > 2
+    assert results.test_mse < results.pca_mse * 1.5
+    z = drawn_digits.embed("digits")
+    assert z.shape == (360, 8)
+    assert np.abs(z.mean(axis=0)).max() < 0.3  # held near N(0, I)
+    assert (z.std(axis=0) < 1.3).all()
+
+
+def test_a_larger_beta_leaves_less_in_the_codes(drawn_digits):
+    options = {"bottleneck": "variational", "latent_dim": 8, "epochs": 10, "device": "cpu"}
+    less, more = (sum(aecli.fit("digits", beta=b, **options).checkpoint.results.kl) for b in (4, 0.25))
+    assert less < sum(drawn_digits.checkpoint.results.kl) < more
+
+
+def test_what_is_drawn_from_the_prior_looks_like_digits(drawn_digits):
+    drawn = drawn_digits.sample(300, seed=1)
+    x = load_digits().data
+    assert np.array_equal(drawn_digits.sample(5, seed=1), drawn[:5])
+    assert drawn.mean(axis=0) == pytest.approx(x.mean(axis=0), abs=2)
+    z = np.concatenate(list(drawn_digits.draws(20_000)))
+    assert np.cov(z.T) == pytest.approx(np.eye(8), abs=0.05)
+    assert drawn_digits.checkpoint.mixture is None
+
+
+def test_a_sparse_code_keeps_as_many_values_as_are_active_and_may_be_wider_than_a_row():
+    model = aecli.fit("digits", bottleneck="sparse", active=6, latent_dim=100, epochs=20, device="cpu")
+    results, z = model.checkpoint.results, model.embed("digits")
+    assert z.shape == (360, 100)
+    assert (np.count_nonzero(z, axis=1) <= 6).all()
+    assert 6 <= results.active_dims <= 100
+    assert results.test_mse < results.pca_mse  # of PCA with 6 components
+    assert (np.count_nonzero(np.concatenate(list(model.draws(50))), axis=1) <= 6).all()
+    assert np.isfinite(model.sample(50)).all()
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adam"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_loss_falls_under_both_optimizers(kind, optimizer):
+    options = {"optimizer": optimizer, "lr": {"muon": 0.01, "adam": 0.003}[optimizer], "patience": 40}
+    history = aecli.fit(curve(), **KINDS[kind] | QUICK | {"epochs": 40}, beta=None, **options).checkpoint.history
+    assert history.loss[-1] < 0.9 * history.loss[0]
+    assert min(history.validation_loss) < 0.95 * history.validation_loss[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_equal_seeds_give_equal_bytes_and_others_others(kind):
+    first, again, other = (aecli.fit(curve(), seed=s, **KINDS[kind], **QUICK).to_bytes() for s in (1, 1, 2))
+    assert first == again != other
+
+
+@pytest.mark.parametrize("step", [1, 9, 17, 18, 30])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_that_was_stopped_ends_at_the_bytes_of_one_that_was_not(kind, step):
+    options = {**KINDS[kind], **QUICK, "batch_size": 16, "noise": 0.1, "patience": 2}
+
+    def trained(name, stop_at, *, resume=False):
+        steps = iter(range(1, 10**9))
+        with ResumeFile(Path(name), resume=resume, force=False) as kept:
+            try:
+                model = fit(
+                    ArraySource("curve", curve()),
+                    resume=kept,
+                    stopping=nullcontext(lambda: next(steps) == stop_at),
+                    **options,
+                )
+            except Stopped:
+                return None
+            kept.remove()
+        return model.to_bytes()
+
+    undisturbed = trained("other", 0)
+    assert trained("m", step) is None
+    assert trained("m", 0, resume=True) == undisturbed
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_with_a_bottleneck_is_trained_further_as_it_is(kind):
+    model = aecli.fit(curve(), **KINDS[kind], **QUICK)
+    further = aecli.fit(curve(seed=1), init_from=model, epochs=2, device="cpu")
+    assert further.checkpoint.model == model.checkpoint.model
+    with pytest.raises(UsageError, match="--bottleneck is none, and it has"):
+        aecli.fit(curve(), init_from=model, bottleneck="none", epochs=1)
+
+
+def test_a_variational_model_is_trained_further_with_its_loss_and_beta():
+    options = {"loss": "mse", "beta": 0.5, "scale": "minmax"}
+    model = aecli.fit(curve(), **KINDS["variational"], **QUICK, **options)
+    made = aecli.fit(curve(), init_from=model, epochs=1, device="cpu").checkpoint
+    assert (made.train.loss, made.train.beta) == ("mse", 0.5)
+
+
+def chosen(**options):
+    return resolve(FitOptions(**options), 64, 1000, bounded=options.pop("scale", None) == "minmax")
+
+
+def test_what_is_chosen_where_nothing_is_said():
+    model, train = chosen(bottleneck="variational", scale="minmax")
+    assert (model.latent_dim, model.encoded_dim, train.loss, train.beta) == (5, 10, "bce", 1.0)
+    assert chosen(bottleneck="variational")[1].loss == "mse"
+    model, train = chosen(bottleneck="sparse")
+    assert (model.latent_dim, model.active, train.loss) == (80, 5, "mse")
+    assert chosen(bottleneck="sparse", active=10)[0].latent_dim == 160
+    assert chosen(bottleneck="sparse", latent_dim=4)[0].active == 4
+    model, _ = chosen(bottleneck="variational", recipe="classic", latent_dim=7, scale="minmax")
+    assert (model.latent_activation, model.latent_dim) == ("none", 7)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "why", "hint"),
+    [
+        (
+            {"active": 3},
+            UsageError,
+            "--active is how many values a sparse",
+            "add --bottleneck sparse, or leave --active out",
+        ),
+        ({"beta": 2.0}, UsageError, "--beta is the weight", "add --bottleneck variational, or leave --beta out"),
+        (
+            {"bottleneck": "sparse", "active": 9, "latent_dim": 8},
+            UsageError,
+            "--active is 9, and the code has 8 values",
+            "choose an --active of at most 8, or a larger --latent-dim",
+        ),
+        (
+            {"bottleneck": "sparse", "active": 64},
+            DataError,
+            "the bottleneck keeps 64 values and a row of this data 64: nothing is compressed",
+            "choose an --active below 64",
+        ),
+        (
+            {"bottleneck": "variational", "latent_dim": 64},
+            DataError,
+            "the bottleneck holds 64 values and a row of this data 64: nothing is compressed",
+            "choose a --latent-dim below 64",
+        ),
+    ],
+    ids=str,
+)
+def test_what_makes_no_sense_is_refused_with_the_way_out(options, error, why, hint):
+    with pytest.raises(error, match=why) as refused:
+        chosen(**options)
+    assert refused.value.hint == hint
+
+
+def test_the_shell_tells_the_divergence_and_each_command_takes_the_model(run):
+    done = run("train", "digits", "--bottleneck", "variational", "--epochs", "10", "--json", "-o", "v.safetensors")
+    facts, lines = json.loads(done.out), done.err.splitlines()
+    nats = ", ".join(f"{facts[name] * 64:.5g}" for name in ("train_loss", "test_loss"))
+    said = (
+        f"loss (bce + KL): training {facts['train_loss']:.5g}, held-out {facts['test_loss']:.5g}; in nats a row {nats}"
+    )
+    assert said in lines
+    assert any(line.startswith(f"KL {sum(facts['kl']):.2f} nats a row, {facts['active_dims']} of 5") for line in lines)
+    told = run("info", "v.safetensors").out
+    assert re.search(r"^bottleneck +variational, a Gaussian for each row$", told, re.MULTILINE)
+    assert "decode --samples draws from N(0, I)" in told
+    for command in (
+        "embed v.safetensors -o z.csv",
+        "reconstruct v.safetensors -o r.csv",
+        "decode v.safetensors z.csv -o d.csv",
+        "decode v.safetensors --samples 5 -o s.csv",
+        *(
+            f"plot v.safetensors --kind {kind}"
+            for kind in ("latent", "samples", "history", "manifold", "traversal", "map")
+        ),
+    ):
+        assert run(*command.split(), "-q").code == 0, command
+
+
+def test_the_shell_tells_how_much_of_a_sparse_code_is_used_and_each_command_takes_the_model(run):
+    words = ["--bottleneck", "sparse", "--active", "4", "--epochs", "10", "--json", "-o", "s.safetensors"]
+    done = run("train", "digits", *words)
+    facts = json.loads(done.out)
+    used = f"{facts['active_dims']} of 64 latent values are used, 4 in each row"
+    assert used in done.err.splitlines()
+    assert "PCA with 4 components" in done.err
+    assert used in run("info", "s.safetensors").out
+    for command in (
+        "embed s.safetensors -o z.csv",
+        "reconstruct s.safetensors -o r.csv",
+        "decode s.safetensors z.csv -o d.csv",
+        "decode s.safetensors --samples 5 -o s.csv",
+        *(f"plot s.safetensors --kind {kind}" for kind in ("latent", "samples", "traversal", "map")),
+    ):
+        assert run(*command.split(), "-q").code == 0, command
+
+
+def test_who_asks_for_a_bottleneck_gets_it_and_not_pca():
+    noise = np.random.default_rng(6).normal(size=(100, 12))
+    for options in ({"bottleneck": "variational"}, {"bottleneck": "none"}, {"bottleneck": "sparse"}, {"loss": "huber"}):
+        assert aecli.fit(noise, **options, device="cpu").checkpoint.train.init == "fan-in"

@@ -1,0 +1,108 @@
+"""A model is never worse than PCA for want of asking: where PCA is better by cross-validation, the model is PCA."""
+
+import numpy as np
+import pytest
+
+import aecli
+from aecli import metrics
+from aecli.training import choose
+
+NOISE = np.random.default_rng(6).normal(size=(200, 12))
+
+
+def curve(rows=300, seed=0):
+    """Points on a curve in six columns, which one value tells: PCA needs more."""
+    t = np.random.default_rng(seed).uniform(-2, 2, (rows, 1))
+    return np.hstack([t, t**2, np.sin(2 * t), np.cos(2 * t), t**3 / 4, np.exp(t) / 4])
+
+
+def test_noise_gives_pca_itself():
+    said = []
+    model = aecli.fit(NOISE, latent_dim=2, device="cpu", announce=said.append)
+    made = model.checkpoint
+    assert (made.model.hidden_dims, made.model.output_activation, made.train.init) == ((), "none", "pca")
+    assert made.results.test_mse == pytest.approx(made.results.pca_mse, rel=1e-4)
+    assert made.history.loss == ()
+    assert any(
+        sentence.startswith("the model is PCA's, a linear autoencoder: by cross-validation") for sentence in said
+    )
+
+
+def test_pca_is_a_model_like_any_other(tmp_path):
+    model = aecli.fit(NOISE, latent_dim=2, device="cpu")
+    model.save(tmp_path / "m.safetensors")
+    again = aecli.load(tmp_path / "m.safetensors")
+    z = again.embed(NOISE)
+    assert z.shape == (200, 2)
+    assert np.cov(z.T)[0, 1] == pytest.approx(0, abs=0.01)  # principal components are uncorrelated
+    assert again.reconstruct(NOISE) == pytest.approx(again.decode(z), abs=1e-5)
+
+
+def test_what_a_network_can_learn_a_network_learns():
+    made = aecli.fit(curve(), latent_dim=1, device="cpu").checkpoint
+    assert made.train.init == "fan-in"
+    assert made.results.test_mse < 0.5 * made.results.pca_mse
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"hidden_dims": (8,)}, {"epochs": 3}, {"recipe": "classic", "epochs": 1}, {"noise": 0.1}, {"lr": 0.005}],
+    ids=str,
+)
+def test_who_asks_for_a_network_or_for_its_training_gets_it(asked):
+    assert aecli.fit(NOISE, latent_dim=2, device="cpu", **asked).checkpoint.train.init != "pca"
+
+
+def test_many_rows_are_judged_by_their_own_error(monkeypatch):
+    monkeypatch.setattr(choose, "BY_HEART", 0)
+    monkeypatch.setattr(metrics.Pca, "mse", lambda *_: 1e-9)  # as if PCA were without error
+    said = []
+    made = aecli.fit(NOISE, latent_dim=2, device="cpu", announce=said.append).checkpoint
+    assert made.train.init == "pca"
+    assert any("on the training rows a network's error is" in sentence for sentence in said)
+    monkeypatch.undo()
+    monkeypatch.setattr(choose, "BY_HEART", 0)
+    assert aecli.fit(curve(), latent_dim=1, device="cpu").checkpoint.train.init == "fan-in"
+
+
+def test_where_a_sample_speaks_for_pca_all_rows_are_asked(monkeypatch):
+    monkeypatch.setattr(choose, "SAMPLE", 100)
+    asked, errors = [], choose._errors
+
+    def of_parts(rows, rest, left_out, *more):
+        asked.append((len(rest), len(left_out)))
+        return np.array([2.0, 1.0]) if len(rest) == 80 else errors(rows, rest, left_out, *more)
+
+    monkeypatch.setattr(choose, "_errors", of_parts)
+    assert aecli.fit(curve(), latent_dim=1, device="cpu").checkpoint.train.init == "fan-in"
+    assert asked == [(80, 20)] * 5 + [(216, 54)]
+
+
+def test_equal_runs_choose_alike_and_give_equal_bytes():
+    models = [aecli.fit(NOISE, latent_dim=2, seed=3, device="cpu") for _ in range(2)]
+    assert models[0].to_bytes() == models[1].to_bytes()
+
+
+def test_the_shell_says_so_and_a_second_run_finds_it_finished(run):
+    np.save("noise.npy", NOISE)
+    done = run("train", "noise.npy", "--latent-dim", "2")
+    assert done.code == 0
+    lines = done.err.splitlines()
+    assert lines[0].startswith("the model is PCA's, a linear autoencoder: by cross-validation a network's error is ")
+    assert lines[1].startswith("fitting PCA 12-2 on 180 rows, 20 held out, on CPU")
+    assert lines[3].startswith("training MSE ")
+    assert " of PCA, " in lines[3]
+    assert lines[4].endswith(": 1.00 of it")
+    assert run("train", "noise.npy", "--latent-dim", "2", "--resume").err == "already finished: noise.safetensors\n"
+    assert "PCA" in run("info", "noise.safetensors").out
+    done = run("plot", "noise.safetensors", "--kind", "history")
+    assert (done.code, done.err.partition("\n")[0]) == (1, "error: noise.safetensors is PCA, and nothing was trained")
+
+
+def test_a_network_that_was_asked_for_and_is_worse_than_pca_gets_advice(run):
+    np.save("noise.npy", NOISE)
+    done = run("train", "noise.npy", "--latent-dim", "2", "--hidden-dims", "256,128", "--epochs", "100")
+    assert done.err.splitlines()[-1] == (
+        "PCA does better: try more --epochs, smaller --hidden-dims; or neither: "
+        "without such options the better of both is taken"
+    )

@@ -140,7 +140,7 @@ class FitOptions:
     precision: Annotated[
         Literal["auto", "fp32", "bf16"] | None,
         Option(
-            "The precision of matrix products: fp32, bf16, or auto, which is bf16 where the hardware has it. Weights "
+            "The precision of matrix products: fp32, bf16, or auto, which is bf16 where it saves time. Weights "
             "stay fp32.",
             TRAINING,
             "NAME",

@@ -396,8 +396,8 @@ def _summary(made: "Checkpoint", seconds: float) -> list[str]:
     plain = made.train.init != PCA and results.train_loss is None
     if plain and results.pca_mse > 1e-12 and results.test_mse > 1.005 * results.pca_mse:
         images = made.schema.image_shape is not None and not made.model.channels
-        ways = f"more --epochs, {'--channels 16,32' if images else 'smaller --hidden-dims'}"
-        lines.append(f"PCA does better: try {ways}; or neither: without such options the better of both is taken")
+        way = "" if made.model.channels else f" or {'--channels 16,32' if images else 'smaller --hidden-dims'}"
+        lines.append(f"PCA does better: try more --epochs{way}; without such options the better of both is taken")
     return lines
 
 

@@ -4,11 +4,13 @@ PyTorch is imported once the data is known to fit, so that what is wrong with it
 """
 
 import dataclasses
+import math
 import os
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 
 BASE_BYTES = 600_000_000  # that training takes for a small model, PyTorch included
 WEIGHT_BYTES = 30  # for each weight: it, its gradient, the optimizer's moments and scratch, the checkpoint
+CONVOLUTION_BYTES = 100_000_000  # that their code takes
+VALUE_BYTES = 20  # for each value that convolutions give in a batch: it, its gradient, and what they are made from
 MANY_INPUTS = 10_000
 VALIDATION = 0.1  # of the training rows, where early stopping is on
 
@@ -191,9 +195,14 @@ def _plan(source: Source, asked: FitOptions, start: Start | None) -> list[str]:
     if schema.image_shape is None or not source.rows or source.name.partition(":")[0] in NAMES:
         return []
     going_on = None if start is None else start.model.checkpoint.model
-    model, _ = resolve(asked, schema.inputs, source.rows, bounded=True, image_shape=schema.image_shape, model=going_on)
+    model, config = resolve(
+        asked, schema.inputs, source.rows, bounded=True, image_shape=schema.image_shape, model=going_on
+    )
     size = 1 if schema.dtype == "uint8" else 4
     taken = BASE_BYTES + WEIGHT_BYTES * model.parameters + 3 * size * source.rows * schema.inputs
+    if model.channels:
+        values = sum(math.prod(image) for pair in pairwise(model.images) for image in pair)
+        taken += CONVOLUTION_BYTES + VALUE_BYTES * config.batch_size * values
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     more = f", and this machine has {machine / 1e9:.1f}" if taken > machine else ""
     way = (

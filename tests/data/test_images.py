@@ -758,7 +758,7 @@ def test_the_plan_is_told_before_anything_is_read(run):
     np.save("large.npy", np.zeros((4, 64, 64, 3), np.uint8))
     done = run("train", "large.npy", "--epochs", "1")
     assert done.err.startswith(
-        "4 images of 64 × 64 pixels in colour = 12,288 inputs; 1,074,819 weights; training takes about 0.6 GB of "
+        "4 images of 64 × 64 pixels in colour = 12,288 inputs; 1,074,819 weights; training takes about 0.7 GB of "
         "memory\n"
     )
 

@@ -103,6 +103,5 @@ def test_a_network_that_was_asked_for_and_is_worse_than_pca_gets_advice(run):
     np.save("noise.npy", NOISE)
     done = run("train", "noise.npy", "--latent-dim", "2", "--hidden-dims", "256,128", "--epochs", "100")
     assert done.err.splitlines()[-1] == (
-        "PCA does better: try more --epochs, smaller --hidden-dims; or neither: "
-        "without such options the better of both is taken"
+        "PCA does better: try more --epochs or smaller --hidden-dims; without such options the better of both is taken"
     )

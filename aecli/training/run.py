@@ -59,15 +59,16 @@ def run(
     """Train a model on prepared rows: see `aecli.fit`."""
     where, start = devices.pick(device), rows.start
     model_config, config = _resolved(rows, asked, where)
-    description = _description(rows, model_config, config, where, is_free=choose.is_free(asked))
+    is_free = start is None and choose.is_free(asked)
+    description = _description(rows, model_config, config, where, is_free=is_free)
     parts = {"training": rows.training, "validation": rows.validation, "held-out": rows.held_out}
     counts = [0 if part is None else len(part) for part in parts.values()]
     about = {"source": rows.source, "rows": dict(zip(parts, counts, strict=True))}
     kept = None if resume is None else resume.begin(description, about)
-    is_new = start is None and kept is None and not (resume is not None and resume.finish)
-    is_free = is_new and choose.is_free(asked)
+    is_free = is_free and not (resume is not None and resume.finish)
     try:
-        verdict = choose.by_cross_validation(rows, model_config, asked, where, announce) if is_free else None
+        is_new = is_free and kept is None  # a run that goes on has had its cross-validation
+        verdict = choose.by_cross_validation(rows, model_config, asked, where, announce) if is_new else None
         if verdict is not None and verdict.pca_wins:
             announce(verdict.sentence)
             model_config, config = choose.as_pca(model_config, config)
@@ -80,9 +81,11 @@ def run(
         pca = None
         if is_free or held_out is not None:
             pca = metrics.pca(rows.training, rows.scaler, model_config.kept)
-        model, complete, history = Autoencoder(model_config).to(where), True, History()
+        model, complete, history = Autoencoder(model_config), True, History()
         if config.init != PCA:
-            _start_weights(model, config, start, training)
+            _start_weights(model, config, start, training)  # on the CPU: a seed's weights are the same on all devices
+        model.to(where)
+        if config.init != PCA:
             trainer = loop.Trainer(model, config, training, validation, held_out, rows.schema.image_shape)
             keeper = _Keeper(trainer, resume, description, kept, announce) if resume else None
             complete, history = _trained(trainer, keeper, stopping, on_progress)

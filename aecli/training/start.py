@@ -117,6 +117,7 @@ def _differing(model: Model, asked: FitOptions, columns: Columns) -> Iterable[st
     said["scale"] = (asked.scale, made.scaler)
     for name in ("hidden_dims", "latent_dim", "activation", "latent_activation", "bottleneck", "active"):
         said[name] = (getattr(asked, name), getattr(made.model, name))
+    said["channels"] = (asked.channels or None, made.model.channels or "none")
     said["init"] = (asked.init, "its own weights")
     said["label"] = (columns.label, schema.label)
     said |= _image_options(schema, columns)

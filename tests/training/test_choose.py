@@ -1,11 +1,17 @@
 """A model is never worse than PCA for want of asking: where PCA is better by cross-validation, the model is PCA."""
 
+import contextlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import aecli
 from aecli import metrics
+from aecli.errors import Stopped
 from aecli.training import choose
+from aecli.training.fit import fit
+from aecli.training.resume import ResumeFile
 
 NOISE = np.random.default_rng(6).normal(size=(200, 12))
 
@@ -105,3 +111,26 @@ def test_a_network_that_was_asked_for_and_is_worse_than_pca_gets_advice(run):
     assert done.err.splitlines()[-1] == (
         "PCA does better: try more --epochs or smaller --hidden-dims; without such options the better of both is taken"
     )
+
+
+def test_a_run_that_goes_on_gives_way_to_pca_as_the_whole_run_does(monkeypatch):
+    monkeypatch.setattr(choose, "BY_HEART", 0)  # all is judged by the training rows
+    monkeypatch.setattr(metrics.Pca, "mse", lambda *_: 1e-9)
+
+    @contextlib.contextmanager
+    def stopping_at(step):
+        steps = iter(range(1, 10**9))
+        yield lambda: next(steps) == step
+
+    def trained(step=None, *, resume=False):
+        with ResumeFile(Path("m.safetensors"), resume=resume, finish=False, force=False, announce=str) as file:
+            fitted = fit(NOISE, resume=file, stopping=stopping_at(step), device="cpu")
+            file.remove()
+        return fitted
+
+    whole = trained()
+    with pytest.raises(Stopped):
+        trained(5)
+    on = trained(resume=True)
+    assert whole.checkpoint.train.init == on.checkpoint.train.init == "pca"
+    assert all((whole.tensors[name] == on.tensors[name]).all() for name in whole.tensors)

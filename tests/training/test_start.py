@@ -81,6 +81,7 @@ REFUSED = {
         "--scale is minmax, and it has standard; --hidden-dims is 32,16, and it has 64,64",
         "--scale and --hidden-dims",
     ),
+    "convolutions": (["--channels", "4,8"], "--channels is 4,8, and it has none", "--channels"),
     "a recipe": (["--recipe", "classic"], "--recipe is classic, and it has modern", "--recipe"),
     "a label": (["--label", "x"], "--label is x, and it has none", "--label"),
     "features": (

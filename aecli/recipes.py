@@ -83,11 +83,11 @@ def resolve(
 
     `bounded` tells that the scaled inputs lie in [0, 1]. A `model` to go on from stays as it is.
     The rules: images of 16 by 16 pixels or more have convolutions, but for maps and given widths of dense layers; the
-    bottleneck holds a twelfth of the inputs, 2 to 64, and a sparse one keeps so many of 16 times as many values; a
-    batch is a sixteenth of the rows, 16 to 512, or to 128 with convolutions; the steps grow with the rows to the power
-    of 0.3, and the epochs follow; the weight decay adds up to the same over runs of this length and longer ones; images
-    of 16 by 16 pixels or more are shifted by up to one pixel where a model of more than 20 weights a row would learn
-    them by heart.
+    bottleneck holds a twelfth of the inputs, 2 to 64, and a sparse one keeps so many of 16 times as many values, or a
+    sixteenth of a given width; a batch is a sixteenth of the rows, 16 to 512, or to 128 with convolutions; the steps
+    grow with the rows to the power of 0.3, and the epochs follow; the weight decay adds up to the same over runs of
+    this length and longer ones; images of 16 by 16 pixels or more are shifted by up to one pixel where a model of more
+    than 20 weights a row would learn them by heart.
     Raises DataError where the layers make no sense of the data, UsageError where they make none of any.
     """
     choices = vars(completed(options)).copy()
@@ -119,7 +119,8 @@ def _choose_bottleneck(
     usual = min(64, max(2, round(inputs / 12)), max(1, inputs - 1))
     if kind == "sparse":
         if choices["active"] is None:
-            choices["active"] = min(usual, choices["latent_dim"] or usual)
+            width = choices["latent_dim"]
+            choices["active"] = usual if width is None else max(1, min(usual, width // SPARSE))
         usual = max(choices["active"], min(MOST_SPARSE, SPARSE * choices["active"]))
     elif choices["active"] is not None:
         raise UsageError(

@@ -69,3 +69,30 @@ def test_a_value_that_is_out_of_range_or_of_another_type_is_refused(field, value
     _, train = resolve(FitOptions("modern"), 784, 100, bounded=True)
     with pytest.raises((ValueError, UsageError), match=field):
         TrainConfig.from_json(train.to_json() | {field: value})
+
+
+@pytest.mark.parametrize(
+    ("asked", "inputs", "rows", "image", "layers", "epochs", "batch"),
+    [
+        ({}, 784, 60_000, (28, 28), "784-conv16-conv32-64", 9, 128),
+        ({"latent_dim": 2}, 784, 60_000, (28, 28), "784-256-128-128-128-2", 20, 512),
+        ({"hidden_dims": (256, 128)}, 784, 60_000, (28, 28), "784-256-128-64", 20, 512),
+        ({}, 225, 60_000, (15, 15), "225-256-128-19", 20, 512),
+        ({}, 64, 1_437, (8, 8), "64-256-5", 48, 89),
+        ({}, 64, 50_000, None, "64-64-64-5", 23, 512),
+        ({}, 65, 50_000, None, "65-256-128-5", 23, 512),
+        ({}, 512, 5_000, None, "512-64-64-43", 70, 312),
+    ],
+)
+def test_layers_and_steps_follow_the_data(asked, inputs, rows, image, layers, epochs, batch):
+    model, train = resolve(FitOptions(**asked), inputs, rows, bounded=True, image_shape=image)
+    assert (model.layers, train.epochs, train.batch_size) == (layers, epochs, batch)
+
+
+def test_a_short_run_has_the_weight_decay_of_one_of_the_usual_length_and_a_long_one_less():
+    usual, short, long = (
+        resolve(FitOptions(epochs=epochs), 784, 10_000, bounded=True, image_shape=(28, 28))[1].weight_decay
+        for epochs in (31, 2, 310)
+    )
+    assert short == pytest.approx(usual, rel=0.02)
+    assert long == pytest.approx(usual / 10, rel=0.02)

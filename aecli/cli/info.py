@@ -167,7 +167,7 @@ def _draws(found: "Checkpoint") -> str:
 
 def _recipe(train: TrainConfig) -> str:
     if train.init == PCA:
-        return f"{train.recipe}: PCA, which rebuilds other rows better than a network of these"
+        return f"{train.recipe}: PCA, where no network rebuilt rows better"
     return (
         f"{train.recipe}: {train.optimizer}, lr {train.lr:g}, batches of {train.batch_size}, {train.epochs} epochs, "
         f"seed {train.seed}" + (", from the weights of another model" if train.init == FROM_MODEL else "")

@@ -21,14 +21,14 @@ def loss(made: "Checkpoint") -> str | None:
     """Say what training minimised came to, a mean over values; None where it is the mean squared error.
 
     Of a variational model it is said in nats a row, too: with a beta of 1, the negative evidence lower bound but for a
-    constant.
+    constant. Not where rows may have holes, and so have not all as many values.
     """
     results = made.results
     if results.train_loss is None:
         return None
     losses = {"training": results.train_loss, "held-out": results.test_loss}
     said = ", ".join(f"{name} {value:.5g}" for name, value in losses.items() if value is not None)
-    if made.model.bottleneck != "variational":
+    if made.model.bottleneck != "variational" or made.schema.missing == "mean":
         return said
     a_row = made.model.inputs / (2 if made.train.loss == "mse" else 1)
     nats = ", ".join(f"{value * a_row:.5g}" for value in losses.values() if value is not None)

@@ -397,7 +397,7 @@ def _summary(made: "Checkpoint", seconds: float) -> list[str]:
     if plain and results.pca_mse > 1e-12 and results.test_mse > 1.005 * results.pca_mse:
         images = made.schema.image_shape is not None and not made.model.channels
         way = "" if made.model.channels else f" or {'--channels 16,32' if images else 'smaller --hidden-dims'}"
-        lines.append(f"PCA does better: try more --epochs{way}; without such options the better of both is taken")
+        lines.append(f"PCA does better on these rows: more --epochs{way} may help")
     return lines
 
 

@@ -61,7 +61,7 @@ def is_of_a_file(label: str) -> bool:
 
 
 def join(source: "Source", inputs: "Sequence[Input]", asked: "Request", label: str | None) -> None:
-    """Give a source the labels of another table: of `label`, FILE:COLUMN, or those that a model was trained with.
+    """Join to a source the labels of another table: of `label`, FILE:COLUMN, or those that a model was trained with.
 
     The latter are looked for in the folder of the rows, beside it, then here; where they are not theirs, a sentence
     says so.

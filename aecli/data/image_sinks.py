@@ -92,7 +92,7 @@ class ImageFolder:
         return str(cell), str(kept["page"][row]) if "page" in kept else ""
 
     def settle(self) -> None:
-        """Give all images their names. Raises DataError where two would have one."""
+        """Name all images. Raises DataError where two would have one."""
         endings = {original[0]: file.suffix for file, original in self._written if original}
         pages: dict[str, list[str]] = {}
         for _, original in self._written:

@@ -114,7 +114,8 @@ def initialise(model: Autoencoder, config: ModelConfig, init: str, mean: Tensor,
     """Draw all weights and biases in place: "normal", from N(0, 1); "fan-in", uniform within 1/sqrt(fan-in) of 0.
 
     With "fan-in", which is PyTorch's default for linear layers, the output starts at the `mean` row (D,) instead of at
-    noise: the error falls further in as many steps.
+    noise: the error falls further in as many steps. With "normal" a variational bottleneck's variances start at
+    1: those of such weights would overflow.
     """
     with torch.no_grad():
         parameters = dict(model.named_parameters())
@@ -126,6 +127,9 @@ def initialise(model: Autoencoder, config: ModelConfig, init: str, mean: Tensor,
                 else:
                     bound = layer.fan_in**-0.5
                     parameter.uniform_(-bound, bound, generator=generator)
+        if init == "normal" and config.bottleneck == "variational":
+            for kind in ("weight", "bias"):
+                parameters[f"{encoder_layers(config)[-1].name}.{kind}"][config.latent_dim :] = 0
         if init == "fan-in":
             bias = parameters[f"{layers[-1].name}.bias"]
             mean = mean.view(-1, len(bias)).mean(dim=0)  # of each channel, where all pixels share one bias

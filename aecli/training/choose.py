@@ -16,6 +16,7 @@ import torch
 from aecli import metrics
 from aecli.config import PCA, ModelConfig, TrainConfig
 from aecli.data.part import Part
+from aecli.errors import TrainingError
 from aecli.model.module import Autoencoder, initialise
 from aecli.options import FitOptions
 from aecli.recipes import DEFAULT_RECIPE, resolve
@@ -29,6 +30,7 @@ SAMPLE = 5_000  # rows that are looked at first
 BY_HEART = 10  # of fewer values for each weight a network may learn some by heart, and its own rows tell nothing
 CLEAR = 0.9  # a first fold in which the network's error is below this share of PCA's decides,
 CLEARLY_WORSE, ENOUGH = 1.2, 50  # and one above this, on at least so many rows
+MANY = 100  # times; by how many more does not matter
 GRACE = 0.01  # for a network that has fewer rows to learn from than the model will have
 SAID = (
     "hidden_dims",
@@ -68,7 +70,8 @@ class Verdict:
     def sentence(self) -> str:
         """What is said where PCA wins."""
         where = "by cross-validation" if self.folds else "on the training rows"
-        return f"the model is PCA's, a linear autoencoder: {where} a network's error is {self.ratio:.2f} times PCA's"
+        times = f"{self.ratio:.3f}" if self.ratio < MANY else f"more than {MANY}"
+        return f"the model is PCA's, a linear autoencoder: {where} a network's error is {times} times PCA's"
 
 
 def is_free(asked: FitOptions) -> bool:
@@ -114,15 +117,18 @@ def _folded(rows: Prepared, x: Array, most: int, asked: FitOptions, device: torc
 
 
 def _errors(rows: Prepared, rest: Part, left_out: Part, asked: FitOptions, device: torch.device) -> Array:
-    """Return the errors of a network and of PCA on rows that they have not seen, (2,)."""
+    """Return the errors on unseen rows of a network and of PCA, (2,). That of a network that diverges is infinite."""
     image_shape, scaler = rows.schema.image_shape, rows.scaler
     model_config, config = resolve(asked, scaler.inputs, len(rest), bounded=scaler.bounded, image_shape=image_shape)
     training, others = (Rows(part, scaler, device) for part in (rest, left_out))
     model = Autoencoder(model_config)
     initialise(model, model_config, config.init, training.mean().cpu(), torch.Generator().manual_seed(config.seed))
     model.to(device)
-    loop.Trainer(model, config, training, image_shape=image_shape).run(lambda _: None)
     pca = metrics.Pca(rest, scaler, model_config.latent_dim)  # rows are few enough for one of its ways
+    try:
+        loop.Trainer(model, config, training, image_shape=image_shape).run(lambda _: None)
+    except TrainingError:
+        return np.array([np.inf, pca.mse(left_out)])
     return np.array([loop.evaluate(model, others), pca.mse(left_out)])
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from aecli.config import History, TrainConfig
+from aecli.config import FROM_MODEL, History, TrainConfig
 from aecli.errors import TrainingError
 from aecli.model.module import Autoencoder
 from aecli.training import objectives, optim
@@ -152,8 +152,9 @@ class Trainer:
         started = reported - self.seconds
         steps_before = len(self.history.loss) * self.steps_per_epoch
         batches = self.rows.shuffled(self.batch_size, self._epoch_seed())
+        is_trained = self.config.init == FROM_MODEL  # and would unlearn in the first steps of a new network
         for i, batch in islice(enumerate(batches), self.step_in_epoch, None):
-            self._backprop.begin((steps_before + i + 1) / self.steps)
+            self._backprop.begin(1.0 if is_trained else (steps_before + i + 1) / self.steps)
             self.losses[i] = self.differentiate(batch)
             self.optimizer.step(optim.learning_rate(self.config, steps_before + i, self.steps))
             self.step_in_epoch = i + 1

@@ -29,7 +29,9 @@ from aecli.training.rows import Rows
 from aecli.training.start import Start
 
 Array = np.ndarray[Any, Any]
-LATER = frozenset({"loss", "beta", "bottleneck", "active"})  # fields that were added to a config
+LATER = frozenset(
+    {"loss", "beta", "bottleneck", "active", "channels", "image_shape"}
+)  # fields that were added to a config
 SMALL = 1 << 16  # parameters up to which bf16 gains no time, and loses some models of few inputs
 
 
@@ -218,7 +220,7 @@ def _with_mixture(trained: Model, training: Part, seed: int) -> Model:
 
 
 def _start_weights(model: Autoencoder, config: TrainConfig, start: Start | None, training: Rows) -> None:
-    """Give a network its first weights: those of another model, else new ones."""
+    """Set a network's first weights: those of another model, else new ones."""
     if start is None:
         generator = torch.Generator().manual_seed(config.seed)
         initialise(model, model.config, config.init, training.mean().cpu(), generator)

@@ -170,7 +170,8 @@ def test_what_is_chosen_where_nothing_is_said():
     model, train = chosen(bottleneck="sparse")
     assert (model.latent_dim, model.active, train.loss) == (80, 5, "mse")
     assert chosen(bottleneck="sparse", active=10)[0].latent_dim == 160
-    assert chosen(bottleneck="sparse", latent_dim=4)[0].active == 4
+    assert chosen(bottleneck="sparse", latent_dim=4)[0].active == 1
+    assert chosen(bottleneck="sparse", latent_dim=40)[0].active == 2
     model, _ = chosen(bottleneck="variational", recipe="classic", latent_dim=7, scale="minmax")
     assert (model.latent_activation, model.latent_dim) == ("none", 7)
 
@@ -259,3 +260,20 @@ def test_who_asks_for_a_bottleneck_gets_it_and_not_pca():
     noise = np.random.default_rng(6).normal(size=(100, 12))
     for options in ({"bottleneck": "variational"}, {"bottleneck": "none"}, {"bottleneck": "sparse"}, {"loss": "huber"}):
         assert aecli.fit(noise, **options, device="cpu").checkpoint.train.init == "fan-in"
+
+
+def test_the_weights_of_the_tutorial_start_a_variational_model_at_variances_of_1():
+    x = np.random.default_rng(0).uniform(size=(200, 64))
+    made = aecli.fit(x, recipe="classic", bottleneck="variational", latent_dim=7, epochs=3, device="cpu").checkpoint
+    assert made.history.loss[2] < made.history.loss[0] < 1000
+
+
+def test_training_further_keeps_the_strength_of_the_bottleneck_from_the_first_step(monkeypatch):
+    shares = []
+    begin = objectives.Sparse.begin
+    monkeypatch.setattr(objectives.Sparse, "begin", lambda self, done: (shares.append(done), begin(self, done)))
+    model = aecli.fit("digits", bottleneck="sparse", active=6, epochs=1, device="cpu")
+    assert 0 < shares[0] < 0.1 < shares[-1] == 1
+    shares.clear()
+    aecli.fit("digits", init_from=model, epochs=1, device="cpu")
+    assert set(shares) == {1}

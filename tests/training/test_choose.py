@@ -8,7 +8,7 @@ import pytest
 
 import aecli
 from aecli import metrics
-from aecli.errors import Stopped
+from aecli.errors import Stopped, TrainingError
 from aecli.training import choose
 from aecli.training.fit import fit
 from aecli.training.resume import ResumeFile
@@ -109,7 +109,7 @@ def test_a_network_that_was_asked_for_and_is_worse_than_pca_gets_advice(run):
     np.save("noise.npy", NOISE)
     done = run("train", "noise.npy", "--latent-dim", "2", "--hidden-dims", "256,128", "--epochs", "100")
     assert done.err.splitlines()[-1] == (
-        "PCA does better: try more --epochs or smaller --hidden-dims; without such options the better of both is taken"
+        "PCA does better on these rows: more --epochs or smaller --hidden-dims may help"
     )
 
 
@@ -134,3 +134,14 @@ def test_a_run_that_goes_on_gives_way_to_pca_as_the_whole_run_does(monkeypatch):
     on = trained(resume=True)
     assert whole.checkpoint.train.init == on.checkpoint.train.init == "pca"
     assert all((whole.tensors[name] == on.tensors[name]).all() for name in whole.tensors)
+
+
+def test_a_network_that_diverges_gives_way_to_pca(monkeypatch):
+    def diverges(*_):
+        raise TrainingError("the loss became nan at epoch 1, step 1")
+
+    monkeypatch.setattr(choose.loop.Trainer, "run", diverges)
+    said = []
+    made = aecli.fit(NOISE, device="cpu", announce=said.append).checkpoint
+    assert made.train.init == "pca"
+    assert said[-1].endswith("by cross-validation a network's error is more than 100 times PCA's")

@@ -22,7 +22,7 @@ BOTTLENECKS = ("none", "variational", "sparse")
 LOSSES = ("mse", "bce", "huber")
 KINDS = ("number", "boolean", "date", "timestamp", "time", "duration", "category", "vector")
 MISSING = ("mean", "drop")
-RECIPES = ("modern", "classic", "classic-2d")
+RECIPES = ("modern", "map", "classic", "classic-2d")
 MAX_PARAMETERS = 10**10
 KERNEL, STRIDE, PADDING = 4, 2, 1  # of all convolutions
 
@@ -344,6 +344,7 @@ class TrainConfig(Config):
     holdout: float
     loss: str = "mse"
     beta: float = 1.0
+    neighbours: int = 0
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")

@@ -41,9 +41,9 @@ class FitOptions:
     """
 
     recipe: Annotated[
-        Literal["modern", "classic", "classic-2d"] | None,
+        Literal["modern", "map", "classic", "classic-2d"] | None,
         Option(
-            "modern, classic or classic-2d: the defaults of all other options.",
+            "modern, map, classic or classic-2d: the defaults of all other options.",
             MODEL,
             "NAME",
             "modern, or that of --init-from",
@@ -116,6 +116,7 @@ class FitOptions:
     schedule: str | None = None
     init: str | None = None
     weight_decay: float | None = None
+    neighbours: int | None = None
     loss: Annotated[
         Literal["mse", "bce", "huber"] | None,
         Option(

@@ -10,11 +10,14 @@ from aecli.errors import DataError, UsageError
 from aecli.options import FitOptions
 
 DEFAULT_HOLDOUT = 0.1
-DEFAULT_RECIPE = "modern"
+DEFAULT_RECIPE, MAP = "modern", "map"
+MAP_STEPS = 1200  # of a map, in whole batches; more in smaller ones
+TOGETHER = 16_384  # rows at most among which a map's neighbours are looked for, all with all
 FEW_ROWS = 30  # for each input
 MOST_SPARSE, SPARSE = 1024, 16  # latent values of a sparse code; for each that is kept
 NARROW = 64  # inputs of a table
 FLAT = 3  # latent values of a map, which are few for an image: more dense layers rebuild more than convolutions
+DEEP = 256, 128, 128, 128  # dense widths for two values, which take more layers than many do
 LARGE, CHANNELS = 16, (16, 32)  # images of so many pixels a side have convolutions
 ARCHITECTURE = ("channels", "hidden_dims", "latent_dim", "activation", "latent_activation", "bottleneck", "active")
 SHAPE = "add --image-shape if they are some"
@@ -40,22 +43,24 @@ _CLASSIC = FitOptions(
     loss="mse",
     bottleneck="none",
 )
+_MODERN = FitOptions(
+    recipe="modern",
+    latent_activation="none",
+    scale="standard",
+    optimizer="muon",
+    schedule="linear",
+    init="fan-in",
+    lr=0.01,
+    noise=0.0,
+    patience=0,
+    precision="auto",
+    loss="mse",
+    bottleneck="none",
+)
 RECIPES: Mapping[str, FitOptions] = MappingProxyType(
     {
-        "modern": FitOptions(
-            recipe="modern",
-            latent_activation="none",
-            scale="standard",
-            optimizer="muon",
-            schedule="linear",
-            init="fan-in",
-            lr=0.01,
-            noise=0.0,
-            patience=0,
-            precision="auto",
-            loss="mse",
-            bottleneck="none",
-        ),
+        "modern": _MODERN,
+        "map": dataclasses.replace(_MODERN, recipe="map", channels=(), latent_dim=2, noise=None, augment_shift=0),
         "classic": _CLASSIC,
         "classic-2d": dataclasses.replace(
             _CLASSIC, recipe="classic-2d", hidden_dims=(256, 128, 64, 10), latent_dim=2, latent_activation="none"
@@ -101,6 +106,7 @@ def resolve(
         of_images = large and choices["hidden_dims"] is None and choices["latent_dim"] > FLAT
         choices["channels"] = CHANNELS if of_images else ()
     _choose_steps(choices, rows)
+    _choose_neighbours(choices, rows, bounded=bounded)
     going_on = model is not None
     model = model or _model(choices, inputs, rows, bounded=bounded, image_shape=image_shape)
     if choices["augment_shift"] is None:
@@ -170,7 +176,7 @@ def _check(
 
 
 def hidden_dims(rows: int, inputs: int, latent_dim: int, *, images: bool) -> tuple[int, ...]:
-    """Return the encoder's dense widths: smaller ones, or fewer, for few values or few rows; more layers for a map.
+    """Return the encoder's dense widths: smaller ones, or fewer, for few values or few rows; more for a plane of codes.
 
     Chosen on small tables and on parts of MNIST: see tests/bench/tables.py.
     """
@@ -178,19 +184,36 @@ def hidden_dims(rows: int, inputs: int, latent_dim: int, *, images: bool) -> tup
     if not images and (few or inputs <= NARROW):
         return 64, 64
     if latent_dim <= FLAT:
-        return 256, 128, 128, 128
+        return DEEP
     return (256,) if few else (256, 128)
 
 
 def _choose_steps(choices: dict[str, Any], rows: int) -> None:
-    most, factor, decay = (128, 155, 500) if choices["channels"] else (512, 87, 250)
-    steps = factor * rows**0.3
+    is_map, factor, decay = choices["recipe"] == MAP, 155 if choices["channels"] else 87, 250
+    most = 512
+    if choices["channels"]:
+        most, decay = most if is_map else 128, 500
     if choices["batch_size"] is None:
         choices["batch_size"] = min(most, max(16, rows // 16), rows)
+    steps = MAP_STEPS * (most / choices["batch_size"]) ** 0.25 if is_map else factor * rows**0.3
     if choices["epochs"] is None:
-        choices["epochs"] = max(2, round(steps * choices["batch_size"] / rows))
+        choices["epochs"] = max(1 if is_map else 2, round(steps * choices["batch_size"] / rows))
     if choices["weight_decay"] is None:  # in a run of few steps more of it would undo what is learnt
         choices["weight_decay"] = decay / max(steps, rows * choices["epochs"] / choices["batch_size"])
+
+
+def _choose_neighbours(choices: dict[str, Any], rows: int, *, bounded: bool) -> None:
+    """Make the choices of a map. Noise keeps its encoder from learning by heart which rows are neighbours."""
+    is_map = choices["recipe"] == MAP
+    if choices["neighbours"] is None:
+        choices["neighbours"] = min(15, max(5, 15 * TOGETHER // rows)) if is_map else 0
+    if choices["noise"] is None:
+        choices["noise"] = 0.2 if bounded else 0.5 if choices["scale"] in ("standard", "robust") else 0.0
+    if is_map and choices["bottleneck"] != "none":
+        raise UsageError(
+            f"--recipe map holds neighbours together, which is not for --bottleneck {choices['bottleneck']}",
+            hint="leave --bottleneck out, or choose another --recipe",
+        )
 
 
 def _model(
@@ -200,7 +223,8 @@ def _model(
         raise DataError("--channels are of convolutions over images, and these rows are none", hint=SHAPE)
     if choices["hidden_dims"] is None:
         of_images, latent_dim = image_shape is not None, choices["latent_dim"]
-        choices["hidden_dims"] = () if choices["channels"] else hidden_dims(rows, inputs, latent_dim, images=of_images)
+        dense = DEEP if choices["recipe"] == MAP else hidden_dims(rows, inputs, latent_dim, images=of_images)
+        choices["hidden_dims"] = () if choices["channels"] else dense
     if choices["activation"] is None:  # on images they do equally well, and the one takes less time
         choices["activation"] = "silu" if choices["channels"] else "gelu"
     if choices["init"] in (FROM_MODEL, PCA):

@@ -15,6 +15,7 @@ from aecli.config import FROM_MODEL, History, TrainConfig
 from aecli.errors import TrainingError
 from aecli.model.module import Autoencoder
 from aecli.training import objectives, optim
+from aecli.training.neighbours import Pairs
 from aecli.training.rows import Rows, shifts
 from aecli.training.step import Backprop
 
@@ -60,16 +61,17 @@ class Trainer:
         self.steps_per_epoch = len(rows) // self.batch_size  # the rest of a permutation: the next one mixes it in
         self.steps = config.epochs * self.steps_per_epoch
         self.optimizer = optim.build(model.parameters(), config)
-        self._scaled = torch.empty(
-            self.batch_size, rows.inputs, device=rows.device
-        )  # not touched where rows are scaled
+        self._pairs = Pairs(rows, config.neighbours, config.seed) if config.neighbours else None
+        seen = self.batch_size * (1 if self._pairs is None else 2)
+        self._scaled = torch.empty(seen, rows.inputs, device=rows.device)  # not touched where rows are scaled
         self.generator = torch.Generator(rows.device).manual_seed(config.seed)
         self._backprop = Backprop(
             model,
             self.batch_size,
             loss=config.loss,
             bottleneck=objectives.bottleneck(model.config, self.generator),
-            objective=objectives.objective(model.config, config),
+            objective=objectives.objective(model.config, config, self._pairs.variance if self._pairs else 0.0),
+            pairs=self._pairs is not None,
             bf16=config.precision == "bf16",
         )
         self.losses = torch.zeros(self.steps_per_epoch, device=rows.device)
@@ -151,7 +153,7 @@ class Trainer:
         reported = time.perf_counter()
         started = reported - self.seconds
         steps_before = len(self.history.loss) * self.steps_per_epoch
-        batches = self.rows.shuffled(self.batch_size, self._epoch_seed())
+        batches = (self._pairs or self.rows).shuffled(self.batch_size, self._epoch_seed())
         is_trained = self.config.init == FROM_MODEL  # and would unlearn in the first steps of a new network
         for i, batch in islice(enumerate(batches), self.step_in_epoch, None):
             self._backprop.begin(1.0 if is_trained else (steps_before + i + 1) / self.steps)
@@ -169,19 +171,19 @@ class Trainer:
         self.seconds = time.perf_counter() - started
 
     def differentiate(self, unscaled: Tensor) -> Tensor:
-        """Return the loss of one batch of `Rows.shuffled`, a scalar. Gradients go to the parameters."""
+        """Return the loss of one batch as they are shuffled, a scalar. Gradients go to the parameters."""
         batch = self.rows.scaled(unscaled, self._shift(), out=self._scaled)  # (B, E)
         batch, there = self.rows.filled(batch)
         seen = batch if there is None else self.rows.hidden(batch, self._hiding())
         if self.config.noise:
             noise = torch.randn(batch.shape, generator=self.generator, device=batch.device)
             seen = seen + self.config.noise * noise
-        return self._backprop(seen, batch, there)
+        return self._backprop(seen, batch[: self.batch_size], None if there is None else there[: self.batch_size])
 
     def _hiding(self) -> Tensor:
         """Choose values to hide from the model, (B, E): from as if they were holes it learns what to put into these."""
         widths = self.rows.scaler.schema.widths
-        rows = (self.batch_size, 1), (self.batch_size, len(widths))
+        rows = (len(self._scaled), 1), (len(self._scaled), len(widths))
         share, drawn = (torch.rand(shape, generator=self.generator, device=self.rows.device) for shape in rows)
         hide = drawn < share * HIDDEN
         if len(widths) == self.rows.inputs:

@@ -16,6 +16,8 @@ from aecli.config import ModelConfig, TrainConfig
 from aecli.model.module import inactive
 
 WARMUP = 0.1  # of the steps, over which what makes codes poor gets its strength: at once, it would leave them empty
+PULL = 1.5  # at which neighbours are held together; 1 holds clusters less apart
+RISE = 0.4  # of the steps, over which that gets its strength
 ACTIVE = 0.01  # nats, above which a latent value tells something
 Sums = tuple[Tensor, Tensor]
 
@@ -160,6 +162,44 @@ class Divergence:
         return divergence(h).sum() * self._beta, gradient.mul_(self._weight)
 
 
+class Neighbours:
+    """Holds the codes of neighbours together and all others apart: the two-way InfoNC-t-SNE loss, times `weight`.
+
+    What the encoder gives (2 B, K) are the codes of B rows, and of a neighbour of each of them. With d of row i and
+    neighbour j their squared distance and q_ij = 1/(1 + d), a pair's loss is -PULL ln q_ii + (ln sum_j q_ij + ln sum_j
+    q_ji)/2. Its weight rises over the first steps, so that codes lie as those that rebuild rows best before islands
+    form. It counts in no loss that is reported: it grows with the batch, and tells nothing of rows without neighbours.
+    Source: Damrich et al. 2022, arXiv:2206.01816; PULL is what van der Maaten and Hinton 2008 call exaggeration.
+    """
+
+    def __init__(self, weight: float) -> None:
+        self._weight = self._risen = weight
+
+    def begin(self, done: float) -> None:
+        self._risen = self._weight * min(1.0, done / RISE)
+
+    def __call__(self, h: Tensor) -> Sums:
+        a, b = h.float().chunk(2)
+        apart = a - b
+        near = 1 / (1 + torch.cdist(a, b, compute_mode="use_mm_for_euclid_dist").square_())  # (B, B)
+        rows, columns = near.sum(1, keepdim=True), near.sum(0)[:, None]
+        pull = apart * (2 * PULL / (1 + apart.square().sum(1, keepdim=True)))
+        squares = near.square_()
+        of_a = pull - _pushed(a, b, squares, rows, columns)
+        of_b = -pull - _pushed(b, a, squares.T, columns, rows)
+        return torch.zeros((), device=h.device), torch.cat([of_a, of_b]).mul_(self._risen)
+
+
+def _pushed(codes: Tensor, others: Tensor, squares: Tensor, sums: Tensor, sums_of_others: Tensor) -> Tensor:
+    """Return by how much others push codes away, (B, K): `squares` (B, B) are those of q, its sums are (B, 1)."""
+    weighted = torch.cat([others, torch.ones_like(sums)], dim=1)
+    total, count, shared, share = torch.split(
+        squares @ torch.cat([weighted, weighted / sums_of_others], dim=1), [codes.shape[1], 1] * 2, dim=1
+    )
+    pushed: Tensor = (count * codes - total) / sums + share * codes - shared
+    return pushed
+
+
 def divergence(h: Tensor) -> Tensor:
     """Return the nats (B, K) from N(0, 1) of Gaussians of these means and logarithms of variances (B, 2 K)."""
     mean, logarithm = h.float().chunk(2, dim=1)
@@ -173,6 +213,12 @@ def bottleneck(model: ModelConfig, generator: torch.Generator) -> Bottleneck | N
     return None if model.active is None else Sparse(model.active)
 
 
-def objective(model: ModelConfig, config: TrainConfig) -> Objective | None:
-    """Return what is minimised besides the error of the rebuilt rows, None where nothing is."""
-    return Divergence(config.beta) if model.bottleneck == "variational" else None
+def objective(model: ModelConfig, config: TrainConfig, variance: float = 0.0) -> Objective | None:
+    """Return what is minimised besides the error of the rebuilt rows, None where nothing is, or nothing is reported.
+
+    Where neighbours are held together, it is for pairs, from rows of a `variance` above 0: the sum of their values'. A
+    pair's loss then weighs as much as the error of rows that are rebuilt as their mean.
+    """
+    if model.bottleneck == "variational":
+        return Divergence(config.beta)
+    return Neighbours(variance / 2) if config.neighbours and variance else None

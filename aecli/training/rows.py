@@ -32,8 +32,8 @@ class Rows:
         self._values = min(MAX_VALUES, max(least, FEW_ROWS * self.inputs))
         quick = part.x.dtype == np.uint8 and scaler.kind == FULL_SCALE and not scaler.shift.any()
         self._divisor = float(scaler.scale[0]) if quick else None
-        self._resident = self._tensor(part.x[:]).to(device) if part.blocks is None else None
-        self.holes = part.x.dtype.kind == "f" and (self._resident is None or bool(self._resident.isnan().any()))
+        self.resident = self._tensor(part.x[:]).to(device) if part.blocks is None else None
+        self.holes = part.x.dtype.kind == "f" and (self.resident is None or bool(self.resident.isnan().any()))
         self._filling = (
             torch.from_numpy(scaler.filling).to(device) if self.holes and scaler.filling is not None else None
         )
@@ -49,21 +49,21 @@ class Rows:
 
     def batches(self) -> Iterator[Tensor]:
         """Yield all rows in order, in the model's units."""
-        if self._resident is not None:
-            yield from map(self.scaled, torch.split(self._resident, max(1, self._values // self.inputs)))
+        if self.resident is not None:
+            yield from map(self.scaled, torch.split(self.resident, max(1, self._values // self.inputs)))
         else:
             yield from (self.scaled(self._tensor(x).to(self.device)) for x in self.part.chunks(self._values))
 
     def shuffled(self, batch_size: int, seed: int) -> Iterator[Tensor]:
         """Yield whole batches of rows, unscaled, each row at most once, in an order that the seed decides."""
-        if self._resident is not None:
+        if self.resident is not None:
             generator = torch.Generator(self.device).manual_seed(seed)
             order = torch.randperm(len(self), generator=generator, device=self.device)
             for i in range(len(self) // batch_size):
-                yield self._resident.index_select(0, order[i * batch_size : (i + 1) * batch_size])
+                yield self.resident.index_select(0, order[i * batch_size : (i + 1) * batch_size])
             return
         rest = None
-        for window in self._windows(np.random.default_rng(seed)):
+        for window in self.windows(seed):
             rows = window if rest is None else torch.cat([rest, window])
             whole = len(rows) // batch_size * batch_size
             yield from torch.split(rows[:whole].to(self.device), batch_size) if whole else ()
@@ -88,8 +88,12 @@ class Rows:
         """Return a scaled batch with what holes become in the places (B, E) to hide."""
         return batch if self._filling is None else torch.where(hide, self._filling, batch)
 
-    def _windows(self, rng: np.random.Generator) -> Iterator[Tensor]:
-        blocks = self.part.blocks
+    def windows(self, seed: int) -> Iterator[Tensor]:
+        """Yield all rows, unscaled: those of a mapped file in windows, in an order that the seed decides."""
+        if self.resident is not None:
+            yield self.resident
+            return
+        rng, blocks = np.random.default_rng(seed), self.part.blocks
         assert blocks is not None  # noqa: S101, for the type checker: only mapped rows have windows
         order = blocks[rng.permutation(len(blocks))]
         together = max(1, WINDOW_BYTES // BLOCK_BYTES)

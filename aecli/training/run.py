@@ -30,7 +30,7 @@ from aecli.training.start import Start
 
 Array = np.ndarray[Any, Any]
 LATER = frozenset(
-    {"loss", "beta", "bottleneck", "active", "channels", "image_shape"}
+    {"loss", "beta", "bottleneck", "active", "channels", "image_shape", "neighbours"}
 )  # fields that were added to a config
 SMALL = 1 << 16  # parameters up to which bf16 gains no time, and loses some models of few inputs
 

@@ -59,7 +59,8 @@ class LayerBuffers(Values):
 class Backprop:
     """The loss of an autoencoder's batches, and its gradients. With `bf16` it multiplies in that.
 
-    An `objective` on what the encoder gives is part of the loss.
+    An `objective` on what the encoder gives is minimised too. Where batches are of `pairs`, twice as many rows are
+    encoded, and the first half rebuilt.
     """
 
     def __init__(
@@ -70,17 +71,23 @@ class Backprop:
         loss: str = "mse",
         bottleneck: Bottleneck | None = None,
         objective: Objective | None = None,
+        pairs: bool = False,
         bf16: bool = False,
     ) -> None:
         parameters: dict[str, Tensor] = dict(model.named_parameters())
         self._encoder, self._decoder = (
-            [_buffers(parameters, layer, batch_size, torch.bfloat16 if bf16 else torch.float32) for layer in layers]
-            for layers in (encoder_layers(model.config), decoder_layers(model.config))
+            [_buffers(parameters, layer, rows, torch.bfloat16 if bf16 else torch.float32) for layer in layers]
+            for layers, rows in (
+                (encoder_layers(model.config), batch_size * (1 + pairs)),
+                (decoder_layers(model.config), batch_size),
+            )
         )
         self._layers = [*self._encoder, *self._decoder]
         self._bottleneck, self._objective = bottleneck, objective
         self._codes: Values = self._encoder[-1]
-        if bottleneck is not None:
+        if pairs:
+            self._codes = Values(self._codes.out[:batch_size], self._codes.gradient[:batch_size])
+        elif bottleneck is not None:
             codes = self._codes.out.new_empty(batch_size, model.config.latent_dim)
             self._codes = Values(codes, torch.empty_like(codes))
         self._loss, last = LOSSES[loss], self._layers[-1]
@@ -97,14 +104,15 @@ class Backprop:
     def __call__(self, x: Tensor, target: Tensor, counted: Tensor | None = None) -> Tensor:
         """Return the loss of what the model makes of x (B, D) to the target (B, D), both float32: a mean over values.
 
-        Only values that are `counted` (B, D) are in it. It writes the gradients into the parameters' `grad`.
+        Of pairs, x is (2 B, D). Only values that are `counted` (B, D) are in it. It writes the gradients into the
+        parameters' `grad`.
         """
         last, codes, encoded = self._layers[-1], self._codes, self._encoder[-1]
         inputs = x.to(last.pre.dtype)
         h = _forward(self._encoder, inputs)
         if self._bottleneck is not None:
-            h = codes.out = self._bottleneck.forward(h)
-        h = _forward(self._decoder, h)
+            codes.out = self._bottleneck.forward(h)
+        h = _forward(self._decoder, codes.out)
         total, error = self._loss.of(h, target, counted, last.gradient if h.dtype == target.dtype else None)
         scale = self._loss.scale / error.numel()  # of the gradients: left out on the way, nothing is multiplied in vain
         loss = total.div_(error.numel())
@@ -117,6 +125,7 @@ class Backprop:
         _backward(self._decoder, codes.out, codes, scale)
         if self._bottleneck is not None:
             encoded.gradient.copy_(self._bottleneck.backward(codes.gradient))
+        encoded.gradient[len(target) :] = 0  # of neighbours, which are not rebuilt
         if self._objective is not None:
             nats, gradient = self._objective(encoded.out)
             of_all = 1 if counted is None else of_counted

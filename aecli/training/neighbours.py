@@ -1,0 +1,109 @@
+"""Training rows and their nearest neighbours, in batches: what a map holds together.
+
+Shape letters: N rows, E inputs of the model, B rows a batch, k neighbours a row.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aecli.data.part import Part
+from aecli.metrics import PCA_MAX, Pca
+from aecli.recipes import TOGETHER
+from aecli.training.rows import Rows
+
+COMPONENTS = 50  # principal ones, in which distances are measured: others are noise for the most part, and take time
+QUERIES, GROUP = 512, 64  # rows at a time; the nearest lie in the k best groups of others, by their best
+
+
+class Pairs:
+    """Batches of training rows, each row with one that is drawn from its nearest neighbours.
+
+    They are looked for among random rows, at most TOGETHER of them, each of which has k neighbours. Of a mapped file
+    they are looked for anew in each window.
+    """
+
+    def __init__(self, rows: Rows, neighbours: int, seed: int) -> None:
+        self._rows, self._neighbours, self._seed = rows, neighbours, seed
+        most = TOGETHER if rows.inputs <= PCA_MAX else PCA_MAX
+        sample = Part(rows.part.sample(most, np.random.default_rng(seed)))
+        self.variance = float(rows.scaler.transform(sample.x[:]).var(axis=0).sum())
+        self._pca = None
+        if not rows.holes and rows.inputs > COMPONENTS:
+            pca = Pca(sample, rows.scaler, COMPONENTS)
+            mean, basis = (torch.from_numpy(each.astype(np.float32)) for each in (pca.mean, pca.basis))
+            self._pca = mean.to(rows.device), basis.to(rows.device)
+        self.graph = None if rows.resident is None else self._nearest(rows.resident, seed)
+
+    def shuffled(self, batch_size: int, seed: int) -> Iterator[Tensor]:
+        """Yield batches (2 B, D), unscaled: B rows, each at most once in an epoch, and a neighbour of each of them."""
+        generator = torch.Generator(self._rows.device).manual_seed(seed)
+        rest: Tensor | None = None
+        for some in self._rows.windows(seed):
+            window = some.to(self._rows.device)
+            graph = self._nearest(window, seed) if self.graph is None else self.graph
+            count, choice = graph.shape
+            order = torch.randperm(count, generator=generator, device=graph.device)
+            drawn = torch.randint(choice, (count,), generator=generator, device=graph.device)
+            pairs = torch.stack([order, graph[order, drawn]])  # (2, M)
+            if self.graph is not None:
+                for start in range(0, count - batch_size + 1, batch_size):
+                    yield window.index_select(0, pairs[:, start : start + batch_size].flatten())
+                return
+            both = window[pairs] if rest is None else torch.cat([rest, window[pairs]], dim=1)  # (2, M, D)
+            end = both.shape[1] // batch_size * batch_size
+            for start in range(0, end, batch_size):
+                yield both[:, start : start + batch_size].flatten(0, 1)
+            rest = both[:, end:]
+
+    def _nearest(self, rows: Tensor, seed: int) -> Tensor:
+        """Return the places of each row's nearest neighbours (N, k) among unscaled rows (N, D)."""
+        count = len(rows)
+        generator = torch.Generator(rows.device).manual_seed(seed)
+        order = torch.randperm(count, generator=generator, device=rows.device)
+        together = torch.tensor_split(order, -(-count // TOGETHER))
+        k = max(1, min(self._neighbours, min(map(len, together)) - 1))
+        graph = torch.empty(count, k, dtype=torch.int64, device=rows.device)
+        for chunk in together:
+            graph[chunk] = chunk[self._nearest_of(rows.index_select(0, chunk), k)]
+        return graph
+
+    def _nearest_of(self, unscaled: Tensor, k: int) -> Tensor:
+        x, there = self._rows.filled(self._rows.scaled(unscaled))
+        if self._pca is not None:
+            x = (x - self._pca[0]) @ self._pca[1]
+        return nearest(x, k, there)
+
+
+def nearest(x: Tensor, k: int, there: Tensor | None = None) -> Tensor:
+    """Return the places of the k rows nearest to each of x (N, E), (N, k); of a lone row, its own.
+
+    Of rows with holes those values are compared that are `there` (N, E) in both, and their distance is scaled to all.
+    """
+    count = len(x)
+    if count == 1:
+        return torch.zeros(1, 1, dtype=torch.int64, device=x.device)
+    groups = -(-count // GROUP)
+    found = torch.empty(count, k, dtype=torch.int64, device=x.device)
+    length = x.square().sum(1)
+    known = None if there is None else there.float()
+    values = x if known is None else x * known
+    for start in range(0, count, QUERIES):
+        queries = values[start : start + QUERIES]
+        near = torch.full((len(queries), groups * GROUP), -torch.inf, device=x.device)
+        if known is None:
+            torch.addmm(-length, queries, x.T, alpha=2, out=near[:, :count])
+        else:
+            of_queries = known[start : start + QUERIES]
+            far = queries.square() @ known.T + of_queries @ values.square().T - 2 * (queries @ values.T)
+            near[:, :count] = -far / (of_queries @ known.T)
+        near[:, :count].nan_to_num_(nan=-torch.inf)
+        here = torch.arange(len(queries), device=x.device)
+        near[here, start + here] = -torch.inf
+        grouped = near.view(len(queries), groups, GROUP)
+        best = grouped.amax(2).topk(min(k, groups), dim=1).indices  # (Q, g)
+        inside = grouped.gather(1, best[:, :, None].expand(-1, -1, GROUP)).flatten(1).topk(k, dim=1).indices
+        found[start : start + QUERIES] = best.gather(1, inside // GROUP) * GROUP + inside % GROUP
+    return found

@@ -1,0 +1,201 @@
+"""The recipe `map`: neighbours are found, held together in a batch, and a run of it is like any other."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits, make_blobs
+from sklearn.metrics.pairwise import nan_euclidean_distances
+from sklearn.neighbors import NearestNeighbors
+
+import aecli
+from aecli.config import ModelConfig, Schema
+from aecli.data.part import Part
+from aecli.errors import UsageError
+from aecli.model.module import Autoencoder
+from aecli.model.scaler import Scaler
+from aecli.options import FitOptions
+from aecli.recipes import resolve
+from aecli.training import neighbours
+from aecli.training.neighbours import Pairs, nearest
+from aecli.training.objectives import Neighbours
+from aecli.training.rows import Rows
+from aecli.training.step import Backprop
+
+QUICK = {"recipe": "map", "epochs": 2, "device": "cpu"}
+
+
+def rows(count=400, width=12, seed=0):
+    return np.random.default_rng(seed).normal(size=(count, width)).astype(np.float32)
+
+
+def plain_rows(x):
+    return Rows(Part(x), Scaler.fit("none", Part(x), Schema(x.shape[1])), torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("count", "k"), [(2, 1), (30, 15), (64, 3), (700, 15), (1300, 80)])
+def test_the_nearest_rows_are_those_that_scikit_learn_finds(count, k):
+    x = rows(count)
+    expected = NearestNeighbors(n_neighbors=k).fit(x).kneighbors(return_distance=False)
+    found = nearest(torch.from_numpy(x), k).numpy()
+    np.testing.assert_array_equal(np.sort(found, axis=1), np.sort(expected, axis=1))
+
+
+def test_equal_rows_are_neighbours_and_no_row_is_its_own():
+    x = torch.from_numpy(np.repeat(rows(50), 4, axis=0))
+    found = nearest(x, 3)
+    assert (found // 4 == torch.arange(200)[:, None] // 4).all()
+    assert (found != torch.arange(200)[:, None]).all()
+    assert nearest(x[:1], 5).tolist() == [[0]]  # of a lone row there is no other
+
+
+def test_rows_with_holes_are_compared_by_what_is_there_in_both():
+    x = rows(200)
+    x[np.random.default_rng(1).random(x.shape) < 0.3] = np.nan
+    distances = nan_euclidean_distances(x)
+    np.fill_diagonal(distances, np.inf)
+    filled = torch.from_numpy(np.nan_to_num(x))
+    found = nearest(filled, 5, torch.from_numpy(~np.isnan(x)))
+    np.testing.assert_allclose(
+        np.take_along_axis(distances, found.numpy(), 1), np.sort(distances, axis=1)[:, :5], rtol=1e-4
+    )
+
+
+def test_rows_that_share_no_value_are_the_last_to_be_neighbours():
+    x = torch.zeros(4, 2)
+    there = torch.tensor([[True, False], [False, True], [True, True], [True, False]])
+    assert set(nearest(x, 2, there)[1].tolist()) >= {2}
+
+
+@pytest.mark.parametrize("width", [12, 80], ids=["as they are", "by principal components"])
+def test_a_batch_is_rows_and_a_neighbour_of_each(width):
+    x = np.repeat(rows(60, width), 5, axis=0) + 0.001 * rows(300, width, seed=1)  # 60 families of five
+    pairs = Pairs(plain_rows(x), 4, seed=0)
+    seen = []
+    for batch in pairs.shuffled(50, seed=3):
+        places = [np.flatnonzero((x == row).all(axis=1)).item() for row in batch.numpy()]
+        anchors, others = places[:50], places[50:]
+        assert all(a // 5 == b // 5 and a != b for a, b in zip(anchors, others, strict=True))
+        seen += anchors
+    assert sorted(seen) == list(range(300))  # each row once
+    again = list(pairs.shuffled(50, seed=3))
+    assert all(torch.equal(a, b) for a, b in zip(again, pairs.shuffled(50, seed=3), strict=True))
+    assert not torch.equal(again[0], next(pairs.shuffled(50, seed=4)))
+
+
+def test_neighbours_are_looked_for_among_some_rows_at_a_time(monkeypatch):
+    monkeypatch.setattr(neighbours, "TOGETHER", 40)
+    x = rows(100)
+    pairs = Pairs(plain_rows(x), 5, seed=0)
+    order = torch.randperm(100, generator=torch.Generator().manual_seed(0))
+    for together in torch.tensor_split(order, 3):
+        exact = NearestNeighbors(n_neighbors=5).fit(x[together]).kneighbors(return_distance=False)
+        np.testing.assert_array_equal(pairs.graph[together].sort(1).values, together[exact].sort(1).values)
+
+
+def test_rows_in_a_file_have_neighbours_in_their_window_and_each_is_seen_once(monkeypatch):
+    monkeypatch.setattr("aecli.data.part.BLOCK_BYTES", 480)
+    monkeypatch.setattr("aecli.training.rows.WINDOW_BYTES", 4800)
+    x = np.repeat(rows(40), 10, axis=0) + 0.001 * rows(400, seed=1)  # a block is a family of ten
+    part = Part(x, np.arange(40))
+    made = Rows(part, Scaler.fit("none", part, Schema(12)), torch.device("cpu"))
+    seen = []
+    for batch in Pairs(made, 5, seed=0).shuffled(64, seed=0):
+        assert batch.shape == (128, 12)
+        places = [np.flatnonzero((x == row).all(axis=1)).item() for row in batch.numpy()]
+        assert all(a // 10 == b // 10 and a != b for a, b in zip(places[:64], places[64:], strict=True))
+        seen += places[:64]
+    assert len(seen) == len(set(seen)) == 400 // 64 * 64
+
+
+def info_nc_t_sne(h, weight):
+    """Write the loss as its source does."""
+    a, b = h.chunk(2)
+    q = 1 / (1 + torch.cdist(a, b) ** 2)
+    pairs = -1.5 * q.diagonal().log() + q.sum(1).log() / 2 + q.sum(0).log() / 2
+    return weight * pairs.sum()
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2, 3, 8])
+def test_the_neighbours_gradient_is_autograds(latent_dim):
+    torch.manual_seed(0)
+    h = (3 * torch.randn(64, latent_dim)).requires_grad_()
+    objective = Neighbours(0.7)
+    objective.begin(1.0)
+    _, found = objective(h.detach())
+    info_nc_t_sne(h, 0.7).backward()
+    torch.testing.assert_close(found, h.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_the_gradients_of_a_step_are_autograds():
+    torch.manual_seed(0)
+    config = ModelConfig(12, (9, 6), 2)
+    model, x = Autoencoder(config), torch.randn(32, 12)
+    objective = Neighbours(0.7)
+    objective.begin(1.0)
+    by_hand = Backprop(model, 16, objective=objective, pairs=True)
+    by_hand(torch.randn(32, 12), torch.randn(16, 12))  # of which nothing is left
+    loss = by_hand(x, x[:16])
+    gradients = [parameter.grad.clone() for parameter in model.parameters()]
+    model.zero_grad()
+    h = model.encode(x)
+    mse = torch.nn.functional.mse_loss(model.decode(h[:16]), x[:16])
+    torch.testing.assert_close(loss, mse.detach())  # what is reported is the error alone
+    (mse + 2 / (16 * 12) * info_nc_t_sne(h, 0.7)).backward()
+    torch.testing.assert_close(gradients, [parameter.grad for parameter in model.parameters()], rtol=1e-4, atol=1e-6)
+
+
+def accuracy(z, labels, z_test, labels_test):
+    from sklearn.neighbors import KNeighborsClassifier
+
+    return KNeighborsClassifier(15).fit(z, labels).score(z_test, labels_test)
+
+
+def test_a_map_of_the_digits_keeps_neighbours_that_a_plain_code_of_two_values_does_not():
+    digits = load_digits()
+    x, y = digits.images / 16, digits.target
+    order = np.random.default_rng(0).permutation(len(x))
+    train, test = order[360:], order[:360]
+    scores = {}
+    for recipe in ("map", "modern"):
+        model = aecli.fit(x[train], test=x[test], recipe=recipe, latent_dim=2, epochs=20, device="cpu")
+        scores[recipe] = accuracy(model.embed(x[train]), y[train], model.embed(x[test]), y[test])
+        assert model.checkpoint.results.test_mse < model.checkpoint.results.pca_mse
+    assert scores["map"] > 0.93 > scores["modern"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 20])
+def test_few_rows_make_a_map_too(count):
+    model = aecli.fit(rows(count), holdout=0, **QUICK)
+    assert np.isfinite(model.embed(rows(count))).all()
+
+
+def test_equal_runs_give_equal_bytes_and_other_seeds_others():
+    x = make_blobs(200, 6, random_state=0)[0]
+    first, second, other = (aecli.fit(x, seed=seed, **QUICK).to_bytes() for seed in (1, 1, 2))
+    assert first == second != other
+
+
+def test_a_map_of_images_may_have_convolutions_and_three_values():
+    x = (np.random.default_rng(0).random((60, 16, 16)) * 255).astype(np.uint8)
+    made = aecli.fit(x, channels=(4, 8), latent_dim=3, **QUICK).checkpoint
+    assert (made.model.channels, made.model.latent_dim) == ((4, 8), 3)
+
+
+def test_a_map_takes_no_bottleneck_of_another_kind():
+    with pytest.raises(UsageError, match=r"--recipe map .* --bottleneck variational") as error:
+        resolve(FitOptions(recipe="map", bottleneck="variational"), 12, 400, bounded=False)
+    assert error.value.hint == "leave --bottleneck out, or choose another --recipe"
+
+
+def test_the_checkpoint_of_a_map_is_named_so_and_goes_on(run):
+    np.savetxt("rows.csv", rows(100), delimiter=",", header=",".join("abcdefghijkl"), comments="")
+    assert run("train", "rows.csv", "--recipe", "map", "--epochs", "2", "-q").code == 0
+    assert Path("rows-map.safetensors").exists()
+    shown = json.loads(run("info", "rows-map.safetensors", "--json").out)
+    assert (shown["train"]["recipe"], shown["train"]["neighbours"], shown["model"]["latent_dim"]) == ("map", 15, 2)
+    further = run("train", "rows.csv", "--init-from", "rows-map.safetensors", "--epochs", "1", "-o", "f.safetensors")
+    assert further.code == 0, further.err
+    assert json.loads(run("info", "f.safetensors", "--json").out)["train"]["neighbours"] == 15

@@ -4,7 +4,6 @@ Shape letters: N rows of a sample, D raw values, E inputs of the model, K latent
 """
 
 import dataclasses
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from aecli.data.formats import source_name
 from aecli.data.part import Part
 from aecli.data.sample import Sample
 from aecli.errors import DataError
+from aecli.metrics import Quality
 from aecli.model.held_out import learnable, trained_on
 
 if TYPE_CHECKING:
@@ -26,25 +26,6 @@ Array = np.ndarray[Any, Any]
 SAMPLE_ROWS, SAMPLE_VALUES = 5_000, 1 << 25  # the first bounds time, the second the memory that wide rows take
 NEIGHBOURS = 15
 MAX_NUMBERS = 64  # more different numbers as labels are quantities
-
-
-@dataclass(frozen=True)
-class Quality(metrics.Kept):
-    """What is known of a way to code rows, each None where it cannot be had. See `metrics.kept` for the others.
-
-    `mse` is the mean squared error, in the model's units, without holes. `variance_rebuilt` is the share of the rows'
-    variance that is rebuilt: 1 minus the error over the variance.
-    """
-
-    mse: float | None = None
-    variance_rebuilt: float | None = None
-
-    def to_json(self) -> dict[str, float | None]:
-        """Return the values by name, those of the error first; None also for infinity."""
-        first = ("mse", "variance_rebuilt")
-        names = [*first, *(field.name for field in dataclasses.fields(self) if field.name not in first)]
-        values = {name: getattr(self, name) for name in names}
-        return {name: v if v is not None and math.isfinite(v) else None for name, v in values.items()}
 
 
 @dataclass(frozen=True)
@@ -68,8 +49,9 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Return all but the notes as plain JSON values."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "notes"}
-        return {name: each.to_json() if isinstance(each, Quality) else each for name, each in values.items()}
+        values = {name: each.to_json() if isinstance(each, Quality) else each for name, each in vars(self).items()}
+        del values["notes"]
+        return values
 
 
 def evaluate(model: "Model", outputs: "Iterable[Rebuilt]", name: str, labels: Array | None = None) -> Evaluation:
@@ -101,19 +83,19 @@ def evaluate(model: "Model", outputs: "Iterable[Rebuilt]", name: str, labels: Ar
     drawn = sample.rows()
     drawn = {column: values[np.argsort(drawn["key"])] for column, values in drawn.items()}  # ties fall at random
     numbers, notes = _classes(drawn.get("label", np.full(len(drawn["z"]), "")), made.schema.label)
-    pca, codes, more = _pca(model, drawn["x"])
-    kept, reasons = _kept(scaler.transform(drawn["x"]), drawn["z"], codes, numbers)
+    pca_errors, codes, more = _pca(model, drawn["x"])
+    (own, pca, original), reasons = _compared(scaler.transform(drawn["x"]), drawn["z"], codes, numbers)
     trained = trained_on(made, name, found)
     trained_rows = None if trained is None else int(trained.sum())
-    own = Quality(mse=_mean(squares, moments), variance_rebuilt=_share(squares, moments), **vars(kept[0]))
+    errors = _errors(squares, moments)
     return Evaluation(
         rows=moments.rows,
         sample_rows=len(drawn["z"]),
         trained_rows=trained_rows,
         components=made.model.kept,
-        model=own,
-        pca=dataclasses.replace(pca, **vars(kept[1])),
-        original=Quality(**vars(kept[2])),
+        model=dataclasses.replace(own, **errors),
+        pca=dataclasses.replace(pca, **pca_errors),
+        original=original,
         notes=(
             *_on_training(model, name, moments.rows, trained_rows),
             *_on_sample(moments.rows, len(drawn["z"])),
@@ -129,46 +111,41 @@ def _of_batch(out: "Rebuilt", labels: Array | None, read: int) -> Any:
     return out.batch.labels if labels is None else labels[read - len(out.z) : read]
 
 
-def _mean(squares: Array, moments: metrics.Moments) -> float | None:
-    """Return the mean squared error of sums of squared errors (E,); None where there is no value."""
-    cells = float(moments.counts.sum())
-    return float(squares.sum()) / cells if cells else None
-
-
-def _share(squares: Array, moments: metrics.Moments) -> float | None:
-    """Return the share of the variance that is rebuilt, by sums of squared errors (E,); None for equal rows."""
+def _errors(squares: Array, moments: metrics.Moments) -> dict[str, float | None]:
+    """Return the `mse` and the `variance_rebuilt` of sums of squared errors (E,), None for equal rows."""
+    error = float(squares.sum())
     total = float((moments.variance * moments.counts).sum())
     rounding = 1e-12 * float((np.square(moments.mean) * moments.counts).sum())
-    return 1 - float(squares.sum()) / total if total > rounding else None
+    share = 1 - error / total if total > rounding else None
+    return {"mse": error / float(moments.counts.sum()), "variance_rebuilt": share}
 
 
-def _pca(model: "Model", raw: Array) -> tuple[Quality, Array | None, list[str]]:
+def _pca(model: "Model", raw: Array) -> tuple[dict[str, float | None], Array | None, list[str]]:
     """Fit PCA to raw rows (N, D): its errors on them, their codes (N, K), and what is to be said of it."""
     scaler, components = model.scaler, model.checkpoint.model.kept
     said = f"PCA with {components:,} component{'s' * (components != 1)}"
     if len(raw) <= components + 1:
-        return Quality(), None, [f"{said} rebuilds so few rows exactly, and is left out"]
+        return {}, None, [f"{said} rebuilds so few rows exactly, and is left out"]
     fitted = metrics.pca(Part(raw), scaler, components)
     if fitted is None:
-        return Quality(), None, [f"PCA is left out, a row has {scaler.inputs:,} inputs"]
+        return {}, None, [f"PCA is left out, a row has {scaler.inputs:,} inputs"]
     x, holes, moments = scaler.transform(raw), scaler.holes(raw), metrics.Moments(scaler.inputs)
     moments.add(x, None if holes is None else ~holes)
     codes = fitted.encode(x)
     squares = np.square(fitted.decode(codes) - x)
     if holes is not None:
         squares[holes] = 0
-    errors = squares.sum(axis=0)
-    quality = Quality(mse=_mean(errors, moments), variance_rebuilt=_share(errors, moments))
-    return quality, codes, [f"{said} is fitted to these rows themselves, which favours it"]
+    errors = _errors(squares.sum(axis=0), moments)
+    return errors, codes, [f"{said} is fitted to these rows themselves, which favours it"]
 
 
-def _kept(x: Array, z: Array, pca: Array | None, labels: Array) -> tuple[list[metrics.Kept], list[str]]:
-    """Judge the codes `z` (N, K), those of PCA where there are any, and rows (N, E) as codes of their own.
+def _compared(x: Array, z: Array, pca: Array | None, labels: Array) -> tuple[list[Quality], list[str]]:
+    """Compare with rows (N, E) the codes `z` (N, K), and PCA's where there are any: their qualities, and the rows' own.
 
     Also return why some of it cannot be had.
     """
     neighbours = "trustworthiness, continuity, knn_recall"
-    nothing, of_rows = [metrics.Kept()] * 3, f"{neighbours}, rank_correlation and metrics of labels"
+    nothing, of_rows = [Quality()] * 3, f"{neighbours}, rank_correlation and metrics of labels"
     if not np.isfinite(z).all():
         return nothing, [f"{of_rows} are left out: what the model gives is too large"]
     for what, values in (("rows", x), ("codes", z)):
@@ -181,8 +158,10 @@ def _kept(x: Array, z: Array, pca: Array | None, labels: Array) -> tuple[list[me
     if len(x) <= 2:
         reasons.append(f"rank_correlation takes more than 2 rows, and there are {len(x)}")
     spaces = [metrics.Points(codes) for codes in (z, pca) if codes is not None]
-    found = metrics.kept(metrics.Points(x), spaces, NEIGHBOURS, labels)
-    return (found if pca is not None else [found[0], metrics.Kept(), found[1]]), reasons
+    found = metrics.compare(metrics.Points(x), spaces, NEIGHBOURS, labels)
+    if found[0].rank_correlation is not None and np.isnan(found[0].rank_correlation):
+        reasons.append("rank_correlation is left out: all distances are the same")
+    return (found if pca is not None else [found[0], Quality(), found[1]]), reasons
 
 
 def _texts(labels: Any) -> Array:

@@ -134,15 +134,27 @@ def variance_rebuilt(squares: Array, moments: Moments, widths: tuple[int, ...]) 
 
 
 @dataclass(frozen=True)
-class Kept:
-    """How well codes keep what is near and far among rows, and how well they tell labels apart; None where unknown."""
+class Quality:
+    """How good codes of rows are, each metric None where it cannot be had.
 
+    `mse` is the mean squared error of the rows that are rebuilt, in the model's units, without holes.
+    `variance_rebuilt` is 1 minus that error over the rows' variance. See `compare` for the others.
+    """
+
+    mse: float | None = None
+    variance_rebuilt: float | None = None
     trustworthiness: float | None = None
     continuity: float | None = None
     knn_recall: float | None = None
     rank_correlation: float | None = None
     knn_accuracy: float | None = None
     silhouette: float | None = None
+
+    def to_json(self) -> dict[str, float | None]:
+        """Return the metrics by name; None also for infinity and NaN."""
+        return {
+            name: value if value is not None and math.isfinite(value) else None for name, value in vars(self).items()
+        }
 
 
 class Points:
@@ -169,15 +181,16 @@ class Points:
         return np.sqrt([np.square(self._x[i] - self._x[j]).sum() for i, j in zip(first, second, strict=True)])
 
 
-def kept(rows: Points, spaces: Sequence[Points], k: int, labels: Array) -> list[Kept]:
-    """Return how well each of several spaces keeps the neighbourhoods of rows, and of the rows themselves at the end.
+def compare(rows: Points, spaces: Sequence[Points], k: int, labels: Array) -> list[Quality]:
+    """Return how good each of several spaces of codes is for rows, and last how good the rows themselves are.
 
     `labels` (N,) count from 0, and are -1 where a row has none: such a row neither votes nor is judged.
-    trustworthiness: k nearest codes are near rows, 1 where they all are among the k nearest. continuity: the same of
-    the k nearest rows among the codes. knn_recall: the share of the k nearest rows that are among the k nearest codes.
-    Equal distances share the best rank. knn_accuracy: the share of rows whose label most of the k nearest have.
-    silhouette: the mean over rows, of how much farther the nearest other label is than the own one.
-    The first three are None for fewer than 2 k + 1 rows, as is knn_accuracy; the last two for fewer than two labels.
+    trustworthiness: whether the k nearest codes are near rows, 1 where all are among the k nearest rows; continuity:
+    whether the k nearest rows are near codes. knn_recall: the share of the k nearest rows that are among the k nearest
+    codes. Equal distances share the best rank. All three are None for the rows themselves, and below 2 k + 1 rows.
+    rank_correlation: Spearman's, of the distances of pairs of rows and of their codes; None below three rows.
+    knn_accuracy: the share of rows whose label most of the k nearest others have; None below 2 k + 1 rows.
+    silhouette: how much farther the nearest other label is than the own one, -1 to 1. Both take two labels.
     Sources: Venna and Kaski 2001; Rousseeuw 1987.
     """
     count, every = len(rows), [*spaces, rows]
@@ -207,7 +220,7 @@ def kept(rows: Points, spaces: Sequence[Points], k: int, labels: Array) -> list[
     for space, (false, missed, right), (voted, apart) in zip(every, torn, rates, strict=True):
         judged = enough and space is not rows
         found.append(
-            Kept(
+            Quality(
                 trustworthiness=float(1 - false / worst) if judged else None,
                 continuity=float(1 - missed / worst) if judged else None,
                 knn_recall=float(right / (count * k)) if judged else None,

@@ -68,7 +68,7 @@ def rows_and_codes():
 
 def test_neighbourhoods_labels_and_distances_are_judged_as_scikit_learn_and_scipy_judge_them(rows_and_codes):
     x, z, labels = rows_and_codes
-    found, own = metrics.kept(metrics.Points(x), [metrics.Points(z)], 5, labels)
+    found, own = metrics.compare(metrics.Points(x), [metrics.Points(z)], 5, labels)
     assert found.trustworthiness == pytest.approx(trustworthiness(x, z, n_neighbors=5), rel=1e-9)
     assert found.continuity == pytest.approx(trustworthiness(z, x, n_neighbors=5), rel=1e-9)
     near_rows, near_codes = (
@@ -94,18 +94,18 @@ def test_a_label_with_one_row_and_a_row_without_a_label_are_judged_as_they_shoul
     _, z, labels = rows_and_codes
     labels[:1] = 4
     points = metrics.Points(z)
-    assert metrics.kept(points, [], 5, labels)[0].silhouette == pytest.approx(silhouette_score(z, labels), rel=1e-9)
+    assert metrics.compare(points, [], 5, labels)[0].silhouette == pytest.approx(silhouette_score(z, labels), rel=1e-9)
     labels[10:20] = -1
     there = labels >= 0
-    found = metrics.kept(points, [], 5, labels)[0]
+    found = metrics.compare(points, [], 5, labels)[0]
     assert found.silhouette == pytest.approx(silhouette_score(z[there], labels[there]), rel=1e-9)
 
 
 def test_blocks_of_rows_change_nothing(rows_and_codes, monkeypatch):
     x, z, labels = rows_and_codes
-    whole = metrics.kept(metrics.Points(x), [metrics.Points(z)], 5, labels)
+    whole = metrics.compare(metrics.Points(x), [metrics.Points(z)], 5, labels)
     monkeypatch.setattr(metrics, "BLOCK_ROWS", 7)
-    for one, other in zip(whole, metrics.kept(metrics.Points(x), [metrics.Points(z)], 5, labels), strict=True):
+    for one, other in zip(whole, metrics.compare(metrics.Points(x), [metrics.Points(z)], 5, labels), strict=True):
         assert vars(one) == pytest.approx(vars(other), nan_ok=True)
 
 
@@ -113,12 +113,12 @@ def test_rows_that_are_there_many_times_are_neighbours_of_each_other():
     rng = np.random.default_rng(0)
     x = np.repeat(rng.normal(size=(6, 4)), 40, axis=0)
     z = x[:, :2] + rng.normal(0, 1e-8, (240, 2))  # a row's code differs in its last bits with its place
-    found = metrics.kept(metrics.Points(x), [metrics.Points(z)], 15, np.full(240, -1))[0]
+    found = metrics.compare(metrics.Points(x), [metrics.Points(z)], 15, np.full(240, -1))[0]
     assert (found.trustworthiness, found.continuity, found.knn_recall) == (1, 1, 1)
 
 
 def test_one_far_row_does_not_round_the_others_distances(rows_and_codes):
     x, z, labels = rows_and_codes
     x[7], z[7] = 1e9, 1e9
-    near = metrics.kept(metrics.Points(x), [metrics.Points(z)], 5, labels)[0]
+    near = metrics.compare(metrics.Points(x), [metrics.Points(z)], 5, labels)[0]
     assert near.trustworthiness == pytest.approx(trustworthiness(x, z, n_neighbors=5), abs=0.01)

@@ -11,13 +11,14 @@ from aecli.options import Matching, Reading
 if TYPE_CHECKING:
     from aecli.evaluation import Evaluation
 
+WIDTH = 8  # of a column of values
 TELLS = {  # what each metric tells, in words that leave the table 80 columns wide
     "mse": "error in scaled units; 0 is best",
-    "variance_rebuilt": "1 is best",
+    "variance_rebuilt": "share of the variance; to 1",
     "trustworthiness": "near codes are near rows; to 1",
     "continuity": "near rows are near codes; to 1",
     "knn_recall": "nearest rows that stay nearest",
-    "rank_correlation": "of distances; 1 is best",
+    "rank_correlation": "far stays far; -1 to 1",
     "knn_accuracy": "labels found by 15 neighbours",
     "silhouette": "labels lie apart; -1 to 1",
 }
@@ -63,14 +64,17 @@ def _table(found: "Evaluation") -> str:
     columns = {"model": found.model, "PCA": found.pca, "rows": found.original}
     values = {name: quality.to_json() for name, quality in columns.items()}
     shown = {name: each for name, each in values.items() if any(value is not None for value in each.values())}
-    lines = [f"{'metric':<16}" + "".join(f"  {name:>8}" for name in shown)]
+    lines = ["".join([f"{'metric':<16}", *(f"  {name:>{WIDTH}}" for name in shown)])]
     for metric, tells in TELLS.items():
         if any(each[metric] is not None for each in shown.values()):
-            cells = "".join(f"  {_cell(metric, each[metric]):>8}" for each in shown.values())
+            cells = "".join(f"  {_cell(metric, each[metric]):>{WIDTH}}" for each in shown.values())
             lines.append(f"{metric:<16}{cells}  {tells}")
     return "\n".join(lines)
 
 
 def _cell(metric: str, value: float | None) -> str:
-    """Write a value: an error in four digits, all else, which is at most 1, with three decimals."""
-    return "-" if value is None else f"{value:.4g}" if metric == "mse" else f"{value:.3f}"
+    """Write a value: an error in four digits, all else with three decimals, and what is too wide by its magnitude."""
+    if value is None:
+        return "-"
+    text = f"{value:.4g}" if metric == "mse" else f"{value:.3f}"
+    return text if len(text) <= WIDTH else f"{value:.1e}"

@@ -228,6 +228,17 @@ def test_holes_count_in_no_error_and_rows_that_cannot_be_read_are_left_out(run, 
     assert found["model"]["mse"] == pytest.approx((mse * values).sum() / values.sum(), rel=1e-5)
 
 
+@pytest.mark.usefixtures("iris_csv")
+def test_a_row_out_of_all_proportion_leaves_the_table_in_its_columns(run, iris_model):
+    lines = Path("iris.csv").read_text().splitlines()
+    Path("far.csv").write_text("\n".join([*lines, "1e300,3,1,0.2,setosa"]) + "\n")
+    header, *rows = run("evaluate", iris_model, "far.csv").out.splitlines()
+    assert len(rows) == 8
+    assert {row.index("  ", header.index("rows") + 3) for row in rows} == {len(header)}
+    assert all(len(row) <= 80 for row in rows)
+    assert float(rows[0].split()[1]) > 1e30
+
+
 def test_of_many_rows_a_random_sample_is_compared_and_the_error_is_of_all(run, iris_model, iris_csv, monkeypatch):
     whole, _ = judged(run("evaluate", iris_model, iris_csv, "--json"))
     monkeypatch.setattr(evaluation, "SAMPLE_ROWS", 60)

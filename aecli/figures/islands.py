@@ -19,7 +19,7 @@ CELLS = 96  # along the longer side
 WIDTH = 3.5  # of the kernel that makes a density of counts, in cells
 APART = 0.5  # how far the mean row's neighbours are of its own class, from 0 where all are mixed to 1
 CROWD = 30  # rows in a place that are many, however few there are in all
-DENSE = 0.5  # of a class's largest density: where it is less dense, its name is not written
+DENSE = 0.6  # of a class's largest density: where it is less dense, its name is not written
 MOST = 64  # names that are written
 SIZES = (12.0, 10.5, 9.0, 7.5)  # points, the first at which all names find room, on axes of 300 points
 SCALES = (0.7, 1.8)  # how much smaller or larger they are on others
@@ -132,7 +132,7 @@ def _places(sizes: list[Array], dense: Array, axes: Axes) -> list[Array] | None:
     box = axes.get_window_extent()
     whole = np.array([box.width, box.height])
     lines, columns = dense.shape[1:]
-    score = dense**2 / np.maximum(dense.sum(axis=0), 1e-12)
+    score = dense * np.sqrt(dense / np.maximum(dense.sum(axis=0), 1e-12))
     allowed = dense >= DENSE * dense.max(axis=(1, 2), keepdims=True)
     aside = np.array([(x, y) for x in SIDES for y in SIDES])
     centres: list[Array | None] = [None] * len(sizes)

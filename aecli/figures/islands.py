@@ -33,7 +33,7 @@ def density(places: Array, of: Array, classes: int, aspect: float) -> Array:
     """Return how dense each class is in each cell, (C, L, W), in rows; the first line of cells is the lowest.
 
     Rows lie at `places` (N, 2), from 0 to 1 over the axes, and their classes are `of` (N,). `aspect` is the axes'
-    height over their width. Source: a Gaussian kernel over counts on a grid, Silverman 1982, AS 176.
+    height over their width. Source: Gaussian kernels over counts on a grid, after Silverman 1982, AS 176.
     """
     lines, columns = max(1, round(CELLS * min(1, aspect))), max(1, round(CELLS * min(1, 1 / aspect)))
     cell = cells(places, lines, columns)

@@ -9,6 +9,7 @@
     recon = model.reconstruct(rows)  # (N, D) -> (N, D)
     same = model.decode(z)           # (N, K) -> (N, D)
     new = model.sample(20, seed=1)   # (20, D): decoded draws
+    found = model.evaluate(rows)     # found.model.mse, found.pca.mse, ...
 
 The command line is a client of these. Importing the package loads nothing heavy; `load` imports NumPy, and torch for
 another device than the CPU; `fit` imports torch.
@@ -19,12 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aecli.evaluation import Evaluation as Evaluation
     from aecli.inference import Model as Model
     from aecli.training.fit import fit as fit
 
-__all__ = ["Model", "__version__", "fit", "load"]
+__all__ = ["Evaluation", "Model", "__version__", "fit", "load"]
 __version__ = "0.2.0"
-_HOMES = {"Model": "aecli.inference", "fit": "aecli.training.fit"}
+_HOMES = {"Evaluation": "aecli.evaluation", "Model": "aecli.inference", "fit": "aecli.training.fit"}
 
 
 def load(path: str | Path, *, device: str = "cpu") -> "Model":
@@ -38,7 +40,7 @@ def load(path: str | Path, *, device: str = "cpu") -> "Model":
 
 
 def __getattr__(name: str) -> Any:
-    """Import `Model` or `fit` when it is first asked for."""
+    """Import `Evaluation`, `Model` or `fit` when it is first asked for."""
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -28,6 +28,7 @@ from aecli.options import Applying, Decoding, Reading, grouped
 from aecli.pipeline import ahead, spread
 
 if TYPE_CHECKING:
+    from aecli.evaluation import Evaluation
     from aecli.model.module import OnDevice
     from aecli.model.network import Network
 
@@ -218,6 +219,19 @@ class Model:
         Raises DataError as `embed` does.
         """
         return self._joined([out.mse for out in self._outputs(self._source(rows, input_range), self._rebuild)])
+
+    def evaluate(self, rows: Any, labels: Any = None) -> "Evaluation":
+        """Return how good the model and its embedding are on rows, beside PCA: see `evaluation.Evaluation`.
+
+        Rows are what they are for `embed`, or what `open` returned. `labels` (N,) are theirs, where the data does not
+        have them itself.
+        Raises DataError as `embed` does, and where there are no rows, or another number of labels.
+        """
+        from aecli.evaluation import evaluate
+
+        source = rows if isinstance(rows, Source) else self._source(rows)
+        own = None if labels is None else np.asarray(labels)
+        return evaluate(self, self.rebuilt(source), source.name, own)
 
     def _source(self, rows: Any, input_range: tuple[float, float] | None = None) -> Source:
         """Return rows as a source: an array as it is, all else opened."""

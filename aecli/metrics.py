@@ -1,6 +1,8 @@
-"""What judges a model: PCA, the linear autoencoder with the least error."""
+"""What judges a model and its embedding: PCA, the linear autoencoder with the least error; neighbours and distances."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,9 @@ from aecli.model.scaler import Scaler
 Array = np.ndarray[Any, Any]
 PCA_MAX = 4096  # inputs, or rows: its matrix has so many rows and columns
 CHUNK_VALUES = 1 << 20
+SAME = 1e-6  # of rows' distance from the middle: what is nearer to each other differs by rounding
+PAIRS = 5_000  # whose distances are compared
+BLOCK_ROWS = 256  # whose distances from all are held at once
 
 
 class Pca:
@@ -37,12 +42,22 @@ class Pca:
         _, vectors = np.linalg.eigh(products / len(part) - np.outer(self.mean, self.mean))
         self.basis = vectors[:, ::-1][:, :components]
 
+    def encode(self, x: Array) -> Array:
+        """Return the codes (N, K) of rows (N, E) in the model's units."""
+        codes: Array = (x - self.mean) @ self.basis
+        return codes
+
+    def decode(self, codes: Array) -> Array:
+        """Return the rows (N, E) that codes (N, K) stand for, in the model's units."""
+        x: Array = codes @ self.basis.T + self.mean
+        return x
+
     def mse(self, part: Part) -> float:
         """Return the mean squared error on raw rows, in the model's units. Holes are not in it."""
         error, count = 0.0, len(part) * self.scaler.inputs
         for chunk in part.chunks(CHUNK_VALUES):
-            centred = _scaled(chunk, self.scaler) - self.mean
-            squares = np.square(centred - centred @ self.basis @ self.basis.T)
+            x = _scaled(chunk, self.scaler)
+            squares = np.square(x - self.decode(self.encode(x)))
             if (holes := self.scaler.holes(chunk)) is not None:
                 squares[holes] = 0
                 count -= int(holes.sum())
@@ -116,3 +131,153 @@ def variance_rebuilt(squares: Array, moments: Moments, widths: tuple[int, ...]) 
     variance, error = np.add.reduceat(moments.variance, starts), np.add.reduceat(squares, starts)
     constant = variance <= 1e-12 * np.add.reduceat(np.square(moments.mean), starts)
     return np.where(constant, np.nan, 1 - error / np.where(constant, 1, variance))
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How good codes of rows are, each metric None where it cannot be had.
+
+    `mse` is the mean squared error of the rows that are rebuilt, in the model's units, without holes.
+    `variance_rebuilt` is 1 minus that error over the rows' variance. See `compare` for the others.
+    """
+
+    mse: float | None = None
+    variance_rebuilt: float | None = None
+    trustworthiness: float | None = None
+    continuity: float | None = None
+    knn_recall: float | None = None
+    rank_correlation: float | None = None
+    knn_accuracy: float | None = None
+    silhouette: float | None = None
+
+    def to_json(self) -> dict[str, float | None]:
+        """Return the metrics by name; None also for infinity and NaN."""
+        return {
+            name: value if value is not None and math.isfinite(value) else None for name, value in vars(self).items()
+        }
+
+
+class Points:
+    """Rows (N, D) as points, and their distances, a block of rows at a time."""
+
+    def __init__(self, x: Array) -> None:
+        self._x = x.astype(np.float64)
+        self._x -= np.median(self._x, axis=0)  # a mean would follow one far row, and round the distances of all others
+        self._norms = np.square(self._x).sum(axis=1)
+
+    def __len__(self) -> int:
+        return len(self._x)
+
+    def squares(self, rows: slice) -> Array:
+        """Return the squared distances (B, N) of a block of rows from all; a row is infinitely far from itself."""
+        norms = self._norms[rows, None] + self._norms
+        squares: Array = norms - 2 * (self._x[rows] @ self._x.T)
+        squares[squares < SAME**2 * norms] = 0
+        squares[np.arange(len(squares)), np.arange(len(self))[rows]] = np.inf
+        return squares
+
+    def between(self, first: Array, second: Array) -> Array:
+        """Return the distances (P,) of pairs of rows, by their numbers."""
+        return np.sqrt([np.square(self._x[i] - self._x[j]).sum() for i, j in zip(first, second, strict=True)])
+
+
+def compare(rows: Points, spaces: Sequence[Points], k: int, labels: Array) -> list[Quality]:
+    """Return how good each of several spaces of codes is for rows, and last how good the rows themselves are.
+
+    `labels` (N,) count from 0, and are -1 where a row has none: such a row neither votes nor is judged.
+    trustworthiness: whether the k nearest codes are near rows, 1 where all are among the k nearest rows; continuity:
+    whether the k nearest rows are near codes. knn_recall: the share of the k nearest rows that are among the k nearest
+    codes. Equal distances share the best rank. All three are None for the rows themselves, and below 2 k + 1 rows.
+    rank_correlation: Spearman's, of the distances of pairs of rows and of their codes; None below three rows.
+    knn_accuracy: the share of rows whose label most of the k nearest others have; None below 2 k + 1 rows.
+    silhouette: how much farther the nearest other label is than the own one, -1 to 1. Both take two labels.
+    Sources: Venna and Kaski 2001; Rousseeuw 1987.
+    """
+    count, every = len(rows), [*spaces, rows]
+    enough, labelled = count > 2 * k, labels >= 0
+    torn, rates = np.zeros((len(every), 3)), np.zeros((len(every), 2))
+    order = np.flatnonzero(labelled)[np.argsort(labels[labelled], kind="stable")]
+    classes, starts, sizes = np.unique(labels[order], return_index=True, return_counts=True)
+    for start in range(0, count, BLOCK_ROWS):
+        block = slice(start, start + BLOCK_ROWS)
+        far = rows.squares(block)
+        near = np.argpartition(far, k, axis=1)[:, :k] if enough else None
+        for i, space in enumerate(every):
+            squares = far if space is rows else space.squares(block)
+            own = near
+            if near is not None and space is not rows:
+                own = np.argpartition(squares, k, axis=1)[:, :k]
+                theirs, ours = _ranks(far, own), _ranks(squares, near)
+                torn[i] += np.maximum(0, theirs + 1 - k).sum(), np.maximum(0, ours + 1 - k).sum(), (theirs < k).sum()
+            if len(classes) > 1:
+                mine = labels[block]
+                if own is not None:
+                    rates[i, 0] += (_voted(labels[own], len(classes)) == mine)[mine >= 0].sum()
+                if len(classes) < len(order):
+                    rates[i, 1] += _silhouettes(squares[:, order], mine, starts, sizes).sum()
+    worst = count * k * (2 * count - 3 * k - 1) / 2
+    found = []
+    for space, (false, missed, right), (voted, apart) in zip(every, torn, rates, strict=True):
+        judged = enough and space is not rows
+        found.append(
+            Quality(
+                trustworthiness=float(1 - false / worst) if judged else None,
+                continuity=float(1 - missed / worst) if judged else None,
+                knn_recall=float(right / (count * k)) if judged else None,
+                rank_correlation=rank_correlation(rows, space) if count > 2 and space is not rows else None,
+                knn_accuracy=float(voted / len(order)) if enough and len(classes) > 1 else None,
+                silhouette=float(apart / len(order)) if 1 < len(classes) < len(order) else None,
+            )
+        )
+    return found
+
+
+def rank_correlation(rows: Points, codes: Points) -> float:
+    """Return Spearman's correlation of the distances of random pairs of rows, and of their codes; NaN for equal ones.
+
+    The 5,000 pairs are the same for equal numbers of rows.
+    """
+    rng = np.random.default_rng(0)
+    first = rng.integers(len(rows), size=PAIRS)
+    second = (first + rng.integers(1, len(rows), size=PAIRS)) % len(rows)
+    of_rows, of_codes = (_places(space.between(first, second)) for space in (rows, codes))
+    with np.errstate(invalid="ignore"):
+        return float(np.corrcoef(of_rows, of_codes)[0, 1])
+
+
+def _places(values: Array) -> Array:
+    """Return the place of each value (N,) in their order; equal ones share their mean place."""
+    _, of, counts = np.unique(values, return_inverse=True, return_counts=True)
+    places: Array = (np.cumsum(counts) - (counts - 1) / 2)[of]
+    return places
+
+
+def _ranks(squares: Array, of: Array) -> Array:
+    """Return how many points are nearer (B, k) than each that `of` (B, k) names, by squared distances (B, N)."""
+    limits = np.take_along_axis(squares, of, axis=1)
+    return np.stack([np.count_nonzero(squares < limit[:, None], axis=1) for limit in limits.T], axis=1)
+
+
+def _voted(labels: Array, classes: int) -> Array:
+    """Return the label (B,) that most of k neighbours (B, k) have, the first of equally many; -2 where none has any."""
+    votes = np.zeros((len(labels), classes + 1), int)
+    np.add.at(votes, (np.arange(len(labels))[:, None], labels), 1)  # -1 is the last column
+    return np.where(votes[:, :-1].any(axis=1), votes[:, :-1].argmax(axis=1), -2)
+
+
+def _silhouettes(squares: Array, mine: Array, starts: Array, sizes: Array) -> Array:
+    """Return the silhouettes (B,) of rows with the labels `mine` (B,), by squared distances (B, M) sorted by label.
+
+    The rows of a label begin at its place in `starts` (C,), and are as many as in `sizes` (C,). 0 for a row alone with
+    its label, or without one.
+    """
+    sums = np.add.reduceat(np.sqrt(np.where(np.isinf(squares), 0, squares)), starts, axis=1)  # (B, C)
+    judged = np.flatnonzero((mine >= 0) & (sizes[mine] > 1))
+    at = np.arange(len(judged)), mine[judged]
+    sums = sums[judged]
+    own = sums[at] / (sizes[at[1]] - 1)
+    others = sums / sizes
+    others[at] = np.inf
+    other = others.min(axis=1)
+    larger = np.maximum(own, other)
+    return np.where(larger > 0, (other - own) / np.where(larger > 0, larger, 1), 0)

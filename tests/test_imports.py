@@ -20,7 +20,7 @@ LEVELS = [
     {"figures"},
     {"training"},
     {"inference"},
-    {"metrics"},
+    {"metrics", "evaluation"},
     {"model"},
     {"data"},
     {"recipes"},
@@ -195,7 +195,7 @@ def test_info_loads_nothing_heavy(digits_model):
     assert heavy_modules_after(["info", str(digits_model), "--json"]) == ""
 
 
-@pytest.mark.parametrize("command", ["embed", "reconstruct"])
+@pytest.mark.parametrize("command", ["embed", "reconstruct", "evaluate"])
 def test_data_that_is_missing_loads_nothing_heavy(command, iris_model):
     assert heavy_modules_after([command, str(iris_model)]) == ""
     assert heavy_modules_after([command, "no.safetensors"]) == ""
@@ -228,6 +228,10 @@ def test_rows_are_embedded_and_rebuilt_without_torch(command, iris_model, iris_c
 def test_the_digits_are_read_without_scikit_learn(digits_model):
     argv = ["embed", str(digits_model), "digits", "-o", "out.csv"]
     assert set(heavy_modules_after(argv).split(",")) == {"numpy", "pyarrow"}
+
+
+def test_the_digits_are_judged_with_numpy_alone(digits_model):
+    assert heavy_modules_after(["evaluate", str(digits_model), "digits", "-q"]) == "numpy"
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adam"])

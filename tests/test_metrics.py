@@ -1,6 +1,12 @@
 import numpy as np
 import pytest
+from scipy.spatial.distance import pdist, squareform
+from scipy.stats import rankdata, spearmanr
 from sklearn.decomposition import PCA
+from sklearn.manifold import trustworthiness
+from sklearn.metrics import silhouette_score
+from sklearn.model_selection import LeaveOneOut, cross_val_score
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from aecli import metrics
 from aecli.config import Schema
@@ -48,3 +54,71 @@ def test_the_share_of_variance_rebuilt_is_of_each_feature_with_all_its_inputs():
     rebuilt = metrics.variance_rebuilt(np.array([0.25, 0.0, 0.5, 0.0]), moments, (1, 2, 1))
     assert rebuilt[:2].tolist() == [0.75, 0.0]
     assert np.isnan(rebuilt[2])
+
+
+@pytest.fixture
+def rows_and_codes():
+    """Rows (80, 6), codes (80, 2) and labels (80,) of four kinds, none of them at equal distances."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 80)
+    x = rng.normal(size=(80, 6)) + 1e3
+    x[:, 0] += 2 * labels
+    return x, x[:, :2] + rng.normal(0, 0.3, (80, 2)), labels
+
+
+def test_neighbourhoods_labels_and_distances_are_judged_as_scikit_learn_and_scipy_judge_them(rows_and_codes):
+    x, z, labels = rows_and_codes
+    found, own = metrics.compare(metrics.Points(x), [metrics.Points(z)], 5, labels)
+    assert found.trustworthiness == pytest.approx(trustworthiness(x, z, n_neighbors=5), rel=1e-9)
+    assert found.continuity == pytest.approx(trustworthiness(z, x, n_neighbors=5), rel=1e-9)
+    near_rows, near_codes = (
+        NearestNeighbors(n_neighbors=5).fit(each).kneighbors(return_distance=False) for each in (x, z)
+    )
+    shared = [len(set(ours) & set(theirs)) / 5 for ours, theirs in zip(near_rows, near_codes, strict=True)]
+    assert found.knn_recall == pytest.approx(np.mean(shared))
+    for each, judged in ((z, found), (x, own)):
+        voted = cross_val_score(KNeighborsClassifier(5), each, labels, cv=LeaveOneOut())
+        assert judged.knn_accuracy == pytest.approx(voted.mean())
+        assert judged.silhouette == pytest.approx(silhouette_score(each, labels), rel=1e-9)
+    first, second = (squareform(pdist(each)) for each in (x, z))
+    pairs = spearmanr(first[np.triu_indices(80, 1)], second[np.triu_indices(80, 1)]).statistic
+    assert found.rank_correlation == pytest.approx(pairs, abs=0.03)  # 5,000 random pairs, of 3,160
+
+
+def test_ranks_of_equal_distances_are_those_of_scipy():
+    values = np.array([3.0, 1, 3, 2, 3])
+    assert metrics._places(values).tolist() == rankdata(values).tolist()
+
+
+def test_a_label_with_one_row_and_a_row_without_a_label_are_judged_as_they_should_be(rows_and_codes):
+    _, z, labels = rows_and_codes
+    labels[:1] = 4
+    points = metrics.Points(z)
+    assert metrics.compare(points, [], 5, labels)[0].silhouette == pytest.approx(silhouette_score(z, labels), rel=1e-9)
+    labels[10:20] = -1
+    there = labels >= 0
+    found = metrics.compare(points, [], 5, labels)[0]
+    assert found.silhouette == pytest.approx(silhouette_score(z[there], labels[there]), rel=1e-9)
+
+
+def test_blocks_of_rows_change_nothing(rows_and_codes, monkeypatch):
+    x, z, labels = rows_and_codes
+    whole = metrics.compare(metrics.Points(x), [metrics.Points(z)], 5, labels)
+    monkeypatch.setattr(metrics, "BLOCK_ROWS", 7)
+    for one, other in zip(whole, metrics.compare(metrics.Points(x), [metrics.Points(z)], 5, labels), strict=True):
+        assert vars(one) == pytest.approx(vars(other), nan_ok=True)
+
+
+def test_rows_that_are_there_many_times_are_neighbours_of_each_other():
+    rng = np.random.default_rng(0)
+    x = np.repeat(rng.normal(size=(6, 4)), 40, axis=0)
+    z = x[:, :2] + rng.normal(0, 1e-8, (240, 2))  # a row's code differs in its last bits with its place
+    found = metrics.compare(metrics.Points(x), [metrics.Points(z)], 15, np.full(240, -1))[0]
+    assert (found.trustworthiness, found.continuity, found.knn_recall) == (1, 1, 1)
+
+
+def test_one_far_row_does_not_round_the_others_distances(rows_and_codes):
+    x, z, labels = rows_and_codes
+    x[7], z[7] = 1e9, 1e9
+    near = metrics.compare(metrics.Points(x), [metrics.Points(z)], 5, labels)[0]
+    assert near.trustworthiness == pytest.approx(trustworthiness(x, z, n_neighbors=5), abs=0.01)

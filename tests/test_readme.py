@@ -114,6 +114,11 @@ def test_the_keys_of_each_json_object_are_those_in_the_table(toured, run):
     assert {name: made[name] for name in ("train_mse", "test_mse", "pca_mse", "rows")}.items() <= info[
         "results"
     ].items()
+    qualities = re.findall(r"`(\w+)`", re.search(r"of `evaluate` have (.*?)\n\n", TEXT, re.DOTALL)[1])
+    found = json.loads(run("evaluate", folder / "wine-7.safetensors", folder / "wine.csv", "-q", "--json").out)
+    assert keys["evaluate"] == list(found)
+    for part in ("model", "pca", "original"):
+        assert qualities == list(found[part])
     drawn = run("plot", folder / "wine-7.safetensors", "--kind", "history", "-q", "--json")
     assert keys["plot"] == list(json.loads(drawn.out))
 

@@ -1,4 +1,4 @@
-"""The MODEL and DATA that embed, reconstruct and plot begin with."""
+"""The MODEL and DATA that embed, reconstruct, evaluate and plot begin with."""
 
 import os
 import select
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import aecli
     from aecli.data.source import Source
     from aecli.model.checkpoint import Checkpoint
-    from aecli.options import Applying, Reading
+    from aecli.options import Matching, Reading
 
     Array = np.ndarray[Any, Any]
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def open_rows(
     loaded: "aecli.Model",
     data: Sequence[str] | None,
-    *groups: "Reading | Applying",
+    *groups: "Reading | Matching",
     data_dir: Path | None,
     quiet: bool,
 ) -> "Source":

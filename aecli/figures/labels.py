@@ -20,7 +20,7 @@ ISO = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?)?")
 
 @dataclass(frozen=True)
 class Classes:
-    """Up to 20 classes: their names, and the class of each row, `of` (N,).
+    """Some classes: their names, and the class of each row, `of` (N,).
 
     Where `rest`, the last is all the others. Where `ranged`, they are ranges of numbers.
     """
@@ -44,17 +44,17 @@ class Classes:
 
     def entries(self, look: Look) -> list[Entry]:
         """Return the lines of a legend."""
-        markers = [MARKERS[0 if quiet else i // len(PALETTE)] for i, quiet in enumerate(self.are_quiet)]
+        markers = [MARKERS[0 if quiet else i // len(PALETTE) % len(MARKERS)] for i, quiet in enumerate(self.are_quiet)]
         return [
             Entry(name, colour, {"marker": marker, "markersize": 5.5, "markeredgewidth": 0})
             for name, colour, marker in zip(self.names, self.colours(look), markers, strict=True)
         ]
 
 
-def classes(labels: Array | None) -> Classes | None:
+def classes(labels: Array | None, most: int = MAX_CLASSES) -> Classes | None:
     """Sort labels (N,) into classes, numbers by size and texts by their letters, numbers in them by size.
 
-    None, NaN and empty texts are one class, the last. Of more than 20 texts, the 19 that most rows have are classes,
+    None, NaN and empty texts are one class, the last. Of more than `most` texts, those that most rows have are classes,
     and the others one. More than 20 numbers or dates are no classes: None, as for no labels.
     """
     if labels is None:
@@ -70,13 +70,13 @@ def classes(labels: Array | None) -> Classes | None:
     if not different:
         return None
     numeric = all(_reads_as_number(value) for value in different)
-    if len(counts) <= MAX_CLASSES:
-        chosen, others = different, []
-    elif numeric or dated:
+    if (numeric or dated) and len(counts) > MAX_CLASSES:
         return None
+    if len(counts) <= most:
+        chosen, others = different, []
     else:
         common = sorted(different, key=lambda value: (-counts[value], str(value)))
-        chosen, others = common[: MAX_CLASSES - 1 - missing], common[MAX_CLASSES - 1 - missing :]
+        chosen, others = common[: most - 1 - missing], common[most - 1 - missing :]
     chosen.sort(key=_by_size if numeric else _by_letters)
     names = [_name(value) for value in chosen] + [NONE] * missing
     place = {value: i for i, value in enumerate([*chosen, *[NONE] * missing])}

@@ -1,5 +1,6 @@
-"""The latent rows as a scatter, coloured by label; where they are many, as the density of one."""
+"""The latent rows as a scatter: classes as islands with their names, coloured numbers, or how dense the rows are."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,46 +10,51 @@ from matplotlib.colors import Normalize, to_rgb
 from matplotlib.dates import AutoDateFormatter, AutoDateLocator
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
-from aecli.figures import style
+from aecli.figures import islands, style
 from aecli.figures.labels import Classes, classes, dates, numbers
 from aecli.figures.principal import principal
 
 Array = np.ndarray[Any, Any]
 MAX_POINTS = 50_000  # above, points lie on points: their density is drawn
 MAX_VECTOR_POINTS = 5000  # above, an SVG or a PDF holds them as one image
+AT_RANDOM = "(at random)"
+DOT = 1.0  # points: a dot of a density
+MARGIN = 0.03  # of the points' range, on each side
+LONGER = 4.0  # times: where one latent value ranges over so much more than the other, each has its own scale
+HEIGHT = (2.9, 4.8)  # inches, the least and the most where a figure is 4.8 wide
+COVER = 0.11  # the share of the axes that all points would cover, were none over another
+POINT = (2.2, 16.0)  # the smallest and the largest point, in square points
+OPAQUE = (0.5, 0.85)  # a point's opacity where there are 50,000 and where there are 100
 
 
 def latent(z: Array, labels: Array | None, look: style.Look, *, name: str = "label") -> Figure:
     """Scatter latent rows `z` (N, K), projected by PCA where K > 2, coloured by `labels` (N,), which are called `name`.
 
-    Up to 20 classes have a legend, more numbers a colour bar. Rows of no class, and of those that the legend does not
-    name, lie beneath all others. Above 50,000 rows, and in a terminal, each dot has the
-    colour of the rows that fall on it, the stronger the more they are.
+    Classes that lie apart have their names where each is densest, up to 64; others, and those in a terminal, have a
+    legend, up to 20. More numbers have a colour bar; without labels the colour tells how dense the rows are. Rows of no
+    class, and of those that are not named, lie beneath all others. Above 50,000 rows, and in a terminal, each dot has
+    the colour of the rows that fall on it, the stronger the more they are. Both axes have one scale, unless one of two
+    values ranges over more than four times as much as the other.
     """
     points, names = project(z)
+    equal = z.shape[1] > 2 or (z.shape[1] == 2 and _alike(points))
+    if (found := None if look.window else classes(labels, islands.MOST)) is not None:
+        entries = [entry for entry, quiet in zip(found.entries(look), found.are_quiet, strict=True) if quiet]
+        figure, axes = _axes(points, names, entries, look, equal=equal)
+        _settle(figure, axes, look)
+        if _write(figure, axes, points, found, look):
+            _draw(figure, axes, points, _colours(found, None, axes, points, look), _beneath(found, None, points), look)
+            return figure
     found, values = classes(labels), numbers(labels)
-    lines = len(found.names) if found else 0
-    figure = style.figure(look, height=max(3.5, style.SMALL * (style.LINE * lines + 2) / 72))
-    axes = style.quiet(figure.add_subplot(), look)
-    style.name_axes(axes, *names, look)
-    axes.update_datalim(points)
-    axes.margins(0.03)
-    axes.autoscale_view()
-    if z.shape[1] == 1:
-        axes.set_yticks([])
-    if z.shape[1] > 2:
-        axes.set_aspect("equal", adjustable="datalim")  # components share a unit, latent values do not
-    if found is not None:
-        style.legend(figure, found.entries(look), look)
-    elif values is not None:
+    figure, axes = _axes(points, names, found.entries(look) if found else [], look, equal=equal)
+    if found is None and values is not None:
         _colour_bar(figure, axes, values, name, look, dated=dates(labels) is not None)
-    colours = _colours(found, values, len(points), look)  # (N, 3)
-    beneath = _beneath(found, values, len(points))
-    if len(points) > MAX_POINTS or look.window:
-        _density(figure, axes, points, colours, beneath, look)
-    else:
-        _scatter(axes, points, colours, beneath, found)
+    _settle(figure, axes, look)
+    colours, beneath = _colours(found, values, axes, points, look), _beneath(found, values, points)
+    rounds = None if found is None else found.of // len(style.PALETTE)
+    _draw(figure, axes, points, colours, beneath, look, rounds)
     return figure
 
 
@@ -58,7 +64,7 @@ def project(z: Array) -> tuple[Array, tuple[str, str]]:
     One latent value is set against a random height; more than two are projected on their first principal components.
     """
     if z.shape[1] == 1:
-        return np.column_stack([z, np.random.default_rng(0).uniform(size=len(z))]), ("z0", "(at random)")
+        return np.column_stack([z, np.random.default_rng(0).uniform(size=len(z))]), ("z0", AT_RANDOM)
     if z.shape[1] == 2:
         return z, ("z0", "z1")
     found = principal(z, 2)
@@ -66,21 +72,101 @@ def project(z: Array) -> tuple[Array, tuple[str, str]]:
     return found.project(z, 2), (names[0], names[1])
 
 
-def _colours(found: Classes | None, values: Array | None, rows: int, look: style.Look) -> Array:
+def _alike(points: Array) -> bool:
+    """Return whether the two values of points (N, 2) range over about as much, so that one scale shows both."""
+    across, up = np.ptp(points, axis=0)
+    return bool(0 < max(across, up) <= LONGER * min(across, up))
+
+
+def _axes(
+    points: Array, names: tuple[str, str], entries: Sequence[style.Entry], look: style.Look, *, equal: bool
+) -> tuple[Figure, Axes]:
+    """Make a figure with axes that hold all points (N, 2), and a legend where there are entries."""
+    across, up = np.ptp(points, axis=0) if equal else (4.0, 3.0)
+    height = style.WIDTH * up / across if across > 0 else HEIGHT[0]
+    least = max(HEIGHT[0], style.SMALL * (style.LINE * len(entries) + 2) / 72)
+    figure = style.figure(look, height=max(least, min(height, HEIGHT[1])))
+    axes = style.quiet(figure.add_subplot(), look)
+    style.name_axes(axes, *names, look)
+    axes.update_datalim(points)
+    axes.margins(MARGIN)
+    axes.autoscale_view()
+    if not look.window:
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0, labelcolor=look.colours.quiet)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.label.set_color(look.colours.quiet)
+            axis.set_major_locator(MaxNLocator(4))
+    if names[1] == AT_RANDOM:
+        axes.set_yticks([])
+    if equal:
+        axes.set_aspect("equal", adjustable="datalim")
+    if entries:
+        style.legend(figure, entries, look)
+    return figure, axes
+
+
+def _write(figure: Figure, axes: Axes, points: Array, found: Classes, look: style.Look) -> bool:
+    """Write the names of classes that are islands, and return whether they are and all names have a place."""
+    count = len(found.names) - sum(found.are_quiet)
+    named = found.of < count
+    box, places = axes.get_window_extent(), _within(axes, points)[named]
+    dense = islands.density(places, found.of[named], count, box.height / box.width)
+    apart = islands.are_apart(dense, places, found.of[named])
+    return apart and islands.write(figure, axes, found.names[:count], found.colours(look)[:count], dense, look)
+
+
+def _settle(figure: Figure, axes: Axes, look: style.Look) -> None:
+    """Fix where everything stands, and the limits of the axes.
+
+    While the layout tries shapes, limits of one scale only grow, and so do ticks and the room for them. So what the
+    first shape takes is kept while the room is found.
+    """
+    engine, aspect = figure.get_layout_engine(), axes.get_aspect()
+    if aspect != "auto" and engine is not None:
+        with style.checked(figure, look):
+            engine.execute(figure)
+        _fit(axes)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(FixedLocator(list(axis.get_majorticklocs())))
+        axes.set_aspect("auto")
+    style.settle(figure, look)
+    axes.set_aspect(aspect, adjustable="datalim")
+    _fit(axes)
+    axes.autoscale(enable=False)
+
+
+def _fit(axes: Axes) -> None:
+    axes.autoscale_view()
+    axes.apply_aspect()
+
+
+def _within(axes: Axes, points: Array) -> Array:
+    """Return where points (N, 2) lie on axes, from 0 to 1."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    places: Array = (points - [left, low]) / [right - left, high - low]
+    return places
+
+
+def _colours(found: Classes | None, values: Array | None, axes: Axes, points: Array, look: style.Look) -> Array:
     """Return each row's colour, (N, 3)."""
     if found is not None:
         return np.array([to_rgb(colour) for colour in found.colours(look)])[found.of]
-    if values is None:
-        return np.tile(to_rgb(look.colour(0)), (rows, 1))
-    coloured = ScalarMappable(_norm(values), "viridis").to_rgba(values)[:, :3]
-    return np.where(np.isfinite(values)[:, None], coloured, to_rgb(look.colours.faint))
+    if values is not None:
+        coloured = ScalarMappable(_norm(values), "viridis").to_rgba(values)[:, :3]
+        return np.where(np.isfinite(values)[:, None], coloured, to_rgb(look.colours.faint))
+    if look.window:
+        return np.tile(to_rgb(look.colour(0)), (len(points), 1))
+    box = axes.get_window_extent()
+    shares = islands.shares(_within(axes, points), box.height / box.width)
+    return np.asarray(look.crowding()(shares))[:, :3]
 
 
-def _beneath(found: Classes | None, values: Array | None, rows: int) -> Array:
+def _beneath(found: Classes | None, values: Array | None, points: Array) -> Array:
     """Return which rows (N,) are drawn beneath the others: those whose colour tells nothing."""
     if found is not None:
         return np.array(found.are_quiet)[found.of]
-    return np.zeros(rows, bool) if values is None else ~np.isfinite(values)
+    return np.zeros(len(points), bool) if values is None else ~np.isfinite(values)
 
 
 def _norm(values: Array) -> Normalize:
@@ -101,12 +187,30 @@ def _colour_bar(figure: Figure, axes: Axes, values: Array, name: str, look: styl
     bar.ax.set_title(title, loc="right" if at_end else "left", fontsize=look.small)
 
 
-def _scatter(axes: Axes, points: Array, colours: Array, beneath: Array, found: Classes | None) -> None:
+def _draw(
+    figure: Figure,
+    axes: Axes,
+    points: Array,
+    colours: Array,
+    beneath: Array,
+    look: style.Look,
+    rounds: Array | None = None,
+) -> None:
+    """Draw points (N, 2) in their colours (N, 3); the round of the palette that each is of, (N,), has a marker."""
+    if len(points) > MAX_POINTS or look.window:
+        _density(figure, axes, points, colours, beneath, look)
+    else:
+        _scatter(figure, axes, points, colours, beneath, np.zeros(len(points), int) if rounds is None else rounds)
+
+
+def _scatter(figure: Figure, axes: Axes, points: Array, colours: Array, beneath: Array, rounds: Array) -> None:
     order = np.random.default_rng(0).permutation(len(points))  # so that no class is painted over the others
     order = order[np.argsort(~beneath[order], kind="stable")]
-    turn = np.zeros(len(points), int) if found is None else found.of // len(style.PALETTE)
-    size = float(np.clip(9000 / len(points), 1.8, 18))
-    turn[beneath] = -1
+    box = axes.get_window_extent()
+    room = box.width * box.height * (72 / figure.dpi) ** 2  # square points
+    size = float(np.clip(COVER * room / len(points), *POINT))
+    many = np.log(max(len(points), 100) / 100) / np.log(MAX_POINTS / 100)  # 0 for few, 1 for most
+    turn = np.where(beneath, -1, rounds)
     for i in range(-1, int(turn.max()) + 1):
         mine = order[turn[order] == i]
         if not len(mine):
@@ -118,23 +222,21 @@ def _scatter(axes: Axes, points: Array, colours: Array, beneath: Array, found: C
             marker=style.MARKERS[max(i, 0)],
             s=size,
             linewidths=0,
-            alpha=0.75,
+            alpha=OPAQUE[1] + many * (OPAQUE[0] - OPAQUE[1]),
             rasterized=len(points) > MAX_VECTOR_POINTS,
         )
 
 
 def _density(figure: Figure, axes: Axes, points: Array, colours: Array, beneath: Array, look: style.Look) -> None:
-    style.settle(figure, look)
-    axes.apply_aspect()
+    places = _within(axes, points)
     box = axes.get_window_extent()
-    dot = style.CELL if look.window else figure.dpi / 72  # one point on paper, half a cell in a terminal
+    dot = style.CELL if look.window else DOT * figure.dpi / 72  # half a cell in a terminal
     width, height = max(1, round(box.width / dot)), max(1, round(box.height / dot))
-    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
-    columns = ((points[:, 0] - left) / (right - left) * width).astype(int).clip(0, width - 1)
-    lines = ((points[:, 1] - low) / (high - low) * height).astype(int).clip(0, height - 1)
-    weakest = 0.7 if look.window else 0.35
-    picture = shade(lines * width + columns, colours, width * height, weakest, beneath).reshape(height, width, 4)
-    image = AxesImage(axes, interpolation="nearest", origin="lower", extent=(left, right, low, high))
+    weakest = 0.7 if look.window else 0.45
+    cell = islands.cells(places, height, width)
+    picture = shade(cell, colours, width * height, weakest, beneath).reshape(height, width, 4)
+    extent = (*axes.get_xlim(), *axes.get_ylim())
+    image = AxesImage(axes, interpolation="nearest" if look.window else "antialiased", origin="lower", extent=extent)
     image.set_data(picture)
     image.set_clip_path(axes.patch)
     axes.add_image(image)

@@ -12,6 +12,9 @@ from aecli.figures.principal import principal
 Array = np.ndarray[Any, Any]
 ON_PAPER = 16
 EDGES = (0.02, 0.98)
+FAINT = 0.2  # how opaque an image is that no row lies near
+FEW = 0.12  # of the rows that a place would have were they spread evenly: they make it half opaque
+REACH = 0.7  # how far a row counts, in lines of the grid
 MARGIN = 6  # columns of a terminal for the second value's ticks
 
 
@@ -25,7 +28,8 @@ def manifold(
     """Draw the images of `shape` (H, W, ...) that `decode` makes, (N, D), of a grid over latent rows `z` (N, K).
 
     The plane is that of the two values, or where there are more that of the first two principal components through the
-    mean. The grid's lines are evenly spaced quantiles of each, from 2% to 98%: close where the codes are close.
+    mean. The grid's lines are evenly spaced quantiles of each, from 2% to 98%: close where the codes are close. An
+    image is faint where no row lies near: the decoder never learned what is there.
     """
     height, width = shape[:2]
     if look.window:
@@ -47,7 +51,7 @@ def manifold(
     axes = (
         mosaic.axes_at(figure, look, images.shape, grid, margin=MARGIN, top=title + 1) if grid else figure.add_subplot()
     )
-    mosaic.draw(axes, images, white)
+    mosaic.draw(axes, images, white, FAINT + (1 - FAINT) * near(on_plane, xs, ys))
     between = mosaic.gap(height, width)
     few = 4 if look.window else 6
     for values, count, pixels, ticks in ((xs, across, width, axes.set_xticks), (ys, down, height, axes.set_yticks)):
@@ -57,3 +61,32 @@ def manifold(
     style.name_axes(axes, across_name, names[1] if look.window else f"{names[1]}, likewise", look)
     mosaic.trim(figure, look)
     return figure
+
+
+def near(rows: Array, xs: Array, ys: Array) -> Array:
+    """Return how surely rows (N, 2) lie near each place of a grid, (ys, xs), from 0 for none to 1 for many.
+
+    Distances are counted in lines of the grid. `xs` rise, and `ys` fall. Rows beyond the outer lines count where they
+    are within half a line.
+    """
+    counts = np.zeros((len(ys), len(xs)))
+    line, column = _lines(rows[:, 1], ys[::-1]), _lines(rows[:, 0], xs)
+    inside = (line >= 0) & (column >= 0)
+    np.add.at(counts, (len(ys) - 1 - line[inside], column[inside]), 1)
+    down, across = _kernel(len(ys)), _kernel(len(xs))
+    found, even = down @ counts @ across, down.sum() * across.sum() / (len(ys) * len(xs)) ** 2
+    shares: Array = found / (found + max(0.5, FEW * len(rows) * even))
+    return shares
+
+
+def _lines(values: Array, at: Array) -> Array:
+    """Return which line of a grid each value (N,) is nearest to, -1 beyond the outer ones."""
+    half = np.array([at[1] - at[0], at[-1] - at[-2]]) / 2
+    inside = (values >= at[0] - half[0]) & (values <= at[-1] + half[1])
+    return np.where(inside, np.abs(values[:, None] - at).argmin(axis=1), -1)
+
+
+def _kernel(count: int) -> Array:
+    away = np.subtract.outer(np.arange(count), np.arange(count)) / REACH
+    kernel: Array = np.exp(-(away**2) / 2)
+    return kernel

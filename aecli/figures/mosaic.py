@@ -66,10 +66,10 @@ def fit(
     return best
 
 
-def join(images: Array, white: tuple[float, float]) -> Array:
+def join(images: Array, white: tuple[float, float], opaque: Array | None = None) -> Array:
     """Lay images (R, C, H, W) or (R, C, H, W, channels) out as one image, (H', W', 4) in [0, 1].
 
-    `white` is what is drawn black, and what is drawn white.
+    `white` is what is drawn black, and what is drawn white; `opaque` (R, C) how opaque each is, by default wholly.
     """
     lines, columns, height, width = images.shape[:4]
     black, full = white
@@ -86,14 +86,19 @@ def join(images: Array, white: tuple[float, float]) -> Array:
             made[top : top + height, left : left + width, : shown.shape[-1]] = shown[line, column]
             if shown.shape[-1] == 3:
                 made[top : top + height, left : left + width, 3] = 1
+            if opaque is not None:
+                made[top : top + height, left : left + width, 3] *= opaque[line, column]
     return made
 
 
-def draw(axes: Axes, images: Array, white: tuple[float, float]) -> None:
-    """Draw images (R, C, H, W) or (R, C, H, W, channels) on axes that a unit of is an image and the gap after it."""
+def draw(axes: Axes, images: Array, white: tuple[float, float], opaque: Array | None = None) -> None:
+    """Draw images (R, C, H, W) or (R, C, H, W, channels) on axes that a unit of is an image and the gap after it.
+
+    `opaque` (R, C) is how opaque each is, by default wholly.
+    """
     height, width = images.shape[2:4]
     between = gap(height, width)
-    made = join(images, white)
+    made = join(images, white, opaque)
     tall, wide = made.shape[0] / (height + between), made.shape[1] / (width + between)
     axes.imshow(
         made,

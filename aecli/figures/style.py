@@ -88,9 +88,18 @@ class Look:
         strength = (0.25 if self.theme == "dark" else 0.0) + (0.38 if number >= len(PALETTE) else 0.0)
         return _mixed(colour, self.colours.second, strength)
 
+    def inky(self, colour: str) -> str:
+        """Return a class's colour as text has it: darker on light ground, lighter on dark."""
+        return _mixed(colour, self.colours.second, 0.55)
+
     def graded(self, share: float) -> str:
         """Return the colour of a number at this share of its range, 0 to 1; not the palest, which paper swallows."""
         return to_hex(colormaps["viridis"](0.95 * share))
+
+    def crowding(self) -> LinearSegmentedColormap:
+        """Return a map of colours for rows that lie alone to rows that lie densely: pale blue to deep blue."""
+        pale = _mixed(PALETTE[0], self.colours.ground, 0.5)
+        return LinearSegmentedColormap.from_list("crowding", [pale, PALETTE[0], self.inky(PALETTE[0])])
 
     def diverging(self) -> LinearSegmentedColormap:
         """Return a map of colours from blue through the ground to orange."""

@@ -17,26 +17,41 @@ Array = np.ndarray[Any, Any]
 def held_out(made: "Checkpoint", source: "Source") -> Array | None:
     """Return which rows of a source a run held out, (N,) booleans in the order that the source yields them.
 
-    The source is read to its end. None where its rows are not all rows of the run, in their order, nor all those that
-    were given to it as held-out rows, nor the test split of the built-in set that it trained on.
+    The source is read to its end. None where `trained_on` is.
     A row that was left out of the training for its holes counts as held out. Validation rows do not: they chose the
     weights.
     """
     found, learnt = Digest(), []
     for batch in source.batches():
-        kept: Array = np.ones(len(batch.x), bool)
-        if made.schema.missing == "drop" and batch.x.dtype.kind == "f":
-            kept = np.asarray(~np.isnan(batch.x).any(axis=1))
+        kept = learnable(made, batch.x)
         found.add(batch.x[kept])
         learnt.append(kept)
+    if (trained := trained_on(made, source.name, found)) is None:
+        return None
     rows = np.concatenate([np.zeros(0, bool), *learnt])
+    rows[rows] = trained
+    return ~rows
+
+
+def learnable(made: "Checkpoint", x: Array) -> Array:
+    """Return which raw rows (N, D) a run could train on, (N,) booleans: not those that it left out for their holes."""
+    if made.schema.missing == "drop" and x.dtype.kind == "f":
+        return np.asarray(~np.isnan(x).any(axis=1))
+    return np.ones(len(x), bool)
+
+
+def trained_on(made: "Checkpoint", name: str, found: Digest) -> Array | None:
+    """Return which of the rows of a digest, (N,) booleans, a run trained on. `name` is that of their source.
+
+    None where these are not all rows of the run that are `learnable`, in their order, nor all those that were given to
+    it as held-out rows, nor the test split of the built-in set that it trained on.
+    """
     origin = made.origin
-    if source.name == f"{made.data}:test" or (origin is not None and origin.test == str(found)):
-        return np.ones(len(rows), bool)
+    if name == f"{made.data}:test" or (origin is not None and origin.test == str(found)):
+        return np.zeros(found.rows, bool)
     if origin is None or origin.rows != str(found):
         return None
-    rows[rows] = ~_cut(found.rows, origin.block, made.train.holdout, made.train.seed)
-    return ~rows
+    return ~_cut(found.rows, origin.block, made.train.holdout, made.train.seed)
 
 
 def _cut(rows: int, block: int, share: float, seed: int) -> Array:

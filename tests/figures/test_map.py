@@ -375,7 +375,7 @@ def test_a_morph_goes_from_one_row_to_another(digits_page, digits, model):
 
 
 def test_the_whole_plane_can_be_decoded_behind_the_points(page, tmp_path):
-    source = images(12)
+    source = images(600)
     page.open(latent_map.page(untrained(tmp_path / "m.safetensors", source), source).html)
     drawn = """
         const canvas = document.querySelector("#points");
@@ -387,10 +387,34 @@ def test_the_whole_plane_can_be_decoded_behind_the_points(page, tmp_path):
     assert page.js(drawn) < 0.01  # ticks
     page.click("#backdrop")
     for _ in range(100):
-        if page.js(drawn) > 0.5:
+        if page.js(drawn) > 0.2:
             return
         page.settle()
     raise AssertionError("the plane stayed empty")
+
+
+def test_what_is_decoded_far_from_all_rows_is_faint(page, tmp_path):
+    source = images(40)
+    about, tensors, scaler = checkpoint.load(untrained(tmp_path / "m.safetensors", source).path)
+    decoder = sorted(name for name in tensors if name.startswith("decoder"))
+    tensors |= {name: np.zeros_like(tensors[name]) for name in decoder}
+    tensors[decoder[-1].replace("weight", "bias")] = np.linspace(0, 1, 784, dtype=np.float32)  # one image everywhere
+    checkpoint.save(tmp_path / "m.safetensors", about, tensors, scaler)
+    page.open(latent_map.page(Model.load(tmp_path / "m.safetensors"), source).html)
+    page.click("#none")  # points would hide it
+    for _ in range(3):
+        page.click("#zoom-out")
+    for _ in range(40):
+        page.settle()
+    darkest = """
+        const { data } = document.querySelector("#points").getContext("2d").getImageData(...arguments[0], 60, 60);
+        return data.reduce((least, value) => Math.min(least, value), 255)
+    """
+    left, top = page.js("const b = document.querySelector('#map').getBoundingClientRect(); return [b.left, b.top]")
+    middle = np.median(page.places(40), axis=0) - [left, top]
+    amid, far = 255 - page.js(darkest, (middle - 30).tolist()), 255 - page.js(darkest, [100, 100])
+    assert 2 * far < amid
+    assert far > 1  # and it is there
 
 
 def test_legend_and_search_filter_and_the_lasso_selects_what_is_shown(digits_page, digits, model, tmp_path):

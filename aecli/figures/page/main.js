@@ -1,7 +1,10 @@
 // The controls beside the map, and the start.
 
+const LONGER = 4; // times: components share a unit, latent values do where they range over about as much
+
 function refit() {
-  fit(state.plane.every((axis) => axis.component));
+  const [components, spread] = [state.plane.every((axis) => axis.component), state.plane.some((axis) => axis.id === "spread")];
+  fit(components ? Infinity : spread ? 0 : LONGER);
   redraw(true);
 }
 

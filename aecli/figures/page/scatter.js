@@ -33,8 +33,8 @@ function shuffled(n) {
 
 const [SIDE, ABOVE, BELOW] = [44, 64, 48]; // CSS pixels that are left free around the points
 
-// Bring all shown rows into view: components share a unit, latent values do not.
-function fit(equal) {
+// Bring all shown rows into view, at one scale unless one axis ranges over `longer` times as much as the other.
+function fit(longer) {
   let [left, right, low, high] = [Infinity, -Infinity, Infinity, -Infinity];
   for (let i = 0; i < N; i++) {
     if (!cloud.shown[i]) continue;
@@ -46,7 +46,8 @@ function fit(equal) {
   if (left > right) return;
   view.kx = (view.width - 2 * SIDE) / (right - left || 1);
   view.ky = (view.height - ABOVE - BELOW) / (high - low || 1);
-  if (equal) view.kx = view.ky = Math.min(view.kx, view.ky);
+  const [least, most] = [Math.min(right - left, high - low), Math.max(right - left, high - low)];
+  if (most <= longer * least) view.kx = view.ky = Math.min(view.kx, view.ky);
   view.x = (left + right) / 2;
   view.y = (low + high) / 2 + (ABOVE - BELOW) / 2 / view.ky;
   view.fitted = view.kx;

@@ -1,0 +1,222 @@
+"""How good a model and its embedding are on rows that are streamed once: beside PCA, in memory that does not grow.
+
+Shape letters: N rows of a sample, D raw values, E inputs of the model, K latent values.
+"""
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aecli import metrics
+from aecli.data.digest import Digest
+from aecli.data.formats import source_name
+from aecli.data.part import Part
+from aecli.data.sample import Sample
+from aecli.errors import DataError
+from aecli.metrics import Quality
+from aecli.model.held_out import learnable, trained_on
+
+if TYPE_CHECKING:
+    from aecli.inference import Model, Rebuilt
+
+Array = np.ndarray[Any, Any]
+SAMPLE_ROWS, SAMPLE_VALUES = 5_000, 1 << 25  # the first bounds time, the second the memory that wide rows take
+NEIGHBOURS = 15
+MAX_NUMBERS = 64  # more different numbers as labels are quantities
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good a model and its embedding are, on so many rows.
+
+    `model` is judged by all rows in its errors, by a random sample of `sample_rows` in all else; `pca` by the sample
+    alone, to which it is fitted, with as many `components` as the model keeps. `original` are the rows themselves as
+    codes: what they tell of labels. `trained_rows` are how many of the rows the model was trained on, None where that
+    is unknown. `notes` are sentences that a user should know.
+    """
+
+    rows: int
+    sample_rows: int
+    trained_rows: int | None
+    components: int
+    model: Quality
+    pca: Quality
+    original: Quality
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all but the notes as plain JSON values."""
+        values = {name: each.to_json() if isinstance(each, Quality) else each for name, each in vars(self).items()}
+        del values["notes"]
+        return values
+
+
+def evaluate(model: "Model", outputs: "Iterable[Rebuilt]", name: str, labels: Array | None = None) -> Evaluation:
+    """Judge a model by what it rebuilds of rows, read once. `name` is that of the rows.
+
+    `labels` are all rows' own, where they are not those of the batches.
+    Raises DataError where there are no rows, or another number of labels.
+    """
+    made, scaler = model.checkpoint, model.scaler
+    moments, squares, found = metrics.Moments(scaler.inputs), np.zeros(scaler.inputs), Digest()
+    sample, rng = Sample(max(2, min(SAMPLE_ROWS, SAMPLE_VALUES // scaler.inputs))), np.random.default_rng(0)
+    for out in outputs:
+        raw = out.batch.x
+        if not len(raw):
+            continue
+        moments.add(scaler.transform(raw), out.there)
+        squares += out.squares.sum(axis=0, dtype=np.float64)
+        found.add(raw[learnable(made, raw)])
+        if labels is not None and len(labels) < moments.rows:
+            raise DataError(f"{name}: more rows than the {len(labels):,} labels")
+        columns = {"x": raw, "z": out.z, "key": rng.random(len(raw))}
+        if (theirs := _of_batch(out, labels, moments.rows)) is not None:
+            columns["label"] = _texts(theirs)
+        sample.add(columns)
+    if not moments.rows:
+        raise DataError(f"{name}: no rows to evaluate")
+    if labels is not None and len(labels) > moments.rows:
+        raise DataError(f"{name}: {moments.rows:,} rows, and there are {len(labels):,} labels")
+    drawn = sample.rows()
+    drawn = {column: values[np.argsort(drawn["key"])] for column, values in drawn.items()}  # ties fall at random
+    numbers, notes = _classes(drawn.get("label", np.full(len(drawn["z"]), "")), made.schema.label)
+    pca_errors, codes, more = _pca(model, drawn["x"])
+    (own, pca, original), reasons = _compared(scaler.transform(drawn["x"]), drawn["z"], codes, numbers)
+    trained = trained_on(made, name, found)
+    trained_rows = None if trained is None else int(trained.sum())
+    errors = _errors(squares, moments)
+    return Evaluation(
+        rows=moments.rows,
+        sample_rows=len(drawn["z"]),
+        trained_rows=trained_rows,
+        components=made.model.kept,
+        model=dataclasses.replace(own, **errors),
+        pca=dataclasses.replace(pca, **pca_errors),
+        original=original,
+        notes=(
+            *_on_training(model, name, moments.rows, trained_rows),
+            *_on_sample(moments.rows, len(drawn["z"])),
+            *more,
+            *reasons,
+            *notes,
+        ),
+    )
+
+
+def _of_batch(out: "Rebuilt", labels: Array | None, read: int) -> Any:
+    """Return the labels of a batch, the last of so many rows that were read."""
+    return out.batch.labels if labels is None else labels[read - len(out.z) : read]
+
+
+def _errors(squares: Array, moments: metrics.Moments) -> dict[str, float | None]:
+    """Return the `mse` and the `variance_rebuilt` of sums of squared errors (E,), None for equal rows."""
+    error = float(squares.sum())
+    total = float((moments.variance * moments.counts).sum())
+    rounding = 1e-12 * float((np.square(moments.mean) * moments.counts).sum())
+    share = 1 - error / total if total > rounding else None
+    return {"mse": error / float(moments.counts.sum()), "variance_rebuilt": share}
+
+
+def _pca(model: "Model", raw: Array) -> tuple[dict[str, float | None], Array | None, list[str]]:
+    """Fit PCA to raw rows (N, D): its errors on them, their codes (N, K), and what is to be said of it."""
+    scaler, components = model.scaler, model.checkpoint.model.kept
+    said = f"PCA with {components:,} component{'s' * (components != 1)}"
+    if len(raw) <= components + 1:
+        return {}, None, [f"{said} rebuilds so few rows exactly, and is left out"]
+    fitted = metrics.pca(Part(raw), scaler, components)
+    if fitted is None:
+        return {}, None, [f"PCA is left out, a row has {scaler.inputs:,} inputs"]
+    x, holes, moments = scaler.transform(raw), scaler.holes(raw), metrics.Moments(scaler.inputs)
+    moments.add(x, None if holes is None else ~holes)
+    codes = fitted.encode(x)
+    squares = np.square(fitted.decode(codes) - x)
+    if holes is not None:
+        squares[holes] = 0
+    errors = _errors(squares.sum(axis=0), moments)
+    return errors, codes, [f"{said} is fitted to these rows themselves, which favours it"]
+
+
+def _compared(x: Array, z: Array, pca: Array | None, labels: Array) -> tuple[list[Quality], list[str]]:
+    """Compare with rows (N, E) the codes `z` (N, K), and PCA's where there are any: their qualities, and the rows' own.
+
+    Also return why some of it cannot be had.
+    """
+    neighbours = "trustworthiness, continuity, knn_recall"
+    nothing, of_rows = [Quality()] * 3, f"{neighbours}, rank_correlation and metrics of labels"
+    if not np.isfinite(z).all():
+        return nothing, [f"{of_rows} are left out: what the model gives is too large"]
+    for what, values in (("rows", x), ("codes", z)):
+        if np.ptp(values, axis=0).max() <= metrics.SAME * np.abs(values).max():
+            return nothing, [f"{of_rows} are left out: all {what} are the same"]
+    reasons = []
+    if len(x) <= 2 * NEIGHBOURS:
+        what = f"{neighbours} and knn_accuracy" if (labels >= 0).any() else neighbours.replace(", knn", " and knn")
+        reasons.append(f"{what} take more than {2 * NEIGHBOURS} rows, and there are {len(x)}")
+    if len(x) <= 2:
+        reasons.append(f"rank_correlation takes more than 2 rows, and there are {len(x)}")
+    spaces = [metrics.Points(codes) for codes in (z, pca) if codes is not None]
+    found = metrics.compare(metrics.Points(x), spaces, NEIGHBOURS, labels)
+    if found[0].rank_correlation is not None and np.isnan(found[0].rank_correlation):
+        reasons.append("rank_correlation is left out: all distances are the same")
+    return (found if pca is not None else [found[0], Quality(), found[1]]), reasons
+
+
+def _texts(labels: Any) -> Array:
+    """Return labels (N,) of anything as text, empty where there is none."""
+    cells = labels.to_pylist() if hasattr(labels, "to_pylist") else np.asarray(labels).tolist()
+    return np.array(["" if cell is None or cell != cell else str(cell) for cell in cells], object)  # noqa: PLR0124, NaN
+
+
+def _classes(labels: Array, name: str | None) -> tuple[Array, list[str]]:
+    """Return the numbers of labels (N,), which are texts: from 0, -1 for none. All are -1 where they are no classes.
+
+    Also return why they are none.
+    """
+    known = labels != ""
+    different, of = np.unique(labels[known].astype(str), return_inverse=True)
+    numbers = np.full(len(labels), -1)
+    if not known.any():
+        return numbers, []
+    wanting = "knn_accuracy and silhouette are left out: "
+    said = f"{wanting}the label{'' if name is None else f' {name!r}'} has"
+    if len(different) == 1:
+        return numbers, [f"{said} one value"]
+    if 2 * len(different) > known.sum():
+        return numbers, [f"{said} {len(different):,} values in {known.sum():,} rows"]
+    if len(different) > MAX_NUMBERS and all(map(_is_number, different)):
+        return numbers, [f"{said} {len(different):,} different numbers, and is no class"]
+    numbers[known] = of
+    return numbers, []
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _on_training(model: "Model", name: str, rows: int, trained: int | None) -> list[str]:
+    """Say which of the rows the model was trained on, or that it may be some."""
+    made = model.checkpoint
+    if trained is None:
+        same = made.source is not None and source_name(name) == made.source
+        return [f"{name} may hold rows that the model was trained on: it has the name of their data"] * same
+    if not trained:
+        return []
+    said = f"the model was trained on {trained:,} of these {rows:,} rows"
+    if made.results.test_mse is None:
+        return [f"{said}, and its mse on others may be higher"]
+    pca = "" if made.results.pca_mse is None else f", PCA's {made.results.pca_mse:.4g}"
+    return [f"{said}; on those that training held out its mse is {made.results.test_mse:.4g}{pca}"]
+
+
+def _on_sample(rows: int, drawn: int) -> list[str]:
+    """Say what is judged by a sample of the rows, where that is not all."""
+    if drawn == rows:
+        return []
+    return [f"the model's mse and variance_rebuilt are of all {rows:,} rows; all else is of {drawn:,}, drawn at random"]

@@ -35,7 +35,7 @@ import numpy as np
 NEAREST = 15
 JUDGED = 5_000
 WARM, WARM_TEST = 5_000, 500  # above 4,096 rows UMAP takes another way: a part of more rows takes it too
-FOLDERS = {"mnist": "AECLI_DATA_DIR is not set", "magic": "--adbench is not given", "resnet": "--adbench is not given"}
+UNSET = {"mnist": "AECLI_DATA_DIR is not set", "magic": "--adbench is not given", "resnet": "--adbench is not given"}
 MEASURES = {
     "fit": "fit s",
     "place": "place s",
@@ -204,7 +204,7 @@ class Method:
     scales: bool = False  # itself
 
 
-OURS = {"package": "aecli", "modules": ("torch._dynamo", "aecli.training.run"), "scales": True}
+OURS = {"package": "torch", "modules": ("torch", "aecli.training.run"), "scales": True}
 METHODS = {
     "UMAP": Method(umap, "umap-learn", ("umap",), compiled=True),
     "openTSNE": Method(opentsne, "openTSNE", ("openTSNE",)),
@@ -324,13 +324,11 @@ def main():
         print(json.dumps(measured(name, method, int(seed), asked.adbench)))
         return
     given = {"mnist": os.environ.get("AECLI_DATA_DIR"), "magic": asked.adbench, "resnet": asked.adbench}
-    sets = chosen(
-        asked.sets.split(","), SETS, {name: FOLDERS[name] for name, folder in given.items() if folder is None}
-    )
+    sets = chosen(asked.sets.split(","), SETS, {name: UNSET[name] for name, folder in given.items() if folder is None})
     installed = {name: importlib.util.find_spec(of.modules[0].partition(".")[0]) for name, of in METHODS.items()}
     absent = {name: f"{METHODS[name].package} is not installed" for name, spec in installed.items() if spec is None}
     methods = chosen(asked.methods.split(","), METHODS, absent)
-    packages = dict.fromkeys(METHODS[name].package for name in methods if METHODS[name].package != "aecli")
+    packages = dict.fromkeys(METHODS[name].package for name in methods)
     about = {"threads": threads(), "versions": {package: version(package) for package in packages}}
     runs, failed = [], 0
     for name in sets:

@@ -43,7 +43,8 @@ class FitOptions:
     recipe: Annotated[
         Literal["modern", "map", "classic", "classic-2d"] | None,
         Option(
-            "modern, map, classic or classic-2d: the defaults of all other options.",
+            "The defaults of all other options: modern; map, two values in which rows that are near each other lie "
+            "together; classic or classic-2d, the tutorial's.",
             MODEL,
             "NAME",
             "modern, or that of --init-from",
@@ -55,7 +56,7 @@ class FitOptions:
             "The encoder's dense widths before the bottleneck, such as 512,64. The decoder mirrors them.",
             MODEL,
             "WIDTHS",
-            "by the data: 64,64 for a table, 256,128 for much of it, more for a map; none with --channels",
+            "by the data: 64,64 for a table, 256,128 for much of it, more for two values; none with --channels",
         ),
     ] = None
     channels: Annotated[
@@ -65,7 +66,7 @@ class FitOptions:
             "dense layers follow, those of --hidden-dims before the bottleneck.",
             MODEL,
             "WIDTHS",
-            "16,32 of images of 16 × 16 pixels and more, but for maps and --hidden-dims",
+            "16,32 of images of 16 × 16 pixels and more, but for two or three values and --hidden-dims",
         ),
     ] = None
     latent_dim: Annotated[

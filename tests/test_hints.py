@@ -313,7 +313,7 @@ CASES = {
         before="train noise.npy --device cpu -q -o pca.safetensors",
         then=("plot pca.safetensors noise.npy --kind errors",),
     ),
-    "a picture that is a page": Case("plot t.safetensors t.csv -o codes.html", "--kind map"),
+    "a picture that is a page": Case("plot t.safetensors t.csv -o codes.html", "--kind page"),
     "a picture of no room": Case(f"plot t.safetensors t.csv --size 2x1 {LONG}", "give it more room: --size 4.8x3.5"),
     "a picture of little room": Case(f"plot t.safetensors t.csv {LONGER}", "give it more room: --size 7.2x5.25"),
     "a window of no room": Case(

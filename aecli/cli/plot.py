@@ -38,28 +38,29 @@ def parse_inches(text: str) -> tuple[float, float]:
 
 
 Kind = Annotated[
-    Literal["latent", "reconstruction", "errors", "history", "manifold", "traversal", "samples", "map"],
+    Literal["latent", "reconstruction", "errors", "history", "manifold", "traversal", "samples", "page", "map"],
     typer.Option(
         metavar="KIND",
         help="latent: the latent rows as a scatter. reconstruction: images above what is rebuilt of them, or the "
         "columns of a table, best to worst. errors: a histogram for each label. history: loss by epoch. manifold: what "
         "is decoded of a plane through the codes, faint where no row is near. traversal: what is decoded along each of "
         "their principal components. samples: what is decoded of draws from a mixture of Gaussians that was fitted to "
-        "the training codes, or of a variational model from N(0, I). map: an HTML page to walk through, in which the "
-        "decoder runs.",
+        "the training codes, or of a variational model from N(0, I). page, or map: an HTML page to walk through, in "
+        "which the decoder runs.",
     ),
 ]
 ColourBy = Annotated[
     str | None,
     typer.Option(
         metavar="COLUMN",
-        help="What colours the rows of latent, errors and map: a column of the data, or FILE:COLUMN, a column of "
+        help="What colours the rows of latent, errors and page: a column of the data, or FILE:COLUMN, a column of "
         "another table. Its rows are matched by a column of paths or names, where the data is images, else by number.",
         show_default="the label",
         autocompletion=completion.columns,
     ),
 ]
-COLOURED = ("latent", "errors", "map")
+PAGE = ("page", "map")  # two names of one kind
+COLOURED = ("latent", "errors", "page")
 Examples = Annotated[int, typer.Option(min=1, max=50, metavar="N", help="How many images a reconstruction shows.")]
 Show = Annotated[
     bool,
@@ -123,9 +124,9 @@ def plot(
     Without -o and --show, the file is named after the model and the kind, here.
     """
     shaping = {"--title": title, "--size": size, "--dpi": dpi, "--theme": theme}
-    if kind == "map" and (given := [flag for flag, value in shaping.items() if value is not None]):
-        raise UsageError(f"a map is a page, and {' and '.join(given)} would shape a picture", hint="leave it out")
-    if colour is not None and kind not in COLOURED:
+    if kind in PAGE and (given := [flag for flag, value in shaping.items() if value is not None]):
+        raise UsageError(f"a page is no picture, which {' and '.join(given)} would shape", hint="leave it out")
+    if colour is not None and kind not in (*COLOURED, *PAGE):
         raise UsageError(f"--colour is for {', '.join(COLOURED)}, and {kind} colours no rows", hint="leave it out")
     if kind == "samples" and data:
         raise UsageError(f"samples are drawn without DATA, and there is {data[0]}", hint="leave it out")
@@ -175,7 +176,7 @@ def _made(
     from aecli.figures.colour import Colour
 
     coloured = Colour(source, colour)
-    if kind == "map":
+    if kind in PAGE:
         from aecli.figures.map import page
 
         made: drawing.Picture | Page = page(loaded, source, coloured)
@@ -192,16 +193,16 @@ def _path(
     if len(wanted) > 1:
         way = "write the picture to a file: -o picture.png" + ", without --show" * (show and as_json)
         raise UsageError(f"{' and '.join(wanted)} both want stdout", hint=way)
-    if kind == "map" and show:
-        raise UsageError("a map is a page, and --show draws in the terminal", hint="leave --show out")
+    if kind in PAGE and show:
+        raise UsageError("a page is for a browser, and --show draws in the terminal", hint="leave --show out")
     if output == "-" or (show and output is None):
         return None
-    path = Path(output or f"{model.stem}-{kind}.{'html' if kind == 'map' else 'png'}")
+    path = Path(output or f"{model.stem}-{kind}.{'html' if kind in PAGE else 'png'}")
     page = path.suffix.lower() == ".html"
-    if kind == "map" and not page:
-        raise UsageError(f"{path}: a map is a page, whose name ends in .html", hint=f"-o {path.stem or 'map'}.html")
-    if page and kind != "map":
-        raise UsageError(f"{path}: a page is what --kind map writes, and {kind} is a picture", hint="--kind map")
+    if kind in PAGE and not page:
+        raise UsageError(f"{path}: a page has a name that ends in .html", hint=f"-o {path.stem or 'page'}.html")
+    if page and kind not in PAGE:
+        raise UsageError(f"{path}: a page is what --kind page writes, and {kind} is a picture", hint="--kind page")
     if not page:
         from aecli import figures
 

@@ -393,7 +393,7 @@ def _summary(made: "Checkpoint", seconds: float) -> list[str]:
         f"{results.test_mse / results.pca_mse:.2f} of it" if results.pca_mse > 1e-12 else "nothing is left to gain"
     )
     lines.append(f"{held_out}; PCA with {made.model.kept} components {results.pca_mse:.5g}: {verdict}")
-    plain = made.train.init != PCA and results.train_loss is None
+    plain = made.train.init != PCA and results.train_loss is None and not made.train.neighbours
     if plain and results.pca_mse > 1e-12 and results.test_mse > 1.005 * results.pca_mse:
         images = made.schema.image_shape is not None and not made.model.channels
         way = "" if made.model.channels else f" or {'--channels 16,32' if images else 'smaller --hidden-dims'}"

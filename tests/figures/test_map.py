@@ -77,18 +77,19 @@ def test_a_map_is_a_page_named_after_its_model(run, model):
     assert json.loads(done.out) == {"figure": "digits-map.html", "kind": "map", "rows": 360}
     first = Path("digits-map.html").read_bytes()
     assert first.startswith(b"<!doctype html>")
-    assert run("plot", model.path, "digits", "--kind", "map", "-o", "again.html").code == 0
-    assert Path("again.html").read_bytes() == first
+    for kind in ("map", "page"):  # two names of one kind
+        assert run("plot", model.path, "digits", "--kind", kind, "-o", "again.html", "-q").code == 0
+        assert Path("again.html").read_bytes() == first
 
 
 @pytest.mark.parametrize(
     ("kind", "output", "error"),
     [
-        ("map", "map.png", "error: map.png: a map is a page, whose name ends in .html\nhint: -o map.html\n"),
+        ("map", "map.png", "error: map.png: a page has a name that ends in .html\nhint: -o map.html\n"),
         (
             "latent",
             "map.html",
-            "error: map.html: a page is what --kind map writes, and latent is a picture\nhint: --kind map\n",
+            "error: map.html: a page is what --kind page writes, and latent is a picture\nhint: --kind page\n",
         ),
     ],
 )

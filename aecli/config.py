@@ -326,7 +326,11 @@ class ModelConfig(Config):
 
 @dataclass(frozen=True)
 class TrainConfig(Config):
-    """How a model is trained, every choice made."""
+    """How a model is trained, every choice made. Where `init` is PCA it is not, and the rest is what was meant to be.
+
+    `loss` is what training minimises, `beta` the weight of a variational bottleneck's KL divergence beside it, 1 for
+    all others; `holdout` the share of rows that is held out.
+    """
 
     recipe: str
     epochs: int

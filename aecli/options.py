@@ -93,7 +93,7 @@ class FitOptions:
             "How many values of a code --bottleneck sparse keeps. The others are 0.",
             MODEL,
             "N",
-            "a twelfth of the inputs, 2 to 64",
+            "a twelfth of the inputs, 2 to 64; of a given --latent-dim at most a sixteenth",
             low=1,
         ),
     ] = None

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aecli import metrics
 from aecli.config import Schema, sized
 from aecli.data import units
 from aecli.data.digest import digest_of
@@ -199,10 +200,12 @@ def _plan(source: Source, asked: FitOptions, start: Start | None) -> list[str]:
         asked, schema.inputs, source.rows, bounded=True, image_shape=schema.image_shape, model=going_on
     )
     size = 1 if schema.dtype == "uint8" else 4
-    taken = BASE_BYTES + WEIGHT_BYTES * model.parameters + 3 * size * source.rows * schema.inputs
+    training = WEIGHT_BYTES * model.parameters
     if model.channels:
         values = sum(math.prod(image) for pair in pairwise(model.images) for image in pair)
-        taken += CONVOLUTION_BYTES + VALUE_BYTES * config.batch_size * values
+        training += CONVOLUTION_BYTES + VALUE_BYTES * config.batch_size * values
+    of_pca = metrics.bytes_taken(source.rows, schema.inputs)  # before training, and free then
+    taken = BASE_BYTES + 3 * size * source.rows * schema.inputs + max(training, of_pca)
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     more = f", and this machine has {machine / 1e9:.1f}" if taken > machine else ""
     way = (

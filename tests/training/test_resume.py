@@ -165,6 +165,14 @@ def test_a_finished_run_is_not_trained_again(run):
     assert names() == ["m.safetensors", "rows.npy"]
 
 
+def test_a_run_from_before_options_were_added_is_known_by_its_fingerprint():
+    table = np.arange(240, dtype=np.float32).reshape(40, 6) % 7
+    found = aecli.fit(table, recipe="classic", epochs=1, latent_dim=2, device="cpu").checkpoint.fingerprint
+    assert (
+        found == "eddcf8c7c43fd074649b98b47e17674fe9108a7ea2b5b7f323f3df194df9b772"
+    )  # as without --bottleneck, --loss
+
+
 def test_equal_data_and_options_have_one_fingerprint_and_others_another():
     def made(**options):
         fitted = fit(options.pop("x", rows()), **({"epochs": 1, "device": "cpu", "seed": 5} | options))

@@ -24,6 +24,26 @@ def deferred(*names: str) -> Iterator[None]:
                 del sys.modules[name]
 
 
+@contextlib.contextmanager
+def absent(name: str) -> Iterator[None]:
+    """Have a module that is not loaded not be found until the block ends, for what is imported only where it is."""
+    finder = _Absent(name)
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
+class _Absent:
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> None:  # noqa: ARG002, as the import system asks
+        if fullname == self._name:
+            raise ModuleNotFoundError(f"{fullname} is not for this program", name=fullname)
+
+
 class Module(ModuleType):
     """Stands for a module that is not loaded, and gives a stand-in for any class."""
 

@@ -43,7 +43,7 @@ def codes(made: "Checkpoint") -> str | None:
         return None
     if not results.kl:
         return f"{results.active_dims:,} of {values:,} latent values are used, {made.model.kept:,} in each row"
-    nats = sorted(results.kl, reverse=True)
+    nats = results.kl
     shown = " ".join(f"{value:.2f}" for value in nats[:SHOWN_NATS]) + " ..." * (values > SHOWN_NATS)
     return f"{sum(nats):.2f} nats a row, {results.active_dims} of {values} latent values active: {shown}"
 
@@ -75,8 +75,15 @@ def _judged(made: "Checkpoint") -> list[str]:
     minimised, used = loss(made), codes(made)
     lines = [] if minimised is None else [f"loss ({loss_name(made.model, made.train)}): {minimised}"]
     lines += [] if used is None else [f"{'KL ' * bool(made.results.kl)}{used}"]
-    if made.results.active_dims == 0:
-        lines.append("the codes tell nothing of the rows: try a smaller --beta, or --scale minmax, for --loss bce")
+    columns = made.schema.columns
+    if made.results.active_dims == 0 and not (columns and all(column.is_constant for column in columns)):
+        bounded = made.model.output_activation == "sigmoid"
+        scale = (
+            ""
+            if made.schema.image_shape is not None
+            else f", or {'--scale standard' if bounded else '--scale minmax, for --loss bce'}"
+        )
+        lines.append(f"the codes tell nothing of the rows: try a smaller --beta{scale}")
     return lines
 
 

@@ -89,7 +89,8 @@ class ConvolvedRows(nn.Module):
     def __init__(self, layer: Layer, at: Convolution) -> None:
         super().__init__()
         self.at = at
-        self.weight, self.bias = (nn.Parameter(torch.empty(shape)) for shape in layer.shapes)  # see `initialise`
+        bound = layer.fan_in**-0.5  # as PyTorch's own layers begin
+        self.weight, self.bias = (nn.Parameter(torch.empty(shape).uniform_(-bound, bound)) for shape in layer.shapes)
 
     def forward(self, x: Tensor) -> Tensor:
         return (transposed if self.at.transposed else convolved)(x, self.weight, self.bias, self.at)

@@ -4,12 +4,17 @@ import signal
 
 
 def main() -> None:
-    """Run the program. Until it can answer a Ctrl-C, and while it still imports, it ends by that, without a word."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    """Run the program. While it still imports, and once it is done, a Ctrl-C ends it by the signal, without a word."""
+    answers = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not of a background job
+    if answers:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from aecli import cli
 
-    cli.main()
+    try:
+        cli.main()
+    finally:
+        if answers:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 if __name__ == "__main__":

@@ -131,6 +131,11 @@ class Column(Config):
     low: float | None = None
     high: float | None = None
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether all training rows have one value, as far as is known."""
+        return self.low is not None and self.low == self.high
+
     def __post_init__(self) -> None:
         _require(self.kind in KINDS, "kind", self.kind, f"one of {', '.join(KINDS)}")
         _require(self.width >= 1, "width", self.width, "at least 1")
@@ -265,16 +270,21 @@ class ModelConfig(Config):
                 len(shape) == 3 and math.prod(shape) == self.inputs, "image_shape", shape, "(H, W, C) of the inputs"
             )
             most = min(shape[:2]).bit_length() - 1
-            _require(
-                len(self.channels) <= most,
-                "channels",
-                self.channels,
-                f"at most {most}: each halves the image, down to 1",
-            )
+            if len(self.channels) > most:
+                said, fitting = (",".join(map(str, widths)) for widths in (self.channels, self.channels[:most]))
+                raise UsageError(
+                    f"--channels {said}: {len(self.channels)} convolutions, and images of {sized(shape[:2])} take at "
+                    f"most {most}: each halves the image",
+                    hint=f"--channels {fitting}" if fitting else "leave --channels out",
+                )
         _require(all(width >= 1 for width in self.hidden_dims), "hidden_dims", self.hidden_dims, "widths of at least 1")
         _require(self.latent_dim >= 1, "latent_dim", self.latent_dim, "at least 1")
         self._check_bottleneck()
-        _require(self.parameters <= MAX_PARAMETERS, "parameters", self.parameters, f"at most {MAX_PARAMETERS:,}")
+        if self.parameters > MAX_PARAMETERS:
+            raise UsageError(
+                f"the network has {self.parameters:,} parameters, and must have at most {MAX_PARAMETERS:,}",
+                hint="choose smaller --hidden-dims, --channels or --latent-dim",
+            )
         for name in ("activation", "latent_activation", "output_activation"):
             _require(getattr(self, name) in ACTIVATIONS, name, getattr(self, name), f"one of {', '.join(ACTIVATIONS)}")
 
@@ -326,7 +336,11 @@ class ModelConfig(Config):
 
 @dataclass(frozen=True)
 class TrainConfig(Config):
-    """How a model is trained, every choice made."""
+    """How a model is trained, every choice made. Where `init` is PCA it is not, and the rest is what was meant to be.
+
+    `loss` is what training minimises, `beta` the weight of a variational bottleneck's KL divergence beside it, 1 for
+    all others; `holdout` the share of rows that is held out.
+    """
 
     recipe: str
     epochs: int
@@ -349,16 +363,16 @@ class TrainConfig(Config):
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         _require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
-        _require(self.lr > 0, "lr", self.lr, "above 0")
+        _require(0 < self.lr < math.inf, "lr", self.lr, "a finite number above 0")
         _require(self.optimizer in OPTIMIZERS, "optimizer", self.optimizer, f"one of {', '.join(OPTIMIZERS)}")
         _require(self.schedule in SCHEDULES, "schedule", self.schedule, f"one of {', '.join(SCHEDULES)}")
         _require(self.init in INITS, "init", self.init, f"one of {', '.join(INITS)}")
         _require(self.precision in PRECISIONS, "precision", self.precision, f"one of {', '.join(PRECISIONS)}")
         _require(self.loss in LOSSES, "loss", self.loss, f"one of {', '.join(LOSSES)}")
-        _require(self.beta > 0, "beta", self.beta, "above 0")
+        _require(0 < self.beta < math.inf, "beta", self.beta, "a finite number above 0")
         _require(self.recipe in RECIPES, "recipe", self.recipe, f"one of {', '.join(RECIPES)}")
         _require(0 <= self.seed < 2**63, "seed", self.seed, "at least 0 and below 2^63")
-        _require(self.noise >= 0, "noise", self.noise, "at least 0")
+        _require(0 <= self.noise < math.inf, "noise", self.noise, "a finite number of at least 0")
         _require(0 <= self.augment_shift <= 16, "augment_shift", self.augment_shift, "0 to 16 pixels")
         _require(self.patience >= 0, "patience", self.patience, "at least 0")
         _require(0 <= self.holdout < 1, "holdout", self.holdout, "a share of the rows, at least 0 and below 1")

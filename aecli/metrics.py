@@ -26,20 +26,30 @@ class Pca:
     """
 
     def __init__(self, part: Part, scaler: Scaler, components: int) -> None:
-        """Fit it to raw rows. Raises ValueError where rows and inputs are both more than PCA_MAX."""
+        """Fit it to raw rows. Raises ValueError where rows and inputs are both more than PCA_MAX.
+
+        Each chunk's products are of what is left of its own mean, so that a mean far from 0 cancels no digits.
+        Source of the update: Chan, Golub and LeVeque 1979.
+        """
         self.scaler = scaler
-        if min(scaler.inputs, len(part)) > PCA_MAX:
+        if is_too_large(len(part), scaler.inputs):
             raise ValueError(f"{len(part):,} rows of {scaler.inputs:,} inputs are too many for PCA")
         if len(part) < scaler.inputs:
             self.mean, self.basis = _of_few_rows(part, scaler, components)
             return
-        total, products = np.zeros(scaler.inputs), np.zeros((scaler.inputs, scaler.inputs))
+        count, self.mean = 0, np.zeros(scaler.inputs)
+        products = np.zeros((scaler.inputs, scaler.inputs))
         for chunk in part.chunks(CHUNK_VALUES):
             x = _scaled(chunk, scaler)
-            total += x.sum(axis=0, dtype=np.float64)
-            products += x.T @ x
-        self.mean = total / len(part)
-        _, vectors = np.linalg.eigh(products / len(part) - np.outer(self.mean, self.mean))
+            mean = x.mean(axis=0, dtype=np.float64)
+            away, share = mean - self.mean, len(x) / (count + len(x))
+            centred = np.empty((len(x) + 1, scaler.inputs), np.float32)  # and one row more, of the mean's own step
+            np.subtract(x, mean, out=centred[:-1], casting="same_kind")
+            centred[-1] = away * math.sqrt(count * share)
+            products += centred.T @ centred
+            self.mean += away * share
+            count += len(x)
+        _, vectors = np.linalg.eigh(products)
         self.basis = vectors[:, ::-1][:, :components]
 
     def encode(self, x: Array) -> Array:
@@ -65,27 +75,40 @@ class Pca:
         return error / max(1, count)
 
 
+def is_too_large(rows: int, inputs: int) -> bool:
+    """Return whether PCA would cost more than the model: its matrix has as many rows as the fewer of these."""
+    return min(rows, inputs) > PCA_MAX
+
+
+def bytes_taken(rows: int, inputs: int) -> int:
+    """Return how much memory fitting PCA takes: its matrix and LAPACK's copies, and few rows themselves."""
+    if is_too_large(rows, inputs):
+        return 0
+    return 32 * min(rows, inputs) ** 2 + 4 * rows * inputs * (rows < inputs)
+
+
 def _of_few_rows(part: Part, scaler: Scaler, components: int) -> tuple[Array, Array]:
     """Return mean (E,) and basis (E, K) from the Gram matrix (N, N), whose eigenvalues are the covariance matrix's.
 
     Components beyond the rows' rank are zero.
     """
-    x = np.concatenate([_scaled(chunk, scaler) for chunk in part.chunks(CHUNK_VALUES)])
+    x, place = np.empty((len(part), scaler.inputs), np.float32), 0
+    for chunk in part.chunks(CHUNK_VALUES):
+        x[place : place + len(chunk)] = _scaled(chunk, scaler)
+        place += len(chunk)
     mean = x.mean(axis=0, dtype=np.float64)
-    x -= mean.astype(x.dtype)
+    for row in x:
+        np.subtract(row, mean, out=row, casting="same_kind")
     values, vectors = np.linalg.eigh((x @ x.T).astype(np.float64))
-    kept = np.flatnonzero(values > 1e-6 * values[-1])[::-1][:components]
+    largest = np.flatnonzero(values > 1e-6 * values[-1])[::-1][:components]
     basis = np.zeros((scaler.inputs, components))
-    basis[:, : len(kept)], _ = np.linalg.qr(x.T @ vectors[:, kept])
+    basis[:, : len(largest)], _ = np.linalg.qr((x.T @ vectors[:, largest].astype(x.dtype)).astype(np.float64))
     return mean, basis
 
 
 def pca(part: Part, scaler: Scaler, components: int) -> Pca | None:
     """Return PCA of raw rows; None where it would cost more than the model."""
-    try:
-        return Pca(part, scaler, components)
-    except ValueError:
-        return None
+    return None if is_too_large(len(part), scaler.inputs) else Pca(part, scaler, components)
 
 
 def _scaled(x: Array, scaler: Scaler) -> Array:

@@ -53,7 +53,7 @@ class FitOptions:
     hidden_dims: Annotated[
         tuple[int, ...] | None,
         Option(
-            "The encoder's dense widths before the bottleneck, such as 512,64. The decoder mirrors them.",
+            "The encoder's dense widths before the bottleneck, such as 512,64; '' is none. The decoder mirrors them.",
             MODEL,
             "WIDTHS",
             "by the data: 64,64 for a table, 256,128 for much of it, more for two values; none with --channels",
@@ -62,8 +62,8 @@ class FitOptions:
     channels: Annotated[
         tuple[int, ...] | None,
         Option(
-            "Convolutions for images, such as 16,32: the encoder's channels. Each has stride 2 and halves the image; "
-            "dense layers follow, those of --hidden-dims before the bottleneck.",
+            "Convolutions for images, such as 16,32: the encoder's channels; '' is none. Each has stride 2 and halves "
+            "the image; dense layers follow, those of --hidden-dims before the bottleneck.",
             MODEL,
             "WIDTHS",
             "16,32 of images of 16 × 16 pixels and more, but for two or three values and --hidden-dims",
@@ -72,7 +72,8 @@ class FitOptions:
     latent_dim: Annotated[
         int | None,
         Option(
-            "The bottleneck's width: to how many values a row is compressed.",
+            "The bottleneck's width: to how many values a row is compressed. Above 512 a model gives no --samples, "
+            "but a variational one.",
             MODEL,
             "N",
             "a twelfth of the inputs, 2 to 64; of a sparse bottleneck 16 times --active, at most 1024",
@@ -94,7 +95,7 @@ class FitOptions:
             "How many values of a code --bottleneck sparse keeps. The others are 0.",
             MODEL,
             "N",
-            "a twelfth of the inputs, 2 to 64",
+            "a twelfth of the inputs, 2 to 64; of a given --latent-dim at most a sixteenth",
             low=1,
         ),
     ] = None
@@ -110,7 +111,7 @@ class FitOptions:
     latent_activation: str | None = None
     epochs: Annotated[int | None, Option("Passes over the training rows.", TRAINING, "N", low=1)] = None
     batch_size: Annotated[int | None, Option("Rows in a step.", TRAINING, "N", low=1)] = None
-    lr: Annotated[float | None, Option("The highest learning rate.", TRAINING, "RATE", low=0)] = None
+    lr: Annotated[float | None, Option("The highest learning rate.", TRAINING, "RATE")] = None
     optimizer: Annotated[Literal["muon", "adam"] | None, Option("The optimizer: muon or adam.", TRAINING, "NAME")] = (
         None
     )
@@ -121,11 +122,11 @@ class FitOptions:
     loss: Annotated[
         Literal["mse", "bce", "huber"] | None,
         Option(
-            "What training minimises: mse, the mean squared error; bce, the cross-entropy of values in [0, 1]; or "
-            "huber, which far-off values pull at less.",
+            "What training minimises: mse, the mean squared error; bce, the cross-entropy of pixels, or of columns "
+            "in [0, 1] by --scale minmax; or huber, which far-off values pull at less.",
             TRAINING,
             "NAME",
-            "mse; with --bottleneck variational bce, where all values lie in [0, 1]",
+            "mse; with --bottleneck variational bce, where scaling keeps values in [0, 1]",
         ),
     ] = None
     beta: Annotated[
@@ -136,7 +137,6 @@ class FitOptions:
             TRAINING,
             "WEIGHT",
             "1",
-            low=0,
         ),
     ] = None
     precision: Annotated[
@@ -239,7 +239,7 @@ class Columns:
     ] = ()
     max_categories: Annotated[
         int,
-        Option("Group the rare categories of a column that has more than this many.", TABLE, "N", low=2),
+        Option("Of a column with more categories than this, the rare ones are taken as one.", TABLE, "N", low=2),
     ] = 1000
     missing: Annotated[
         Literal["mean", "drop"] | None,

@@ -160,14 +160,16 @@ def _check(
     if train.augment_shift and image_shape is None:
         raise DataError("--augment-shift moves images, and these rows are none", hint="leave it out")
     if train.loss == "bce" and not (bounded and model.output_activation == "sigmoid"):
-        found = "outputs of a sigmoid, which the model has not" if bounded else "the columns are scaled to others"
+        found = "outputs of a sigmoid, which the model has not" if bounded else "this scaling holds no bounds"
         raise DataError(
             f"--loss bce is for values from 0 to 1, and {found}",
             hint="--loss mse or huber takes any values" + ("" if going_on else "; --scale minmax brings them there"),
         )
     if model.kept >= model.inputs:
         if model.inputs == 1:
-            raise DataError("a row of this data is one value: nothing can be compressed")
+            raise DataError(
+                "a row of this data is one value: nothing can be compressed", hint="train on two columns or more"
+            )
         flag, verb = ("--latent-dim", "holds") if model.active is None else ("--active", "keeps")
         raise DataError(
             f"the bottleneck {verb} {model.kept} values and a row of this data {model.inputs}: nothing is compressed",

@@ -382,7 +382,7 @@ CASES = {
         "aecli train --init-from t.safetensors QUICK DATA",
         values={"DATA": "new.csv"},
     ),
-    "an array to stdout": Case("embed t.safetensors t.csv --format npy", "name one: -o codes.npy"),
+    "an array to stdout": Case("embed t.safetensors t.csv --format npy", "name one: -o rows.npy"),
     "a label of a code's name": Case(
         "embed z.safetensors z.csv",
         "leave it out with --no-label, or rename it first",
@@ -456,9 +456,45 @@ CASES = {
     ),
     "rows that are no codes": Case(
         "decode t.safetensors t.csv",
-        "codes are what aecli embed writes: z0 to z1",
-        then=("embed t.safetensors t.csv -o codes.csv", "decode t.safetensors codes.csv"),
+        "codes are what aecli embed writes: z0 to z1; aecli reconstruct takes the rows themselves",
+        then=(
+            "embed t.safetensors t.csv -o codes.csv",
+            "decode t.safetensors codes.csv",
+            "reconstruct t.safetensors t.csv",
+        ),
         given={"codes.csv": CODES},
+    ),
+    "codes and a label without names": Case(
+        "decode z.safetensors plain.csv",
+        "aecli embed --no-header --no-label writes codes alone",
+        then=("embed z.safetensors z.csv --no-header --no-label -o codes.csv", "decode z.safetensors alone.csv"),
+        given={"z.csv": column_of("xy", "label"), "plain.csv": "x,0.5,0.25\ny,0.5,1.25\n", "alone.csv": "1,2\n3,4\n"},
+        before="train z.csv QUICK",
+    ),
+    "one row and none to hold out": Case(
+        "train single.csv QUICK",
+        "--holdout 0 trains on all rows",
+        given={"single.csv": "a,b,c\n1,2,3\n"},
+    ),
+    "one row and none to stop by": Case(
+        "train single.csv QUICK --holdout 0 --patience 2",
+        "--patience 0 holds none out to stop by",
+        given={"single.csv": "a,b,c\n1,2,3\n"},
+    ),
+    "more convolutions than halves": Case(
+        "train digits QUICK --channels 2,2,2,2",
+        "--channels 2,2,2",
+    ),
+    "convolutions of lines": Case(
+        "train lines.npy QUICK --channels 2",
+        "leave --channels out",
+        then=("train lines.npy QUICK",),
+        given={"lines.npy": lambda path: np.save(path, np.zeros((20, 1, 30, 1), np.uint8))},
+    ),
+    "more weights than any machine holds": Case(
+        "train t.csv QUICK --hidden-dims 1000000000000",
+        "choose smaller --hidden-dims, --channels or --latent-dim",
+        then=("train t.csv QUICK --hidden-dims 8",),
     ),
     "a code with a hole": Case(
         "decode t.safetensors codes.csv",

@@ -234,6 +234,11 @@ def test_the_digits_are_judged_with_numpy_alone(digits_model):
     assert heavy_modules_after(["evaluate", str(digits_model), "digits", "-q"]) == "numpy"
 
 
+def test_a_table_is_trained_on_without_pandas_whose_import_would_lose_a_ctrl_c(iris_csv):
+    argv = ["train", str(iris_csv), "--label", "species", "--epochs", "1", "--latent-dim", "2", "-q", "--device", "cpu"]
+    assert set(heavy_modules_after(argv).split(",")) == {"torch", "numpy", "safetensors", "pyarrow"}
+
+
 @pytest.mark.parametrize("optimizer", ["muon", "adam"])
 def test_training_loads_neither_pytorchs_compiler_nor_torchvision(optimizer, idx):
     Path("rows.idx").write_bytes(idx(np.arange(600, dtype=np.uint8).reshape(100, 6)))

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import pdist, squareform
@@ -28,6 +30,27 @@ def test_pca_is_the_pca_of_scikit_learn(kind, components, rows):
     found = metrics.Pca(Part(x), scaler, components)
     assert found.basis.shape == (10, components)
     assert found.mse(Part(x_test)) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("rows", [60_000, 20], ids=["chunks of many rows", "fewer rows than columns"])
+def test_a_mean_far_from_0_cancels_no_digits(rows):
+    rng = np.random.default_rng(0)
+    x = (1e5 + np.linspace(0, 1e3, rows)[:, None] + rng.normal(size=(rows, 30))).astype(np.float32)
+    scaler = Scaler.fit("none", Part(x), Schema(30))
+    centred = x.astype(np.float64) - x.mean(axis=0, dtype=np.float64)
+    _, values, _ = np.linalg.svd(centred, full_matrices=False)
+    expected = np.square(values[3:]).sum() / x.size
+    assert metrics.Pca(Part(x), scaler, 3).mse(Part(x)) == pytest.approx(expected, rel=1e-3)
+
+
+def test_pca_of_few_wide_rows_holds_them_once_and_counts_them():
+    x = np.random.default_rng(0).integers(0, 256, (40, 100_000), dtype=np.uint8)
+    scaler = Scaler.fit("none", Part(x), Schema(100_000))
+    tracemalloc.start()
+    metrics.Pca(Part(x), scaler, 2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 4 * x.size < peak < 1.5 * metrics.bytes_taken(*x.shape)
 
 
 def test_pca_is_left_out_where_rows_and_inputs_are_both_above_4096(monkeypatch):

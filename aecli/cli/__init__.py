@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from aecli import __version__
 from aecli.cli import completion, console, usage
+from aecli.cli.deferred import absent
 
 COMMANDS = {  # a module and a function of each name; how its help begins, to list it without loading it
     "train": "Fit a model to rows or images, and save it as a checkpoint.",
@@ -99,4 +100,6 @@ def main() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     line = os.environ.get(completion.VARIABLE)
     words = sys.argv[1:] if line is None else completion.split(line)[1:]
-    build({word for word in words if word in COMMANDS})(prog_name="aecli")  # to load all takes longer
+    program = build({word for word in words if word in COMMANDS})  # to load all takes longer
+    with absent("pandas"):  # pyarrow imports it where it is installed, which takes a while and loses a Ctrl-C meanwhile
+        program(prog_name="aecli")

@@ -96,6 +96,8 @@ def result(text: str) -> None:
 def errors_reported() -> Iterator[None]:
     """Turn an error that was raised on purpose into words on stderr and an exit code. All others propagate."""
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     except AecliError as error:

@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import sys
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
@@ -22,6 +23,33 @@ def deferred(*names: str) -> Iterator[None]:
         for name, stand_in in stand_ins.items():
             if sys.modules.get(name) is stand_in:
                 del sys.modules[name]
+
+
+@contextlib.contextmanager
+def absent(name: str) -> Iterator[None]:
+    """Have the import of a module that is not loaded fail until the block ends, for who goes on without it."""
+    finder = _Absent(name)
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
+class _Absent:
+    """A finder and loader of one module, which is there for who looks, and not for who imports it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:  # noqa: ARG002, as is asked
+        return ModuleSpec(fullname, self) if fullname == self._name else None  # type: ignore[arg-type]
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        raise ModuleNotFoundError(f"{spec.name} is not for this program", name=spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Do nothing: no module comes to be."""
 
 
 class Module(ModuleType):

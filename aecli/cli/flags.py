@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import math
 import re
 from collections.abc import Callable
 from types import NoneType
@@ -33,6 +34,17 @@ def parse_dims(text: str) -> tuple[int, ...]:
     if any(width < 1 for width in dims):
         raise typer.BadParameter(f"{text!r} holds a width below 1")
     return dims
+
+
+def parse_above_0(text: str) -> float:
+    """Read a finite number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise typer.BadParameter(f"{text} is no number above 0")
+    return number
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -73,6 +85,8 @@ def parse_range(text: str) -> tuple[float, float]:
 PARSERS: dict[str, Callable[[str], Any]] = {
     "hidden_dims": parse_dims,
     "channels": parse_dims,
+    "lr": parse_above_0,
+    "beta": parse_above_0,
     "image_size": parse_size,
     "image_shape": parse_shape,
     "input_range": parse_range,

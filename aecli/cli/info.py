@@ -133,7 +133,7 @@ def _when(path: Path) -> str:
 def _network(model: ModelConfig) -> dict[str, str]:
     return {
         "network": f"{model.layers}, mirrored; {model.parameters:,} parameters",
-        "activations": f"{model.activation}; bottleneck {model.latent_activation}; output {model.output_activation}",
+        "activations": f"{model.activation}; latent {model.latent_activation}; output {model.output_activation}",
         **_bottleneck(model),
     }
 

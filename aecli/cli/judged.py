@@ -1,8 +1,9 @@
-"""What training minimised and what the codes tell, in words: for the summary of train, and for info."""
+"""How a run ended, in words: the summary of train; what training minimised and what the codes tell, for info too."""
 
 from typing import TYPE_CHECKING
 
-from aecli.config import ModelConfig, TrainConfig
+from aecli.cli import console
+from aecli.config import PCA, ModelConfig, TrainConfig
 
 if TYPE_CHECKING:
     from aecli.model.checkpoint import Checkpoint
@@ -44,6 +45,51 @@ def codes(made: "Checkpoint") -> str | None:
         return None
     if not results.kl:
         return f"{results.active_dims:,} of {values:,} latent values are used, {made.model.kept:,} in each row"
-    nats = sorted(results.kl, reverse=True)
+    nats = results.kl
     shown = " ".join(f"{value:.2f}" for value in nats[:SHOWN_NATS]) + " ..." * (values > SHOWN_NATS)
     return f"{sum(nats):.2f} nats a row, {results.active_dims} of {values} latent values active: {shown}"
+
+
+def summary(made: "Checkpoint", seconds: float) -> list[str]:
+    """Say how the run ended, with PCA's error beside the model's on the same rows."""
+    results = made.results
+    how = "of PCA" if made.train.init == PCA else f"after {_epochs(made)}"
+    lines = [f"training MSE {results.train_mse:.5g} {how}, {seconds:.1f} s", *_judged(made)]
+    if results.test_mse is None:
+        return [*lines, "held-out MSE: no rows were held out"]
+    held_out = f"held-out MSE {results.test_mse:.5g} on {console.counted(results.test_rows or 0, 'row')}"
+    if results.pca_mse is None:
+        return [*lines, f"{held_out}; PCA was left out, a row has {made.model.inputs:,} inputs"]
+    verdict = (
+        f"{results.test_mse / results.pca_mse:.2f} of it" if results.pca_mse > 1e-12 else "nothing is left to gain"
+    )
+    lines.append(f"{held_out}; PCA with {made.model.kept} components {results.pca_mse:.5g}: {verdict}")
+    plain = made.train.init != PCA and results.train_loss is None and not made.train.neighbours
+    if plain and results.pca_mse > 1e-12 and results.test_mse > 1.005 * results.pca_mse:
+        images = made.schema.image_shape is not None and not made.model.channels
+        way = "" if made.model.channels else f" or {'--channels 16,32' if images else 'smaller --hidden-dims'}"
+        lines.append(f"PCA does better on these rows: more --epochs{way} may help")
+    return lines
+
+
+def _judged(made: "Checkpoint") -> list[str]:
+    """Say what the loss came to, where it is not the mean squared error, and what the codes tell."""
+    minimised, used = loss(made), codes(made)
+    lines = [] if minimised is None else [f"loss ({loss_name(made.model, made.train)}): {minimised}"]
+    lines += [] if used is None else [f"{'KL ' * bool(made.results.kl)}{used}"]
+    columns = made.schema.columns
+    if made.results.active_dims == 0 and not (columns and all(column.is_constant for column in columns)):
+        bounded = made.model.output_activation == "sigmoid"
+        scale = (
+            ""
+            if made.schema.image_shape is not None
+            else f", or {'--scale standard' if bounded else '--scale minmax, for --loss bce'}"
+        )
+        lines.append(f"the codes tell nothing of the rows: try a smaller --beta{scale}")
+    return lines
+
+
+def _epochs(made: "Checkpoint") -> str:
+    run, best = len(made.history.loss), made.history.validation_loss
+    said = console.counted(run, "epoch") if made.fingerprint else f"{run:,} of {made.train.epochs:,} epochs"
+    return f"{said}, with the weights of epoch {best.index(min(best)) + 1}" if best else said

@@ -14,7 +14,6 @@ import typer
 
 import aecli
 from aecli.cli import completion, console, flags, judged, options, progress, rows
-from aecli.config import PCA
 from aecli.errors import AecliError, CheckpointError, Finished, Stopped, TrainingError, UsageError
 from aecli.options import MODEL, RUN, Columns, FitOptions, Matching, Reading
 from aecli.recipes import DEFAULT_RECIPE
@@ -155,8 +154,8 @@ def train(
         seconds = time.perf_counter() - started
         _write(path, model, quiet=quiet)
         made = model.checkpoint
-        for line in _summary(made, seconds):
-            say(line)
+    for line in () if made is None else judged.summary(made, seconds):
+        say(line)
     if made is None and path is not None:
         from aecli.model import checkpoint
 
@@ -237,6 +236,7 @@ def _keeping(
         yield None, None
         return
     assert path is not None  # noqa: S101, for the type checker: without a path nothing is kept
+    before = _identity(path)
     words = _words_without(sys.argv[1:], "--resume", "--finish")
     named = None if any("://" in word for word in words) else words  # addresses may hold a password
     with ResumeFile(path, resume=resume, finish=finish, force=force, command=named, announce=say) as kept:
@@ -249,18 +249,28 @@ def _keeping(
 
         try:
             yield kept, None if finish else stopping
+            kept.remove()
         except Stopped:
             say_ways("stopped, and saved")
             sys.exit(128 + stopping.asked_by)
         except (KeyboardInterrupt, SystemExit):
-            if kept.is_saved:
+            if _identity(path) != before:  # the checkpoint is written, and the run is done
+                kept.remove()
+            elif kept.is_saved:
                 say_ways("stopped at once, and was saved before")
+            else:
+                say("stopped: nothing was saved yet")
             raise
         except TrainingError:
             if not finish:
                 kept.remove()
             raise
-        kept.remove()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what changes where a file is replaced; None where there is none."""
+    found = path.stat() if path.exists() else None
+    return None if found is None else (found.st_ino, found.st_mtime_ns)
 
 
 def _why_not_kept(path: Path | None, data: list[str]) -> str | None:
@@ -377,41 +387,3 @@ def _facts(made: "Checkpoint", seconds: float, device: str | None) -> dict[str, 
         "label": made.schema.label,
         "kept": [name for name, why in made.schema.left_out if why == "partition"],
     }
-
-
-def _summary(made: "Checkpoint", seconds: float) -> list[str]:
-    """Say how the run ended, with PCA's error beside the model's on the same rows."""
-    results = made.results
-    how = "of PCA" if made.train.init == PCA else f"after {_epochs(made)}"
-    lines = [f"training MSE {results.train_mse:.5g} {how}, {seconds:.1f} s", *_judged(made)]
-    if results.test_mse is None:
-        return [*lines, "held-out MSE: no rows were held out"]
-    held_out = f"held-out MSE {results.test_mse:.5g} on {console.counted(results.test_rows or 0, 'row')}"
-    if results.pca_mse is None:
-        return [*lines, f"{held_out}; PCA was left out, a row has {made.model.inputs:,} inputs"]
-    verdict = (
-        f"{results.test_mse / results.pca_mse:.2f} of it" if results.pca_mse > 1e-12 else "nothing is left to gain"
-    )
-    lines.append(f"{held_out}; PCA with {made.model.kept} components {results.pca_mse:.5g}: {verdict}")
-    plain = made.train.init != PCA and results.train_loss is None and not made.train.neighbours
-    if plain and results.pca_mse > 1e-12 and results.test_mse > 1.005 * results.pca_mse:
-        images = made.schema.image_shape is not None and not made.model.channels
-        way = "" if made.model.channels else f" or {'--channels 16,32' if images else 'smaller --hidden-dims'}"
-        lines.append(f"PCA does better on these rows: more --epochs{way} may help")
-    return lines
-
-
-def _judged(made: "Checkpoint") -> list[str]:
-    """Say what the loss came to, where it is not the mean squared error, and what the codes tell."""
-    loss, codes = judged.loss(made), judged.codes(made)
-    lines = [] if loss is None else [f"loss ({judged.loss_name(made.model, made.train)}): {loss}"]
-    lines += [] if codes is None else [f"{'KL ' * bool(made.results.kl)}{codes}"]
-    if made.results.active_dims == 0:
-        lines.append("the codes tell nothing of the rows: try a smaller --beta, or --scale minmax, for --loss bce")
-    return lines
-
-
-def _epochs(made: "Checkpoint") -> str:
-    run, best = len(made.history.loss), made.history.validation_loss
-    said = console.counted(run, "epoch") if made.fingerprint else f"{run:,} of {made.train.epochs:,} epochs"
-    return f"{said}, with the weights of epoch {best.index(min(best)) + 1}" if best else said

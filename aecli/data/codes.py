@@ -61,8 +61,10 @@ class Codes(Source):
             count += len(batch.x)
             if len(ends) == len({first, last}):
                 return _between(ends[first], ends[last], steps)
+        beyond = max({first, last} - ends.keys())
         raise DataError(
-            f"{self.name} has {count:,} row{'s' * (count != 1)}, and there is no row {max({first, last} - ends.keys())}"
+            f"{self.name} has {count:,} row{'s' * (count != 1)}, and there is no row {beyond}",
+            hint=f"rows count from 1 to {count:,}" if count else None,
         )
 
     def share_read(self) -> float | None:
@@ -76,7 +78,10 @@ def open_codes(data: Any, values: int, asked: Decoding, announce: Callable[[str]
     Raises DataError where there is no such data, or its codes are of another width.
     """
     names = [f"z{i}" for i in range(values)]
-    written = f"codes are what aecli embed writes: {names[0]}{f' to {names[-1]}' if values > 1 else ''}"
+    written = (
+        f"codes are what aecli embed writes: {names[0]}{f' to {names[-1]}' if values > 1 else ''}; "
+        "aecli reconstruct takes the rows themselves"
+    )
     for word in data if isinstance(data, list) else [data]:
         if isinstance(word, str) and split_name(word, "test") is not None:
             raise DataError(f"{word}: a data set, and codes were expected", hint=written)
@@ -88,7 +93,11 @@ def open_codes(data: Any, values: int, asked: Decoding, announce: Callable[[str]
     try:
         source = open_source(data, schema=schema, reading=reading, applying=applying, announce=announce)
     except WidthError as error:
-        raise DataError(error.message, hint=written) from error
+        from aecli.data.table import NAMELESS
+
+        nameless = error.hint == NAMELESS
+        alone = "aecli embed --no-header --no-label writes codes alone"
+        raise DataError(error.message, hint=alone if nameless else written) from error
     if source.schema.image_shape is not None:
         raise DataError(f"{source.name}: an array of images, and codes (N, {values}) were expected", hint=written)
     if (more := f"z{values}") in source.columns:

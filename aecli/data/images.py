@@ -91,7 +91,7 @@ class ImageSource(Source):
             self.remarks.append(f"no labels: {_named(loose)} in no folder of a class, and fewer than one in ten may")
         if schema is not None:
             if schema.image_shape is None or schema.full_scale is None:
-                raise WidthError(f"{name}: images, and the model takes rows of a table")
+                raise WidthError(f"{name}: images, and rows of a table were expected")
             own = schema
         else:
             with self._settled():

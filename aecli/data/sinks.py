@@ -75,7 +75,7 @@ def format_of(path: Path, asked: str | None) -> str:
 def to_stream(stream: BinaryIO, form: str, *, header: bool = True) -> Iterator[Sink]:
     """Open a sink that writes to a stream."""
     if form == "npy" and not stream.seekable():
-        raise UsageError("NPY is written to a file, not to a pipe", hint="name one: -o codes.npy")
+        raise UsageError("NPY is written to a file, not to a pipe", hint="name one: -o rows.npy")
     sink: Sink
     match form:
         case "csv" | "tsv":

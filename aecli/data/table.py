@@ -30,6 +30,7 @@ from aecli.options import ALL_COLUMNS, PLAINLY, Applying, Columns
 DEFAULT_LABEL = "label"
 MAX_DISTINCT = 1_000_000  # categories that are told apart while rows are read
 SHOWN_COLUMNS = 12
+NAMELESS = "a column of labels or other text must bear a name in a header"
 LOOKED_AT = 1000  # columns of which a look at their cells is quick
 ARROW_TYPES = {"number": pa.float64(), "boolean": pa.bool_(), "category": pa.string(), TEXT: pa.string()}
 
@@ -450,7 +451,7 @@ class TableSource(Source):
         if len(others) != count:
             raise WidthError(
                 f"{table.name}: {len(others)} columns of values, and the model takes {count}",
-                hint=None if self._label else "a column of labels or other text must bear a name in a header",
+                hint=None if self._label else NAMELESS,
             )
         if schema.channels_first and schema.image_shape is not None and count == schema.inputs:
             return [others[i] for i in np.argsort(places(schema.image_shape))]

@@ -1,8 +1,10 @@
 """Whether a network is worth its while: where PCA rebuilds other rows better, the model is PCA's.
 
 A network that finds nothing beyond PCA, or learns its rows by heart, rebuilds other rows worse than PCA does. Nothing
-is chosen on held-out rows: a network is judged by the error on its training rows in the end, and where these are so few
-that it may learn them by heart, by cross-validation before.
+is chosen on held-out rows. A network is judged once: where its rows are so few that it may learn them by heart, by
+cross-validation before it is trained, and else by the error on its training rows in the end. Of few rows the latter
+tells nothing: PCA's own error falls to 0 where there are not more rows than latent values. So where there are too few
+for cross-validation, the network stays.
 """
 
 import dataclasses
@@ -25,41 +27,30 @@ from aecli.training.fit import Prepared
 from aecli.training.rows import Rows
 
 Array = np.ndarray[Any, Any]
-FOLDS, FOLDS_OF_IMAGES = 5, 2  # that are looked at, of five; convolutions take longer, and an image has many values
+FOLDS, FOLDS_OF_IMAGES = 5, 2  # that are looked at, of five; images take longer, and one has many values
 SAMPLE = 5_000  # rows that are looked at first
 BY_HEART = 10  # of fewer values for each weight a network may learn some by heart, and its own rows tell nothing
 CLEAR = 0.9  # a first fold in which the network's error is below this share of PCA's decides,
 CLEARLY_WORSE, ENOUGH = 1.2, 50  # and one above this, on at least so many rows
 MANY = 100  # times; by how many more does not matter
+EXACT = 1e-12  # below this an error is none
 GRACE = 0.01  # for a network that has fewer rows to learn from than the model will have
-SAID = (
-    "hidden_dims",
-    "channels",
-    "activation",
-    "latent_activation",
-    "init",
-    "epochs",
-    "batch_size",
-    "lr",
-    "optimizer",
-    "schedule",
-    "weight_decay",
-    "noise",
-    "augment_shift",
-    "patience",
-    "loss",
-    "beta",
-    "bottleneck",
-    "active",
-)
+OTHERS = frozenset({"recipe", "latent_dim", "precision", "seed", "holdout", "scale"})  # that choose no network
+SAID = tuple(field.name for field in dataclasses.fields(FitOptions) if field.name not in OTHERS)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A network's error over PCA's: by cross-validation over so many `folds`, or on the training rows themselves."""
+    """The mean squared errors of a network and of PCA: by so many `folds` of cross-validation, or on training rows."""
 
-    ratio: float
+    network: float
+    pca: float
     folds: int = 0
+
+    @property
+    def ratio(self) -> float:
+        """The network's error over PCA's."""
+        return self.network / max(self.pca, 1e-30)
 
     @property
     def pca_wins(self) -> bool:
@@ -70,6 +61,8 @@ class Verdict:
     def sentence(self) -> str:
         """What is said where PCA wins."""
         where = "by cross-validation" if self.folds else "on the training rows"
+        if self.pca < EXACT:
+            return f"the model is PCA's, a linear autoencoder: {where} PCA rebuilds rows without error"
         times = f"{self.ratio:.3f}" if self.ratio < MANY else f"more than {MANY}"
         return f"the model is PCA's, a linear autoencoder: {where} a network's error is {times} times PCA's"
 
@@ -79,25 +72,39 @@ def is_free(asked: FitOptions) -> bool:
     return asked.recipe in (None, DEFAULT_RECIPE) and all(getattr(asked, name) is None for name in SAID)
 
 
+def has_few(rows: Prepared, model: ModelConfig) -> bool:
+    """Return whether the training rows are so few that a network may learn them by heart."""
+    values = len(rows.training) * rows.scaler.inputs
+    return rows.training.blocks is None and values <= BY_HEART * model.parameters
+
+
 def by_cross_validation(
-    rows: Prepared, model: ModelConfig, asked: FitOptions, device: torch.device, announce: Callable[[str], None]
+    rows: Prepared,
+    model: ModelConfig,
+    config: TrainConfig,
+    asked: FitOptions,
+    device: torch.device,
+    announce: Callable[[str], None],
 ) -> Verdict | None:
     """Train networks of the `model`'s widths on parts of the training rows; compare them with PCA on those left out.
 
     None where the rows are so many that their own errors tell, or too few.
     """
-    count, inputs = len(rows.training), rows.scaler.inputs
-    if rows.training.blocks is not None or count < 2 * FOLDS or count * inputs > BY_HEART * model.parameters:
+    count = len(rows.training)
+    if not has_few(rows, model) or count < 2 * FOLDS or metrics.is_too_large(count, rows.scaler.inputs):
         return None
-    if min(count, inputs) > metrics.PCA_MAX:
-        return None
-    if model.channels:  # takes a while
-        announce("few images: a network and PCA are compared first, by cross-validation")
+    announce("comparing a network with PCA first, by cross-validation")
+    precision: Any = config.precision
     asked = dataclasses.replace(
-        asked, channels=model.channels, hidden_dims=model.hidden_dims, latent_dim=model.latent_dim
+        asked,
+        channels=model.channels,
+        hidden_dims=model.hidden_dims,
+        latent_dim=model.latent_dim,
+        precision=precision,
+        augment_shift=config.augment_shift,
     )
     x, order = rows.training.x[:], np.random.default_rng((asked.seed, count)).permutation(count)
-    folds = FOLDS_OF_IMAGES if model.channels else FOLDS
+    folds = FOLDS if rows.schema.image_shape is None else FOLDS_OF_IMAGES
     verdict = _folded(rows, x[order[:SAMPLE]], folds, asked, device)
     if verdict.pca_wins and count > SAMPLE:  # a network gains more by further rows than PCA does
         verdict = _folded(rows, x[order], 1, asked, device)
@@ -113,7 +120,15 @@ def _folded(rows: Prepared, x: Array, most: int, asked: FitOptions, device: torc
         worse = errors[0] > CLEARLY_WORSE * errors[1] and left_out.sum() >= ENOUGH
         if fold == 0 and (worse or errors[0] < CLEAR * errors[1]):
             break
-    return Verdict(float(errors[0] / max(errors[1], 1e-30)), fold + 1)
+    network, pca = (errors / (fold + 1)).tolist()
+    return Verdict(network, pca, fold + 1)
+
+
+def by_training_rows(rows: Prepared, model: Autoencoder, training: Rows, pca: metrics.Pca) -> Verdict | None:
+    """Compare a trained network with PCA on its own rows. None where these are too few to tell: see `has_few`."""
+    if has_few(rows, model.config):
+        return None
+    return Verdict(loop.evaluate(model, training), pca.mse(rows.training))
 
 
 def _errors(rows: Prepared, rest: Part, left_out: Part, asked: FitOptions, device: torch.device) -> Array:
@@ -132,8 +147,16 @@ def _errors(rows: Prepared, rest: Part, left_out: Part, asked: FitOptions, devic
     return np.array([loop.evaluate(model, others), pca.mse(left_out)])
 
 
-def as_pca(model: ModelConfig, config: TrainConfig) -> tuple[ModelConfig, TrainConfig]:
-    """Return the configs of PCA with as many latent values: no hidden layer, no activation, nothing trained."""
+def given_way(
+    verdict: Verdict | None, model: ModelConfig, config: TrainConfig, announce: Callable[[str], None]
+) -> tuple[ModelConfig, TrainConfig]:
+    """Return a network's configs; where PCA wins, say so, and return those of PCA with as many latent values.
+
+    It has no hidden layer and no activation, and nothing of it is trained.
+    """
+    if verdict is None or not verdict.pca_wins:
+        return model, config
+    announce(verdict.sentence)
     return ModelConfig(model.inputs, (), model.latent_dim), dataclasses.replace(config, init=PCA)
 
 

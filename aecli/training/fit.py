@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aecli import metrics
 from aecli.config import Schema, sized
 from aecli.data import units
 from aecli.data.digest import digest_of
@@ -132,9 +133,11 @@ def fit(
         origin = dataclasses.replace(origin, test=digest_of(held_out))
         held_out = held_out if start is None else start.in_units(held_out, test_source)
     elif asked.holdout:
-        training, held_out = _cut(training, asked.holdout, asked.seed, source.name)
+        training, held_out = _cut(training, asked.holdout, asked.seed, source.name, "--holdout 0 trains on all rows")
     if asked.patience:
-        training, validation = _cut(training, VALIDATION, asked.seed + 1, source.name)
+        training, validation = _cut(
+            training, VALIDATION, asked.seed + 1, source.name, "--patience 0 holds none out to stop by"
+        )
     schema, scaler, remarks = _settled(source, training, start, asked, reading)
     for sentence in remarks:
         announce(sentence)
@@ -186,7 +189,8 @@ def _settled(
     schema = _with_ranges(_with_white(source.schema, training, reading.input_range), training)
     scaler = Scaler.fit(completed(asked).scale or "standard", training, schema)
     white = _white_said(schema, source.schema, reading) + _faint(schema, training, reading)
-    return schema, scaler, [*white, *_equal_rows(source, training), *_spikes(schema, scaler, training)]
+    equal, spikes = _equal_rows(source, training), _spikes(schema, scaler, training)
+    return schema, scaler, [*white, *equal, *_constant(schema), *spikes]
 
 
 def _plan(source: Source, asked: FitOptions, start: Start | None) -> list[str]:
@@ -199,10 +203,12 @@ def _plan(source: Source, asked: FitOptions, start: Start | None) -> list[str]:
         asked, schema.inputs, source.rows, bounded=True, image_shape=schema.image_shape, model=going_on
     )
     size = 1 if schema.dtype == "uint8" else 4
-    taken = BASE_BYTES + WEIGHT_BYTES * model.parameters + 3 * size * source.rows * schema.inputs
+    training = WEIGHT_BYTES * model.parameters
     if model.channels:
         values = sum(math.prod(image) for pair in pairwise(model.images) for image in pair)
-        taken += CONVOLUTION_BYTES + VALUE_BYTES * config.batch_size * values
+        training += CONVOLUTION_BYTES + VALUE_BYTES * config.batch_size * values
+    of_pca = metrics.bytes_taken(source.rows, schema.inputs)  # before training, and free then
+    taken = BASE_BYTES + 3 * size * source.rows * schema.inputs + max(training, of_pca)
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     more = f", and this machine has {machine / 1e9:.1f}" if taken > machine else ""
     way = (
@@ -316,6 +322,17 @@ def _equal_rows(source: Source, training: Part, *, further: bool = False) -> lis
     return [f"{source.name}: {equal:,} of {len(rows):,} images are equal to others; {different} different"]
 
 
+def _constant(schema: Schema) -> list[str]:
+    """Return a sentence on columns of numbers or times that have one value in all training rows."""
+    found = [column.name for column in schema.columns if column.name is not None and column.is_constant]
+    if not found:
+        return []
+    from aecli.data.table import listed
+
+    what = "1 column is constant" if len(found) == 1 else f"{len(found):,} columns are constant"
+    return [f"{what}: {listed(found)}; --exclude leaves {'it' if len(found) == 1 else 'them'} out"]
+
+
 def _spikes(schema: Schema, scaler: Scaler, training: Part) -> list[str]:
     """Return sentences on values that flatten all others of their column, as far as the first rows tell."""
     if not schema.columns or scaler.kind not in ("standard", "minmax"):
@@ -325,8 +342,10 @@ def _spikes(schema: Schema, scaler: Scaler, training: Part) -> list[str]:
     return settling.spikes(schema.names, next(training.chunks(CHUNK_VALUES)))
 
 
-def _cut(part: Part, share: float, seed: int, name: str) -> tuple[Part, Part]:
+def _cut(part: Part, share: float, seed: int, name: str, hint: str) -> tuple[Part, Part]:
     rest, off = part.cut(share, np.random.default_rng(seed))
     if not len(rest):
-        raise DataError(f"{name}: {len(part)} row, and at least one to train on and one to hold out are needed")
+        raise DataError(
+            f"{name}: {len(part)} row, and at least one to train on and one to hold out are needed", hint=hint
+        )
     return rest, off

@@ -131,7 +131,7 @@ class ResumeFile:
             self.path.rename(backup)
         except OSError as error:
             raise AecliError(f"{backup}: cannot be written ({error.strerror or error})") from error
-        os.close(self._descriptor)
+        self._hold(-1)
         self._descriptor, self.found = self._locked(), False
         self._announce("; ".join([f"{self.path} {why}: it is now {backup}, and this run starts afresh", *more]))
 
@@ -153,8 +153,7 @@ class ResumeFile:
             if descriptor >= 0:
                 os.close(descriptor)
             raise
-        os.close(self._descriptor)
-        self._descriptor = descriptor
+        self._hold(descriptor)
         now = time.monotonic()
         self._due = now + min(LONGEST_SECONDS, (now - started) / SHARE)
 
@@ -173,17 +172,21 @@ class ResumeFile:
 
     def close(self) -> None:
         """Let go of the file, and remove it where nothing was saved in it."""
-        if self._descriptor >= 0:
-            if not self.is_saved:
-                self.path.unlink(missing_ok=True)
-            os.close(self._descriptor)
-            self._descriptor = -1
+        if not self.is_saved:
+            self.remove()
+        self._hold(-1)
 
     def remove(self) -> None:
-        """Remove the file, and let go of it: the run is done."""
-        self.path.unlink(missing_ok=True)
-        os.close(self._descriptor)
-        self._descriptor = -1
+        """Remove the file, and let go of it: the run is done. What is no longer held is not touched."""
+        if self._descriptor >= 0:
+            self.path.unlink(missing_ok=True)
+        self._hold(-1)
+
+    def _hold(self, descriptor: int) -> None:
+        """Hold another descriptor of the file, -1 for none: at no time one that is closed."""
+        before, self._descriptor = self._descriptor, descriptor
+        if before >= 0:
+            os.close(before)
 
     def __enter__(self) -> Self:
         return self

@@ -1,7 +1,7 @@
 """One run of training: plan, train, judge."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,6 @@ from aecli.model.module import Autoencoder, initialise
 from aecli.options import FitOptions
 from aecli.recipes import resolve
 from aecli.training import choose, loop
-from aecli.training.choose import Verdict
 from aecli.training.fit import Prepared
 from aecli.training.objectives import ACTIVE
 from aecli.training.resume import ResumeFile, described, fingerprint
@@ -29,9 +28,10 @@ from aecli.training.rows import Rows
 from aecli.training.start import Start
 
 Array = np.ndarray[Any, Any]
-LATER = frozenset(
-    {"loss", "beta", "bottleneck", "active", "channels", "image_shape", "neighbours"}
-)  # fields that were added to a config
+LATER = {  # fields that were added to a config
+    "model": frozenset({"channels", "image_shape", "bottleneck", "active"}),
+    "train": frozenset({"loss", "beta", "neighbours"}),
+}
 SMALL = 1 << 16  # parameters up to which bf16 gains no time, and loses some models of few inputs
 
 
@@ -66,39 +66,42 @@ def run(
     parts = {"training": rows.training, "validation": rows.validation, "held-out": rows.held_out}
     counts = [0 if part is None else len(part) for part in parts.values()]
     about = {"source": rows.source, "rows": dict(zip(parts, counts, strict=True))}
-    kept = None if resume is None else resume.begin(description, about)
-    is_free = is_free and not (resume is not None and resume.finish)
+    state = None if resume is None else resume.begin(description, about)
     try:
-        is_new = is_free and kept is None  # a run that goes on has had its cross-validation
-        verdict = choose.by_cross_validation(rows, model_config, asked, where, announce) if is_new else None
-        if verdict is not None and verdict.pca_wins:
-            announce(verdict.sentence)
-            model_config, config = choose.as_pca(model_config, config)
-        on_start(Plan(model_config, config, counts[0], counts[1], counts[2], devices.describe(where)))
         training, validation, held_out = (
             None if part is None else Rows(part, rows.scaler, where) for part in parts.values()
         )
         assert training is not None  # noqa: S101, for the type checker
         _check_range(training, config, start)
-        pca = None
-        if is_free or held_out is not None:
-            pca = metrics.pca(rows.training, rows.scaler, model_config.kept)
-        model, complete, history = Autoencoder(model_config), True, History()
-        if config.init != PCA:
+
+        def new_trainer() -> loop.Trainer:
+            model = Autoencoder(model_config)
             _start_weights(model, config, start, training)  # on the CPU: a seed's weights are the same on all devices
-        model.to(where)
+            model.to(where)
+            return loop.Trainer(model, config, training, validation, held_out, rows.schema.image_shape)
+
+        trainer = None
+        if resume is not None and state is not None:
+            trainer = _restored(new_trainer(), resume, state)
+        if is_free and trainer is None:  # a run that goes on has had its cross-validation
+            verdict = choose.by_cross_validation(rows, model_config, config, asked, where, announce)
+            model_config, config = choose.given_way(verdict, model_config, config, announce)
+        on_start(Plan(model_config, config, counts[0], counts[1], counts[2], devices.describe(where)))
+        pca = metrics.pca(rows.training, rows.scaler, model_config.kept) if is_free or held_out is not None else None
+        complete, history = True, History()
         if config.init != PCA:
-            trainer = loop.Trainer(model, config, training, validation, held_out, rows.schema.image_shape)
-            keeper = _Keeper(trainer, resume, description, kept, announce) if resume else None
+            trainer = trainer or new_trainer()
+            keeper = None if resume is None else _Keeper(trainer, resume, description, announce)
             complete, history = _trained(trainer, keeper, stopping, on_progress)
-            if is_free and pca is not None:
-                verdict = Verdict(loop.evaluate(model, training) / max(pca.mse(rows.training), 1e-30))
-                if verdict.pca_wins:
-                    announce(verdict.sentence)
-                    model_config, config = choose.as_pca(model_config, config)
-                    model, history = Autoencoder(model_config).to(where), History()
+            if is_free and complete and pca is not None:
+                verdict = choose.by_training_rows(rows, trainer.model, training, pca)
+                model_config, config = choose.given_way(verdict, model_config, config, announce)
         if config.init == PCA and pca is not None:
+            model, history = Autoencoder(model_config).to(where), History()
             model.load_state_dict(choose.tensors(pca))
+        else:
+            assert trainer is not None  # noqa: S101, for the type checker
+            model = trainer.model
         results = _results(rows, model, config, pca, training, held_out)
         tensors = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
         if rows.schema.missing == "mean" and rows.scaler.inputs <= holes.MAX_INPUTS:
@@ -147,7 +150,7 @@ def _description(
 ) -> dict[str, Any]:
     """Describe a run by all that decides what becomes of it: see `resume.described`."""
     configs: dict[str, Any] = {"model": model, "train": config, "schema": rows.schema}
-    configs = {name: _without_later(each) for name, each in configs.items()}
+    configs = {name: _without_later(each, LATER.get(name, frozenset())) for name, each in configs.items()}
     configs["scaling"] = {"scale": rows.scaler.kind}
     if is_free:
         configs["choice"] = {"PCA where it is better": True}
@@ -156,10 +159,10 @@ def _description(
     return described(configs, rows.origin, str(rows.training.x.dtype), where.type)
 
 
-def _without_later(config: Config) -> dict[str, Any]:
-    """Return a config as JSON without what is LATER and at its default: so runs from before are known again."""
+def _without_later(config: Config, later: Collection[str]) -> dict[str, Any]:
+    """Return a config as JSON without what is `later` and at its default: so runs from before are known again."""
     set_anew = config.to_json(compact=True)
-    return {name: value for name, value in config.to_json().items() if name not in LATER or name in set_anew}
+    return {name: value for name, value in config.to_json().items() if name not in later or name in set_anew}
 
 
 def _check_range(training: Rows, config: TrainConfig, start: Start | None) -> None:
@@ -252,24 +255,26 @@ def _place(trainer: loop.Trainer) -> str:
     )
 
 
+def _restored(
+    trainer: loop.Trainer, file: ResumeFile, state: tuple[dict[str, Array], dict[str, Any]]
+) -> loop.Trainer | None:
+    """Return a trainer where the state of a stopped run says; None where it is none of such a run, and set aside."""
+    try:
+        trainer.restore(*state)
+    except (ValueError, KeyError, TypeError, RuntimeError, UsageError) as error:
+        file.give_up(error)
+        return None
+    return trainer
+
+
 class _Keeper:
-    """Keeps the state of a run in a resume file, after it has put the run where the state `kept` says."""
+    """Keeps the state of a run in a resume file."""
 
     def __init__(
-        self,
-        trainer: loop.Trainer,
-        file: ResumeFile,
-        run: dict[str, Any],
-        kept: tuple[dict[str, Array], dict[str, Any]] | None,
-        announce: Callable[[str], None],
+        self, trainer: loop.Trainer, file: ResumeFile, run: dict[str, Any], announce: Callable[[str], None]
     ) -> None:
         self._trainer, self._file, self._run, self.announce = trainer, file, run, announce
         self.path, self.finishes = file.path, file.finish
-        if kept is not None:
-            try:
-                trainer.restore(*kept)
-            except (ValueError, KeyError, TypeError, RuntimeError, UsageError) as error:
-                file.give_up(error)
 
     def after_step(self, stop_wanted: bool) -> None:
         """Save where it is time to, and stop where that is wanted."""

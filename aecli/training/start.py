@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from aecli.config import FROM_MODEL, Schema
+from aecli.config import FROM_MODEL, PCA, Schema
 from aecli.data import units
 from aecli.data.opening import split_name
 from aecli.data.part import Part
@@ -100,8 +100,9 @@ def start_from(
             hint="--missing drop leaves such rows out",
         )
     made: Any = model.checkpoint.train  # its recipe is one of them
-    decay = made.weight_decay if asked.weight_decay is None else asked.weight_decay
-    asked = dataclasses.replace(asked, recipe=made.recipe, init=FROM_MODEL, weight_decay=decay)
+    asked = dataclasses.replace(asked, recipe=made.recipe, init=FROM_MODEL)
+    if asked.weight_decay is None and made.init != PCA:  # of which nothing was trained
+        asked = dataclasses.replace(asked, weight_decay=made.weight_decay)
     is_variational = model.checkpoint.model.bottleneck == "variational"
     if asked.loss is None and (is_variational or made.loss != "mse"):
         asked = dataclasses.replace(asked, loss=made.loss)
@@ -115,9 +116,8 @@ def _differing(model: Model, asked: FitOptions, columns: Columns) -> Iterable[st
     made, schema = model.checkpoint, model.schema
     said: dict[str, tuple[object, object]] = {"recipe": (asked.recipe, made.train.recipe)}
     said["scale"] = (asked.scale, made.scaler)
-    for name in ("hidden_dims", "latent_dim", "activation", "latent_activation", "bottleneck", "active"):
+    for name in ("channels", "hidden_dims", "latent_dim", "activation", "latent_activation", "bottleneck", "active"):
         said[name] = (getattr(asked, name), getattr(made.model, name))
-    said["channels"] = (asked.channels or None, made.model.channels or "none")
     said["init"] = (asked.init, "its own weights")
     said["label"] = (columns.label, schema.label)
     said |= _image_options(schema, columns)
@@ -166,7 +166,7 @@ def _all_match(patterns: Sequence[str], names: Sequence[str]) -> bool:
 
 
 def _written(value: object) -> str:
-    return "none" if value is None else ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return "none" if value in (None, ()) else ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _listed(names: Sequence[str]) -> str:

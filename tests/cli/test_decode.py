@@ -98,16 +98,17 @@ def test_dates_booleans_and_categories_come_back_as_what_they_are(run):
     assert {line[2] for line in drawn[1:]} <= {"a", "b", "c"}
 
 
+WRITTEN = "codes are what aecli embed writes: z0 to z1; aecli reconstruct takes the rows themselves"
 WRONG = {
     "too few": (
         "z0\n1\n",
         "1 of the model's 2 columns are missing: 'z1'",
-        "codes are what aecli embed writes: z0 to z1",
+        WRITTEN,
     ),
     "too many": (
         "z0,z1,z2\n1,2,3\n",
         "a column 'z2', and the model has 2 latent values",
-        "codes are what aecli embed writes: z0 to z1",
+        WRITTEN,
     ),
     "a hole": (
         "z0,z1\n1,2\n3,\n",
@@ -162,7 +163,7 @@ def test_bad_rows_of_categories_alone_are_left_blank(run):
 def test_arrays_of_another_width_images_and_data_sets_are_no_codes(run, iris_model):
     np.save("wide.npy", np.zeros((4, 3)))
     np.save("images.npy", np.zeros((4, 2, 1)))
-    hint = "hint: codes are what aecli embed writes: z0 to z1\n"
+    hint = "hint: codes are what aecli embed writes: z0 to z1; aecli reconstruct takes the rows themselves\n"
     said = {
         "wide.npy": "wide.npy: 3 values a row, and the model takes 2",
         "images.npy": "images.npy: an array of images, and codes (N, 2) were expected",
@@ -281,7 +282,7 @@ def test_the_way_between_two_rows_begins_and_ends_with_them(run, iris_model, cod
 def test_rows_that_are_not_there_have_no_way_between_them(run, iris_model):
     Path("codes.csv").write_text("z0,z1\n1,2\n3,\n5,6\n")
     said = {
-        ("1", "9"): (1, "codes.csv has 3 rows, and there is no row 9"),
+        ("1", "9"): (1, "codes.csv has 3 rows, and there is no row 9\nhint: rows count from 1 to 3"),
         ("2", "3"): (1, "codes.csv: row 2 is no code: it cannot be read, or lacks a value"),
         ("0", "3"): (2, "--between 0 3: rows count from 1"),
     }

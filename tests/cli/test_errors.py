@@ -160,7 +160,8 @@ CASES = {
         ["train", "one.csv"],
         {"one.csv": b"a,b,c\n1,2,3\n"},
         1,
-        "error: one.csv: 1 row, and at least one to train on and one to hold out are needed\n",
+        "error: one.csv: 1 row, and at least one to train on and one to hold out are needed\n"
+        "hint: --holdout 0 trains on all rows\n",
     ),
     "a file of an unread format": (
         ["train", "notes.bin"],
@@ -224,7 +225,7 @@ CASES = {
         ["train", "narrow.csv"],
         {"narrow.csv": b"a\n1\n2\n3\n"},
         1,
-        "error: a row of this data is one value: nothing can be compressed\n",
+        "error: a row of this data is one value: nothing can be compressed\nhint: train on two columns or more\n",
     ),
     "a label that is a glob": (
         ["train", "small.csv", "--label", "c*"],
@@ -236,7 +237,26 @@ CASES = {
         ["train", "--hidden-dims", "1000000000000"],
         {},
         2,
-        "error: parameters is 140000000000069, and must be at most 10,000,000,000\n",
+        "error: the network has 140,000,000,000,069 parameters, and must have at most 10,000,000,000\n"
+        "hint: choose smaller --hidden-dims, --channels or --latent-dim\n",
+    ),
+    "a learning rate of nothing": (
+        ["train", "--lr", "0"],
+        {},
+        2,
+        "error: invalid value for '--lr': 0 is no number above 0\nhint: aecli train --help shows what it takes\n",
+    ),
+    "a divergence that outweighs all": (
+        ["train", "--bottleneck", "variational", "--beta", "inf"],
+        {},
+        2,
+        "error: invalid value for '--beta': inf is no number above 0\nhint: aecli train --help shows what it takes\n",
+    ),
+    "noise without end": (
+        ["train", "--noise", "inf"],
+        {},
+        2,
+        "error: noise is inf, and must be a finite number of at least 0\n",
     ),
     "a negative seed": (
         ["train", "--seed", "-1"],

@@ -1,6 +1,7 @@
 """What a machine may do to a program: folders that may not be written, clocks that jump."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -50,3 +51,20 @@ def test_a_clock_that_jumps_does_not_matter(run, monkeypatch):
     done = run("train", "--epochs", "3")
     assert done.code == 0
     assert "-" not in done.err.splitlines()[-3].rpartition(",")[2]  # the seconds
+
+
+def test_a_ctrl_c_while_the_program_still_imports_ends_it_without_a_word():
+    Path("typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    path = os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run([*PROGRAM, "--help"], env=os.environ | {"PYTHONPATH": path}, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
+
+
+def test_a_background_job_of_a_script_goes_on_after_ctrl_c():
+    Path("typer.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nprint('on')\nraise SystemExit\n"
+    )
+    path = os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])
+    command = ["bash", "-c", 'trap "" INT; exec "$@"', "bash", *PROGRAM, "--help"]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"on\n", b"")

@@ -277,3 +277,53 @@ def test_training_further_keeps_the_strength_of_the_bottleneck_from_the_first_st
     shares.clear()
     aecli.fit("digits", init_from=model, epochs=1, device="cpu")
     assert set(shares) == {1}
+
+
+def test_the_nats_of_each_value_stand_in_the_order_of_the_values(run):
+    done = run("train", "digits", "--bottleneck", "variational", "--epochs", "3", "--json", "-o", "v.safetensors")
+    shown = " ".join(f"{nats:.2f}" for nats in json.loads(done.out)["kl"])
+    assert re.search(rf"^KL .* active: {shown}$", done.err, re.MULTILINE)
+    assert re.search(rf"^KL .* active: {shown}$", run("info", "v.safetensors").out, re.MULTILINE)
+
+
+COLLAPSED = "the codes tell nothing of the rows: try a smaller --beta"
+
+
+@pytest.mark.parametrize(
+    ("options", "way"),
+    [
+        ([], ", or --scale minmax, for --loss bce"),
+        (["--scale", "minmax", "--loss", "bce"], ", or --scale standard"),
+        (["--image-shape", "3x2"], ""),
+    ],
+    ids=["standard", "minmax and bce", "images"],
+)
+def test_the_way_out_of_collapsed_codes_is_one_that_was_not_taken(run, options, way):
+    np.savetxt("rows.csv", np.random.default_rng(0).uniform(0, 1, (60, 6)).round(3), delimiter=",", comments="")
+    options = [*options, "--beta", "1000", "--bottleneck", "variational", "--epochs", "60", "--latent-dim", "2"]
+    done = run("train", "rows.csv", *options, "-o", "v.safetensors", "--device", "cpu")
+    assert done.code == 0, done.err
+    assert COLLAPSED + way in done.err.splitlines()
+
+
+def test_constant_columns_are_named_and_their_codes_need_no_way_out(run):
+    Path("rows.csv").write_text("a,b,c\n" + "1,2,3\n" * 40)
+    done = run("train", "rows.csv", "--bottleneck", "variational", "--epochs", "2", "--beta", "1000")
+    assert done.code == 0, done.err
+    assert "3 columns are constant: 'a', 'b', 'c'; --exclude leaves them out" in done.err.splitlines()
+    assert COLLAPSED not in done.err
+    Path("rows.csv").write_text("a,b,c\n" + "".join(f"{i % 7},2,{i % 5}\n" for i in range(40)))
+    done = run("train", "rows.csv", "--epochs", "2", "--force")
+    assert "1 column is constant: 'b'; --exclude leaves it out" in done.err.splitlines()
+
+
+def test_cross_entropy_of_values_that_only_happen_to_lie_in_0_to_1_is_refused_in_true_words(run):
+    np.save("rows.npy", np.random.default_rng(0).uniform(0, 1, (60, 6)))
+    done = run("train", "rows.npy", "--scale", "none", "--loss", "bce", "--epochs", "1")
+    assert (done.code, done.err.splitlines()[-2:]) == (
+        1,
+        [
+            "error: --loss bce is for values from 0 to 1, and this scaling holds no bounds",
+            "hint: --loss mse or huber takes any values; --scale minmax brings them there",
+        ],
+    )

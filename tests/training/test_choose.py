@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 import aecli
 from aecli import metrics
@@ -71,6 +72,42 @@ def test_many_rows_are_judged_by_their_own_error(monkeypatch):
     assert aecli.fit(curve(), latent_dim=1, device="cpu").checkpoint.train.init == "fan-in"
 
 
+@pytest.mark.parametrize("rows", [9, 20], ids=["too few for cross-validation", "that found for the network"])
+def test_few_training_rows_tell_nothing_of_pca_which_may_have_no_error_on_them(rows, monkeypatch):
+    monkeypatch.setattr(choose, "_errors", lambda *_: np.array([1.0, 2.0]))
+    made = aecli.fit(np.random.default_rng(0).normal(size=(rows, 40)), latent_dim=20, holdout=0, device="cpu")
+    assert made.checkpoint.train.init == "fan-in"
+
+
+def test_rows_on_a_plane_are_rebuilt_without_error_by_pca_and_it_is_said_so():
+    said = []
+    plane = np.random.default_rng(0).normal(size=(300, 2)) @ np.random.default_rng(1).normal(size=(2, 12))
+    made = aecli.fit(plane, latent_dim=2, device="cpu", announce=said.append).checkpoint
+    assert (made.train.init, said[-1]) == (
+        "pca",
+        "the model is PCA's, a linear autoencoder: by cross-validation PCA rebuilds rows without error",
+    )
+
+
+def diverges(*_):
+    raise TrainingError("the loss became nan at epoch 1, step 1")
+
+
+def test_networks_are_compared_as_the_model_would_be_trained(monkeypatch):
+    configs, made = [], choose.loop.Trainer.__init__
+
+    def noted(self, model, config, *more, **named):
+        configs.append(config)
+        made(self, model, config, *more, **named)
+
+    monkeypatch.setattr(choose.loop.Trainer, "__init__", noted)
+    monkeypatch.setattr(choose.loop.Trainer, "run", diverges)  # what it is trained with is all that is asked
+    images = np.random.default_rng(0).integers(0, 256, (30, 16, 16), dtype=np.uint8)
+    whole = aecli.fit(images, latent_dim=2, device="cpu").checkpoint.train
+    assert len(configs) == choose.FOLDS_OF_IMAGES
+    assert {(each.precision, each.augment_shift) for each in configs} == {(whole.precision, whole.augment_shift)}
+
+
 def test_where_a_sample_speaks_for_pca_all_rows_are_asked(monkeypatch):
     monkeypatch.setattr(choose, "SAMPLE", 100)
     asked, errors = [], choose._errors
@@ -94,11 +131,12 @@ def test_the_shell_says_so_and_a_second_run_finds_it_finished(run):
     done = run("train", "noise.npy", "--latent-dim", "2")
     assert done.code == 0
     lines = done.err.splitlines()
-    assert lines[0].startswith("the model is PCA's, a linear autoencoder: by cross-validation a network's error is ")
-    assert lines[1].startswith("fitting PCA 12-2 on 180 rows, 20 held out, on CPU")
-    assert lines[3].startswith("training MSE ")
-    assert " of PCA, " in lines[3]
-    assert lines[4].endswith(": 1.00 of it")
+    assert lines[0] == "comparing a network with PCA first, by cross-validation"
+    assert lines[1].startswith("the model is PCA's, a linear autoencoder: by cross-validation a network's error is ")
+    assert lines[2].startswith("fitting PCA 12-2 on 180 rows, 20 held out, on CPU")
+    assert lines[4].startswith("training MSE ")
+    assert " of PCA, " in lines[4]
+    assert lines[5].endswith(": 1.00 of it")
     assert run("train", "noise.npy", "--latent-dim", "2", "--resume").err == "already finished: noise.safetensors\n"
     assert "PCA" in run("info", "noise.safetensors").out
     done = run("plot", "noise.safetensors", "--kind", "history")
@@ -113,21 +151,23 @@ def test_a_network_that_was_asked_for_and_is_worse_than_pca_gets_advice(run):
     )
 
 
+@contextlib.contextmanager
+def stopping_at(step, steps):
+    """Stop at a step, counted from 1, and count the `steps`."""
+    yield lambda: steps.append(None) or len(steps) == step
+
+
+def trained(step=None, steps=None, **asked):
+    """Train on the noise; stop at a step."""
+    with ResumeFile(Path("m.safetensors"), **{"resume": False, "force": False, "announce": str} | asked) as file:
+        fitted = fit(NOISE, resume=file, stopping=stopping_at(step, [] if steps is None else steps), device="cpu")
+        file.remove()
+    return fitted
+
+
 def test_a_run_that_goes_on_gives_way_to_pca_as_the_whole_run_does(monkeypatch):
     monkeypatch.setattr(choose, "BY_HEART", 0)  # all is judged by the training rows
     monkeypatch.setattr(metrics.Pca, "mse", lambda *_: 1e-9)
-
-    @contextlib.contextmanager
-    def stopping_at(step):
-        steps = iter(range(1, 10**9))
-        yield lambda: next(steps) == step
-
-    def trained(step=None, *, resume=False):
-        with ResumeFile(Path("m.safetensors"), resume=resume, finish=False, force=False, announce=str) as file:
-            fitted = fit(NOISE, resume=file, stopping=stopping_at(step), device="cpu")
-            file.remove()
-        return fitted
-
     whole = trained()
     with pytest.raises(Stopped):
         trained(5)
@@ -136,10 +176,39 @@ def test_a_run_that_goes_on_gives_way_to_pca_as_the_whole_run_does(monkeypatch):
     assert all((whole.tensors[name] == on.tensors[name]).all() for name in whole.tensors)
 
 
-def test_a_network_that_diverges_gives_way_to_pca(monkeypatch):
-    def diverges(*_):
-        raise TrainingError("the loss became nan at epoch 1, step 1")
+def test_a_run_that_was_stopped_at_its_last_step_and_is_finished_gives_way_to_pca_too(monkeypatch):
+    monkeypatch.setattr(choose, "BY_HEART", 0)
+    monkeypatch.setattr(metrics.Pca, "mse", lambda *_: 1e-9)
+    steps = []
+    whole = trained(steps=steps)
+    with pytest.raises(Stopped):
+        trained(len(steps))
+    finished = trained(finish=True)
+    assert finished.to_bytes() == whole.to_bytes()
+    with pytest.raises(Stopped):
+        trained(len(steps) - 1)
+    assert trained(finish=True).checkpoint.fingerprint is None
 
+
+def test_a_state_that_does_not_fit_is_set_aside_and_the_run_starts_with_its_cross_validation(monkeypatch):
+    whole = trained()
+    with monkeypatch.context() as patch:
+        patch.setattr(choose, "by_cross_validation", lambda *_: None)
+        with pytest.raises(Stopped):
+            trained(5)
+    path = Path("m.safetensors.resume")
+    with safetensors.safe_open(path, "np") as file:
+        tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    del tensors["optimizer.0"]
+    path.write_bytes(safetensors.numpy.save(tensors, metadata))
+    said = []
+    afresh = trained(resume=True, announce=said.append)
+    assert afresh.to_bytes() == whole.to_bytes()
+    assert whole.checkpoint.train.init == "pca"
+    assert said[-1].startswith(f"{path} is damaged (its tensors are not those of this run: optimizer.0): it is now ")
+
+
+def test_a_network_that_diverges_gives_way_to_pca(monkeypatch):
     monkeypatch.setattr(choose.loop.Trainer, "run", diverges)
     said = []
     made = aecli.fit(NOISE, device="cpu", announce=said.append).checkpoint

@@ -7,7 +7,7 @@ import pytest
 
 import aecli
 from aecli.errors import DataError
-from aecli.training.run import _without_later
+from aecli.training.run import LATER, _without_later
 
 OPTIONS = {"latent_dim": 2, "hidden_dims": (16,), "epochs": 30, "device": "cpu"}
 
@@ -41,7 +41,9 @@ def test_far_off_values_pull_less_at_huber():
 
 
 def test_cross_entropy_is_refused_for_values_outside_of_0_to_1_with_the_way_out():
-    with pytest.raises(DataError, match="--loss bce is for values from 0 to 1, and the columns are scaled") as refused:
+    with pytest.raises(
+        DataError, match="--loss bce is for values from 0 to 1, and this scaling holds no bounds"
+    ) as refused:
         aecli.fit(curve(), loss="bce", **OPTIONS)
     assert refused.value.hint == "--loss mse or huber takes any values; --scale minmax brings them there"
 
@@ -94,6 +96,9 @@ def test_what_is_not_asked_for_leaves_no_trace_in_a_checkpoint_or_in_what_a_run_
     assert not {"loss", "beta"} & written["train"].keys()
     assert not {"bottleneck", "active"} & written["model"].keys()
     assert not {"train_loss", "test_loss", "kl", "active_dims"} & written["results"].keys()
-    known_by = _without_later(made.train) | _without_later(made.model)
+    configs = {"train": made.train, "model": made.model}
+    known_by = {
+        name: value for kind, each in configs.items() for name, value in _without_later(each, LATER[kind]).items()
+    }
     assert not {"loss", "beta", "bottleneck", "active"} & known_by.keys()
     assert known_by.items() <= (made.train.to_json() | made.model.to_json()).items()

@@ -165,6 +165,14 @@ def test_a_finished_run_is_not_trained_again(run):
     assert names() == ["m.safetensors", "rows.npy"]
 
 
+def test_a_run_from_before_options_were_added_is_known_by_its_fingerprint():
+    table = np.arange(240, dtype=np.float32).reshape(40, 6) % 7
+    found = aecli.fit(table, recipe="classic", epochs=1, latent_dim=2, device="cpu").checkpoint.fingerprint
+    assert (
+        found == "eddcf8c7c43fd074649b98b47e17674fe9108a7ea2b5b7f323f3df194df9b772"
+    )  # as without --bottleneck, --loss
+
+
 def test_equal_data_and_options_have_one_fingerprint_and_others_another():
     def made(**options):
         fitted = fit(options.pop("x", rows()), **({"epochs": 1, "device": "cpu", "seed": 5} | options))
@@ -482,3 +490,44 @@ def test_a_run_that_is_killed_at_random_moments_ends_at_the_same_bytes(process):
     torture.killed_and_resumed(command, kills=2)
     assert Path("m.safetensors").read_bytes() == undisturbed
     assert names() == ["m.safetensors", "rows.npy"]
+
+
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("place", ["aecli.cli.rows.say_written", "aecli.training.resume.ResumeFile._hold"])
+def test_ctrl_c_once_the_checkpoint_is_written_finds_the_run_done(run, monkeypatch, place):
+    np.save("rows.npy", rows())
+    command = [*COMMAND, "--epochs", "3", "--device", "cpu"]
+    whole, hold = ResumeFile._hold, iter([interrupted])
+
+    def once_at_the_end(self, descriptor):
+        if descriptor < 0:
+            next(hold, lambda: None)()
+        whole(self, descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, once_at_the_end if place.endswith("_hold") else interrupted)
+        done = run(*command)
+    assert (done.code, done.err) == (130, "")
+    assert names() == ["m.safetensors", "rows.npy"]
+    assert run(*(word for word in command if word != "-q"), "--resume").err == "already finished: m.safetensors\n"
+
+
+def test_a_resume_file_that_is_let_go_of_twice_leaves_anothers_in_its_place():
+    first = ResumeFile(Path("m.safetensors"), resume=False, force=False)
+    first.remove()
+    with ResumeFile(Path("m.safetensors"), resume=False, force=False):
+        first.remove()
+        first.close()
+        assert names() == ["m.safetensors.resume"]
+    assert names() == []
+
+
+def test_ctrl_c_before_anything_is_saved_says_so(run, monkeypatch):
+    np.save("rows.npy", rows())
+    monkeypatch.setattr("aecli.training.choose.by_cross_validation", interrupted)
+    done = run("train", "rows.npy", "--latent-dim", "2", "--device", "cpu")
+    assert (done.code, done.err) == (130, "stopped: nothing was saved yet\n")
+    assert names() == ["rows.npy"]

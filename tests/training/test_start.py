@@ -10,7 +10,7 @@ import pytest
 import test_resume
 
 import aecli
-from aecli.errors import DataError
+from aecli.errors import DataError, UsageError
 from aecli.training.resume import ResumeFile
 
 QUICK = ["--epochs", "2", "--device", "cpu"]
@@ -82,6 +82,7 @@ REFUSED = {
         "--scale and --hidden-dims",
     ),
     "convolutions": (["--channels", "4,8"], "--channels is 4,8, and it has none", "--channels"),
+    "no dense layers": (["--hidden-dims", ""], "--hidden-dims is none, and it has 64,64", "--hidden-dims"),
     "a recipe": (["--recipe", "classic"], "--recipe is classic, and it has modern", "--recipe"),
     "a label": (["--label", "x"], "--label is x, and it has none", "--label"),
     "features": (
@@ -268,3 +269,22 @@ def test_what_is_no_model_is_told_before_any_work(run):
         1,
         "error: nowhere.safetensors: no such file\nhint: aecli train writes one\n",
     )
+
+
+def test_a_model_of_convolutions_is_not_trained_further_without_them():
+    images = np.random.default_rng(0).integers(0, 256, (30, 16, 16), dtype=np.uint8)
+    model = aecli.fit(images, channels=(2,), epochs=1, device="cpu")
+    with pytest.raises(UsageError, match="--channels is none, and it has 2"):
+        aecli.fit(images, init_from=model, channels=(), device="cpu")
+
+
+def test_from_a_model_of_pca_no_weight_decay_is_taken_that_nothing_was_trained_with():
+    noise = np.random.default_rng(6).normal(size=(200, 12))
+    model = aecli.fit(noise, latent_dim=2, device="cpu")
+    assert model.checkpoint.train.init == "pca"
+    more = np.concatenate([noise] * 50)
+    decays = [
+        aecli.fit(more, epochs=2, device="cpu", **options).checkpoint.train.weight_decay
+        for options in ({"init_from": model}, {"latent_dim": 2})
+    ]
+    assert decays[0] == decays[1] != model.checkpoint.train.weight_decay

@@ -93,8 +93,8 @@ def resolve(
     grow with the rows to the power of 0.3, and the epochs follow; the weight decay adds up to the same over runs of
     this length and longer ones; images of 16 by 16 pixels or more are shifted by up to one pixel where a model of more
     than 20 weights a row would learn them by heart.
-    A map has four dense layers, 1,200 steps of whole batches and more of smaller ones, and 15 neighbours a row, or fewer,
-    down to 5, where more rows than are compared with each other come between them.
+    A map has four dense layers, as many steps whatever the rows, more where batches are small, and 15 neighbours a row;
+    fewer, down to 5, where rows are so many that only some are compared with each other.
     Raises DataError where the layers make no sense of the data, UsageError where they make none of any.
     """
     choices = vars(completed(options)).copy()

@@ -4,6 +4,7 @@ Shape letters: N rows, E inputs of the model, B rows a batch, k neighbours a row
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,10 +12,13 @@ from torch import Tensor
 
 from aecli.data.part import Part
 from aecli.metrics import PCA_MAX, Pca
+from aecli.model.scaler import Scaler
 from aecli.recipes import TOGETHER
 from aecli.training.rows import Rows
 
+Array = np.ndarray[Any, Any]
 COMPONENTS = 50  # principal ones, in which distances are measured: others are noise for the most part, and take time
+SAME_LENGTH = 1e-3  # by what share lengths may differ, that were rounded to 16 bits
 QUERIES, GROUP = 512, 64  # rows at a time; the nearest lie in the k best groups of others, by their best
 
 
@@ -22,7 +26,8 @@ class Pairs:
     """Batches of training rows, each row with one that is drawn from its nearest neighbours.
 
     They are looked for among random rows, at most TOGETHER of them, each of which has k neighbours. Of a mapped file
-    they are looked for anew in each window.
+    they are looked for anew in each window. Rows are compared in the model's units; vectors of one length as they are,
+    so that the angle between them decides. Either by principal components, where there are many values.
     """
 
     def __init__(self, rows: Rows, neighbours: int, seed: int) -> None:
@@ -30,9 +35,11 @@ class Pairs:
         most = TOGETHER if rows.inputs <= PCA_MAX else PCA_MAX
         sample = Part(rows.part.sample(most, np.random.default_rng(seed)))
         self.variance = float(rows.scaler.transform(sample.x[:]).var(axis=0).sum())
+        self._as_they_are = not rows.holes and rows.scaler.schema.all_numbers and _of_one_length(sample.x[:])
         self._pca = None
         if not rows.holes and rows.inputs > COMPONENTS:
-            pca = Pca(sample, rows.scaler, COMPONENTS)
+            scaler = Scaler.fit("none", sample, rows.scaler.schema) if self._as_they_are else rows.scaler
+            pca = Pca(sample, scaler, COMPONENTS)
             mean, basis = (torch.from_numpy(each.astype(np.float32)) for each in (pca.mean, pca.basis))
             self._pca = mean.to(rows.device), basis.to(rows.device)
         self.graph = None if rows.resident is None else self._nearest(rows.resident, seed)
@@ -72,9 +79,17 @@ class Pairs:
 
     def _nearest_of(self, unscaled: Tensor, k: int) -> Tensor:
         x, there = self._rows.filled(self._rows.scaled(unscaled))
+        if self._as_they_are:
+            x = torch.from_numpy(self._rows.scaler.inverse(x.cpu().numpy()).astype(np.float32)).to(x.device)
         if self._pca is not None:
             x = (x - self._pca[0]) @ self._pca[1]
         return nearest(x, k, there)
+
+
+def _of_one_length(x: Array) -> bool:
+    """Return whether rows (N, D) are vectors of one length, such as text embeddings; images never are."""
+    lengths = np.linalg.norm(x.astype(np.float64), axis=1) if x.dtype.kind == "f" else np.zeros(1)
+    return bool(lengths.min() > 0 and np.ptp(lengths) <= SAME_LENGTH * lengths.max())
 
 
 def nearest(x: Tensor, k: int, there: Tensor | None = None) -> Tensor:

@@ -85,6 +85,19 @@ def test_a_batch_is_rows_and_a_neighbour_of_each(width):
     assert not torch.equal(again[0], next(pairs.shuffled(50, seed=4)))
 
 
+@pytest.mark.parametrize("width", [12, 80])
+def test_of_vectors_of_one_length_the_angle_decides(width):
+    x = rows(300, width) * np.geomspace(1, 0.01, width, dtype=np.float32)  # scaled, all columns would be as good
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    scaled = Rows(Part(x), Scaler.fit("standard", Part(x), Schema(width)), torch.device("cpu"))
+    expected = NearestNeighbors(n_neighbors=5, metric="cosine").fit(x).kneighbors(return_distance=False)
+    found = Pairs(scaled, 5, seed=0).graph.numpy()
+    same = np.mean([len(np.intersect1d(*pair)) / 5 for pair in zip(found, expected, strict=True)])
+    assert same > 0.99
+    longer = Rows(Part(2 * x + 1), Scaler.fit("standard", Part(2 * x + 1), Schema(width)), torch.device("cpu"))
+    assert not (np.sort(Pairs(longer, 5, seed=0).graph) == np.sort(expected)).all(axis=1).mean() > 0.5
+
+
 def test_neighbours_are_looked_for_among_some_rows_at_a_time(monkeypatch):
     monkeypatch.setattr(neighbours, "TOGETHER", 40)
     x = rows(100)

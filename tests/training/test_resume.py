@@ -66,8 +66,8 @@ IMAGES["schema"] = {"image_shape": (3, 3), "full_scale": 255.0}
 @pytest.mark.parametrize("step", [1, 6, 7, 14])
 @pytest.mark.parametrize(
     "options",
-    [{}, {"optimizer": "adam", "noise": 0.1}, {"patience": 1}, IMAGES | {"augment_shift": 1}],
-    ids=["muon", "noise", "patience", "shifts"],
+    [{}, {"optimizer": "adam", "noise": 0.1}, {"patience": 1}, IMAGES | {"augment_shift": 1}, {"recipe": "map"}],
+    ids=["muon", "noise", "patience", "shifts", "map"],
 )
 def test_a_run_that_was_stopped_ends_at_the_bytes_of_one_that_was_not(options, step):
     undisturbed = trained(**options, name="other.safetensors")
@@ -77,12 +77,13 @@ def test_a_run_that_was_stopped_ends_at_the_bytes_of_one_that_was_not(options, s
     assert names() == []
 
 
-def test_a_run_on_rows_in_a_file_goes_on_too(monkeypatch):
+@pytest.mark.parametrize("recipe", ["modern", "map"])
+def test_a_run_on_rows_in_a_file_goes_on_too(monkeypatch, recipe):
     monkeypatch.setattr(gather, "MEMORY_BYTES", 1000)
     monkeypatch.setattr("aecli.data.part.BLOCK_BYTES", 1000)
     monkeypatch.setattr("aecli.training.rows.WINDOW_BYTES", 5000)
     np.save("rows.npy", rows())
-    options = {"x": open_source("rows.npy").x}
+    options = {"x": open_source("rows.npy").x, "recipe": recipe}
     undisturbed = trained(**options, name="other.safetensors")
     trained(9, **options)
     assert trained(resume=True, **options) == undisturbed

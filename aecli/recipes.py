@@ -227,8 +227,11 @@ def _model(
         raise DataError("--channels are of convolutions over images, and these rows are none", hint=SHAPE)
     if choices["hidden_dims"] is None:
         of_images, latent_dim = image_shape is not None, choices["latent_dim"]
-        dense = DEEP if choices["recipe"] == MAP else hidden_dims(rows, inputs, latent_dim, images=of_images)
-        choices["hidden_dims"] = () if choices["channels"] else dense
+        if choices["recipe"] == MAP:
+            choices["hidden_dims"] = DEEP[1:] if choices["channels"] else DEEP
+        else:
+            dense = hidden_dims(rows, inputs, latent_dim, images=of_images)
+            choices["hidden_dims"] = () if choices["channels"] else dense
     if choices["activation"] is None:  # on images they do equally well, and the one takes less time
         choices["activation"] = "silu" if choices["channels"] else "gelu"
     if choices["init"] in (FROM_MODEL, PCA):

@@ -154,6 +154,7 @@ class FitOptions:
             "Denoising: add noise of this standard deviation, in the model's units, to the input alone.",
             TRAINING,
             "STD",
+            "0; of a map 0.2 for values from 0 to 1, 0.5 for others",
             low=0,
         ),
     ] = None

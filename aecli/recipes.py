@@ -16,7 +16,7 @@ TOGETHER = 16_384  # rows at most among which a map's neighbours are looked for,
 FEW_ROWS = 30  # for each input
 MOST_SPARSE, SPARSE = 1024, 16  # latent values of a sparse code; for each that is kept
 NARROW = 64  # inputs of a table
-FLAT = 3  # latent values of a map, which are few for an image: more dense layers rebuild more than convolutions
+FLAT = 3  # latent values, which are few for an image: more dense layers rebuild more than convolutions
 DEEP = 256, 128, 128, 128  # dense widths for two values, which take more layers than many do
 LARGE, CHANNELS = 16, (16, 32)  # images of so many pixels a side have convolutions
 ARCHITECTURE = ("channels", "hidden_dims", "latent_dim", "activation", "latent_activation", "bottleneck", "active")
@@ -87,14 +87,14 @@ def resolve(
     """Make every choice for data of `rows` training rows and `inputs` values a row.
 
     `bounded` tells that the scaled inputs lie in [0, 1]. A `model` to go on from stays as it is.
-    The rules: images of 16 by 16 pixels or more have convolutions, but for maps and given widths of dense layers; the
-    bottleneck holds a twelfth of the inputs, 2 to 64, and a sparse one keeps so many of 16 times as many values, or a
-    sixteenth of a given width; a batch is a sixteenth of the rows, 16 to 512, or to 128 with convolutions; the steps
-    grow with the rows to the power of 0.3, and the epochs follow; the weight decay adds up to the same over runs of
-    this length and longer ones; images of 16 by 16 pixels or more are shifted by up to one pixel where a model of more
-    than 20 weights a row would learn them by heart.
-    A map has four dense layers, 2,400 steps whatever the rows, and 15 neighbours a row; fewer, down to 5, where rows
-    are so many that only some are compared with each other.
+    The rules: images of 16 by 16 pixels or more have convolutions, but for codes of up to 3 values and given widths of
+    dense layers; the bottleneck holds a twelfth of the inputs, 2 to 64, and a sparse one keeps so many of 16 times as
+    many values, or a sixteenth of a given width; a batch is a sixteenth of the rows, 16 to 512, or to 128 with
+    convolutions; the steps grow with the rows to the power of 0.3, and the epochs follow; the weight decay adds up to
+    the same over runs of this length and longer ones; images of 16 by 16 pixels or more are shifted by up to one pixel
+    where a model of more than 20 weights a row would learn them by heart.
+    A map has four dense layers, batches of up to 512, about 2,400 steps but at least one epoch, and 15 neighbours a
+    row; fewer, down to 5, where rows are so many that only some are compared with each other.
     Raises DataError where the layers make no sense of the data, UsageError where they make none of any.
     """
     choices = vars(completed(options)).copy()
@@ -108,7 +108,7 @@ def resolve(
         of_images = large and choices["hidden_dims"] is None and choices["latent_dim"] > FLAT
         choices["channels"] = CHANNELS if of_images else ()
     _choose_steps(choices, rows)
-    _choose_neighbours(choices, rows, bounded=bounded)
+    _choose_neighbours(choices, rows, bounded=bounded, model=model)
     going_on = model is not None
     model = model or _model(choices, inputs, rows, bounded=bounded, image_shape=image_shape)
     if choices["augment_shift"] is None:
@@ -206,16 +206,17 @@ def _choose_steps(choices: dict[str, Any], rows: int) -> None:
         choices["weight_decay"] = decay / max(steps, rows * choices["epochs"] / choices["batch_size"])
 
 
-def _choose_neighbours(choices: dict[str, Any], rows: int, *, bounded: bool) -> None:
+def _choose_neighbours(choices: dict[str, Any], rows: int, *, bounded: bool, model: ModelConfig | None) -> None:
     """Make the choices of a map. Noise keeps its encoder from learning by heart which rows are neighbours."""
     is_map = choices["recipe"] == MAP
+    kind = choices["bottleneck"] if model is None else model.bottleneck
     if choices["neighbours"] is None:
         choices["neighbours"] = min(15, max(5, 15 * TOGETHER // rows)) if is_map else 0
     if choices["noise"] is None:
-        choices["noise"] = 0.2 if bounded else 0.5 if choices["scale"] in ("standard", "robust") else 0.0
-    if is_map and choices["bottleneck"] != "none":
+        choices["noise"] = 0.2 if bounded else 0.5 if choices["scale"] in ("standard", "robust", "quantile") else 0.0
+    if choices["neighbours"] and kind != "none":
         raise UsageError(
-            f"--recipe map holds neighbours together, which is not for --bottleneck {choices['bottleneck']}",
+            f"--recipe map holds neighbours together, which is not for --bottleneck {kind}",
             hint="leave --bottleneck out, or choose another --recipe",
         )
 

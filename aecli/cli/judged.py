@@ -15,8 +15,6 @@ def loss_name(model: ModelConfig, train: TrainConfig) -> str | None:
     """Return what training minimises, None where it is the mean squared error."""
     if model.bottleneck == "variational":
         return f"{train.loss} + {'' if train.beta == 1 else f'{train.beta:g} '}KL"
-    if train.neighbours:
-        return f"{train.loss} + neighbours"
     return None if train.loss == "mse" else train.loss
 
 

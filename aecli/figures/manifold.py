@@ -80,10 +80,12 @@ def near(rows: Array, xs: Array, ys: Array) -> Array:
 
 
 def _lines(values: Array, at: Array) -> Array:
-    """Return which line of a grid each value (N,) is nearest to, -1 beyond the outer ones."""
+    """Return which line of a grid, in rising order, each value (N,) is nearest to, -1 beyond the outer ones."""
+    if len(at) == 1:
+        return np.zeros(len(values), int)
     half = np.array([at[1] - at[0], at[-1] - at[-2]]) / 2
     inside = (values >= at[0] - half[0]) & (values <= at[-1] + half[1])
-    return np.where(inside, np.abs(values[:, None] - at).argmin(axis=1), -1)
+    return np.where(inside, np.searchsorted((at[1:] + at[:-1]) / 2, values), -1)
 
 
 def _kernel(count: int) -> Array:

@@ -18,7 +18,8 @@ from aecli.training.rows import Rows
 
 Array = np.ndarray[Any, Any]
 COMPONENTS = 50  # principal ones, in which distances are measured: others are noise for the most part, and take time
-SAME_LENGTH = 1e-3  # by what share lengths may differ, that were rounded to 16 bits
+SAME_LENGTH = 1e-3  # the share by which lengths may differ: vectors may have been rounded to 16 bits
+SAMPLE_VALUES, BLOCK_VALUES = 1 << 25, 1 << 22  # of a sample, and of rows that are made ready together: bounds memory
 QUERIES, GROUP = 512, 64  # rows at a time; the nearest lie in the k best groups of others, by their best
 
 
@@ -27,17 +28,20 @@ class Pairs:
 
     They are looked for among random rows, at most TOGETHER of them, each of which has k neighbours. Of a mapped file
     they are looked for anew in each window. Rows are compared in the model's units; vectors of one length as they are,
-    so that the angle between them decides. Either by principal components, where there are many values.
+    so that the angle between them decides. Of rows with many values and no holes, principal components are compared.
+    `variance` is the sum of the values' variances.
     """
 
     def __init__(self, rows: Rows, neighbours: int, seed: int) -> None:
-        self._rows, self._neighbours, self._seed = rows, neighbours, seed
-        most = TOGETHER if rows.inputs <= PCA_MAX else PCA_MAX
+        self._rows, self._neighbours = rows, neighbours
+        most = max(COMPONENTS, min(TOGETHER if rows.inputs <= PCA_MAX else PCA_MAX, SAMPLE_VALUES // rows.inputs))
         sample = Part(rows.part.sample(most, np.random.default_rng(seed)))
-        self.variance = float(rows.scaler.transform(sample.x[:]).var(axis=0).sum())
-        self._as_they_are = not rows.holes and rows.scaler.schema.all_numbers and _of_one_length(sample.x[:])
+        scaled = rows.scaler.transform(sample.x[:], training=True)
+        self._holes = bool(np.isnan(scaled).any())
+        self.variance = float(np.nanvar(scaled, axis=0, dtype=np.float64)[~np.isnan(scaled).all(axis=0)].sum())
+        self._as_they_are = not self._holes and rows.scaler.schema.all_numbers and _of_one_length(sample.x[:])
         self._pca = None
-        if not rows.holes and rows.inputs > COMPONENTS:
+        if not self._holes and rows.inputs > COMPONENTS:
             scaler = Scaler.fit("none", sample, rows.scaler.schema) if self._as_they_are else rows.scaler
             pca = Pca(sample, scaler, COMPONENTS)
             mean, basis = (torch.from_numpy(each.astype(np.float32)) for each in (pca.mean, pca.basis))
@@ -73,21 +77,26 @@ class Pairs:
         together = torch.tensor_split(order, -(-count // TOGETHER))
         k = max(1, min(self._neighbours, min(map(len, together)) - 1))
         graph = torch.empty(count, k, dtype=torch.int64, device=rows.device)
+        some = max(1, BLOCK_VALUES // self._rows.inputs)
         for chunk in together:
-            graph[chunk] = chunk[self._nearest_of(rows.index_select(0, chunk), k)]
+            blocks = [self._compared(rows.index_select(0, places)) for places in torch.split(chunk, some)]
+            x = torch.cat([block for block, _ in blocks])
+            there = torch.cat([known for _, known in blocks if known is not None]) if self._holes else None
+            graph[chunk] = chunk[nearest(x, k, there)]
         return graph
 
-    def _nearest_of(self, unscaled: Tensor, k: int) -> Tensor:
+    def _compared(self, unscaled: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return what is compared of unscaled rows (N, D), and where they have holes, which values are none."""
         x, there = self._rows.filled(self._rows.scaled(unscaled))
         if self._as_they_are:
             x = torch.from_numpy(self._rows.scaler.inverse(x.cpu().numpy()).astype(np.float32)).to(x.device)
         if self._pca is not None:
             x = (x - self._pca[0]) @ self._pca[1]
-        return nearest(x, k, there)
+        return x, torch.ones_like(x, dtype=torch.bool) if there is None else there
 
 
 def _of_one_length(x: Array) -> bool:
-    """Return whether rows (N, D) are vectors of one length, such as text embeddings; images never are."""
+    """Return whether rows (N, D) of floats are vectors of one length, such as text embeddings."""
     lengths = np.linalg.norm(x.astype(np.float64), axis=1) if x.dtype.kind == "f" else np.zeros(1)
     return bool(lengths.min() > 0 and np.ptp(lengths) <= SAME_LENGTH * lengths.max())
 
@@ -95,13 +104,15 @@ def _of_one_length(x: Array) -> bool:
 def nearest(x: Tensor, k: int, there: Tensor | None = None) -> Tensor:
     """Return the places of the k rows nearest to each of x (N, E), (N, k); of a lone row, its own.
 
-    Of rows with holes those values are compared that are `there` (N, E) in both, and their distance is scaled to all.
+    Of two rows with holes, the values that are `there` (N, E) in both are compared, and the distance is scaled to all.
+    Rows that share no value are the farthest.
     """
     count = len(x)
     if count == 1:
         return torch.zeros(1, 1, dtype=torch.int64, device=x.device)
     groups = -(-count // GROUP)
     found = torch.empty(count, k, dtype=torch.int64, device=x.device)
+    x = x - x.mean(0, dtype=torch.float64).float()  # products of large values would drown small distances
     length = x.square().sum(1)
     known = None if there is None else there.float()
     values = x if known is None else x * known
@@ -114,7 +125,7 @@ def nearest(x: Tensor, k: int, there: Tensor | None = None) -> Tensor:
             of_queries = known[start : start + QUERIES]
             far = queries.square() @ known.T + of_queries @ values.square().T - 2 * (queries @ values.T)
             near[:, :count] = -far / (of_queries @ known.T)
-        near[:, :count].nan_to_num_(nan=-torch.inf)
+        near[:, :count].nan_to_num_(nan=torch.finfo(near.dtype).min)  # nearer yet than the row itself and the padding
         here = torch.arange(len(queries), device=x.device)
         near[here, start + here] = -torch.inf
         grouped = near.view(len(queries), groups, GROUP)

@@ -214,10 +214,10 @@ def bottleneck(model: ModelConfig, generator: torch.Generator) -> Bottleneck | N
 
 
 def objective(model: ModelConfig, config: TrainConfig, variance: float = 0.0) -> Objective | None:
-    """Return what is minimised besides the error of the rebuilt rows, None where nothing is, or nothing is reported.
+    """Return what is minimised besides the error of the rebuilt rows, None where nothing is.
 
-    Where neighbours are held together, it is for pairs, from rows of a `variance` above 0: the sum of their values'. A
-    pair's loss then weighs as much as the error of rows that are rebuilt as their mean.
+    Where neighbours are held together, that takes pairs of rows, and their `variance`: the sum of the values'. Without
+    it None is returned. With the mean squared error, a pair's loss weighs as much as rebuilding rows as their mean.
     """
     if model.bottleneck == "variational":
         return Divergence(config.beta)

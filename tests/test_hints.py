@@ -305,13 +305,21 @@ CASES = {
     "a page in the terminal": Case(
         "plot t.safetensors t.csv --kind map --show", "leave --show out", then=("plot t.safetensors t.csv --kind map",)
     ),
-    "a page that is no page": Case("plot t.safetensors t.csv --kind map -o map.png", "-o map.html"),
+    "a page that is no page": Case("plot t.safetensors t.csv --kind page -o page.png", "-o page.html"),
     "the history of PCA": Case(
         "plot pca.safetensors --kind history",
         "--kind errors draws the rows' errors",
         given={"noise.npy": np.random.default_rng(6).normal(size=(100, 12))},
         before="train noise.npy --device cpu -q -o pca.safetensors",
         then=("plot pca.safetensors noise.npy --kind errors",),
+    ),
+    "a map with another bottleneck": Case(
+        "train t.csv --epochs 1 --latent-dim 2 --recipe map --bottleneck sparse",
+        "leave --bottleneck out, or choose another --recipe",
+        then=(
+            "train t.csv --epochs 1 --latent-dim 2 --recipe map -o map.safetensors",
+            "train t.csv --epochs 1 --latent-dim 2 --bottleneck sparse --active 1 -o sparse.safetensors",
+        ),
     ),
     "a picture that is a page": Case("plot t.safetensors t.csv -o codes.html", "--kind page"),
     "a picture of no room": Case(f"plot t.safetensors t.csv --size 2x1 {LONG}", "give it more room: --size 4.8x3.5"),

@@ -32,6 +32,7 @@ TORCH_MAY = {
     "training/choose",
     "training/loop",
     "training/rows",
+    "training/neighbours",
     "training/step",
     "training/objectives",
     "training/optim",

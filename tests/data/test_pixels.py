@@ -238,6 +238,7 @@ def test_what_was_lost_of_a_stack_is_named_where_too_little_is_left(run):
     assert done.err.splitlines()[1:] == [
         "left out: stack.tif (its page 2 lies beyond its end)",
         "error: stack.tif: 1 row, and at least one to train on and one to hold out are needed",
+        "hint: --holdout 0 trains on all rows",
     ]
 
 

@@ -40,7 +40,7 @@ class Pca:
         count, self.mean = 0, np.zeros(scaler.inputs)
         products = np.zeros((scaler.inputs, scaler.inputs))
         for chunk in part.chunks(CHUNK_VALUES):
-            x = _scaled(chunk, scaler)
+            x = scaled(chunk, scaler)
             mean = x.mean(axis=0, dtype=np.float64)
             away, share = mean - self.mean, len(x) / (count + len(x))
             centred = np.empty((len(x) + 1, scaler.inputs), np.float32)  # and one row more, of the mean's own step
@@ -66,7 +66,7 @@ class Pca:
         """Return the mean squared error on raw rows, in the model's units. Holes are not in it."""
         error, count = 0.0, len(part) * self.scaler.inputs
         for chunk in part.chunks(CHUNK_VALUES):
-            x = _scaled(chunk, self.scaler)
+            x = scaled(chunk, self.scaler)
             squares = np.square(x - self.decode(self.encode(x)))
             if (holes := self.scaler.holes(chunk)) is not None:
                 squares[holes] = 0
@@ -94,7 +94,7 @@ def _of_few_rows(part: Part, scaler: Scaler, components: int) -> tuple[Array, Ar
     """
     x, place = np.empty((len(part), scaler.inputs), np.float32), 0
     for chunk in part.chunks(CHUNK_VALUES):
-        x[place : place + len(chunk)] = _scaled(chunk, scaler)
+        x[place : place + len(chunk)] = scaled(chunk, scaler)
         place += len(chunk)
     mean = x.mean(axis=0, dtype=np.float64)
     for row in x:
@@ -111,7 +111,7 @@ def pca(part: Part, scaler: Scaler, components: int) -> Pca | None:
     return None if is_too_large(len(part), scaler.inputs) else Pca(part, scaler, components)
 
 
-def _scaled(x: Array, scaler: Scaler) -> Array:
+def scaled(x: Array, scaler: Scaler) -> Array:
     """Scale raw rows as those that a model is trained on, holes filled."""
     scaled = scaler.transform(x)
     return scaled if math.isinf(scaler.farthest) else np.clip(scaled, -scaler.farthest, scaler.farthest)

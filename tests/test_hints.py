@@ -323,7 +323,7 @@ CASES = {
     ),
     "a picture that is a page": Case("plot t.safetensors t.csv -o codes.html", "--kind page"),
     "a picture of no room": Case(f"plot t.safetensors t.csv --size 2x1 {LONG}", "give it more room: --size 4.8x3.5"),
-    "a picture of little room": Case(f"plot t.safetensors t.csv {LONGER}", "give it more room: --size 7.2x5.25"),
+    "a picture of little room": Case(f"plot t.safetensors t.csv {LONGER}", "give it more room: --size 7.2x7.2"),
     "a window of no room": Case(
         f"plot t.safetensors t.csv --show {LONG}",
         "make the window larger, or draw to a file in place of --show: -o picture.png",

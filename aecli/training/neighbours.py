@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from aecli.data.part import Part
-from aecli.metrics import PCA_MAX, Pca
+from aecli.metrics import PCA_MAX, Pca, scaled
 from aecli.model.scaler import Scaler
 from aecli.recipes import TOGETHER
 from aecli.training.rows import Rows
@@ -36,9 +36,8 @@ class Pairs:
         self._rows, self._neighbours = rows, neighbours
         most = max(COMPONENTS, min(TOGETHER if rows.inputs <= PCA_MAX else PCA_MAX, SAMPLE_VALUES // rows.inputs))
         sample = Part(rows.part.sample(most, np.random.default_rng(seed)))
-        scaled = rows.scaler.transform(sample.x[:], training=True)
-        self._holes = bool(np.isnan(scaled).any())
-        self.variance = float(np.nanvar(scaled, axis=0, dtype=np.float64)[~np.isnan(scaled).all(axis=0)].sum())
+        self._holes = rows.scaler.holes(sample.x[:]) is not None
+        self.variance = float(scaled(sample.x[:], rows.scaler).var(axis=0, dtype=np.float64).sum())
         self._as_they_are = not self._holes and rows.scaler.schema.all_numbers and _of_one_length(sample.x[:])
         self._pca = None
         if not self._holes and rows.inputs > COMPONENTS:

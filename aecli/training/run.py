@@ -32,6 +32,7 @@ LATER = {  # fields that were added to a config
     "model": frozenset({"channels", "image_shape", "bottleneck", "active"}),
     "train": frozenset({"loss", "beta", "neighbours"}),
 }
+NOISE_ROWS, NOISE_SHARE = 1024, 0.8  # of the values' standard deviation
 SMALL = 1 << 16  # parameters up to which bf16 gains no time, and loses some models of few inputs
 
 
@@ -142,7 +143,15 @@ def _resolved(rows: Prepared, asked: FitOptions, where: torch.device) -> tuple[M
         convolves_here = where.type == "cpu" and model.channels  # of which bf16 takes no less time, over five seeds
         pays = model.parameters > SMALL and devices.has_bf16(where) and not convolves_here
         config = dataclasses.replace(config, precision="bf16" if pays else "fp32")
+    if config.neighbours and asked.noise is None:
+        config = dataclasses.replace(config, noise=min(config.noise, _most_noise(rows)))
     return model, config
+
+
+def _most_noise(rows: Prepared) -> float:
+    """Return the noise that rows of a map bear: more would drown images that use little of their range."""
+    sample = metrics.scaled(rows.training.sample(NOISE_ROWS, np.random.default_rng(0)), rows.scaler)
+    return float(f"{NOISE_SHARE * np.sqrt(sample.var(axis=0, dtype=np.float64).mean()):.2g}")
 
 
 def _description(

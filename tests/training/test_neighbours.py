@@ -219,6 +219,13 @@ def test_a_map_of_the_digits_keeps_neighbours_that_a_plain_code_of_two_values_do
     assert scores["map"] > 0.93 > scores["modern"]
 
 
+def test_a_map_of_dim_images_is_not_drowned_in_noise():
+    x = load_digits().images.astype(np.uint8)  # 16 of 255 is their brightest
+    made = aecli.fit(x, recipe="map", epochs=15, device="cpu").checkpoint
+    assert made.train.noise < 0.02
+    assert made.results.test_mse < made.results.pca_mse
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 20])
 def test_few_rows_make_a_map_too(count):
     model = aecli.fit(rows(count), holdout=0, **QUICK)

@@ -344,7 +344,7 @@ def test_a_saved_run_is_told_by_info(run):
         r"saved           \d{4}-\d\d-\d\d \d\d:\d\d\n"
         r"data            rows\.npy, 360 rows to train on, 40 held out\n"
         r"network         12-32-4, mirrored; 1,104 parameters\n"
-        r"activations     gelu; bottleneck none; output none\n"
+        r"activations     gelu; latent none; output none\n"
         r"a row           12 values\n"
         r"scaling         standard\n"
         r"recipe          modern: muon, lr 0\.01, batches of 50, 3 epochs, seed 0\n"
@@ -478,7 +478,7 @@ def test_a_run_that_is_stopped_at_once_names_what_was_saved_before(run, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr("aecli.training.fit.gather", interrupted)
         done = run(*command)
-    assert (done.code, done.err) == (130, "")
+    assert (done.code, done.err) == (130, "stopped: nothing was saved yet\n")
     assert names() == ["m.safetensors", "rows.npy"]
 
 
@@ -511,7 +511,7 @@ def test_ctrl_c_once_the_checkpoint_is_written_finds_the_run_done(run, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(place, once_at_the_end if place.endswith("_hold") else interrupted)
         done = run(*command)
-    assert (done.code, done.err) == (130, "")
+    assert (done.code, done.err) == (130, "stopped: nothing was saved yet\n")
     assert names() == ["m.safetensors", "rows.npy"]
     assert run(*(word for word in command if word != "-q"), "--resume").err == "already finished: m.safetensors\n"
 

@@ -113,8 +113,8 @@ def pca(part: Part, scaler: Scaler, components: int) -> Pca | None:
 
 def scaled(x: Array, scaler: Scaler) -> Array:
     """Scale raw rows as those that a model is trained on, holes filled."""
-    scaled = scaler.transform(x)
-    return scaled if math.isinf(scaler.farthest) else np.clip(scaled, -scaler.farthest, scaler.farthest)
+    out = scaler.transform(x)
+    return out if math.isinf(scaler.farthest) else np.clip(out, -scaler.farthest, scaler.farthest)
 
 
 class Moments:

@@ -339,7 +339,8 @@ class TrainConfig(Config):
     """How a model is trained, every choice made. Where `init` is PCA it is not, and the rest is what was meant to be.
 
     `loss` is what training minimises, `beta` the weight of a variational bottleneck's KL divergence beside it, 1 for
-    all others; `holdout` the share of rows that is held out.
+    all others; `neighbours` how many nearest rows of each a map holds near it, 0 for all other models; `holdout` the
+    share of rows that is held out.
     """
 
     recipe: str
@@ -369,6 +370,7 @@ class TrainConfig(Config):
         _require(self.init in INITS, "init", self.init, f"one of {', '.join(INITS)}")
         _require(self.precision in PRECISIONS, "precision", self.precision, f"one of {', '.join(PRECISIONS)}")
         _require(self.loss in LOSSES, "loss", self.loss, f"one of {', '.join(LOSSES)}")
+        _require(self.neighbours >= 0, "neighbours", self.neighbours, "at least 0")
         _require(0 < self.beta < math.inf, "beta", self.beta, "a finite number above 0")
         _require(self.recipe in RECIPES, "recipe", self.recipe, f"one of {', '.join(RECIPES)}")
         _require(0 <= self.seed < 2**63, "seed", self.seed, "at least 0 and below 2^63")

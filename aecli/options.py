@@ -56,7 +56,8 @@ class FitOptions:
             "The encoder's dense widths before the bottleneck, such as 512,64; '' is none. The decoder mirrors them.",
             MODEL,
             "WIDTHS",
-            "by the data: 64,64 for a table, 256,128 for much of it, more for two values; none with --channels",
+            "by the data: 64,64 for a table, 256,128 for much of it, more for two or three values; none with "
+            "--channels, but for a map",
         ),
     ] = None
     channels: Annotated[

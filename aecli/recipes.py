@@ -93,8 +93,8 @@ def resolve(
     convolutions; the steps grow with the rows to the power of 0.3, and the epochs follow; the weight decay adds up to
     the same over runs of this length and longer ones; images of 16 by 16 pixels or more are shifted by up to one pixel
     where a model of more than 20 weights a row would learn them by heart.
-    A map has four dense layers, batches of up to 512, about 2,400 steps but at least one epoch, and 15 neighbours a
-    row; fewer, down to 5, where rows are so many that only some are compared with each other.
+    A map has four dense layers, or three after convolutions, batches of up to 512, about 2,400 steps but at least one
+    epoch, and 15 neighbours a row; fewer, down to 5, where rows are so many that only some are compared.
     Raises DataError where the layers make no sense of the data, UsageError where they make none of any.
     """
     choices = vars(completed(options)).copy()

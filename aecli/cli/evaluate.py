@@ -35,7 +35,7 @@ def evaluate(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Tell how good a model and its embedding are, beside PCA: a table on stdout.
+    """Check how good a model and its embedding are, beside PCA: a table on stdout.
 
     $ aecli evaluate digits.safetensors digits
 
@@ -43,7 +43,7 @@ def evaluate(
 
     Where DATA has labels, it also tells how well 15 neighbours find them: among codes, and among the rows themselves.
 
-    Of more than 5,000 rows, all but the model's error is of a random sample.
+    The model's errors are of all rows. Of more than 5,000 rows, all else is of a random sample.
     """
     rows.check_data(model, data)
     if matching.bad_rows == "blank":  # a row without values has nothing to be judged by

@@ -85,13 +85,13 @@ class Pairs:
         return graph
 
     def _compared(self, unscaled: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return what is compared of unscaled rows (N, D), and where they have holes, which values are none."""
+        """Return what is compared of unscaled rows (N, D), and where rows have holes, which values are there."""
         x, there = self._rows.filled(self._rows.scaled(unscaled))
         if self._as_they_are:
             x = torch.from_numpy(self._rows.scaler.inverse(x.cpu().numpy()).astype(np.float32)).to(x.device)
         if self._pca is not None:
             x = (x - self._pca[0]) @ self._pca[1]
-        return x, torch.ones_like(x, dtype=torch.bool) if there is None else there
+        return x, there
 
 
 def _of_one_length(x: Array) -> bool:

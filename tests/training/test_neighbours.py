@@ -266,3 +266,8 @@ def test_the_checkpoint_of_a_map_is_named_so_and_goes_on(run):
     further = run("train", "rows.csv", "--init-from", "rows-map.safetensors", "--epochs", "1", "-o", "f.safetensors")
     assert further.code == 0, further.err
     assert json.loads(run("info", "f.safetensors", "--json").out)["train"]["neighbours"] == 15
+
+
+def test_fewer_neighbours_than_none_are_refused():
+    with pytest.raises(UsageError, match="neighbours is -3, and must be at least 0"):
+        aecli.fit(rows(40), neighbours=-3, **QUICK)

@@ -396,7 +396,8 @@ class Results(Config):
     `train_loss` and `test_loss` are what training minimised, None where that is the mean squared error.
     Of a variational bottleneck `kl` are each latent value's nats of Kullback-Leibler divergence from N(0, 1), a mean
     over training rows. `active_dims` is how many latent values tell something of these: have more than 0.01 nats, or
-    of a sparse bottleneck are among the largest of any row; None for other bottlenecks.
+    of a sparse bottleneck are among the largest of any row; None for other bottlenecks. `test_alarms` are how many of
+    the held-out rows score as anomalies where no alpha is said, None where none is held out or nothing scores.
     """
 
     rows: int
@@ -408,6 +409,7 @@ class Results(Config):
     test_loss: float | None = None
     kl: tuple[float, ...] = ()
     active_dims: int | None = None
+    test_alarms: int | None = None
 
 
 def sized(shape: tuple[int, ...]) -> str:

@@ -26,6 +26,7 @@ from aecli.model.mixture import MAX_LATENT, Mixture
 from aecli.model.scaler import Scaler
 from aecli.options import Applying, Decoding, Reading, grouped
 from aecli.pipeline import ahead, spread
+from aecli.scoring import LEAST_ROWS, Score
 
 if TYPE_CHECKING:
     from aecli.evaluation import Evaluation
@@ -76,6 +77,17 @@ class Rebuilt(Decoded):
         return dataclasses.replace(self, batch=batch, recon=own.to_rows(self.recon))
 
 
+@dataclass(frozen=True, slots=True)
+class Scored(Rebuilt):
+    """And how strange the rows are: `score` (N,) in nats, and `p` (N,), the share of training rows as strange or more.
+
+    The defaults are for the type checker alone.
+    """
+
+    score: Array = dataclasses.field(default_factory=lambda: np.zeros(0))
+    p: Array = dataclasses.field(default_factory=lambda: np.zeros(0))
+
+
 class Model:
     """A trained autoencoder. Rows go in and come out in raw units, those of the data it was trained on."""
 
@@ -93,6 +105,7 @@ class Model:
         Raises AecliError where there is no such device.
         """
         self.checkpoint, self.tensors, self.scaler, self.path = made, tensors, scaler, path
+        self._scoring = Score.from_tensors(tensors)
         self._net = self._network(device, checkpoint.weights(tensors))
         rows = max(MIN_BLOCK_ROWS, BATCH_VALUES // self.checkpoint.model.inputs)
         self._batch_rows, self._block_rows = min(MAX_BATCH_ROWS, rows), min(MAX_BLOCK_ROWS, rows)
@@ -219,6 +232,31 @@ class Model:
         Raises DataError as `embed` does.
         """
         return self._joined([out.mse for out in self._outputs(self._source(rows, input_range), self._rebuild)])
+
+    def score(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Array:
+        """Return how strange each row is (N,), in nats: see scoring.py. `p_of` tells how often training rows are so.
+
+        Raises DataError as `embed` does, and as `scoring` does.
+        """
+        outputs = self._outputs(self._source(rows, input_range), self._score)
+        return self._joined([out.score for out in outputs])
+
+    @property
+    def scoring(self) -> Score:
+        """What rows are scored with. Raises DataError where the model has nothing to score with."""
+        if self._scoring is None:
+            source = self.checkpoint.source or "its data"
+            few = 0 < self.checkpoint.results.rows < LEAST_ROWS
+            raise DataError(
+                f"{self.name} cannot score rows: "
+                + (
+                    f"it was trained on {self.checkpoint.results.rows} rows, and {LEAST_ROWS} are needed"
+                    if few
+                    else f"aecli {self.checkpoint.versions.get('aecli', '0.1')} that wrote it fitted no score"
+                ),
+                hint="train on more rows" if few else f"train it again: aecli train {source}",
+            )
+        return self._scoring
 
     def evaluate(self, rows: Any, labels: Any = None) -> "Evaluation":
         """Return how good the model and its embedding are on rows, beside PCA: see `evaluation.Evaluation`.
@@ -358,6 +396,11 @@ class Model:
         """
         return self._streamed(source, self._rebuild, live=live)
 
+    def scored(self, source: Source, *, live: bool = False) -> Iterator[Scored]:
+        """Yield the rows of a source as `rebuilt` does, with their scores. Raises DataError as `scoring` does."""
+        _ = self.scoring
+        return self._streamed(source, self._score, live=live)
+
     def filled(self, source: Source, *, live: bool = False) -> Iterator[Rebuilt]:
         """Yield the rows of a source as `rebuilt` does, in their holes what is expected there: see model/holes.py."""
         return self._streamed(source, self._fill, live=live)
@@ -399,16 +442,34 @@ class Model:
     def _fill(self, batch: Batch, *, live: bool = False) -> Rebuilt:
         return self._rebuild(batch, live=live, filling=True)
 
-    def _rebuild(self, batch: Batch, *, live: bool = False, filling: bool = False) -> Rebuilt:
+    def _score(self, batch: Batch, *, live: bool = False) -> Scored:
+        score, logs = self.scoring, list[Array]()
+        out = self._rebuild(batch, live=live, logs=logs)
+        scores = score.scores(np.concatenate(logs))
+        p = score.p(scores)
+        if out.there is not None:  # a row without any value has no score
+            scores[~out.there.any(axis=1)] = p[~out.there.any(axis=1)] = np.nan
+        values = {field.name: getattr(out, field.name) for field in dataclasses.fields(out)}
+        return Scored(**values, score=_blanked(scores, batch), p=_blanked(p, batch))
+
+    def _rebuild(
+        self, batch: Batch, *, live: bool = False, filling: bool = False, logs: list[Array] | None = None
+    ) -> Rebuilt:
+        """Rebuild a batch; add to `logs`, where there are some, the logarithms that rows are scored by."""
         parts = []
         for raw in self._blocks(batch.x):
             x = self._padded(self.scaler.transform(raw), live=live)  # (N, E)
             z = self._net.encode(x)  # (N, K)
             recon = self._net.decode(z)  # (N, E)
             with np.errstate(all="ignore"):  # a model out of all proportion gives infinity or NaN, without a word
-                squares = np.square(recon - x)  # (N, E)
+                errors = recon - x  # (N, E)
+                squares = np.square(errors)
                 mse = squares.mean(axis=1)  # (N,)
-                if filling and (empty := self.scaler.holes(raw)) is not None:
+                empty = self.scaler.holes(raw)
+                if logs is not None:
+                    there = None if empty is None else ~self._padded(empty, live=live)
+                    logs.append(self.scoring.logs(z, errors, there)[: len(raw)])
+                if filling and empty is not None:
                     recon = holes.fill(x, recon, self._padded(empty, live=live), self.tensors.get(checkpoint.PRECISION))
                 parts.append(tuple(values[: len(raw)] for values in (z, self.scaler.inverse(recon), mse, squares)))
         z, recon, mse, squares = (np.concatenate(column) for column in zip(*parts, strict=True))

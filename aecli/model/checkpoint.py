@@ -30,8 +30,9 @@ MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 SCALERS = ("full-scale", "standard", "minmax", "robust", "quantile", "none")
 PRECISION = "holes.precision"  # see model/holes.py
 MIXTURE = ("mixture.weights", "mixture.means", "mixture.factors")  # see model/mixture.py
+SCORE = "score."  # begins the names of what scoring.py fits
 KNOTS = 256  # of scaler.knots, in each column
-DTYPES = {"F32": "<f4", "F64": "<f8"}
+DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,30 @@ class Origin(Config):
 
 
 @dataclass(frozen=True)
+class Scoring(Config):
+    """How much a checkpoint holds to score rows with: `axes`, `codes` of training rows, and `calibration` scores.
+
+    See scoring.py. Codes can be decoded to rows that are like those trained on.
+    """
+
+    axes: int
+    codes: int
+    calibration: int
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what no score has."""
+        if min(self.axes, self.codes, self.calibration) < 0 or not (self.axes and self.calibration):
+            raise ValueError("a score has no axes or no calibration rows")
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """What a checkpoint says of itself. `data` is the built-in set that it was trained on, None for any other data.
 
     `format` is that of the file it was read from. `source` is the data's name without its place. Equal data and options
     have equal fingerprints: SHA-256 in hexadecimal digits; a run that was ended before its end has none. `origin` is
-    None in files of older versions. `mixture` is the number of Gaussians that were fitted to the training codes, None
-    where none were, as in files of older versions.
+    None in files of older versions. `mixture` is the number of Gaussians that were fitted to the training codes, and
+    `score` what rows are scored with; each None where none were fitted, as in files of older versions.
     """
 
     model: ModelConfig
@@ -70,6 +88,7 @@ class Checkpoint:
     fingerprint: str | None = None
     origin: Origin | None = None
     mixture: int | None = None
+    score: Scoring | None = None
 
     def to_json(self, *, compact: bool = False) -> dict[str, Any]:
         """Return the metadata as plain JSON values; `compact` ones lack what is at its default."""
@@ -117,6 +136,7 @@ class Checkpoint:
             fingerprint=fingerprint,
             origin=None if value.get("origin") is None else Origin.from_json(value["origin"]),
             mixture=mixture,
+            score=None if value.get("score") is None else Scoring.from_json(value["score"]),
         )
         if (inputs := sum(checkpoint.schema.widths)) != checkpoint.model.inputs:
             raise ValueError(f"its schema makes {inputs} inputs, its model has {checkpoint.model.inputs}")
@@ -246,7 +266,8 @@ def load(path: Path) -> "tuple[Checkpoint, dict[str, np.ndarray[Any, Any]], Scal
 
 def weights(tensors: "Mapping[str, np.ndarray[Any, Any]]") -> "dict[str, np.ndarray[Any, Any]]":
     """Return the state dict of the network alone, of all tensors of a model."""
-    return {name: tensor for name, tensor in tensors.items() if name not in (PRECISION, *MIXTURE)}
+    others = (PRECISION, *MIXTURE)
+    return {name: tensor for name, tensor in tensors.items() if name not in others and not name.startswith(SCORE)}
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -300,6 +321,22 @@ def _expected(header: Mapping[str, Any], checkpoint: Checkpoint) -> dict[str, tu
         values = checkpoint.model.latent_dim
         shapes: Any = ((count,), (count, values), (count, values * (values + 1) // 2))
         expected |= {name: ("F32", (shape,)) for name, shape in zip(MIXTURE, shapes, strict=True)}
+    if (score := checkpoint.score) is not None:
+        latent = checkpoint.model.latent_dim
+        both = inputs + latent
+        shapes_of = {
+            "code_scale": (latent,),
+            "error_scale": (inputs,),
+            "centre": (both,),
+            "axes": (score.axes, both),
+            "weights": (score.axes,),
+            "rest": (1,),
+            "codes": (score.codes, latent),
+            "usual": (2, 2),
+            "calibration": (score.calibration,),
+        }
+        types = {"codes": "F16"}
+        expected |= {f"{SCORE}{name}": (types.get(name, "F32"), (shape,)) for name, shape in shapes_of.items()}
     if checkpoint.scaler == "quantile":
         expected["scaler.knots"] = ("F64", ((inputs, KNOTS),))
     return expected

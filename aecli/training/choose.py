@@ -17,19 +17,17 @@ import torch
 
 from aecli import metrics
 from aecli.config import PCA, ModelConfig, TrainConfig
-from aecli.data.part import Part
 from aecli.errors import TrainingError
-from aecli.model.module import Autoencoder, initialise
+from aecli.model.module import Autoencoder
 from aecli.options import FitOptions
-from aecli.recipes import DEFAULT_RECIPE, resolve
+from aecli.recipes import DEFAULT_RECIPE
 from aecli.training import loop
 from aecli.training.fit import Prepared
+from aecli.training.folds import FOLDS, Folds, has_few
 from aecli.training.rows import Rows
 
 Array = np.ndarray[Any, Any]
-FOLDS, FOLDS_OF_IMAGES = 5, 2  # that are looked at, of five; images take longer, and one has many values
 SAMPLE = 5_000  # rows that are looked at first
-BY_HEART = 10  # of fewer values for each weight a network may learn some by heart, and its own rows tell nothing
 CLEAR = 0.9  # a first fold in which the network's error is below this share of PCA's decides,
 CLEARLY_WORSE, ENOUGH = 1.2, 50  # and one above this, on at least so many rows
 MANY = 100  # times; by how many more does not matter
@@ -72,52 +70,32 @@ def is_free(asked: FitOptions) -> bool:
     return asked.recipe in (None, DEFAULT_RECIPE) and all(getattr(asked, name) is None for name in SAID)
 
 
-def has_few(rows: Prepared, model: ModelConfig) -> bool:
-    """Return whether the training rows are so few that a network may learn them by heart."""
-    values = len(rows.training) * rows.scaler.inputs
-    return rows.training.blocks is None and values <= BY_HEART * model.parameters
-
-
 def by_cross_validation(
-    rows: Prepared,
-    model: ModelConfig,
-    config: TrainConfig,
-    asked: FitOptions,
-    device: torch.device,
-    announce: Callable[[str], None],
+    rows: Prepared, model: ModelConfig, folds: Callable[[int | None], Folds], announce: Callable[[str], None]
 ) -> Verdict | None:
     """Train networks of the `model`'s widths on parts of the training rows; compare them with PCA on those left out.
 
-    None where the rows are so many that their own errors tell, or too few.
+    `folds` makes them of so many rows, or of all. None where the rows are so many that their own errors tell, or too
+    few.
     """
     count = len(rows.training)
     if not has_few(rows, model) or count < 2 * FOLDS or metrics.is_too_large(count, rows.scaler.inputs):
         return None
     announce("comparing a network with PCA first, by cross-validation")
-    precision: Any = config.precision
-    asked = dataclasses.replace(
-        asked,
-        channels=model.channels,
-        hidden_dims=model.hidden_dims,
-        latent_dim=model.latent_dim,
-        precision=precision,
-        augment_shift=config.augment_shift,
-    )
-    x, order = rows.training.x[:], np.random.default_rng((asked.seed, count)).permutation(count)
-    folds = FOLDS if rows.schema.image_shape is None else FOLDS_OF_IMAGES
-    verdict = _folded(rows, x[order[:SAMPLE]], folds, asked, device)
+    some = folds(None if count <= SAMPLE else SAMPLE)
+    verdict = _folded(rows, some, some.looked_at)
     if verdict.pca_wins and count > SAMPLE:  # a network gains more by further rows than PCA does
-        verdict = _folded(rows, x[order], 1, asked, device)
+        verdict = _folded(rows, folds(None), 1)
     return verdict
 
 
-def _folded(rows: Prepared, x: Array, most: int, asked: FitOptions, device: torch.device) -> Verdict:
-    """Compare on rows (N, D) in random order, each fold of which is left out in turn, up to so many of them."""
+def _folded(rows: Prepared, folds: Folds, most: int) -> Verdict:
+    """Compare on the rows of each fold in turn, up to so many of them."""
     errors = np.zeros(2)  # the network's, PCA's
     for fold in range(most):
-        left_out = np.arange(len(x)) % FOLDS == fold
-        errors += _errors(rows, Part(x[~left_out]), Part(x[left_out]), asked, device)
-        worse = errors[0] > CLEARLY_WORSE * errors[1] and left_out.sum() >= ENOUGH
+        left_out = folds.left_out(fold)
+        errors += _errors(rows, folds, fold)
+        worse = errors[0] > CLEARLY_WORSE * errors[1] and len(left_out) >= ENOUGH
         if fold == 0 and (worse or errors[0] < CLEAR * errors[1]):
             break
     network, pca = (errors / (fold + 1)).tolist()
@@ -131,20 +109,15 @@ def by_training_rows(rows: Prepared, model: Autoencoder, training: Rows, pca: me
     return Verdict(loop.evaluate(model, training), pca.mse(rows.training))
 
 
-def _errors(rows: Prepared, rest: Part, left_out: Part, asked: FitOptions, device: torch.device) -> Array:
-    """Return the errors on unseen rows of a network and of PCA, (2,). That of a network that diverges is infinite."""
-    image_shape, scaler = rows.schema.image_shape, rows.scaler
-    model_config, config = resolve(asked, scaler.inputs, len(rest), bounded=scaler.bounded, image_shape=image_shape)
-    training, others = (Rows(part, scaler, device) for part in (rest, left_out))
-    model = Autoencoder(model_config)
-    initialise(model, model_config, config.init, training.mean().cpu(), torch.Generator().manual_seed(config.seed))
-    model.to(device)
-    pca = metrics.Pca(rest, scaler, model_config.latent_dim)  # rows are few enough for one of its ways
+def _errors(rows: Prepared, folds: Folds, fold: int) -> Array:
+    """Return the errors on a fold of a network and of PCA, (2,). That of a network that diverges is infinite."""
+    left_out = folds.left_out(fold)
+    pca = metrics.Pca(folds.rest(fold), rows.scaler, folds.latent_dim)  # rows are few enough for one of its ways
     try:
-        loop.Trainer(model, config, training, image_shape=image_shape).run(lambda _: None)
+        network = folds.network(fold)
     except TrainingError:
         return np.array([np.inf, pca.mse(left_out)])
-    return np.array([loop.evaluate(model, others), pca.mse(left_out)])
+    return np.array([loop.evaluate(network, Rows(left_out, rows.scaler, folds.device)), pca.mse(left_out)])
 
 
 def given_way(

@@ -1,6 +1,7 @@
 """One run of training: plan, train, judge."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from aecli import __version__, metrics
+from aecli import __version__, metrics, scoring
 from aecli.config import PCA, Config, History, ModelConfig, Results, TrainConfig
 from aecli.data.part import Part
 from aecli.errors import AecliError, DataError, Stopped, TrainingError, UsageError
@@ -17,15 +18,17 @@ from aecli.inference import Model
 from aecli.model import device as devices
 from aecli.model import holes, mixture
 from aecli.model.checkpoint import PRECISION, Checkpoint
-from aecli.model.module import Autoencoder, initialise
+from aecli.model.module import Autoencoder
 from aecli.options import FitOptions
 from aecli.recipes import resolve
 from aecli.training import choose, loop
 from aecli.training.fit import Prepared
+from aecli.training.folds import Folds
 from aecli.training.objectives import ACTIVE
 from aecli.training.resume import ResumeFile, described, fingerprint
 from aecli.training.rows import Rows
-from aecli.training.start import Start
+from aecli.training.scored import with_score
+from aecli.training.start import Start, first_weights
 
 Array = np.ndarray[Any, Any]
 LATER = {  # fields that were added to a config
@@ -77,19 +80,25 @@ def run(
 
         def new_trainer() -> loop.Trainer:
             model = Autoencoder(model_config)
-            _start_weights(model, config, start, training)  # on the CPU: a seed's weights are the same on all devices
+            first_weights(model, config, start, training)  # on the CPU: a seed's weights are the same on all devices
             model.to(where)
             return loop.Trainer(model, config, training, validation, held_out, rows.schema.image_shape)
+
+        network, history, complete = (model_config, config), History(), True
+
+        @functools.cache
+        def folds(most: int | None) -> Folds:
+            epochs = len(history.loss) or asked.epochs  # of a run that was stopped, or lost its patience, fewer
+            return Folds(rows, dataclasses.replace(asked, epochs=epochs), *network, where, most)
 
         trainer = None
         if resume is not None and state is not None:
             trainer = _restored(new_trainer(), resume, state)
         if is_free and trainer is None:  # a run that goes on has had its cross-validation
-            verdict = choose.by_cross_validation(rows, model_config, config, asked, where, announce)
+            verdict = choose.by_cross_validation(rows, model_config, folds, announce)
             model_config, config = choose.given_way(verdict, model_config, config, announce)
         on_start(Plan(model_config, config, counts[0], counts[1], counts[2], devices.describe(where)))
         pca = metrics.pca(rows.training, rows.scaler, model_config.kept) if is_free or held_out is not None else None
-        complete, history = True, History()
         if config.init != PCA:
             trainer = trainer or new_trainer()
             keeper = None if resume is None else _Keeper(trainer, resume, description, announce)
@@ -126,7 +135,8 @@ def run(
         fingerprint=fingerprint(description) if complete else None,
         origin=rows.origin,
     )
-    return _with_mixture(Model(made, tensors, rows.scaler, device=str(where)), rows.training, config.seed)
+    trained = _with_mixture(Model(made, tensors, rows.scaler, device=str(where)), rows.training, config.seed)
+    return with_score(trained, rows, lambda: folds(None), scoring.STORED_CODES, announce)
 
 
 def _resolved(rows: Prepared, asked: FitOptions, where: torch.device) -> tuple[ModelConfig, TrainConfig]:
@@ -229,15 +239,6 @@ def _with_mixture(trained: Model, training: Part, seed: int) -> Model:
             found = mixture.fit(z, seed)
             made, tensors = dataclasses.replace(made, mixture=len(found)), {**tensors, **found.tensors()}
     return Model(made, tensors, trained.scaler)
-
-
-def _start_weights(model: Autoencoder, config: TrainConfig, start: Start | None, training: Rows) -> None:
-    """Set a network's first weights: those of another model, else new ones."""
-    if start is None:
-        generator = torch.Generator().manual_seed(config.seed)
-        initialise(model, model.config, config.init, training.mean().cpu(), generator)
-    else:
-        model.load_state_dict({name: torch.tensor(weights) for name, weights in start.weights.items()})
 
 
 def _trained(

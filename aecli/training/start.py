@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from aecli.config import FROM_MODEL, PCA, Schema
+from aecli.config import FROM_MODEL, PCA, Schema, TrainConfig
 from aecli.data import units
 from aecli.data.opening import split_name
 from aecli.data.part import Part
@@ -18,8 +19,10 @@ from aecli.data.source import Source
 from aecli.errors import DataError, UsageError
 from aecli.inference import Model
 from aecli.model import checkpoint
+from aecli.model.module import Autoencoder, initialise
 from aecli.model.scaler import CHUNK_VALUES, Scaler
 from aecli.options import Columns, FitOptions, Matching
+from aecli.training.rows import Rows
 
 Array = np.ndarray[Any, Any]
 
@@ -175,3 +178,12 @@ def _listed(names: Sequence[str]) -> str:
     from aecli.data.table import listed
 
     return listed(names) or "none"
+
+
+def first_weights(model: Autoencoder, config: TrainConfig, start: Start | None, training: Rows) -> None:
+    """Set a network's first weights: those of another model, else new ones."""
+    if start is None:
+        generator = torch.Generator().manual_seed(config.seed)
+        initialise(model, model.config, config.init, training.mean().cpu(), generator)
+    else:
+        model.load_state_dict({name: torch.tensor(weights) for name, weights in start.weights.items()})

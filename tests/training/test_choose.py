@@ -10,7 +10,7 @@ import safetensors.numpy
 import aecli
 from aecli import metrics
 from aecli.errors import Stopped, TrainingError
-from aecli.training import choose
+from aecli.training import choose, folds
 from aecli.training.fit import fit
 from aecli.training.resume import ResumeFile
 
@@ -61,14 +61,14 @@ def test_who_asks_for_a_network_or_for_its_training_gets_it(asked):
 
 
 def test_many_rows_are_judged_by_their_own_error(monkeypatch):
-    monkeypatch.setattr(choose, "BY_HEART", 0)
+    monkeypatch.setattr(folds, "BY_HEART", 0)
     monkeypatch.setattr(metrics.Pca, "mse", lambda *_: 1e-9)  # as if PCA were without error
     said = []
     made = aecli.fit(NOISE, latent_dim=2, device="cpu", announce=said.append).checkpoint
     assert made.train.init == "pca"
     assert any("on the training rows a network's error is" in sentence for sentence in said)
     monkeypatch.undo()
-    monkeypatch.setattr(choose, "BY_HEART", 0)
+    monkeypatch.setattr(folds, "BY_HEART", 0)
     assert aecli.fit(curve(), latent_dim=1, device="cpu").checkpoint.train.init == "fan-in"
 
 
@@ -104,7 +104,7 @@ def test_networks_are_compared_as_the_model_would_be_trained(monkeypatch):
     monkeypatch.setattr(choose.loop.Trainer, "run", diverges)  # what it is trained with is all that is asked
     images = np.random.default_rng(0).integers(0, 256, (30, 16, 16), dtype=np.uint8)
     whole = aecli.fit(images, latent_dim=2, device="cpu").checkpoint.train
-    assert len(configs) == choose.FOLDS_OF_IMAGES
+    assert len(configs) == folds.FOLDS_OF_IMAGES
     assert {(each.precision, each.augment_shift) for each in configs} == {(whole.precision, whole.augment_shift)}
 
 
@@ -112,9 +112,9 @@ def test_where_a_sample_speaks_for_pca_all_rows_are_asked(monkeypatch):
     monkeypatch.setattr(choose, "SAMPLE", 100)
     asked, errors = [], choose._errors
 
-    def of_parts(rows, rest, left_out, *more):
-        asked.append((len(rest), len(left_out)))
-        return np.array([2.0, 1.0]) if len(rest) == 80 else errors(rows, rest, left_out, *more)
+    def of_parts(rows, folds, fold):
+        asked.append((len(folds.rest(fold)), len(folds.left_out(fold))))
+        return np.array([2.0, 1.0]) if len(folds) == 100 else errors(rows, folds, fold)
 
     monkeypatch.setattr(choose, "_errors", of_parts)
     assert aecli.fit(curve(), latent_dim=1, device="cpu").checkpoint.train.init == "fan-in"
@@ -166,7 +166,7 @@ def trained(step=None, steps=None, **asked):
 
 
 def test_a_run_that_goes_on_gives_way_to_pca_as_the_whole_run_does(monkeypatch):
-    monkeypatch.setattr(choose, "BY_HEART", 0)  # all is judged by the training rows
+    monkeypatch.setattr(folds, "BY_HEART", 0)  # all is judged by the training rows
     monkeypatch.setattr(metrics.Pca, "mse", lambda *_: 1e-9)
     whole = trained()
     with pytest.raises(Stopped):
@@ -177,7 +177,7 @@ def test_a_run_that_goes_on_gives_way_to_pca_as_the_whole_run_does(monkeypatch):
 
 
 def test_a_run_that_was_stopped_at_its_last_step_and_is_finished_gives_way_to_pca_too(monkeypatch):
-    monkeypatch.setattr(choose, "BY_HEART", 0)
+    monkeypatch.setattr(folds, "BY_HEART", 0)
     monkeypatch.setattr(metrics.Pca, "mse", lambda *_: 1e-9)
     steps = []
     whole = trained(steps=steps)

@@ -1,0 +1,233 @@
+"""How strange a row is: how the model rebuilds it, and where its code lies. Fitted on training rows.
+
+Two numbers say so. A row's `distance` is the Mahalanobis distance of its code and of the errors of its values from
+those of training rows. Its `loneliness` is how far its code is from the twentieth nearest of stored training codes.
+Both are put on the scale of the scores that training rows had which the model had not seen. A row's score is the sum
+of what each says against it, in nats: the logarithm of how rarely a row has as much or more, under a normal
+distribution of logarithms. Its `p` is the share of those training rows that are as strange or stranger.
+
+The errors of a row's values hang together, and so do their codes, so each is judged beside all others. The tenth of the
+rows that fit least are left out when the covariance is fitted: they may be anomalies.
+Sources: Mahalanobis 1936; Rousseeuw 1985 for leaving out the farthest; Ledoit and Wolf 2004 for the shrinkage;
+Ramaswamy et al. 2000 for the k-th nearest neighbour; Vovk et al. 2005, and Barber et al. 2021 for the folds, for p.
+Shape letters: N rows, E inputs of the model, K latent values, J = K + E, F axes, M stored codes, n calibration rows.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from aecli.model.checkpoint import SCORE
+
+Array = np.ndarray[Any, Any]
+FITTED_ROWS, FITTED_VALUES = 4096, 1 << 24  # rows that a score is fitted to, and values: bounds time and memory
+CALIBRATION_ROWS = 20_000
+STORED_CODES, STORED_VALUES = 2_000, 1 << 17  # a quarter of them is a little worse, more take longer to compare with
+NEIGHBOUR = 20  # the twentieth nearest: with 5, two or three anomalies that lie together vouch for one another
+ALL_AXES, AXES = 360, 64  # up to so many of codes and inputs all axes are stored, above it so many
+TRIMMED, REFITS = 0.1, 3  # of the rows, those that fit least
+FLOOR = 1e-3  # of the mean error's square, added to each: a constant column has none
+LEAST = 1e-12  # below it a distance is none
+DEFAULT_ALPHA = 0.01
+LEAST_ROWS = 10  # that a score is fitted to
+Logs = Array  # (N, 2): the logarithms of distance and loneliness
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """What judges rows by their codes (N, K) and by the errors (N, E) of what is rebuilt of them, in the model's units.
+
+    `code_scale` (K,) and `error_scale` (E,) bring these to like scales, `centre` (J,) is the middle of both then.
+    `axes` (F, J) are of length 1; a row's place along each counts `weights` (F,) times, squared, and what is left of it
+    `rest` times. `codes` (M, K) are scaled codes of training rows. `usual` (2, 2) are the means and the standard
+    deviations of the logarithms of distance and loneliness, `calibration` (n,) the scores in ascending order, both of
+    training rows that the model had not seen.
+    """
+
+    code_scale: Array
+    error_scale: Array
+    centre: Array
+    axes: Array
+    weights: Array
+    rest: float
+    codes: Array
+    usual: Array
+    calibration: Array
+
+    def tensors(self) -> dict[str, Array]:
+        """Return float32 tensors by the names that they have in a checkpoint; the codes are float16."""
+        values: dict[str, Array] = {name: np.asarray(value, np.float32) for name, value in vars(self).items()}
+        values["codes"] = self.codes.astype(np.float16)
+        values["rest"] = values["rest"].reshape(1)
+        return {f"{SCORE}{name}": np.ascontiguousarray(value) for name, value in values.items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Array]) -> "Score | None":
+        """Read what `tensors` returned; None where a checkpoint holds none."""
+        if f"{SCORE}rest" not in tensors:
+            return None
+        own: dict[str, Any] = {
+            field.name: tensors[f"{SCORE}{field.name}"].astype(np.float32) for field in dataclasses.fields(cls)
+        }
+        return cls(**own | {"rest": float(own["rest"][0])})
+
+    @property
+    def least_p(self) -> float:
+        """The smallest p that a row can have: 1/(n + 1)."""
+        return 1 / (len(self.calibration) + 1)
+
+    @property
+    def alpha(self) -> float:
+        """Up to which p a row is an anomaly where nothing is said: 0.01, or the smallest p where that is more."""
+        return max(DEFAULT_ALPHA, self.least_p)
+
+    def distances(self, z: Array, errors: Array, there: Array | None = None) -> Array:
+        """Return the squared Mahalanobis distances (N,), a mean over what is there.
+
+        Errors of values that are not `there` (N, E) count as usual ones.
+        """
+        with np.errstate(all="ignore"):
+            off = np.concatenate([z / self.code_scale, errors / self.error_scale], axis=1) - self.centre  # (N, J)
+            count: Any = off.shape[1]
+            if there is not None:
+                off[:, z.shape[1] :][~there] = 0
+                count = z.shape[1] + there.sum(axis=1)
+            along = off @ self.axes.T  # (N, F)
+            squares = np.square(along) @ self.weights
+            if len(self.axes) < off.shape[1]:
+                left = np.einsum("nj,nj->n", off, off) - np.einsum("nf,nf->n", along, along)
+                squares += np.maximum(left, 0) * np.float32(self.rest)
+            found: Array = squares / count
+        found[np.isnan(found)] = np.inf
+        return found
+
+    def loneliness(self, z: Array) -> Array:
+        """Return the distances (N,) of codes (N, K) from their twentieth nearest stored code; 1 where there is none."""
+        if not len(self.codes):
+            return np.ones(len(z), np.float32)
+        with np.errstate(all="ignore"):
+            codes = z / self.code_scale
+            near = np.einsum("mk,mk->m", self.codes, self.codes) - 2 * (codes @ self.codes.T)  # (N, M)
+            nth = min(NEIGHBOUR, len(self.codes)) - 1
+            squares = np.partition(near, nth, axis=1)[:, nth] + np.einsum("nk,nk->n", codes, codes)
+        found: Array = np.sqrt(np.where(np.isnan(squares), np.inf, np.maximum(squares, 0)))
+        return found
+
+    def logs(self, z: Array, errors: Array, there: Array | None = None) -> Logs:
+        """Return the logarithms of distance and loneliness (N, 2): see `distances`."""
+        both = np.stack([self.distances(z, errors, there), self.loneliness(z)], axis=1)
+        found: Array = np.log(np.maximum(both, LEAST))
+        return found
+
+    def scores(self, logs: Logs) -> Array:
+        """Return the scores (N,), in nats, of logarithms (N, 2)."""
+        mean, spread = self.usual
+        found: Array = _surprise((logs - mean) / spread).sum(axis=1)
+        return found
+
+    def p(self, scores: Array) -> Array:
+        """Return the share (N,) of calibration rows that are as strange or stranger, the row itself being one."""
+        n = len(self.calibration)
+        beyond = n - np.searchsorted(self.calibration, scores.astype(np.float32), side="left")
+        share: Array = (1 + beyond) / (n + 1)
+        return share
+
+    def calibrated(self, logs: Logs) -> "Score":
+        """Return the score on the scale of rows that the model has not seen, of whose logarithms (n, 2) these are."""
+        usual = np.stack([logs.mean(axis=0), np.maximum(logs.std(axis=0), 1e-6)])
+        own = dataclasses.replace(self, usual=usual.astype(np.float32))
+        return dataclasses.replace(own, calibration=np.sort(own.scores(logs).astype(np.float32)))
+
+
+def fit(z: Array, errors: Array, there: Array | None, codes: int, seed: int) -> Score:
+    """Fit a score, not calibrated yet, to codes (N, K) and errors (N, E) of training rows, all finite, at least one.
+
+    `there` (N, E) are the values that are no holes. At most so many codes are stored.
+    """
+    codes = min(codes, STORED_VALUES // z.shape[1])
+    known = np.ones_like(errors, bool) if there is None else there
+    count = np.maximum(1, known.sum(axis=0))
+    code_scale = z.std(axis=0, dtype=np.float64)
+    squares = np.where(known, np.square(errors, dtype=np.float64), 0).sum(axis=0) / count
+    error_scale = np.sqrt(squares + FLOOR * squares.mean() + LEAST)
+    code_scale = np.where(code_scale > LEAST, code_scale, 1)
+    both = np.concatenate([z / code_scale, errors / error_scale], axis=1)
+    if there is not None:
+        middle = np.where(known, both[:, z.shape[1] :], 0).sum(axis=0) / count
+        both[:, z.shape[1] :] = np.where(known, both[:, z.shape[1] :], middle)
+    both = both.astype(np.float32)
+    stored = np.sort(np.random.default_rng(seed).permutation(len(z))[:codes])
+    largest = np.finfo(np.float16).max
+    made = Score(
+        code_scale.astype(np.float32),
+        error_scale.astype(np.float32),
+        *_fitted(both),
+        np.clip(z[stored] / code_scale, -largest, largest).astype(np.float16).astype(np.float32),
+        np.array([[0, 0], [1, 1]], np.float32),
+        np.zeros(0, np.float32),
+    )
+    for _ in range(REFITS if len(z) * TRIMMED >= 1 else 0):
+        distances = made.distances(z, errors, there)
+        kept = distances <= np.quantile(distances, 1 - TRIMMED)
+        centre, axes, weights, rest = _fitted(both[kept])
+        made = dataclasses.replace(made, centre=centre, axes=axes, weights=weights, rest=rest)
+    return made
+
+
+def _fitted(u: Array) -> tuple[Array, Array, Array, float]:
+    """Return `centre`, `axes`, `weights` and `rest` of rows (N, J): their mean, and the inverse of their covariance.
+
+    The covariance is that of Ledoit and Wolf. Of wide rows, it has the axes of the largest variances, at most one for
+    twenty rows, and one variance in all other directions: with fewer rows it would learn them by heart.
+    """
+    count, width = u.shape
+    centre = u.mean(axis=0, dtype=np.float64)
+    off = u - centre.astype(np.float32)
+    if width <= ALL_AXES:
+        covariance = (off.T @ off).astype(np.float64) / count
+        share, mean = _shrinkage(off, covariance), float(np.trace(covariance)) / width
+        variances, vectors = np.linalg.eigh((1 - share) * covariance + share * mean * np.eye(width))
+        variances = np.maximum(variances, max(1e-6 * mean, LEAST))
+        return _single(centre, vectors.T, 1 / variances, 0.0)
+    most = min(AXES, max(1, count // 20))
+    products = (off @ off.T if count < width else off.T @ off).astype(np.float64)
+    total = float(np.einsum("nj,nj->", off, off, dtype=np.float64)) / count
+    variances, vectors = np.linalg.eigh(products / count)
+    variances, vectors = variances[::-1][:most], vectors[:, ::-1][:, :most]
+    if count < width:
+        vectors = off.T @ vectors / np.sqrt(np.maximum(variances * count, LEAST))
+    rest = max((total - float(variances.sum())) / max(1, width - most), 1e-6)
+    return _single(centre, vectors.T, 1 / np.maximum(variances, rest), 1 / rest)
+
+
+def _single(centre: Array, axes: Array, weights: Array, rest: float) -> tuple[Array, Array, Array, float]:
+    return centre.astype(np.float32), np.ascontiguousarray(axes, np.float32), weights.astype(np.float32), rest
+
+
+def _shrinkage(off: Array, covariance: Array) -> float:
+    """Return how much of its mean variance Ledoit and Wolf give a covariance (J, J), from 0 to 1.
+
+    `off` (N, J) are the rows less their mean.
+    """
+    count, width = off.shape
+    mean = float(np.trace(covariance)) / width
+    apart = float(np.square(covariance).sum()) - width * mean**2  # from a multiple of the identity
+    lengths = np.square(np.einsum("nj,nj->n", off, off, dtype=np.float64)).sum() / count
+    noise = (lengths - float(np.square(covariance).sum())) / count
+    return min(1.0, noise / apart) if apart > 0 else 1.0
+
+
+def _surprise(x: Array) -> Array:
+    """Return -ln Q(x), in nats: Q is how often a standard normal value is larger than x. Within 0.01.
+
+    Source: Börjesson and Sundberg 1979, "Simple Approximations of the Error Function Q(x)".
+    """
+    far = np.abs(x)
+    with np.errstate(over="ignore", invalid="ignore"):
+        a = 1 / math.pi
+        nats = far**2 / 2 + np.log(math.sqrt(2 * math.pi) * ((1 - a) * far + a * np.sqrt(far**2 + 2 * math.pi)))
+    return np.where(x > 0, nats, -np.log1p(-np.exp(-nats)))

@@ -1,0 +1,99 @@
+"""Networks that are each trained without a fifth of the training rows: what they make of rows that they have not seen.
+
+They show whether a network is worth its while, and what scores rows have that it does not know.
+Source: Stone 1974, "Cross-Validatory Choice and Assessment of Statistical Predictions".
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+
+from aecli.config import ModelConfig, TrainConfig
+from aecli.data.part import Part
+from aecli.model.module import Autoencoder
+from aecli.options import FitOptions
+from aecli.recipes import resolve
+from aecli.training import loop
+from aecli.training.fit import Prepared
+from aecli.training.rows import Rows
+from aecli.training.start import first_weights
+
+Array = np.ndarray[Any, Any]
+FOLDS, FOLDS_OF_IMAGES = 5, 2  # that are looked at, of five; images take longer, and one has many values
+BY_HEART = 10  # of fewer values for each weight a network may learn some by heart, and its own rows tell nothing
+
+
+def has_few(rows: Prepared, model: ModelConfig) -> bool:
+    """Return whether the training rows are so few that a network may learn them by heart."""
+    values = len(rows.training) * rows.scaler.inputs
+    return rows.training.blocks is None and values <= BY_HEART * model.parameters
+
+
+class Folds:
+    """The first `most` training rows of a random order in five folds, and networks as the model's, each without one.
+
+    Rows are in memory: see `has_few`. Where there are fewer than five, each is a fold.
+    """
+
+    def __init__(
+        self,
+        rows: Prepared,
+        asked: FitOptions,
+        model: ModelConfig,
+        config: TrainConfig,
+        device: torch.device,
+        most: int | None = None,
+    ) -> None:
+        count = len(rows.training)
+        order = np.random.default_rng((config.seed, count)).permutation(count)[:most]
+        self._rows, self._x = rows, rows.training.x[:][order]
+        self._of = np.arange(len(order)) % FOLDS
+        self.looked_at = min(len(order), FOLDS if rows.schema.image_shape is None else FOLDS_OF_IMAGES)
+        self.device, self.latent_dim = device, model.latent_dim
+        self._networks: dict[int, Autoencoder] = {}
+        precision: Any = config.precision
+        self._asked = dataclasses.replace(
+            asked,
+            channels=model.channels,
+            hidden_dims=model.hidden_dims,
+            latent_dim=model.latent_dim,
+            precision=precision,
+            augment_shift=config.augment_shift,
+            noise=config.noise,
+            patience=0,
+        )
+
+    def __len__(self) -> int:
+        return len(self._x)
+
+    def rest(self, fold: int) -> Part:
+        """Return the rows outside of a fold."""
+        return Part(self._x[self._of != fold])
+
+    def left_out(self, fold: int) -> Part:
+        """Return the rows of a fold."""
+        return Part(self._x[self._of == fold])
+
+    def network(self, fold: int) -> Autoencoder:
+        """Return a network that was trained without a fold, once. Raises TrainingError where it diverges."""
+        if fold not in self._networks:
+            self._networks[fold] = self._trained(self.rest(fold))
+        return self._networks[fold]
+
+    def _trained(self, rest: Part) -> Autoencoder:
+        rows, image_shape, scaler = self._rows, self._rows.schema.image_shape, self._rows.scaler
+        model_config, config = resolve(
+            self._asked,
+            scaler.inputs,
+            len(rest),
+            bounded=scaler.bounded,
+            image_shape=image_shape,
+            model=None if rows.start is None else rows.start.model.checkpoint.model,
+        )
+        training, model = Rows(rest, scaler, self.device), Autoencoder(model_config)
+        first_weights(model, config, rows.start, training)
+        model.to(self.device)
+        loop.Trainer(model, config, training, image_shape=image_shape).run(lambda _: None)
+        return model

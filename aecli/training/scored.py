@@ -1,0 +1,126 @@
+"""The score of a trained model: fitted to training rows, calibrated on training rows that a network had not seen."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from aecli import scoring
+from aecli.config import PCA, ModelConfig
+from aecli.errors import TrainingError
+from aecli.inference import Model
+from aecli.metrics import Pca
+from aecli.model import checkpoint
+from aecli.model.checkpoint import Checkpoint, Scoring
+from aecli.model.network import Network
+from aecli.model.scaler import Scaler
+from aecli.scoring import CALIBRATION_ROWS, FITTED_ROWS, FITTED_VALUES, LEAST_ROWS, Score
+from aecli.training import choose
+from aecli.training.fit import Prepared
+from aecli.training.folds import Folds, has_few
+
+Array = np.ndarray[Any, Any]
+MANY_ROWS = 20  # for each input, of which PCA knows none by heart
+BLOCK_ROWS = 256  # what layers of usual widths give for so many rows fits a core's cache
+
+
+def with_score(
+    trained: Model, rows: Prepared, folds: Callable[[], Folds], codes: int, announce: Callable[[str], None]
+) -> Model:
+    """Return a model, on the CPU, with a score that stores at most so many codes.
+
+    Where rows are so few that a network may learn them by heart, the scores that calibrate it are those of rows in
+    each fold, by the network without that fold. Else the rows are known to the network, but the score is fitted to
+    others. It is the model as it is where the training rows are fewer than ten, or nothing finite is made of them.
+    """
+    made, seed = trained.checkpoint, trained.checkpoint.train.seed
+    if len(rows.training) < LEAST_ROWS:
+        return trained
+    network, rng = Network(made.model, checkpoint.weights(trained.tensors)), np.random.default_rng(seed)
+    if is_by_folds(rows, made):
+        if made.train.init != PCA:  # which takes no time
+            announce("calibrating the scores by cross-validation")
+        found = _fitted(network, rows.scaler, rows.training.sample(_most(made, FITTED_ROWS), rng), codes, seed)
+        logs = [] if found is None else _of_folds(made, rows, folds(), codes)
+    else:
+        sample = rng.permutation(rows.training.sample(_most(made, FITTED_ROWS + CALIBRATION_ROWS), rng))
+        first = min(FITTED_ROWS, len(sample) // 2)
+        found = _fitted(network, rows.scaler, sample[:first], codes, seed)
+        logs = [] if found is None else [_logs(found, network, rows.scaler, sample[first:])]
+    known = np.concatenate([np.zeros((0, 2), np.float32), *logs])
+    known = known[np.isfinite(known).all(axis=1)][:CALIBRATION_ROWS]
+    if found is None or not len(known):
+        return trained
+    found = found.calibrated(known)
+    made = dataclasses.replace(made, score=Scoring(len(found.axes), len(found.codes), len(found.calibration)))
+    scored = Model(made, {**trained.tensors, **found.tensors()}, trained.scaler)
+    if rows.held_out is None:
+        return scored
+    alarms = 0
+    for chunk in rows.held_out.chunks(FITTED_VALUES // 16):
+        of_them = _logs(found, network, rows.scaler, chunk)
+        alarms += int((found.p(found.scores(of_them)) <= found.alpha).sum())
+    results = dataclasses.replace(made.results, test_alarms=alarms)
+    return Model(dataclasses.replace(made, results=results), scored.tensors, scored.scaler)
+
+
+def is_by_folds(rows: Prepared, made: Checkpoint) -> bool:
+    """Return whether the model may know its training rows by heart: PCA does so with few rows for each input."""
+    of_pca = made.train.init == PCA and rows.training.blocks is None
+    return has_few(rows, made.model) or (of_pca and len(rows.training) <= MANY_ROWS * made.model.inputs)
+
+
+def _most(made: Checkpoint, rows: int) -> int:
+    """Return how many rows are looked at, at most so many: fewer where they are wide."""
+    return max(LEAST_ROWS, min(rows, FITTED_VALUES // made.model.inputs))
+
+
+def _of_folds(made: Checkpoint, rows: Prepared, folds: Folds, codes: int) -> list[Array]:
+    """Return the logarithms (n, 2) of the rows in each fold, by the score of a network that was trained without it."""
+    scaler, logs = rows.scaler, []
+    for fold in range(folds.looked_at):
+        rest, left_out = folds.rest(fold), folds.left_out(fold)
+        if made.train.init == PCA:
+            pca = choose.tensors(Pca(rest, scaler, made.model.latent_dim))
+            network = Network(ModelConfig(made.model.inputs, (), made.model.latent_dim), _arrays(pca))
+        else:
+            try:
+                own = folds.network(fold)
+            except TrainingError:
+                continue
+            network = Network(made.model, _arrays(own.state_dict()))
+        seen = rest.sample(_most(made, FITTED_ROWS), np.random.default_rng(fold))
+        if (found := _fitted(network, scaler, seen, codes, made.train.seed)) is not None:
+            logs.append(_logs(found, network, scaler, left_out.x[:]))
+    return logs
+
+
+def _arrays(state: Any) -> dict[str, Array]:
+    return {name: tensor.cpu().numpy() for name, tensor in state.items()}
+
+
+def _fitted(network: Network, scaler: Scaler, raw: Array, codes: int, seed: int) -> Score | None:
+    """Fit a score to raw rows (N, D). None where nothing finite is made of them."""
+    z, errors, there = _judged(network, scaler, raw)
+    finite = np.isfinite(z).all(axis=1) & np.isfinite(errors).all(axis=1)
+    if not finite.any():
+        return None
+    return scoring.fit(z[finite], errors[finite], None if there is None else there[finite], codes, seed)
+
+
+def _logs(score: Score, network: Network, scaler: Scaler, raw: Array) -> Array:
+    blocks = (raw[start : start + BLOCK_ROWS] for start in range(0, len(raw), BLOCK_ROWS))
+    parts = [score.logs(*_judged(network, scaler, block)) for block in blocks]
+    return np.concatenate([np.zeros((0, 2), np.float32), *parts])
+
+
+def _judged(network: Network, scaler: Scaler, raw: Array) -> tuple[Array, Array, Array | None]:
+    """Return the codes (N, K) of raw rows (N, D), the errors of what is rebuilt (N, E), and what is no hole (N, E)."""
+    z, errors = [], []
+    for start in range(0, len(raw), BLOCK_ROWS):
+        x = scaler.transform(raw[start : start + BLOCK_ROWS])
+        z.append(network.encode(x))
+        errors.append(network.decode(z[-1]) - x)
+    holes = scaler.holes(raw)
+    return np.concatenate(z), np.concatenate(errors), None if holes is None else ~holes

@@ -13,6 +13,7 @@ import numpy as np
 from aecli import metrics
 from aecli.data.digest import Digest
 from aecli.data.formats import source_name
+from aecli.data.labels import is_quantity, reads_as_number
 from aecli.data.part import Part
 from aecli.data.sample import Sample
 from aecli.errors import DataError
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 SAMPLE_ROWS, SAMPLE_VALUES = 5_000, 1 << 25  # the first bounds time, the second the memory that wide rows take
 NEIGHBOURS = 15
-MAX_NUMBERS = 64  # more different numbers as labels are quantities
 
 
 @dataclass(frozen=True)
@@ -186,18 +186,11 @@ def _classes(labels: Array, name: str | None) -> tuple[Array, list[str]]:
         return numbers, [f"{said} one value"]
     if 2 * len(different) > known.sum():
         return numbers, [f"{said} {len(different):,} values in {known.sum():,} rows"]
-    if len(different) > MAX_NUMBERS and all(map(_is_number, different)):
-        return numbers, [f"{said} {len(different):,} different numbers, and is no class"]
+    if is_quantity(different.tolist()):
+        what = "numbers" if reads_as_number(different[0]) else "dates"
+        return numbers, [f"{said} {len(different):,} different {what}, and is no class"]
     numbers[known] = of
     return numbers, []
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _on_training(model: "Model", name: str, rows: int, trained: int | None) -> list[str]:

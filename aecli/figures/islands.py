@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import Stroke
 from matplotlib.text import Text
 
+from aecli.data.labels import MOST_NUMBERS
 from aecli.figures import style
 
 Array = np.ndarray[Any, Any]
@@ -25,7 +26,7 @@ LAND = 0.9  # of a class's rows: the densest cells that hold so many are land
 BRIDGE = 1  # cells around land that join it to other land
 LARGE, ENOUGH = 0.25, 8  # of a class's rows, and rows: an island of so many has a name of its own
 HIDDEN = 0.6  # of the points of islands, that a name may lie over
-MOST = 64  # names that are written
+MOST = MOST_NUMBERS  # names that are written
 SIZES = (12.0, 10.5, 9.0, 7.5)  # points, the first at which all names find room, on axes of 300 points
 SCALES = (0.7, 1.8)  # how much smaller or larger they are on others
 # From a place of its island to the centre of a name, in halves of its box: over it, aside, and beside it.
@@ -207,7 +208,8 @@ def _places(sizes: list[Array], found: list[Island], axes: Axes) -> list[Array |
         asides = [(middles[:, None] + np.array(aside) * half).reshape(-1, 2) for aside in (*OVER, BESIDE)]
         at: Array = np.concatenate(asides).clip(half, whole - half)
         apart = np.abs(at[:, None] - taken[:, :2]) >= half + taken[:, 2:]  # (places, names, 2)
-        free = np.flatnonzero(apart.any(axis=2).all(axis=1)) if (2 * half <= whole).all() else np.zeros(0, int)
+        fits = bool(np.all(2 * half <= whole))
+        free = np.flatnonzero(np.all(np.any(apart, axis=2), axis=1) & fits)
         if not len(free):
             if island.first:
                 return None

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
+from aecli.data.labels import dates
 from aecli.figures import islands, style
-from aecli.figures.labels import Classes, classes, dates, numbers
+from aecli.figures.labels import Classes, classes, numbers
 from aecli.figures.principal import principal
 
 Array = np.ndarray[Any, Any]

@@ -19,11 +19,12 @@ import numpy as np
 
 from aecli.config import Schema
 from aecli.data.formats import source_name
+from aecli.data.labels import MOST_NUMBERS, dates, is_quantity
 from aecli.data.sample import Sample
 from aecli.data.source import Source
 from aecli.errors import AecliError, DataError
 from aecli.figures.colour import Colour
-from aecli.figures.labels import NONE, RANGES, dates, numbers, ranges
+from aecli.figures.labels import NONE, RANGES, numbers, ranges
 from aecli.figures.principal import principal
 from aecli.figures.style import number
 from aecli.inference import Model
@@ -35,7 +36,6 @@ MAX_ORIGINAL_BYTES = 1 << 23  # 10,699 images of 28 by 28: a pixel is one byte, 
 MAX_WEIGHTS = 25_000_000
 MAX_COMPONENTS = 32
 KEPT = "kept: "  # what the names of kept columns begin with, lest they be others'
-MAX_CLASSES = 64  # of more different numbers as labels, ranges are made
 SCRIPTS = ("model.js", "backdrop.js", "scatter.js", "panel.js", "walk.js", "hands.js", "main.js")
 
 
@@ -190,7 +190,7 @@ def _colours(points: Mapping[str, Array], label: str, colour: Colour) -> list[_C
     for name, values in columns.items():
         asked = name in (colour.name, colour.word) and (colour.beside is None or name != label)
         classes, of, ranged = _classified(values)
-        if asked or name == label or len(classes) <= max(MAX_CLASSES, len(values) // 4):
+        if asked or name == label or len(classes) <= max(MOST_NUMBERS, len(values) // 4):
             found.append(_Colouring(name, classes, of, ranged, asked))
     return [*found, _Colouring("error (mse)", *_by_error(points["mse"]), ranged=True)]
 
@@ -209,7 +209,7 @@ def _classified(labels: Array) -> tuple[list[str], Array, bool]:
         different = [different[i] for i in np.argsort(values, kind="stable")]
         values = np.sort(values, kind="stable")
     classes, of_label, ranged = different, np.arange(len(different)), False
-    if values is not None and len(values) > MAX_CLASSES:
+    if values is not None and is_quantity(different):
         edges = np.linspace(values[0], values[-1], RANGES + 1)
         classes, ranged = ranges(edges, 4, dated=dated), True
         of_label = np.clip(np.searchsorted(edges, values, "right") - 1, 0, RANGES - 1)

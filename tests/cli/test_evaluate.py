@@ -106,8 +106,9 @@ def test_without_labels_the_metrics_of_labels_are_left_out(run, iris_model, iris
         (["one"] * 150, "has one value"),
         ([f"name {i}" for i in range(150)], "has 150 values in 150 rows"),
         ([i % 70 / 8 for i in range(150)], "has 70 different numbers, and is no class"),
+        ([f"20{10 + i % 70}-01-01" for i in range(150)], "has 70 different dates, and is no class"),
     ],
-    ids=["one value", "each row its own", "numbers"],
+    ids=["one value", "each row its own", "numbers", "dates"],
 )
 def test_a_label_that_is_no_class_is_named(run, iris_model, iris_csv, labels, why):
     header, *lines = iris_csv.read_text().splitlines()

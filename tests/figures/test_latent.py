@@ -107,6 +107,16 @@ def test_the_name_of_a_ring_is_on_the_ring():
     assert np.hypot(*place) == pytest.approx(10, abs=1.5)
 
 
+@pytest.mark.parametrize(("classes", "apart"), [(47, True), (47, False), (70, True)])
+def test_more_than_20_numbers_are_classes_where_up_to_64_lie_apart_else_a_scale(classes, apart):
+    z, names = islands(classes, 4000)
+    numbers = np.array([int(name[1:]) for name in names])
+    figure, names = drawn(z if apart else np.random.default_rng(0).normal(size=z.shape), numbers)
+    as_classes = apart and classes <= 64
+    assert {name for name, _ in names} == ({str(i) for i in range(classes)} if as_classes else set())
+    assert (len(figure.axes), figure.legends) == (1 if as_classes else 2, [])  # the second is the scale
+
+
 @pytest.mark.parametrize("rows", [30, 300, 20_000])
 @pytest.mark.parametrize("classes", [2, 12])
 def test_classes_that_are_mixed_have_a_legend(rows, classes):

@@ -782,6 +782,22 @@ CASES = {
         "--bad-rows skip leaves such rows out, --bad-rows blank writes empty ones",
         given={"x.csv": with_line(",,,x", text=column_of("xy"))},
     ),
+    "bad rows to train a new model on": Case(
+        "train t.csv QUICK --bad-rows skip",
+        "leave it out; --missing drop leaves out rows with empty cells, and --init-from MODEL trains a model further",
+        then=(
+            "train t.csv QUICK --missing drop -o z.safetensors",
+            "train new.csv --init-from t.safetensors QUICK --bad-rows skip -o z.safetensors",
+        ),
+    ),
+    "images to train a table's model further on": Case(
+        "train pictures --init-from t.safetensors QUICK", "to make a model of images: aecli train pictures"
+    ),
+    "images for a table's model": Case(
+        "embed t.safetensors pictures/00.png pictures/01.png",
+        "to make a model of images: aecli train DATA",
+        values={"DATA": "pictures"},
+    ),
     "blank rows to train further on": Case(
         "train new.csv --init-from t.safetensors QUICK --bad-rows blank", "--bad-rows skip leaves them out"
     ),

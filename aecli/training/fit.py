@@ -43,6 +43,7 @@ WEIGHT_BYTES = 30  # for each weight: it, its gradient, the optimizer's moments 
 CONVOLUTION_BYTES = 100_000_000  # that their code takes
 VALUE_BYTES = 20  # for each value that convolutions give in a batch: it, its gradient, and what they are made from
 MANY_INPUTS = 10_000
+ROWS_LEFT_OUT = "--missing drop leaves out rows with empty cells, and --init-from MODEL trains a model further"
 VALIDATION = 0.1  # of the training rows, where early stopping is on
 
 
@@ -171,7 +172,10 @@ def _opener(
         return lambda data, split, _: start.open(data, split, **opening, **vars(reading), **vars(matching))
     usual = Matching()
     if said := [f"--{n.replace('_', '-')} {v}" for n, v in vars(matching).items() if v != getattr(usual, n)]:
-        raise UsageError(f"{said[0]} is about rows for a trained model, and training starts without one")
+        raise UsageError(
+            f"{said[0]} is about rows for a trained model, and training starts without one",
+            hint=f"leave it out; {ROWS_LEFT_OUT}" if matching.bad_rows != usual.bad_rows else "leave it out",
+        )
 
     def opened(data: Any, split: str, schema: Schema | None) -> Source:
         asked = columns if schema is None else ALL_COLUMNS

@@ -230,6 +230,7 @@ class Model:
         from aecli.evaluation import evaluate
 
         source = rows if isinstance(rows, Source) else self._source(rows)
+        source.blanks = False  # a row without any value has nothing to be judged by
         own = None if labels is None else np.asarray(labels)
         return evaluate(self, self.rebuilt(source), source.name, own)
 

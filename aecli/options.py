@@ -247,7 +247,8 @@ class Columns:
         Literal["mean", "drop"] | None,
         Option(
             "What becomes of a cell without a value in training: mean takes its column's mean and counts it in no "
-            "loss, drop leaves its row out. Later such a cell stops no row.",
+            "loss, drop leaves its row out. A row without any value is always left out. Later neither "
+            "stops a command.",
             TABLE,
             "HOW",
             "an error",

@@ -734,10 +734,10 @@ CASES = {
         "leave the line out, or say --bad-rows blank or --bad-rows skip",
         given={"x.csv": RAGGED},
     ),
-    "a blank line for a model": Case(
-        "reconstruct t.safetensors x.csv",
+    "a blank line among codes": Case(
+        "decode t.safetensors x.csv",
         "leave blank lines out, or say --bad-rows blank or --bad-rows skip",
-        given={"x.csv": BLANK},
+        given={"x.csv": with_line(",", 3, CODES)},
     ),
     "a ragged line to train further on": Case(
         "train x.csv --init-from t.safetensors QUICK",
@@ -777,10 +777,10 @@ CASES = {
     "a cell of another kind to train further on": Case(
         "train x.csv --init-from t.safetensors QUICK", "correct the cell, or say --bad-rows skip", given={"x.csv": HEX}
     ),
-    "a row of nothing": Case(
-        "embed t.safetensors x.csv",
+    "an infinite value": Case(
+        "embed flat.safetensors x.npy",
         "--bad-rows skip leaves such rows out, --bad-rows blank writes empty ones",
-        given={"x.csv": with_line(",,,x", text=column_of("xy"))},
+        given={"x.npy": np.where(np.arange(96) == 4, np.inf, np.ones((3, 96)))},
     ),
     "bad rows to train a new model on": Case(
         "train t.csv QUICK --bad-rows skip",

@@ -141,7 +141,7 @@ def plot(
         rows.check_data(model, data)
         applying = dataclasses.replace(applying, **_as_drawn(applying, colour))
         loaded = aecli.load(model, device=device)
-        opened = functools.partial(rows.open_rows, loaded, data, reading, applying, data_dir=data_dir)
+        opened = functools.partial(_opened, loaded, data, reading, applying, data_dir=data_dir)
         held_out = _held_out(loaded, opened) if kind == "reconstruction" and rows.can_be_read_twice(data) else None
         made = _made(kind, loaded, opened(quiet=quiet), colour, examples, held_out)
         for sentence in made.notes:
@@ -160,6 +160,13 @@ def _as_drawn(applying: Applying, colour: str | None) -> dict[str, Any]:
 
     bad_rows = "skip" if applying.bad_rows == "blank" else applying.bad_rows
     return {"bad_rows": bad_rows, "colour": colour if colour is None or split(colour) is None else None}
+
+
+def _opened(*given: Any, **options: Any) -> "Source":
+    """Open rows to be drawn: one without any value is no point."""
+    source = rows.open_rows(*given, **options)
+    source.blanks = False
+    return source
 
 
 def _held_out(loaded: "Model", opened: "Callable[..., Source]") -> Any:

@@ -60,6 +60,7 @@ ColourBy = Annotated[
     ),
 ]
 PAGE = ("page", "map")  # two names of one kind
+COLOUR = "--colour"
 COLOURED = ("latent", "errors", "page")
 Examples = Annotated[int, typer.Option(min=1, max=50, metavar="N", help="How many images a reconstruction shows.")]
 Show = Annotated[
@@ -159,7 +160,7 @@ def _as_drawn(applying: Applying, colour: str | None) -> dict[str, Any]:
     from aecli.data.beside import split
 
     bad_rows = "skip" if applying.bad_rows == "blank" else applying.bad_rows
-    return {"bad_rows": bad_rows, "colour": colour if colour is None or split(colour) is None else None}
+    return {"bad_rows": bad_rows, "aside": None if colour is None or split(colour) else (COLOUR, colour)}
 
 
 def _opened(*given: Any, **options: Any) -> "Source":
@@ -180,9 +181,9 @@ def _made(
     kind: str, loaded: "Model", source: "Source", colour: str | None, examples: int, held_out: Any
 ) -> "drawing.Picture | Page":
     """Read the rows, and make of them what is to be written."""
-    from aecli.figures.colour import Colour
+    from aecli.data.labels import Labels
 
-    coloured = Colour(source, colour)
+    coloured = Labels(source, colour, COLOUR)
     if kind in PAGE:
         from aecli.figures.map import page
 

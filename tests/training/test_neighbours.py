@@ -163,6 +163,20 @@ def test_rows_in_a_file_have_neighbours_in_their_window_and_each_is_seen_once(mo
     assert len(seen) == len(set(seen)) == 400 // 64 * 64
 
 
+@pytest.mark.parametrize("count", [101, 201], ids=lambda count: f"{count} rows")
+def test_no_row_in_a_file_is_its_own_neighbour(monkeypatch, count):
+    monkeypatch.setattr("aecli.data.part.BLOCK_BYTES", 480)
+    monkeypatch.setattr("aecli.training.rows.BLOCK_BYTES", 480)
+    monkeypatch.setattr("aecli.training.rows.WINDOW_BYTES", 4800)
+    x = rows(count)
+    part = Part(x, np.arange(-(-count // 10)))  # the last block is of one row, and is now first, now last
+    pairs = Pairs(Rows(part, Scaler.fit("none", part, Schema(12)), torch.device("cpu")), 5, seed=0)
+    for seed in range(30):
+        seen = [batch.numpy() for batch in pairs.shuffled(1, seed)]
+        assert len(seen) == count
+        assert not any((row == neighbour).all() for row, neighbour in seen)
+
+
 def info_nc_t_sne(h, weight):
     """Write the loss as its source does."""
     a, b = h.chunk(2)

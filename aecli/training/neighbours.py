@@ -3,7 +3,8 @@
 Shape letters: N rows, E inputs of the model, B rows a batch, k neighbours a row.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,23 @@ class Pairs:
             pca = Pca(sample, scaler, COMPONENTS)
             mean, basis = (torch.from_numpy(each.astype(np.float32)) for each in (pca.mean, pca.basis))
             self._pca = mean.to(rows.device), basis.to(rows.device)
-        self.graph = None if rows.resident is None else self._nearest(rows.resident, seed)
+        self._seed = seed
+        self._on_search: Callable[[float], None] = lambda _: None
+
+    @cached_property
+    def graph(self) -> Tensor | None:
+        """The places of each row's neighbours (N, k), None of a mapped file."""
+        rows = self._rows.resident
+        return None if rows is None else self._nearest(rows, self._seed)
+
+    def search(self, on_search: Callable[[float], None]) -> None:
+        """Look for the neighbours of rows in memory, if they are not found yet.
+
+        `on_search` is told which share of the rows have theirs, before each group of rows if there are several. Of a
+        mapped file it is told so in each window.
+        """
+        self._on_search = on_search
+        _ = self.graph
 
     def shuffled(self, batch_size: int, seed: int) -> Iterator[Tensor]:
         """Yield batches (2 B, D), unscaled: B rows, each at most once in an epoch, and a neighbour of each of them."""
@@ -77,7 +94,9 @@ class Pairs:
         k = max(1, min(self._neighbours, min(map(len, together)) - 1))
         graph = torch.empty(count, k, dtype=torch.int64, device=rows.device)
         some = max(1, BLOCK_VALUES // self._rows.inputs)
-        for chunk in together:
+        for done, chunk in enumerate(together):
+            if len(together) > 1:
+                self._on_search(done / len(together))
             blocks = [self._compared(rows.index_select(0, places)) for places in torch.split(chunk, some)]
             x = torch.cat([block for block, _ in blocks])
             there = torch.cat([known for _, known in blocks if known is not None]) if self._holes else None

@@ -42,6 +42,8 @@ BASE_BYTES = 600_000_000  # that training takes for a small model, PyTorch inclu
 WEIGHT_BYTES = 30  # for each weight: it, its gradient, the optimizer's moments and scratch, the checkpoint
 CONVOLUTION_BYTES = 100_000_000  # that their code takes
 VALUE_BYTES = 20  # for each value that convolutions give in a batch: it, its gradient, and what they are made from
+SEARCH_BYTES = 40_000_000  # that a map's search for neighbours takes: distances of some rows to all of a group,
+PLACE_BYTES = 4  # and for each neighbour of each row that is found
 MANY_INPUTS = 10_000
 VALIDATION = 0.1  # of the training rows, where early stopping is on
 
@@ -210,6 +212,8 @@ def _plan(source: Source, asked: FitOptions, start: Start | None) -> list[str]:
     if model.channels:
         values = sum(math.prod(image) for pair in pairwise(model.images) for image in pair)
         training += CONVOLUTION_BYTES + VALUE_BYTES * config.batch_size * values
+    if config.neighbours:
+        training += SEARCH_BYTES + PLACE_BYTES * config.neighbours * source.rows
     of_pca = metrics.bytes_taken(source.rows, schema.inputs)  # before training, and free then
     taken = BASE_BYTES + 3 * size * source.rows * schema.inputs + max(training, of_pca)
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

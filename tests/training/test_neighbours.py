@@ -1,6 +1,7 @@
 """The recipe `map`: neighbours are found, held together in a batch, and a run of it is like any other."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,14 @@ from sklearn.neighbors import NearestNeighbors
 import aecli
 from aecli.config import ModelConfig, Schema
 from aecli.data.part import Part
+from aecli.data.source import ArraySource
 from aecli.errors import UsageError
 from aecli.model.module import Autoencoder
 from aecli.model.scaler import Scaler
 from aecli.options import FitOptions
 from aecli.recipes import resolve
 from aecli.training import neighbours
+from aecli.training.fit import fit
 from aecli.training.neighbours import Pairs, nearest
 from aecli.training.objectives import Neighbours
 from aecli.training.rows import Rows
@@ -175,6 +178,20 @@ def test_no_row_in_a_file_is_its_own_neighbour(monkeypatch, count):
         seen = [batch.numpy() for batch in pairs.shuffled(1, seed)]
         assert len(seen) == count
         assert not any((row == neighbour).all() for row, neighbour in seen)
+
+
+def test_the_memory_that_is_announced_holds_the_neighbours_of_all_rows():
+    images = ArraySource("", np.broadcast_to(np.uint8(0), (20_000_000, 16)), image_shape=(4, 4), full_scale=255.0)
+
+    def gigabytes(**options):
+        def stop(sentence):
+            raise InterruptedError(sentence)
+
+        with pytest.raises(InterruptedError) as said:
+            fit(images, recipe="map", announce=stop, **options)
+        return float(re.search(r"about ([\d.]+) GB of memory", str(said.value))[1])
+
+    assert gigabytes(neighbours=15) - gigabytes(neighbours=5) == pytest.approx(0.8)  # 10 places of 4 bytes a row
 
 
 def info_nc_t_sne(h, weight):

@@ -299,6 +299,33 @@ def test_the_checkpoint_of_a_map_is_named_so_and_goes_on(run):
     assert json.loads(run("info", "f.safetensors", "--json").out)["train"]["neighbours"] == 15
 
 
+def test_a_map_of_a_table_with_categories_is_drawn_placed_and_judged(run):
+    rng, kinds = np.random.default_rng(0), np.repeat(["oak", "fir", "elm"], 40)
+    sizes = np.repeat([1.0, 4.0, 7.0], 40)[:, None] + rng.normal(size=(120, 3))
+    lines = [f"{kind},{','.join(f'{size:.3f}' for size in row)}" for kind, row in zip(kinds, sizes, strict=True)]
+    Path("trees.csv").write_text("\n".join(["kind,height,girth,age", *lines]) + "\n")
+    words = "--recipe map --categorical kind --epochs 40 --holdout 0"
+    done = run("train", "trees.csv", *words.split())
+    assert done.code == 0, done.err
+    assert json.loads(run("info", "trees-map.safetensors", "--json").out)["model"]["inputs"] == 6
+
+    codes = run("embed", "trees-map.safetensors", "trees.csv", "-q").out.splitlines()
+    assert codes[0] == "z0,z1"
+    z = np.loadtxt(codes[1:], delimiter=",")
+    place = NearestNeighbors(n_neighbors=5).fit(z).kneighbors(return_distance=False)
+    assert (kinds[place] == kinds[:, None]).mean() > 0.95  # a category weighs as much as a number
+
+    assert run("plot", "trees-map.safetensors", "trees.csv", "--colour", "kind", "-o", "trees.svg").code == 0
+    assert all(f">{kind}</text>" in Path("trees.svg").read_text() for kind in ("oak", "fir", "elm"))
+    judged = json.loads(run("evaluate", "trees-map.safetensors", "trees.csv", "--json").out)
+    assert judged["rows"] == 120
+    assert judged["model"]["trustworthiness"] > 0.9
+    places = "z0,z1\n" + "\n".join(f"{a},{b}" for a, b in z[[0, 50, 100]]) + "\n"
+    there = run("decode", "trees-map.safetensors", "-", stdin=places.encode())
+    assert there.out.startswith("kind,height,girth,age\noak,"), there
+    assert [line.split(",")[0] for line in there.out.splitlines()[1:]] == ["oak", "fir", "elm"]
+
+
 def test_fewer_neighbours_than_none_are_refused():
     with pytest.raises(UsageError, match="neighbours is -3, and must be at least 0"):
         aecli.fit(rows(40), neighbours=-3, **QUICK)

@@ -12,6 +12,7 @@ from aecli.options import FitOptions
 DEFAULT_HOLDOUT = 0.1
 DEFAULT_RECIPE, MAP = "modern", "map"
 MAP_STEPS = 2400  # of a map: on MNIST half as many take half the time, and keep neighbours less well
+NEIGHBOURS, FEWEST_NEIGHBOURS = 15, 5  # of a row that a map holds near it: the fewer, the fewer rows are compared
 TOGETHER = 16_384  # rows at most among which a map's neighbours are looked for, all with all
 FEW_ROWS = 30  # for each input
 MOST_SPARSE, SPARSE = 1024, 16  # latent values of a sparse code; for each that is kept
@@ -94,7 +95,8 @@ def resolve(
     the same over runs of this length and longer ones; images of 16 by 16 pixels or more are shifted by up to one pixel
     where a model of more than 20 weights a row would learn them by heart.
     A map has four dense layers, or three after convolutions, batches of up to 512, about 2,400 steps but at least one
-    epoch, and 15 neighbours a row; fewer, down to 5, where rows are so many that only some are compared.
+    epoch, and 15 neighbours a row; fewer, down to 5, where rows are so many that only some are compared: 15 times the
+    share of them that is. Of rows in a file, a window of which is a sixteenth at most, they are 5: see `training.run`.
     Raises DataError where the layers make no sense of the data, UsageError where they make none of any.
     """
     choices = vars(completed(options)).copy()
@@ -211,7 +213,8 @@ def _choose_neighbours(choices: dict[str, Any], rows: int, *, bounded: bool, mod
     is_map = choices["recipe"] == MAP
     kind = choices["bottleneck"] if model is None else model.bottleneck
     if choices["neighbours"] is None:
-        choices["neighbours"] = min(15, max(5, 15 * TOGETHER // rows)) if is_map else 0
+        some = min(NEIGHBOURS, max(FEWEST_NEIGHBOURS, NEIGHBOURS * TOGETHER // rows))
+        choices["neighbours"] = some if is_map else 0
     if choices["noise"] is None:
         choices["noise"] = 0.2 if bounded else 0.5 if choices["scale"] in ("standard", "robust", "quantile") else 0.0
     if choices["neighbours"] and kind != "none":

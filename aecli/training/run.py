@@ -19,7 +19,7 @@ from aecli.model import holes, mixture
 from aecli.model.checkpoint import PRECISION, Checkpoint
 from aecli.model.module import Autoencoder, initialise
 from aecli.options import FitOptions
-from aecli.recipes import resolve
+from aecli.recipes import FEWEST_NEIGHBOURS, resolve
 from aecli.training import choose, loop
 from aecli.training.fit import Prepared
 from aecli.training.objectives import ACTIVE
@@ -144,6 +144,8 @@ def _resolved(rows: Prepared, asked: FitOptions, where: torch.device) -> tuple[M
         convolves_here = where.type == "cpu" and model.channels  # of which bf16 takes no less time, over five seeds
         pays = model.parameters > SMALL and devices.has_bf16(where) and not convolves_here
         config = dataclasses.replace(config, precision="bf16" if pays else "fp32")
+    if config.neighbours and asked.neighbours is None and rows.training.blocks is not None:
+        config = dataclasses.replace(config, neighbours=FEWEST_NEIGHBOURS)  # of a file a window holds a small part
     if config.neighbours and asked.noise is None:
         config = dataclasses.replace(config, noise=min(config.noise, _most_noise(rows)))
     return model, config

@@ -194,6 +194,17 @@ def test_the_memory_that_is_announced_holds_the_neighbours_of_all_rows():
     assert gigabytes(neighbours=15) - gigabytes(neighbours=5) == pytest.approx(0.8)  # 10 places of 4 bytes a row
 
 
+def test_the_share_of_rows_that_are_compared_decides_how_many_neighbours_a_row_has(monkeypatch):
+    some = [resolve(FitOptions(recipe="map"), 12, n, bounded=False)[1].neighbours for n in (100, 16_384, 30_000, 10**6)]
+    assert some == [15, 15, 8, 5]
+    monkeypatch.setattr("aecli.data.gather.MEMORY_BYTES", 1000)
+    np.save("rows.npy", rows(100))
+    in_a_file, asked = (
+        aecli.fit("rows.npy", holdout=0, **QUICK, **more).checkpoint.train for more in ({}, {"neighbours": 9})
+    )
+    assert (in_a_file.neighbours, asked.neighbours) == (5, 9)
+
+
 def info_nc_t_sne(h, weight):
     """Write the loss as its source does."""
     a, b = h.chunk(2)

@@ -337,6 +337,18 @@ def test_a_map_of_a_table_with_categories_is_drawn_placed_and_judged(run):
     assert [line.split(",")[0] for line in there.out.splitlines()[1:]] == ["oak", "fir", "elm"]
 
 
+def test_a_map_of_a_hundred_rows_is_made_by_the_defaults_and_judged(run):
+    x, labels = make_blobs(100, 6, centers=4, random_state=0)
+    np.savetxt("few.csv", np.column_stack([x, labels]), "%.4f", ",", header="a,b,c,d,e,f,kind", comments="")
+    done = run("train", "few.csv", "--label", "kind", "--recipe", "map", "--json")
+    assert done.code == 0, done.err
+    trained = json.loads(done.out)
+    assert trained["test_mse"] < trained["pca_mse"]
+    judged = json.loads(run("evaluate", "few-map.safetensors", "few.csv", "--json").out)
+    assert judged["model"]["trustworthiness"] > judged["pca"]["trustworthiness"]
+    assert judged["model"]["knn_accuracy"] == 1
+
+
 def test_fewer_neighbours_than_none_are_refused():
     with pytest.raises(UsageError, match="neighbours is -3, and must be at least 0"):
         aecli.fit(rows(40), neighbours=-3, **QUICK)

@@ -19,7 +19,7 @@ from aecli.model import holes, mixture
 from aecli.model.checkpoint import PRECISION, Checkpoint
 from aecli.model.module import Autoencoder, initialise
 from aecli.options import FitOptions
-from aecli.recipes import resolve
+from aecli.recipes import FEWEST_NEIGHBOURS, resolve
 from aecli.training import choose, loop
 from aecli.training.fit import Prepared
 from aecli.training.objectives import ACTIVE
@@ -56,6 +56,7 @@ def run(
     resume: ResumeFile | None,
     stopping: AbstractContextManager[Callable[[], bool]] | None,
     on_start: Callable[[Plan], None],
+    on_search: Callable[[float], None],
     on_progress: Callable[[loop.Progress], None],
     announce: Callable[[str], None],
 ) -> Model:
@@ -93,7 +94,7 @@ def run(
         if config.init != PCA:
             trainer = trainer or new_trainer()
             keeper = None if resume is None else _Keeper(trainer, resume, description, announce)
-            complete, history = _trained(trainer, keeper, stopping, on_progress)
+            complete, history = _trained(trainer, keeper, stopping, on_search, on_progress)
             if is_free and complete and pca is not None:
                 verdict = choose.by_training_rows(rows, trainer.model, training, pca)
                 model_config, config = choose.given_way(verdict, model_config, config, announce)
@@ -143,6 +144,8 @@ def _resolved(rows: Prepared, asked: FitOptions, where: torch.device) -> tuple[M
         convolves_here = where.type == "cpu" and model.channels  # of which bf16 takes no less time, over five seeds
         pays = model.parameters > SMALL and devices.has_bf16(where) and not convolves_here
         config = dataclasses.replace(config, precision="bf16" if pays else "fp32")
+    if config.neighbours and asked.neighbours is None and rows.training.blocks is not None:
+        config = dataclasses.replace(config, neighbours=FEWEST_NEIGHBOURS)  # of a file a window holds a small part
     if config.neighbours and asked.noise is None:
         config = dataclasses.replace(config, noise=min(config.noise, _most_noise(rows)))
     return model, config
@@ -244,6 +247,7 @@ def _trained(
     trainer: loop.Trainer,
     keeper: "_Keeper | None",
     stopping: AbstractContextManager[Callable[[], bool]] | None,
+    on_search: Callable[[float], None],
     on_progress: Callable[[loop.Progress], None],
 ) -> tuple[bool, History]:
     """Train to the end, or end at once where that was asked; and return whether it is the end."""
@@ -252,12 +256,14 @@ def _trained(
         return trainer.is_done, trainer.end()
     with stopping or nullcontext(lambda: False) as stop_wanted:
         after_step = (lambda: keeper.after_step(stop_wanted())) if keeper else lambda: None
-        return True, trainer.run(on_progress, after_step)
+        return True, trainer.run(on_progress, after_step, on_search)
 
 
 def _place(trainer: loop.Trainer) -> str:
     """Say where a run is."""
     epochs, step = len(trainer.history.loss), trainer.step_in_epoch
+    if not epochs + step:
+        return "before its first step"
     return (
         f"in epoch {epochs + (step > 0)} of {trainer.config.epochs}, after step "
         f"{epochs * trainer.steps_per_epoch + step:,} of {trainer.steps:,}"

@@ -77,6 +77,20 @@ def test_a_run_that_was_stopped_ends_at_the_bytes_of_one_that_was_not(options, s
     assert names() == []
 
 
+@pytest.mark.parametrize("step", [1, 4])
+@pytest.mark.parametrize("finish", [False, True], ids=["resumed", "finished"])
+def test_a_map_may_be_stopped_while_its_neighbours_are_looked_for(monkeypatch, step, finish):
+    monkeypatch.setattr("aecli.training.neighbours.TOGETHER", 100)  # of 360 rows: four groups
+    undisturbed, said = trained(recipe="map", name="other.safetensors"), []
+    assert trained(step, recipe="map") is None
+    made = trained(resume=not finish, finish=finish, recipe="map", announce=said.append)
+    assert (made == undisturbed) is not finish
+    assert said == [
+        f"{'finishing' if finish else 'going on with'} m.safetensors.resume{' before its first step' * finish}"
+    ]
+    assert names() == []
+
+
 @pytest.mark.parametrize("recipe", ["modern", "map"])
 def test_a_run_on_rows_in_a_file_goes_on_too(monkeypatch, recipe):
     monkeypatch.setattr(gather, "MEMORY_BYTES", 1000)

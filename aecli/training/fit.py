@@ -45,6 +45,7 @@ VALUE_BYTES = 20  # for each value that convolutions give in a batch: it, its gr
 SEARCH_BYTES = 40_000_000  # that a map's search for neighbours takes: distances of some rows to all of a group,
 PLACE_BYTES = 4  # and for each neighbour of each row that is found
 MANY_INPUTS = 10_000
+ROWS_LEFT_OUT = "--missing drop leaves out rows with empty cells, and --init-from MODEL trains a model further"
 VALIDATION = 0.1  # of the training rows, where early stopping is on
 
 
@@ -176,7 +177,10 @@ def _opener(
         return lambda data, split, _: start.open(data, split, **opening, **vars(reading), **vars(matching))
     usual = Matching()
     if said := [f"--{n.replace('_', '-')} {v}" for n, v in vars(matching).items() if v != getattr(usual, n)]:
-        raise UsageError(f"{said[0]} is about rows for a trained model, and training starts without one")
+        raise UsageError(
+            f"{said[0]} is about rows for a trained model, and training starts without one",
+            hint=f"leave it out; {ROWS_LEFT_OUT}" if matching.bad_rows != usual.bad_rows else "leave it out",
+        )
 
     def opened(data: Any, split: str, schema: Schema | None) -> Source:
         asked = columns if schema is None else ALL_COLUMNS

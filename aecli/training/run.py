@@ -1,6 +1,7 @@
 """One run of training: plan, train, judge."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from aecli.options import FitOptions
 from aecli.recipes import FEWEST_NEIGHBOURS, resolve
 from aecli.training import choose, loop
 from aecli.training.fit import Prepared
+from aecli.training.neighbours import nearest
 from aecli.training.objectives import ACTIVE
 from aecli.training.resume import ResumeFile, described, fingerprint
 from aecli.training.rows import Rows
@@ -32,7 +34,7 @@ LATER = {  # fields that were added to a config
     "model": frozenset({"channels", "image_shape", "bottleneck", "active"}),
     "train": frozenset({"loss", "beta", "neighbours"}),
 }
-NOISE_ROWS, NOISE_SHARE = 1024, 0.8  # of the values' standard deviation
+NOISE_ROWS, NOISE_VALUES = 4096, 1 << 24  # that are compared
 SMALL = 1 << 16  # parameters up to which bf16 gains no time, and loses some models of few inputs
 
 
@@ -147,14 +149,23 @@ def _resolved(rows: Prepared, asked: FitOptions, where: torch.device) -> tuple[M
     if config.neighbours and asked.neighbours is None and rows.training.blocks is not None:
         config = dataclasses.replace(config, neighbours=FEWEST_NEIGHBOURS)  # of a file a window holds a small part
     if config.neighbours and asked.noise is None:
-        config = dataclasses.replace(config, noise=min(config.noise, _most_noise(rows)))
+        config = dataclasses.replace(config, noise=min(config.noise, _most_noise(rows, config.neighbours)))
     return model, config
 
 
-def _most_noise(rows: Prepared) -> float:
-    """Return the noise that rows of a map bear: more would drown images that use little of their range."""
-    sample = metrics.scaled(rows.training.sample(NOISE_ROWS, np.random.default_rng(0)), rows.scaler)
-    return float(f"{NOISE_SHARE * np.sqrt(sample.var(axis=0, dtype=np.float64).mean()):.2g}")
+def _most_noise(rows: Prepared, neighbours: int) -> float:
+    """Return the noise that rows of a map bear: as much as neighbours differ in a value.
+
+    More would make one of what lies near, the layers of a roll or images that use little of their range.
+    """
+    count = max(2, min(NOISE_ROWS, NOISE_VALUES // rows.scaler.inputs))
+    sample = rows.training.sample(count, np.random.default_rng(0))
+    if len(sample) < 2:
+        return 0.0
+    x = torch.from_numpy(metrics.scaled(sample, rows.scaler))
+    near = nearest(x, min(neighbours, len(x) - 1))
+    distances = torch.stack([torch.linalg.vector_norm(x - x[column], dim=1) for column in near.T])
+    return float(f"{float(distances.median()) / math.sqrt(x.shape[1]):.2g}")
 
 
 def _description(

@@ -280,6 +280,15 @@ def test_equal_runs_give_equal_bytes_and_other_seeds_others():
     assert first == second != other
 
 
+def test_noise_is_no_more_than_neighbours_differ_by_or_the_layers_of_a_roll_would_become_one():
+    from sklearn.datasets import make_swiss_roll
+
+    points, _ = make_swiss_roll(2_000, random_state=0)
+    layers = aecli.fit(points, recipe="map", epochs=1, device="cpu").checkpoint.train.noise
+    cloud = aecli.fit(np.random.default_rng(0).normal(size=(2_000, 30)), recipe="map", epochs=1, device="cpu")
+    assert 0.05 < layers < 0.2 < cloud.checkpoint.train.noise == 0.5
+
+
 def test_a_map_is_gone_on_with_by_its_own_noise():
     x = 0.01 * rows(100, 6)
     model = aecli.fit(x, scale="none", **QUICK)

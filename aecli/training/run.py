@@ -63,8 +63,39 @@ def run(
     announce: Callable[[str], None],
 ) -> Model:
     """Train a model on prepared rows: see `aecli.fit`."""
-    where, start = devices.pick(device), rows.start
+    where = devices.pick(device)
     model_config, config = _resolved(rows, asked, where)
+    with devices.threads_for(where, config.batch_size * model_config.parameters):
+        return _run(
+            rows,
+            asked,
+            where,
+            model_config,
+            config,
+            resume=resume,
+            stopping=stopping,
+            on_start=on_start,
+            on_search=on_search,
+            on_progress=on_progress,
+            announce=announce,
+        )
+
+
+def _run(
+    rows: Prepared,
+    asked: FitOptions,
+    where: torch.device,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    *,
+    resume: ResumeFile | None,
+    stopping: AbstractContextManager[Callable[[], bool]] | None,
+    on_start: Callable[[Plan], None],
+    on_search: Callable[[float], None],
+    on_progress: Callable[[loop.Progress], None],
+    announce: Callable[[str], None],
+) -> Model:
+    start = rows.start
     is_free = start is None and choose.is_free(asked)
     description = _description(rows, model_config, config, where, is_free=is_free)
     parts = {"training": rows.training, "validation": rows.validation, "held-out": rows.held_out}

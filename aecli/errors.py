@@ -2,7 +2,8 @@
 
     AecliError                 exit 1
     ├── DataError              rows that cannot be used, or cannot be had
-    │   └── WidthError         rows of another width than was expected
+    │   ├── WidthError         rows of another width than was expected
+    │   └── EmptyRowError      a row without any value
     ├── CheckpointError        a file that is no checkpoint, or not one that can be used
     ├── TrainingError          a run that cannot go on
     └── UsageError             exit 2: what no data could make right
@@ -56,6 +57,10 @@ class DataError(AecliError):
 
 class WidthError(DataError):
     """Rows of another width than was expected, or without some of the columns."""
+
+
+class EmptyRowError(DataError):
+    """A row without any value, where nothing says what becomes of holes."""
 
 
 class CheckpointError(AecliError):

@@ -13,6 +13,7 @@ import numpy as np
 from aecli import metrics
 from aecli.data.digest import Digest
 from aecli.data.formats import source_name
+from aecli.data.labels import Labels, is_quantity, reads_as_number
 from aecli.data.part import Part
 from aecli.data.sample import Sample
 from aecli.errors import DataError
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 SAMPLE_ROWS, SAMPLE_VALUES = 5_000, 1 << 25  # the first bounds time, the second the memory that wide rows take
 NEIGHBOURS = 15
-MAX_NUMBERS = 64  # more different numbers as labels are quantities
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,17 @@ class Evaluation:
         return values
 
 
-def evaluate(model: "Model", outputs: "Iterable[Rebuilt]", name: str, labels: Array | None = None) -> Evaluation:
+def evaluate(
+    model: "Model", outputs: "Iterable[Rebuilt]", name: str, labels: Array | Labels | None = None
+) -> Evaluation:
     """Judge a model by what it rebuilds of rows, read once. `name` is that of the rows.
 
-    `labels` are all rows' own, where they are not those of the batches.
+    `labels` are all rows', where they are not those of the batches.
     Raises DataError where there are no rows, or another number of labels.
     """
     made, scaler = model.checkpoint, model.scaler
     moments, squares, found = metrics.Moments(scaler.inputs), np.zeros(scaler.inputs), Digest()
+    in_all = labels if isinstance(labels, np.ndarray) else None
     sample, rng = Sample(max(2, min(SAMPLE_ROWS, SAMPLE_VALUES // scaler.inputs))), np.random.default_rng(0)
     for out in outputs:
         raw = out.batch.x
@@ -70,19 +73,21 @@ def evaluate(model: "Model", outputs: "Iterable[Rebuilt]", name: str, labels: Ar
         moments.add(scaler.transform(raw), out.there)
         squares += out.squares.sum(axis=0, dtype=np.float64)
         found.add(raw[learnable(made, raw)])
-        if labels is not None and len(labels) < moments.rows:
-            raise DataError(f"{name}: more rows than the {len(labels):,} labels")
+        if in_all is not None and len(in_all) < moments.rows:
+            raise DataError(f"{name}: more rows than the {len(in_all):,} labels")
         columns = {"x": raw, "z": out.z, "key": rng.random(len(raw))}
         if (theirs := _of_batch(out, labels, moments.rows)) is not None:
             columns["label"] = _texts(theirs)
         sample.add(columns)
     if not moments.rows:
         raise DataError(f"{name}: no rows to evaluate")
-    if labels is not None and len(labels) > moments.rows:
-        raise DataError(f"{name}: {moments.rows:,} rows, and there are {len(labels):,} labels")
+    if in_all is not None and len(in_all) > moments.rows:
+        raise DataError(f"{name}: {moments.rows:,} rows, and there are {len(in_all):,} labels")
+    told = labels.check() if isinstance(labels, Labels) else []
     drawn = sample.rows()
     drawn = {column: values[np.argsort(drawn["key"])] for column, values in drawn.items()}  # ties fall at random
-    numbers, notes = _classes(drawn.get("label", np.full(len(drawn["z"]), "")), made.schema.label)
+    called = labels.name if isinstance(labels, Labels) else made.schema.label
+    numbers, notes = _classes(drawn.get("label", np.full(len(drawn["z"]), "")), called)
     pca_errors, codes, more = _pca(model, drawn["x"])
     (own, pca, original), reasons = _compared(scaler.transform(drawn["x"]), drawn["z"], codes, numbers)
     trained = trained_on(made, name, found)
@@ -97,6 +102,7 @@ def evaluate(model: "Model", outputs: "Iterable[Rebuilt]", name: str, labels: Ar
         pca=dataclasses.replace(pca, **pca_errors),
         original=original,
         notes=(
+            *told,
             *_on_training(model, name, moments.rows, trained_rows),
             *_on_sample(moments.rows, len(drawn["z"])),
             *more,
@@ -106,8 +112,10 @@ def evaluate(model: "Model", outputs: "Iterable[Rebuilt]", name: str, labels: Ar
     )
 
 
-def _of_batch(out: "Rebuilt", labels: Array | None, read: int) -> Any:
+def _of_batch(out: "Rebuilt", labels: Array | Labels | None, read: int) -> Any:
     """Return the labels of a batch, the last of so many rows that were read."""
+    if isinstance(labels, Labels):
+        return labels.of(out.batch)
     return out.batch.labels if labels is None else labels[read - len(out.z) : read]
 
 
@@ -178,26 +186,19 @@ def _classes(labels: Array, name: str | None) -> tuple[Array, list[str]]:
     known = labels != ""
     different, of = np.unique(labels[known].astype(str), return_inverse=True)
     numbers = np.full(len(labels), -1)
+    wanting = "knn_accuracy and silhouette are left out"
     if not known.any():
-        return numbers, []
-    wanting = "knn_accuracy and silhouette are left out: "
-    said = f"{wanting}the label{'' if name is None else f' {name!r}'} has"
+        return numbers, [f"no labels: {wanting}; --label names a column of them, or FILE:COLUMN"]
+    said = f"{wanting}: the label{'' if name is None else f' {name!r}'} has"
     if len(different) == 1:
         return numbers, [f"{said} one value"]
     if 2 * len(different) > known.sum():
         return numbers, [f"{said} {len(different):,} values in {known.sum():,} rows"]
-    if len(different) > MAX_NUMBERS and all(map(_is_number, different)):
-        return numbers, [f"{said} {len(different):,} different numbers, and is no class"]
+    if is_quantity(different.tolist()):
+        what = "numbers" if reads_as_number(different[0]) else "dates"
+        return numbers, [f"{said} {len(different):,} different {what}, and is no class"]
     numbers[known] = of
     return numbers, []
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _on_training(model: "Model", name: str, rows: int, trained: int | None) -> list[str]:

@@ -262,13 +262,15 @@ class Model:
         """Return how good the model and its embedding are on rows, beside PCA: see `evaluation.Evaluation`.
 
         Rows are what they are for `embed`, or what `open` returned. `labels` (N,) are theirs, where the data does not
-        have them itself.
+        have them itself, or `data.labels.Labels` of what `open` returned.
         Raises DataError as `embed` does, and where there are no rows, or another number of labels.
         """
+        from aecli.data.labels import Labels
         from aecli.evaluation import evaluate
 
         source = rows if isinstance(rows, Source) else self._source(rows)
-        own = None if labels is None else np.asarray(labels)
+        source.blanks = False  # a row without any value has nothing to be judged by
+        own = labels if labels is None or isinstance(labels, Labels) else np.asarray(labels)
         return evaluate(self, self.rebuilt(source), source.name, own)
 
     def _source(self, rows: Any, input_range: tuple[float, float] | None = None) -> Source:

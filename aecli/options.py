@@ -247,7 +247,8 @@ class Columns:
         Literal["mean", "drop"] | None,
         Option(
             "What becomes of a cell without a value in training: mean takes its column's mean and counts it in no "
-            "loss, drop leaves its row out. Later such a cell stops no row.",
+            "loss, drop leaves its row out. A row without any value is always left out. Later neither "
+            "stops a command.",
             TABLE,
             "HOW",
             "an error",
@@ -396,7 +397,7 @@ class Applying(Matching):
 
     keep: Keep = ()
     keep_all: bool = False  # every column, as it is
-    colour: str | None = None  # a column that colours a picture
+    aside: tuple[str, str] | None = None  # an option, and the column of labels or colours that it names
     line_buffered: bool = False  # each row of a CSV or of JSON Lines is answered as it comes
     further: bool = False  # rows to train the model further, of which none can be blank
 

@@ -12,12 +12,15 @@ from aecli.options import FitOptions
 DEFAULT_HOLDOUT = 0.1
 DEFAULT_RECIPE, MAP = "modern", "map"
 MAP_STEPS = 2400  # of a map: on MNIST half as many take half the time, and keep neighbours less well
+FEWEST_STEPS, STEPS_A_ROW = 600, 24  # of a map: of 25 rows of the digits 2,400 make no better one, of 100 rows they do
+NEIGHBOURS, FEWEST_NEIGHBOURS = 15, 5  # of a row that a map holds near it: the fewer, the fewer rows are compared
 TOGETHER = 16_384  # rows at most among which a map's neighbours are looked for, all with all
 FEW_ROWS = 30  # for each input
 MOST_SPARSE, SPARSE = 1024, 16  # latent values of a sparse code; for each that is kept
 NARROW = 64  # inputs of a table
 FLAT = 3  # latent values, which are few for an image: more dense layers rebuild more than convolutions
 DEEP = 256, 128, 128, 128  # dense widths for two values, which take more layers than many do
+NARROW_DEEP, NARROW_ROWS = (128, 64, 64, 64), 500  # of a map of fewer rows: as good, in a third of the time
 LARGE, CHANNELS = 16, (16, 32)  # images of so many pixels a side have convolutions
 ARCHITECTURE = ("channels", "hidden_dims", "latent_dim", "activation", "latent_activation", "bottleneck", "active")
 SHAPE = "add --image-shape if they are some"
@@ -93,8 +96,10 @@ def resolve(
     convolutions; the steps grow with the rows to the power of 0.3, and the epochs follow; the weight decay adds up to
     the same over runs of this length and longer ones; images of 16 by 16 pixels or more are shifted by up to one pixel
     where a model of more than 20 weights a row would learn them by heart.
-    A map has four dense layers, or three after convolutions, batches of up to 512, about 2,400 steps but at least one
-    epoch, and 15 neighbours a row; fewer, down to 5, where rows are so many that only some are compared.
+    A map has four dense layers, narrower ones of fewer than 500 rows, or three after convolutions; batches of up to
+    512; about 2,400 steps but at least one epoch, of fewer than 100 rows 24 steps a row but at least 600; and 15
+    neighbours a row, fewer, down to 5, where rows are so many that only some are compared: 15 times the share of them
+    that is. Of rows in a file, a window of which is a sixteenth at most, they are 5: see `training.run`.
     Raises DataError where the layers make no sense of the data, UsageError where they make none of any.
     """
     choices = vars(completed(options)).copy()
@@ -201,7 +206,8 @@ def _choose_steps(choices: dict[str, Any], rows: int) -> None:
         choices["batch_size"] = min(most, max(16, rows // 16), rows)
     steps = MAP_STEPS if is_map else factor * rows**0.3
     if choices["epochs"] is None:
-        choices["epochs"] = max(1 if is_map else 2, round(steps * choices["batch_size"] / rows))
+        some = min(steps, max(FEWEST_STEPS, STEPS_A_ROW * rows)) if is_map else steps
+        choices["epochs"] = max(1 if is_map else 2, round(some * choices["batch_size"] / rows))
     if choices["weight_decay"] is None:  # in a run of few steps more of it would undo what is learnt
         choices["weight_decay"] = decay / max(steps, rows * choices["epochs"] / choices["batch_size"])
 
@@ -211,7 +217,8 @@ def _choose_neighbours(choices: dict[str, Any], rows: int, *, bounded: bool, mod
     is_map = choices["recipe"] == MAP
     kind = choices["bottleneck"] if model is None else model.bottleneck
     if choices["neighbours"] is None:
-        choices["neighbours"] = min(15, max(5, 15 * TOGETHER // rows)) if is_map else 0
+        some = min(NEIGHBOURS, max(FEWEST_NEIGHBOURS, NEIGHBOURS * TOGETHER // rows))
+        choices["neighbours"] = some if is_map else 0
     if choices["noise"] is None:
         choices["noise"] = 0.2 if bounded else 0.5 if choices["scale"] in ("standard", "robust", "quantile") else 0.0
     if choices["neighbours"] and kind != "none":
@@ -229,7 +236,8 @@ def _model(
     if choices["hidden_dims"] is None:
         of_images, latent_dim = image_shape is not None, choices["latent_dim"]
         if choices["recipe"] == MAP:
-            choices["hidden_dims"] = DEEP[1:] if choices["channels"] else DEEP
+            deep = NARROW_DEEP if rows < NARROW_ROWS else DEEP
+            choices["hidden_dims"] = DEEP[1:] if choices["channels"] else deep
         else:
             dense = hidden_dims(rows, inputs, latent_dim, images=of_images)
             choices["hidden_dims"] = () if choices["channels"] else dense

@@ -83,6 +83,7 @@ ANSWERS = {
     "aecli reconstruct --keep k": [],  # no table is named yet
     "aecli embed model.safetensors nowhere.csv --keep ": [],
     "aecli plot model.safetensors my\\ data.csv --colour k": ["kind"],
+    "aecli evaluate model.safetensors my\\ data.csv --label k": ["kind"],
     "aecli train --recipe cl": ["classic", "classic-2d"],
     "aecli train --activation s": ["silu", "sigmoid"],
     "aecli train --loss ": ["mse", "bce", "huber"],

@@ -82,6 +82,11 @@ def test_a_value_that_is_out_of_range_or_of_another_type_is_refused(field, value
         ({}, 64, 50_000, None, "64-64-64-5", 23, 512),
         ({}, 65, 50_000, None, "65-256-128-5", 23, 512),
         ({}, 512, 5_000, None, "512-64-64-43", 70, 312),
+        ({"recipe": "map"}, 12, 10, None, "12-128-64-64-64-2", 600, 10),
+        ({"recipe": "map"}, 12, 50, None, "12-128-64-64-64-2", 384, 16),
+        ({"recipe": "map"}, 12, 499, None, "12-128-64-64-64-2", 149, 31),
+        ({"recipe": "map"}, 12, 500, None, "12-256-128-128-128-2", 149, 31),
+        ({"recipe": "map"}, 12, 10_000_000, None, "12-256-128-128-128-2", 1, 512),
     ],
 )
 def test_layers_and_steps_follow_the_data(asked, inputs, rows, image, layers, epochs, batch):

@@ -734,10 +734,10 @@ CASES = {
         "leave the line out, or say --bad-rows blank or --bad-rows skip",
         given={"x.csv": RAGGED},
     ),
-    "a blank line for a model": Case(
-        "reconstruct t.safetensors x.csv",
+    "a blank line among codes": Case(
+        "decode t.safetensors x.csv",
         "leave blank lines out, or say --bad-rows blank or --bad-rows skip",
-        given={"x.csv": BLANK},
+        given={"x.csv": with_line(",", 3, CODES)},
     ),
     "a ragged line to train further on": Case(
         "train x.csv --init-from t.safetensors QUICK",
@@ -777,10 +777,26 @@ CASES = {
     "a cell of another kind to train further on": Case(
         "train x.csv --init-from t.safetensors QUICK", "correct the cell, or say --bad-rows skip", given={"x.csv": HEX}
     ),
-    "a row of nothing": Case(
-        "embed t.safetensors x.csv",
+    "an infinite value": Case(
+        "embed flat.safetensors x.npy",
         "--bad-rows skip leaves such rows out, --bad-rows blank writes empty ones",
-        given={"x.csv": with_line(",,,x", text=column_of("xy"))},
+        given={"x.npy": np.where(np.arange(96) == 4, np.inf, np.ones((3, 96)))},
+    ),
+    "bad rows to train a new model on": Case(
+        "train t.csv QUICK --bad-rows skip",
+        "leave it out; --missing drop leaves out rows with empty cells, and --init-from MODEL trains a model further",
+        then=(
+            "train t.csv QUICK --missing drop -o z.safetensors",
+            "train new.csv --init-from t.safetensors QUICK --bad-rows skip -o z.safetensors",
+        ),
+    ),
+    "images to train a table's model further on": Case(
+        "train pictures --init-from t.safetensors QUICK", "to make a model of images: aecli train pictures"
+    ),
+    "images for a table's model": Case(
+        "embed t.safetensors pictures/00.png pictures/01.png",
+        "to make a model of images: aecli train DATA",
+        values={"DATA": "pictures"},
     ),
     "blank rows to train further on": Case(
         "train new.csv --init-from t.safetensors QUICK --bad-rows blank", "--bad-rows skip leaves them out"

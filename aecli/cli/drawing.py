@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
+    from aecli.data.labels import Labels
     from aecli.data.source import Source
-    from aecli.figures.colour import Colour
     from aecli.figures.style import Look
     from aecli.inference import Encoded, Model
     from aecli.model.checkpoint import Checkpoint
@@ -31,7 +31,7 @@ class Asked:
     """
 
     examples: int
-    colour: "Colour"
+    colour: "Labels"
     held_out: "Array | None" = None
 
 
@@ -187,7 +187,7 @@ KINDS = {
 
 
 def _gathered(
-    source: "Source", outputs: Any, values: Any, colour: "Colour | None" = None
+    source: "Source", outputs: Any, values: Any, colour: "Labels | None" = None
 ) -> "tuple[Array, Array | None]":
     """Gather an array (N, ...) of what is computed of each batch, and what colours its rows (N,), where known."""
     import numpy as np

@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 import aecli
-from aecli.cli import console, flags, options, rows
-from aecli.options import Matching, Reading
+from aecli.cli import completion, console, flags, options, rows
+from aecli.options import Applying, Matching, Reading
 
 if TYPE_CHECKING:
     from aecli.evaluation import Evaluation
@@ -24,12 +26,27 @@ TELLS = {  # what each metric tells, in words that leave the table 80 columns wi
 }
 
 
+LABEL = "--label"
+Label = Annotated[
+    str | None,
+    typer.Option(
+        LABEL,
+        metavar="COLUMN",
+        help="The labels: a column of DATA, or FILE:COLUMN, a column of another table. Its rows are matched by a "
+        "column of paths or names, where DATA is images, else by number.",
+        show_default="those that the model was trained with",
+        autocompletion=completion.columns,
+    ),
+]
+
+
 @flags.spread
 def evaluate(
     model: options.Model,
     reading: Reading,
     matching: Matching,
     data: options.Data = None,
+    label: Label = None,
     device: options.Device = "cpu",
     data_dir: options.DataDir = None,
     as_json: options.Json = False,
@@ -46,11 +63,16 @@ def evaluate(
     The model's errors are of all rows. Of more than 5,000 rows, all else is of a random sample.
     """
     rows.check_data(model, data)
+    from aecli.data.beside import split
+    from aecli.data.labels import Labels
+
+    aside = None if label is None or split(label) else (LABEL, label)
+    applying = Applying(**vars(matching), aside=aside)
     if matching.bad_rows == "blank":  # a row without values has nothing to be judged by
-        matching = dataclasses.replace(matching, bad_rows="skip")
+        applying = dataclasses.replace(applying, bad_rows="skip")
     loaded = aecli.load(model, device=device)
-    source = rows.open_rows(loaded, data, reading, matching, data_dir=data_dir, quiet=quiet)
-    found = loaded.evaluate(source)
+    source = rows.open_rows(loaded, data, reading, applying, data_dir=data_dir, quiet=quiet)
+    found = loaded.evaluate(source, None if label is None else Labels(source, label, LABEL))
     for sentence in (*source.notes(), *found.notes):
         console.say(sentence, quiet=quiet)
     if as_json:

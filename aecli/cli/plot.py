@@ -60,6 +60,7 @@ ColourBy = Annotated[
     ),
 ]
 PAGE = ("page", "map")  # two names of one kind
+COLOUR = "--colour"
 COLOURED = ("latent", "errors", "page")
 Examples = Annotated[int, typer.Option(min=1, max=50, metavar="N", help="How many images a reconstruction shows.")]
 Show = Annotated[
@@ -141,7 +142,7 @@ def plot(
         rows.check_data(model, data)
         applying = dataclasses.replace(applying, **_as_drawn(applying, colour))
         loaded = aecli.load(model, device=device)
-        opened = functools.partial(rows.open_rows, loaded, data, reading, applying, data_dir=data_dir)
+        opened = functools.partial(_opened, loaded, data, reading, applying, data_dir=data_dir)
         held_out = _held_out(loaded, opened) if kind == "reconstruction" and rows.can_be_read_twice(data) else None
         made = _made(kind, loaded, opened(quiet=quiet), colour, examples, held_out)
         for sentence in made.notes:
@@ -159,7 +160,14 @@ def _as_drawn(applying: Applying, colour: str | None) -> dict[str, Any]:
     from aecli.data.beside import split
 
     bad_rows = "skip" if applying.bad_rows == "blank" else applying.bad_rows
-    return {"bad_rows": bad_rows, "colour": colour if colour is None or split(colour) is None else None}
+    return {"bad_rows": bad_rows, "aside": None if colour is None or split(colour) else (COLOUR, colour)}
+
+
+def _opened(*given: Any, **options: Any) -> "Source":
+    """Open rows to be drawn: one without any value is no point."""
+    source = rows.open_rows(*given, **options)
+    source.blanks = False
+    return source
 
 
 def _held_out(loaded: "Model", opened: "Callable[..., Source]") -> Any:
@@ -173,9 +181,9 @@ def _made(
     kind: str, loaded: "Model", source: "Source", colour: str | None, examples: int, held_out: Any
 ) -> "drawing.Picture | Page":
     """Read the rows, and make of them what is to be written."""
-    from aecli.figures.colour import Colour
+    from aecli.data.labels import Labels
 
-    coloured = Colour(source, colour)
+    coloured = Labels(source, colour, COLOUR)
     if kind in PAGE:
         from aecli.figures.map import page
 

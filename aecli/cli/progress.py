@@ -23,12 +23,15 @@ ECHO = 4  # columns: a terminal shows ^C where the cursor is, and twice where it
 
 
 class Report:
-    """Shows a run's progress. Call `start` with its plan, then the report itself with each `Progress`."""
+    """Shows a run's progress. Call `start` with its plan, then the report itself with each `Progress`.
+
+    `search` is called where a map's neighbours are looked for.
+    """
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self.device = ""
-        self._first = True
+        self._first = self._first_search = True
         self._unsaid = ""  # the line of the last epoch, where it was left out
         self._bar: rich.progress.Progress | None = None
         if not quiet and console.bars():
@@ -60,6 +63,14 @@ class Report:
         if self._bar is not None:
             self._bar.update(self._task, epoch=f"0/{plan.train.epochs}")
             self._bar.start()
+
+    def search(self, share: float) -> None:
+        """Say that neighbours are looked for, and on a bar, for which share of the rows they are found."""
+        if self._bar is not None:
+            self._bar.update(self._task, losses=f"finding neighbours {share:.0%}")
+        elif self._first_search:
+            console.say("finding neighbours", quiet=self._quiet)
+            self._first_search = False
 
     def __call__(self, progress: "Progress") -> None:
         epoch = f"{progress.epoch:>{len(str(progress.epochs))}}/{progress.epochs}"

@@ -51,6 +51,7 @@ def reconstruct(
     source = rows.open_rows(loaded, data, reading, applying, data_dir=data_dir, quiet=quiet)
     said = {"--format": form, "--error": error, "--keep": applying.keep, "--fill-holes": fill_holes}
     if images.are_wanted(loaded, output, [flag for flag, value in said.items() if value]):
+        source.blanks = False
         _write_images(loaded, source, Path(output or ""), data or (), quiet=quiet)
         rows.say_notes(source, quiet=quiet)
         return

@@ -144,6 +144,7 @@ def train(
                 stopping=stopping,
                 on_open=check,
                 on_start=start,
+                on_search=report.search,
                 on_progress=report,
                 announce=say,
                 **vars(fitting),
@@ -151,7 +152,7 @@ def train(
                 **vars(reading),
                 **vars(matching),
             )
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - started if kept is None else kept.seconds  # of all sessions
         _write(path, model, quiet=quiet)
         made = model.checkpoint
     for line in () if made is None else judged.summary(made, seconds):

@@ -29,7 +29,7 @@ from aecli.data.records import Text, newlines, record_lines, records
 from aecli.data.source import Array
 from aecli.data.stream import Stream, changed
 from aecli.data.table import ARROW_TYPES, Piece, Table, mend
-from aecli.errors import DataError, Piped
+from aecli.errors import DataError, EmptyRowError, Piped
 from aecli.options import AS_IT_IS, PLAINLY, Applying, Reading
 from aecli.pipeline import spread
 
@@ -58,6 +58,7 @@ class _Bad:
     hint: str | None = None
     in_line: bool = False
     leave_out: bool = False  # by a command that trains without the line
+    empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -315,7 +316,8 @@ class CsvTable(Table):
             hint, piped = bad.hint, self._without_line(line) if bad.leave_out and line and place == first else None
             if bad.in_line and first_row + place == 0 and line and line > 1 and most:
                 hint, piped = f"where the table begins further down, say so: --skip-rows {line - 1}", None
-            errors[place] = DataError(f"{self.name}: {where}{bad.what}", hint=hint, piped=piped)
+            error = EmptyRowError if bad.empty else DataError
+            errors[place] = error(f"{self.name}: {where}{bad.what}", hint=hint, piped=piped)
         return errors
 
     def _blocks(self) -> Generator[bytes]:
@@ -471,7 +473,7 @@ class CsvTable(Table):
                 line = self._delimiter.join(str(column[place]) for column in every)
                 bad[place] = self._ragged(len(self._physical), line, expected=len(self.columns))
         for place in np.flatnonzero(self._blank(every)).tolist():
-            bad[place] = self._bad_line(" has no value at all", "leave blank lines out")
+            bad[place] = self._bad_line(" has no value at all", "leave blank lines out", empty=True)
         for i, (_, kind) in enumerate(wanted):  # a text that can be read stays: it may name the row
             if places_without := undecoded if kind == TEXT else bad:
                 columns[i] = pc.if_else(pa.array(cells.mask_of(places_without, len(columns[i]))), None, columns[i])
@@ -505,9 +507,9 @@ class CsvTable(Table):
         shown = f": {shortened(text.strip())}" if text is not None else ""
         return self._bad_line(f" has {cells_found}, and {expected} were expected{shown}", "leave the line out")
 
-    def _bad_line(self, what: str, way: str) -> _Bad:
+    def _bad_line(self, what: str, way: str, *, empty: bool = False) -> _Bad:
         hint = None if self._training else f"{way}, or say {self._applying.ways}"
-        return _Bad(what, hint, in_line=True, leave_out=self._training)
+        return _Bad(what, hint, in_line=True, leave_out=self._training, empty=empty)
 
     def _without_line(self, line: int) -> Piped:
         """Return the way to train without a line."""

@@ -24,8 +24,7 @@ def gather(source: Source, scratch: Path | None, announce: Callable[[str], None]
     `announce` is told of it.
     Raises DataError where there are no rows, or the folder has too little space for them.
     """
-    if isinstance(source, ArraySource) and source.schema.missing != "drop":
-        source.check()
+    if isinstance(source, ArraySource) and source.schema.missing != "drop" and source.check():
         return Part(source.x) if isinstance(source.x, np.ndarray) else _blocks(source.x)
     parts: list[Array] = []
     batches = (batch.x for batch in source.batches())
@@ -41,7 +40,7 @@ def gather(source: Source, scratch: Path | None, announce: Callable[[str], None]
                 )
             return _blocks(rows)
     if not sum(map(len, parts)):
-        raise DataError(f"{source.name}: no rows to train on, {source.dropped:,} with holes were dropped")
+        raise DataError(f"{source.name}: no rows to train on, {source.left_out:,} with holes were left out")
     x = joined(parts)
     for place, numbers in source.renumbered.items():
         known = ~np.isnan(x[:, place])

@@ -91,7 +91,11 @@ class ImageSource(Source):
             self.remarks.append(f"no labels: {_named(loose)} in no folder of a class, and fewer than one in ten may")
         if schema is not None:
             if schema.image_shape is None or schema.full_scale is None:
-                raise WidthError(f"{name}: images, and rows of a table were expected")
+                data = str(paths[0]) if len(paths) == 1 and not self._opened else "DATA"
+                raise WidthError(
+                    f"{name}: images, and rows of a table were expected",
+                    hint=f"to make a model of images: {shlex.join(['aecli', 'train', data])}",
+                )
             own = schema
         else:
             with self._settled():

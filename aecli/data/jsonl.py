@@ -21,7 +21,7 @@ from aecli.data.formats import BLANKS, BOM
 from aecli.data.kinds import TEXT, shortened, timestamps
 from aecli.data.stream import Stream
 from aecli.data.table import ARROW_TYPES, Piece, Table, as_kind, mend
-from aecli.errors import DataError
+from aecli.errors import DataError, EmptyRowError
 from aecli.options import PLAINLY, Applying
 
 BLOCK_BYTES = 4 << 20
@@ -204,7 +204,7 @@ class JsonLinesTable(Table):
         if not isinstance(row, dict):
             return DataError(f"{place} is {shortened(row)}, and an object was expected")
         if all(value is None for value in row.values()):
-            return DataError(f"{place} has no value at all: {shortened(line.decode().strip())}")
+            return EmptyRowError(f"{place} has no value at all: {shortened(line.decode().strip())}")
         return row
 
 

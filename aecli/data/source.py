@@ -18,7 +18,7 @@ import numpy as np
 from aecli.config import Schema
 from aecli.data.part import FileRows
 from aecli.data.units import Units
-from aecli.errors import DataError
+from aecli.errors import DataError, EmptyRowError
 
 if TYPE_CHECKING:
     from aecli.data.beside import Beside
@@ -107,6 +107,7 @@ class Source(ABC):
 
     resizes = False
     endless = False  # whether infinite cells stop no row, and only have infinite errors
+    blanks = True  # whether a row without any value is answered by an empty one, and not left out
     further = False  # whether the rows are to train a model further, whose columns stay
     units: Units | None = None  # how pixels become a model's, where they are in others
     laid_on: str | None = None  # the background, where transparent pixels were met
@@ -132,11 +133,14 @@ class Source(ABC):
         self.bad_rows = "error"
         self._bad: list[DataError] = []  # the first ones
         self._bad_count = 0
+        self._empty: list[str] = []  # the first ones
+        self._empty_count = 0
 
     @property
     def left_out(self) -> int:
-        """How many rows were left out so far: for their holes, or because they could not be read."""
-        return self.dropped + self.skipped + (self._bad_count if self.bad_rows == "skip" else 0)
+        """How many rows were left out so far: for their holes, without any value, or because they could not be read."""
+        bad, empty = self._bad_count * (self.bad_rows == "skip"), self._empty_count * self._leaves_out_empty
+        return self.dropped + self.skipped + bad + empty
 
     @abstractmethod
     def _batches(self) -> Iterator[Batch]:
@@ -149,12 +153,16 @@ class Source(ABC):
         """
         found = self._with_numbers()
         for batch in found if self.beside is None else self.beside.joined(found, lambda: self.skipped):
+            bad: Mapping[int, DataError] = batch.bad
+            if self.filled_with is not None or self.schema.missing is not None:  # a row of holes alone is no bad row
+                bad = {row: error for row, error in bad.items() if not isinstance(error, EmptyRowError)}
             if self.filled_with is None:
-                yield from map(self._without_holes, self._judged(batch, batch.bad))
+                yield from map(self._without_holes, self._judged(batch, bad))
                 continue
             whole = batch.x.dtype.kind != "f" or bool(np.isfinite(batch.x).all())
-            bad = {} if whole else {**self._of_no_value(batch), **({} if self.endless else self._infinite(batch))}
-            for fine in self._judged(batch, {**bad, **batch.bad}):
+            if not (whole or self.endless):
+                bad = {**self._infinite(batch), **bad}
+            for fine in self._judged(batch, bad, [] if whole else _empty_rows(batch)):
                 self.rows_read += len(fine.x)
                 if not whole:
                     self.holes += _count_holes(fine)
@@ -169,13 +177,17 @@ class Source(ABC):
             first += len(batch.x)
 
     def _without_holes(self, batch: Batch) -> Batch:
-        """Return a batch without rows with holes, where they are to be dropped. Raises DataError for other holes."""
+        """Return a batch without rows of holes alone, and without all rows with holes where they are to be dropped.
+
+        Raises DataError for holes of which nothing says what becomes of them.
+        """
         x = batch.x if batch.blank is None else batch.x[~batch.blank]
         allowed = self.schema.missing is not None
         name, schema = batch.name or self.name, self.schema
         where = functools.partial(self._place, batch) if self.paths is not None else None
         holes_there = check_finite(x, name, schema, batch.row, holes=allowed, may_exclude=not self.further, where=where)
         self.rows_read += len(batch.x)
+        batch = next(self._judged(batch, {}, _empty_rows(batch))) if holes_there else batch
         if self.schema.missing != "drop" or not holes_there:
             return batch
         holes = np.asarray(np.isnan(batch.x).any(axis=1))
@@ -206,45 +218,35 @@ class Source(ABC):
             )
         return found
 
-    def _of_no_value(self, batch: Batch) -> dict[int, DataError]:
-        """Return the rows that hold nothing at all, by their places, with the error that says so."""
-        empty = np.isnan(batch.x[:, 0])
-        if empty.any():
-            empty &= np.isnan(batch.x).all(axis=1)
-        if batch.blank is not None:
-            empty &= ~batch.blank
-        return {
-            row: DataError(
-                f"{self._place(batch, row)} has no value in any of the model's columns",
-                hint="--bad-rows skip leaves such rows out, --bad-rows blank writes empty ones",
-            )
-            for row in np.flatnonzero(empty).tolist()
-        }
+    @property
+    def _leaves_out_empty(self) -> bool:
+        return not self.blanks or self.filled_with is None or self.bad_rows == "skip"
 
-    def _judged(self, batch: Batch, bad: Mapping[int, DataError]) -> Iterator[Batch]:
-        """Yield a batch with its `bad` rows, by their places, treated as `bad_rows` says.
+    def _judged(self, batch: Batch, bad: Mapping[int, DataError], empty: Sequence[int] = ()) -> Iterator[Batch]:
+        """Yield a batch with its `bad` rows, by their places, treated as `bad_rows` says, and `empty` ones as `blanks`.
 
         Raises the first error, after the rows before it, where a bad row is an error.
         """
-        if not bad:
-            yield batch
-            return
-        places = sorted(bad)
-        if self.bad_rows == "error":
-            if places[0]:
-                yield dataclasses.replace(batch[: places[0]], name=batch.name, row=batch.row)
-            raise bad[places[0]]
+        places, empty = sorted(bad), [row for row in empty if row not in bad]
+        if places and self.bad_rows == "error":
+            if (first := places[0]) > 0:
+                before = dataclasses.replace(batch[:first], name=batch.name, row=batch.row)
+                yield from self._judged(before, {}, [row for row in empty if row < first])
+            raise bad[first]
         self._bad_count += len(places)
         self._bad += [bad[place] for place in places[: NAMED_BAD_ROWS - len(self._bad)]]
-        mask = np.zeros(len(batch.x), bool)
-        mask[places] = True
-        if self.bad_rows == "skip":
-            yield dataclasses.replace(batch[~mask], name=batch.name, row=batch.row)
-            return
-        x = np.array(batch.x, np.float64)
-        x[mask] = np.nan
-        blank = mask if batch.blank is None else mask | batch.blank
-        yield dataclasses.replace(batch, x=x, blank=blank, bad={})
+        self._empty_count += len(empty)
+        self._empty += [self._place(batch, row) for row in empty[: NAMED_BAD_ROWS - len(self._empty)]]
+        skipped = [*places * (self.bad_rows == "skip"), *empty * self._leaves_out_empty]
+        if blank := {*places, *empty}.difference(skipped):
+            mask, x = np.zeros(len(batch.x), bool), np.array(batch.x, np.float64)
+            mask[[*blank]], x[[*blank]] = True, np.nan
+            batch = dataclasses.replace(batch, x=x, blank=mask if batch.blank is None else mask | batch.blank)
+        if skipped:
+            kept = np.ones(len(batch.x), bool)
+            kept[skipped] = False
+            batch = dataclasses.replace(batch[kept], name=batch.name, row=batch.row)
+        yield dataclasses.replace(batch, bad={}) if batch.bad else batch
 
     def read(self) -> Batch:
         """Return all rows as one batch."""
@@ -262,10 +264,11 @@ class Source(ABC):
         notes += [] if self.doubt is None else [self.doubt]
         if self._bad_count:
             what = "left out" if self.bad_rows == "skip" else "left blank"
-            rows = f"{self._bad_count:,} row{'s' * (self._bad_count != 1)}"
-            more = f"; and {self._bad_count - len(self._bad):,} more" if self._bad_count > len(self._bad) else ""
-            named = "; ".join(error.message for error in self._bad)
-            notes.append(f"{what} {rows} that cannot be read: {named}{more}")
+            bad = [error.message for error in self._bad]
+            notes.append(f"{what} {_first_of(self._bad_count, 'that cannot be read', bad)}")
+        if self._empty_count:
+            what = "left out" if self._leaves_out_empty else "left blank"
+            notes.append(f"{what} {_first_of(self._empty_count, 'without any value', self._empty)}")
         if self.holes == 1:
             notes.append(f"1 empty cell was taken as its column's {self.filled_with}")
         elif self.holes:
@@ -299,13 +302,16 @@ class ArraySource(Source):
             rows = slice(start, start + self.batch_size)
             yield Batch(self.x[rows], None if self.labels is None else self.labels[rows], row=start)
 
-    def check(self) -> None:
-        """Raise DataError for a value that is neither a finite number nor a hole to be treated."""
-        step = max(1, CHECK_VALUES // self.x.shape[1])
+    def check(self) -> bool:
+        """Return whether each row has a value.
+
+        Raises DataError for a value that is neither a finite number nor a hole to be treated.
+        """
+        step, holes, full = max(1, CHECK_VALUES // self.x.shape[1]), self.schema.missing is not None, True
         for start in range(0, len(self.x), step):
-            check_finite(
-                self.x[start : start + step], self.name, self.schema, start, holes=self.schema.missing is not None
-            )
+            x = self.x[start : start + step]
+            full &= not check_finite(x, self.name, self.schema, start, holes=holes) or not _empty_rows(Batch(x))
+        return full
 
 
 class Chain(Source):
@@ -381,6 +387,21 @@ def check_finite(
         f"{cell if where is None else f'{where(int(row))}: a pixel'} {what}, and every value must be a finite number",
         hint=f"train with {ways}" if what.endswith("NaN") else "correct or drop such rows first",
     )
+
+
+def _first_of(count: int, kind: str, named: Sequence[str]) -> str:
+    """Say how many rows are of a kind, and name the first ones."""
+    more = f"; and {count - len(named):,} more" if count > len(named) else ""
+    return f"{count:,} row{'s' * (count != 1)} {kind}: {'; '.join(named)}{more}"
+
+
+def _empty_rows(batch: Batch) -> list[int]:
+    """Return the places of rows that have no value at all, of those that could be read."""
+    empty: Array = np.isnan(batch.x[:, 0])
+    if empty.any():
+        empty &= np.isnan(batch.x).all(axis=1)
+    found: list[int] = np.flatnonzero(empty if batch.blank is None else empty & ~batch.blank).tolist()
+    return found
 
 
 def _count_holes(batch: Batch) -> int:

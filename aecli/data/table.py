@@ -158,9 +158,10 @@ class TableSource(Source):
         self.columns, self.bad_rows = table.columns, applying.bad_rows
         if applying.keep_all:
             self._keep = list(table.columns)
-        if applying.colour is not None:
-            colour = self._known(applying.colour, "--colour")
-            self._keep += [colour] if colour not in (*self._keep, self._label) else []
+        if applying.aside is not None:
+            flag, wanted = applying.aside
+            aside = self._known(wanted, flag)
+            self._keep += [aside] if aside not in (*self._keep, self._label) else []
         table.learnt = frozenset(self.features)
         self._want()
         table.check(self._read)

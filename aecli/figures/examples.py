@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from aecli.data.labels import as_values
 from aecli.data.sample import Stratified
-from aecli.figures.colour import as_values
 from aecli.inference import Rebuilt
 
 Array = np.ndarray[Any, Any]

@@ -3,6 +3,7 @@
 Shape letters: N rows, C classes, L lines of W cells over the axes.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import Stroke
 from matplotlib.text import Text
 
+from aecli.data.labels import MOST_NUMBERS
 from aecli.figures import style
 
 Array = np.ndarray[Any, Any]
@@ -19,11 +21,17 @@ CELLS = 96  # along the longer side
 WIDTH = 3.5  # of the kernel that makes a density of counts, in cells
 APART = 0.5  # how far the mean row's neighbours are of its own class, from 0 where all are mixed to 1
 CROWD = 30  # rows in a place that are many, however few there are in all
-DENSE = 0.6  # of a class's largest density: where it is less dense, its name is not written
-MOST = 64  # names that are written
+DENSE = 0.6  # of an island's largest density: where it is less dense, its name is not written
+LAND = 0.9  # of a class's rows: the densest cells that hold so many are land
+BRIDGE = 1  # cells around land that join it to other land
+LARGE, ENOUGH = 0.25, 8  # of a class's rows, and rows: an island of so many has a name of its own
+HIDDEN = 0.6  # of the points of islands, that a name may lie over
+MOST = MOST_NUMBERS  # names that are written
 SIZES = (12.0, 10.5, 9.0, 7.5)  # points, the first at which all names find room, on axes of 300 points
 SCALES = (0.7, 1.8)  # how much smaller or larger they are on others
-SIDES = (0.0, -0.9, 0.9)  # from a place of its class to the centre of a name, in halves of its box
+# From a place of its island to the centre of a name, in halves of its box: over it, aside, and beside it.
+OVER = (((0.0, 0.0), (0.0, 0.9), (0.0, -0.9)), tuple((x, y) for x in (-0.9, 0.9) for y in (0.0, 0.9, -0.9)))
+BESIDE = ((0.0, 1.02), (0.0, -1.02), (1.02, 0.0), (-1.02, 0.0))
 LONGEST = 28  # characters of a name
 HALO = 2.2  # points, all around
 GAP = 2.0  # points between two names, and between a name and the edge
@@ -93,63 +101,136 @@ class Name(Text):
         super().draw(renderer)
 
 
-def write(figure: Figure, axes: Axes, names: list[str], colours: list[str], dense: Array, look: style.Look) -> bool:
-    """Write each of C names where its class is densest and least mixed with others. The figure is settled.
+@dataclass(frozen=True, eq=False)
+class Island:
+    """Where many rows of a class lie together: their density and their numbers in each cell, (L, W).
 
-    Names lie within the axes, and none over another: a name that would goes to the next best place of its class.
-    Return False, with nothing written, where that leaves some name without a place at any size.
+    `first` tells that it is the largest of its class.
+    """
+
+    of: int
+    dense: Array
+    counts: Array
+    first: bool
+
+
+def islands(dense: Array, places: Array, of: Array) -> list[Island]:
+    """Return the islands that hold a quarter of their class's rows, of each class; all of it, where none does.
+
+    Rows lie at `places` (N, 2), and their classes are `of` (N,). Land is the smallest region that holds nine tenths of
+    a class. Source: Hyndman 1996, Computing and Graphing Highest Density Regions.
+    """
+    lines, columns = dense.shape[1:]
+    cell, found = cells(places, lines, columns), []
+    for i, mine in enumerate(dense):
+        rows = cell[of == i]
+        least = np.quantile(mine.ravel()[rows], 1 - LAND)
+        part = _connected(mine >= least)
+        part_of_row = part.ravel()[rows]
+        sizes = np.bincount(part_of_row)
+        sizes[0] = 0  # rows of no part
+        large = np.flatnonzero(sizes >= max(LARGE * len(rows), ENOUGH))
+        large = large[np.argsort(-sizes[large], kind="stable")]
+        regions = [(part == number, rows[part_of_row == number]) for number in large] or [(part >= 0, rows)]
+        for region, inside in regions:
+            counts = np.bincount(inside, minlength=lines * columns).reshape(lines, columns)
+            found.append(Island(i, np.where(region, mine, 0), counts, first=region is regions[0][0]))
+    return found
+
+
+def _connected(land: Array) -> Array:
+    """Return the number of the part that each cell (L, W) of land and around it is of, from 1, 0 for none."""
+    reach = [(np.abs(np.subtract.outer(np.arange(n), np.arange(n))) <= BRIDGE).astype(np.float32) for n in land.shape]
+    near = reach[0] @ land @ reach[1] > 0
+    number, grown = np.zeros(land.shape, int), np.where(near, np.arange(1, land.size + 1).reshape(land.shape), 0)
+    while (number != grown).any():
+        number, padded = grown, np.pad(grown, 1)
+        around = [padded[y : y + len(land), x : x + land.shape[1]] for y in range(3) for x in range(3)]
+        grown = np.where(near, np.max(around, axis=0), 0)
+    different, part = np.unique(number, return_inverse=True)
+    found: Array = part.reshape(land.shape) + (different[0] > 0)
+    return found
+
+
+def write(
+    figure: Figure, axes: Axes, names: list[str], colours: list[str], found: list[Island], look: style.Look
+) -> bool:
+    """Write each of C names at the islands of its class, where each is densest and least mixed with others.
+
+    The figure is settled. Names lie within the axes, and none over another: a name that would goes to the next best
+    place of its island. One that would hide most points of islands is written beside its own. Where there is no room
+    for the name of an island that is not the first of its class, it has none.
+    Return False, with nothing written, where that leaves some class without a name at any size.
     """
     shown = [style.shorten(name, LONGEST, look) for name in names]
     box = axes.get_window_extent()
     times = float(np.clip(min(box.width, box.height) * 72 / figure.dpi / 300, *SCALES))
     for size in [times * size for size in SIZES]:
-        made = [Name(name, colour, size, look) for name, colour in zip(shown, colours, strict=True)]
-        for text in made:
-            text.set_figure(figure)
-        places = _places([_size(figure, text) for text in made], dense, axes)
+        sizes = [_size(figure, Name(name, colour, size, look)) for name, colour in zip(shown, colours, strict=True)]
+        places = _places(sizes, found, axes)
         if places is not None:
-            for text, place in zip(made, places, strict=True):
-                text.set_position((float(place[0]), float(place[1])))
-                text.set_transform(axes.transAxes)
-                text.set_zorder(5)
-                axes.add_artist(text)
+            for island, place in zip(found, places, strict=True):
+                if place is not None:
+                    text = Name(shown[island.of], colours[island.of], size, look)
+                    text.set(position=(float(place[0]), float(place[1])), transform=axes.transAxes, zorder=5)
+                    axes.add_artist(text)
             return True
     return False
 
 
 def _size(figure: Figure, text: Text) -> Array:
     """Return a text's width and height in dots, with the gap around it."""
+    text.set_figure(figure)
     with style.checked(figure):
         box = text.get_window_extent()
     return np.array([box.width, box.height]) + 2 * GAP * figure.dpi / 72
 
 
-def _places(sizes: list[Array], dense: Array, axes: Axes) -> list[Array] | None:
-    """Find the centres of names of so many dots, from 0 to 1 over the axes; None where one has no place.
+def _places(sizes: list[Array], found: list[Island], axes: Axes) -> list[Array | None] | None:
+    """Find the centres of the names of islands, from 0 to 1 over the axes; None where a class has no place for its own.
 
-    Those with the fewest cells to choose from are placed first.
+    `sizes` are those of the classes' names in dots. Those with the fewest cells to choose from are placed first.
     """
     box = axes.get_window_extent()
     whole = np.array([box.width, box.height])
-    lines, columns = dense.shape[1:]
-    score = dense * np.sqrt(dense / np.maximum(dense.sum(axis=0), 1e-12))
-    allowed = dense >= DENSE * dense.max(axis=(1, 2), keepdims=True)
-    aside = np.array([(x, y) for x in SIDES for y in SIDES])
-    centres: list[Array | None] = [None] * len(sizes)
+    lines, columns = found[0].dense.shape
+    every = np.maximum(np.sum([island.dense for island in found], axis=0), 1e-12)
+    shares = _sums(np.sum([island.counts / island.counts.sum() for island in found], axis=0))
+    allowed = [island.dense >= DENSE * island.dense.max() for island in found]
+    centres: list[Array | None] = [None] * len(found)
     taken = np.zeros((0, 4))  # centre and half of width and height of each name, in dots
-    for i in np.argsort(allowed.sum(axis=(1, 2)), kind="stable"):
-        half = sizes[i] / 2
-        if (2 * half > whole).any():
-            return None
+    for i in sorted(range(len(found)), key=lambda i: (not found[i].first, allowed[i].sum())):
+        island, half = found[i], sizes[found[i].of] / 2
+        score = (island.dense * np.sqrt(island.dense / every)).ravel()
         cell = np.flatnonzero(allowed[i])
-        cell = cell[np.argsort(-score[i].ravel()[cell], kind="stable")]
-        at = (np.column_stack([cell % columns, cell // columns]) + 0.5) / [columns, lines] * whole
-        at = (at + aside[:, None] * half).reshape(-1, 2).clip(half, whole - half)
+        cell = cell[np.argsort(-score[cell], kind="stable")]
+        middles = (np.column_stack([cell % columns, cell // columns]) + 0.5) / [columns, lines] * whole
+        asides = [(middles[:, None] + np.array(aside) * half).reshape(-1, 2) for aside in (*OVER, BESIDE)]
+        at: Array = np.concatenate(asides).clip(half, whole - half)
         apart = np.abs(at[:, None] - taken[:, :2]) >= half + taken[:, 2:]  # (places, names, 2)
-        free = apart.any(axis=2).all(axis=1)
-        if not free.any():
-            return None
-        place = at[free.argmax()]
+        fits = bool(np.all(2 * half <= whole))
+        free = np.flatnonzero(np.all(np.any(apart, axis=2), axis=1) & fits)
+        if not len(free):
+            if island.first:
+                return None
+            continue
+        hidden = _within(shares, (at[free] - half) / whole, (at[free] + half) / whole)
+        few = (hidden <= HIDDEN) & (free < len(at) - len(asides[-1]))
+        place = at[free[few.argmax() if few.any() else np.round(hidden, 1).argmin()]]
         taken = np.vstack([taken, [*place, *half]])
         centres[i] = place / whole
-    return [centre for centre in centres if centre is not None]
+    return centres
+
+
+def _sums(values: Array) -> Array:
+    """Return the sums (L + 1, W + 1) of all cells (L, W) that are below and left of each corner."""
+    return np.pad(values, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+
+
+def _within(sums: Array, low: Array, high: Array) -> Array:
+    """Return the sum of the cells that boxes touch, (M,), which reach from `low` to `high` (M, 2), from 0 to 1."""
+    most = np.array(sums.shape)[::-1] - 1
+    left, bottom = np.floor(low * most + 1e-9).astype(int).clip(0, most).T
+    right, top = np.ceil(high * most - 1e-9).astype(int).clip(0, most).T
+    inside: Array = sums[top, right] - sums[bottom, right] - sums[top, left] + sums[bottom, left]
+    return inside

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from aecli.data.labels import dates, is_missing, is_quantity, reads_as_number
 from aecli.figures.style import MARKERS, PALETTE, Entry, Look, number
 
 Array = np.ndarray[Any, Any]
 MAX_CLASSES = 20
 RANGES = 8
 NONE = "(no label)"
-ISO = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?)?")
 
 
 @dataclass(frozen=True)
@@ -55,29 +55,27 @@ def classes(labels: Array | None, most: int = MAX_CLASSES) -> Classes | None:
     """Sort labels (N,) into classes, numbers by size and texts by their letters, numbers in them by size.
 
     None, NaN and empty texts are one class, the last. Of more than `most` texts, those that most rows have are classes,
-    and the others one. More than 20 numbers or dates are no classes: None, as for no labels.
+    and the others one. More numbers or dates are no classes: None, as for no labels. See `data.labels.is_quantity`.
     """
     if labels is None:
         return None
-    dated = dates(labels) is not None
     if labels.dtype.kind in "mM":
         missing_dates, labels = np.isnat(labels), labels.astype(str).astype(object)
         labels[missing_dates] = None
-    values = [NONE if _is_missing(value) else value for value in labels.tolist()]
+    values = [NONE if is_missing(value) else value for value in labels.tolist()]
     counts = Counter(values)
     missing = NONE in counts
     different = [value for value in counts if value is not NONE]
     if not different:
         return None
-    numeric = all(_reads_as_number(value) for value in different)
-    if (numeric or dated) and len(counts) > MAX_CLASSES:
+    if is_quantity(different, most - missing):
         return None
     if len(counts) <= most:
         chosen, others = different, []
     else:
         common = sorted(different, key=lambda value: (-counts[value], str(value)))
         chosen, others = common[: most - 1 - missing], common[most - 1 - missing :]
-    chosen.sort(key=_by_size if numeric else _by_letters)
+    chosen.sort(key=_by_size if all(map(reads_as_number, chosen)) else _by_letters)
     names = [_name(value) for value in chosen] + [NONE] * missing
     place = {value: i for i, value in enumerate([*chosen, *[NONE] * missing])}
     place |= dict.fromkeys(others, len(names))
@@ -120,41 +118,14 @@ def numbers(labels: Array | None) -> Array | None:
     if labels.dtype.kind == "m":
         return np.where(np.isnat(labels), np.nan, labels / np.timedelta64(1, "s"))
     try:
-        values = np.array([math.nan if _is_missing(value) else float(value) for value in labels.tolist()], np.float64)
+        values = np.array([math.nan if is_missing(value) else float(value) for value in labels.tolist()], np.float64)
         return values if np.isfinite(values).any() else None
     except (TypeError, ValueError):
         return None
 
 
-def dates(labels: Array | None) -> Array | None:
-    """Return labels as dates (N,), where they are dates or texts in ISO 8601; NaT where there is none."""
-    if labels is None:
-        return None
-    if labels.dtype.kind == "M":
-        return labels.astype("datetime64[us]")
-    values = ["NaT" if _is_missing(value) else value for value in labels.tolist()] if labels.dtype.kind in "OU" else []
-    texts = set(values) - {"NaT"}
-    if not texts or not all(isinstance(text, str) and ISO.fullmatch(text) for text in texts):
-        return None
-    try:
-        return np.array(values, "datetime64[us]")
-    except ValueError:  # such as a thirteenth month
-        return None
-
-
 def _name(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _is_missing(value: object) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
-
-
-def _reads_as_number(value: object) -> bool:
-    try:
-        return math.isfinite(float(value))  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return False
 
 
 def _by_size(value: Any) -> tuple[float, str]:

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
+from aecli.data.labels import dates
 from aecli.figures import islands, style
-from aecli.figures.labels import Classes, classes, dates, numbers
+from aecli.figures.labels import Classes, classes, numbers
 from aecli.figures.principal import principal
 
 Array = np.ndarray[Any, Any]
@@ -32,7 +33,7 @@ OPAQUE = (0.5, 0.85)  # a point's opacity where there are 50,000 and where there
 def latent(z: Array, labels: Array | None, look: style.Look, *, name: str = "label") -> Figure:
     """Scatter latent rows `z` (N, K), projected by PCA where K > 2, coloured by `labels` (N,), which are called `name`.
 
-    Classes that lie apart have their names where each is densest, up to 64; others, and those in a terminal, have a
+    Classes that lie apart have their names at their islands, up to 64; others, and those in a terminal, have a
     legend, up to 20. More numbers have a colour bar; without labels the colour tells how dense the rows are. Rows of no
     class, and of those that are not named, lie beneath all others. Above 50,000 rows, and in a terminal, each dot has
     the colour of the rows that fall on it, the stronger the more they are. Both axes have one scale, unless one of two
@@ -112,8 +113,10 @@ def _write(figure: Figure, axes: Axes, points: Array, found: Classes, look: styl
     named = found.of < count
     box, places = axes.get_window_extent(), _within(axes, points)[named]
     dense = islands.density(places, found.of[named], count, box.height / box.width)
-    apart = islands.are_apart(dense, places, found.of[named])
-    return apart and islands.write(figure, axes, found.names[:count], found.colours(look)[:count], dense, look)
+    if not islands.are_apart(dense, places, found.of[named]):
+        return False
+    lands = islands.islands(dense, places, found.of[named])
+    return islands.write(figure, axes, found.names[:count], found.colours(look)[:count], lands, look)
 
 
 def _settle(figure: Figure, axes: Axes, look: style.Look) -> None:

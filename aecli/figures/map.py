@@ -19,11 +19,11 @@ import numpy as np
 
 from aecli.config import Schema
 from aecli.data.formats import source_name
+from aecli.data.labels import MOST_NUMBERS, Labels, dates, is_quantity
 from aecli.data.sample import Sample
 from aecli.data.source import Source
 from aecli.errors import AecliError, DataError
-from aecli.figures.colour import Colour
-from aecli.figures.labels import NONE, RANGES, dates, numbers, ranges
+from aecli.figures.labels import NONE, RANGES, numbers, ranges
 from aecli.figures.principal import principal
 from aecli.figures.style import number
 from aecli.inference import Model
@@ -35,7 +35,6 @@ MAX_ORIGINAL_BYTES = 1 << 23  # 10,699 images of 28 by 28: a pixel is one byte, 
 MAX_WEIGHTS = 25_000_000
 MAX_COMPONENTS = 32
 KEPT = "kept: "  # what the names of kept columns begin with, lest they be others'
-MAX_CLASSES = 64  # of more different numbers as labels, ranges are made
 SCRIPTS = ("model.js", "backdrop.js", "scatter.js", "panel.js", "walk.js", "hands.js", "main.js")
 
 
@@ -48,7 +47,7 @@ class Page:
     notes: tuple[str, ...]
 
 
-def page(model: Model, source: Source, colour: Colour | None = None) -> Page:
+def page(model: Model, source: Source, colour: Labels | None = None) -> Page:
     """Make the page of a source's rows, which `colour` colours at first. Equal models and rows give equal bytes.
 
     It holds the codes of up to 100,000 rows, and as many originals as take 8 MiB; of more, those of a random sample.
@@ -68,7 +67,7 @@ def page(model: Model, source: Source, colour: Colour | None = None) -> Page:
             f"{model.name} was trained with --scale quantile, and a page cannot undo that",
             hint="--kind latent -o codes.png draws the codes alone; or train with --scale robust",
         )
-    colour = colour or Colour(source)
+    colour = colour or Labels(source)
     points, originals, rows = _sampled(model, source, colour)
     found = principal(points["z"], MAX_COMPONENTS)
     notes = colour.check()
@@ -118,7 +117,7 @@ def _convolution(layer: Layer) -> dict[str, Any] | None:
     )
 
 
-def _sampled(model: Model, source: Source, colour: Colour) -> tuple[dict[str, Array], dict[str, Array], int]:
+def _sampled(model: Model, source: Source, colour: Labels) -> tuple[dict[str, Array], dict[str, Array], int]:
     """Stream the source through the model: N rows of it, M of these with their originals, and how many it has.
 
     The points are "z" (N, K), "mse", "row", and where known "label" and kept columns (N,), whose names begin with KEPT;
@@ -179,7 +178,7 @@ class _Colouring:
     asked: bool = False
 
 
-def _colours(points: Mapping[str, Array], label: str, colour: Colour) -> list[_Colouring]:
+def _colours(points: Mapping[str, Array], label: str, colour: Labels) -> list[_Colouring]:
     """Return all that the points may be coloured by: the label, columns that are kept, and the error.
 
     A column of texts of which nearly each row has its own tells nothing, unless it was asked for.
@@ -190,7 +189,7 @@ def _colours(points: Mapping[str, Array], label: str, colour: Colour) -> list[_C
     for name, values in columns.items():
         asked = name in (colour.name, colour.word) and (colour.beside is None or name != label)
         classes, of, ranged = _classified(values)
-        if asked or name == label or len(classes) <= max(MAX_CLASSES, len(values) // 4):
+        if asked or name == label or len(classes) <= max(MOST_NUMBERS, len(values) // 4):
             found.append(_Colouring(name, classes, of, ranged, asked))
     return [*found, _Colouring("error (mse)", *_by_error(points["mse"]), ranged=True)]
 
@@ -209,7 +208,7 @@ def _classified(labels: Array) -> tuple[list[str], Array, bool]:
         different = [different[i] for i in np.argsort(values, kind="stable")]
         values = np.sort(values, kind="stable")
     classes, of_label, ranged = different, np.arange(len(different)), False
-    if values is not None and len(values) > MAX_CLASSES:
+    if values is not None and is_quantity(different):
         edges = np.linspace(values[0], values[-1], RANGES + 1)
         classes, ranged = ranges(edges, 4, dated=dated), True
         of_label = np.clip(np.searchsorted(edges, values, "right") - 1, 0, RANGES - 1)

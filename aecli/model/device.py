@@ -1,8 +1,13 @@
 """Where torch computes, and in what precision."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from aecli.errors import AecliError
+
+FEW_MULTIPLICATIONS = 1 << 24  # of a step, up to which two threads take as long as one, or longer
 
 
 def pick(name: str) -> torch.device:
@@ -35,6 +40,23 @@ def describe(device: torch.device) -> str:
         threads = torch.get_num_threads()
         return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
     return "Apple GPU (mps)"
+
+
+@contextmanager
+def threads_for(device: torch.device, multiplications: int) -> Iterator[None]:
+    """Compute with one thread inside, where a step takes so few multiplications that more threads gain no time.
+
+    They wait for one another at each product. On a machine with other work that takes ten times as long.
+    """
+    before = torch.get_num_threads()
+    if device.type != "cpu" or before == 1 or multiplications > FEW_MULTIPLICATIONS:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -35,8 +35,9 @@ def held_out(made: "Checkpoint", source: "Source") -> Array | None:
 
 def learnable(made: "Checkpoint", x: Array) -> Array:
     """Return which raw rows (N, D) a run could train on, (N,) booleans: not those that it left out for their holes."""
-    if made.schema.missing == "drop" and x.dtype.kind == "f":
-        return np.asarray(~np.isnan(x).any(axis=1))
+    if x.dtype.kind == "f" and made.schema.missing is not None:
+        holes = np.isnan(x)
+        return np.asarray(~(holes.any(axis=1) if made.schema.missing == "drop" else holes.all(axis=1)))
     return np.ones(len(x), bool)
 
 

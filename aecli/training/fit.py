@@ -42,7 +42,10 @@ BASE_BYTES = 600_000_000  # that training takes for a small model, PyTorch inclu
 WEIGHT_BYTES = 30  # for each weight: it, its gradient, the optimizer's moments and scratch, the checkpoint
 CONVOLUTION_BYTES = 100_000_000  # that their code takes
 VALUE_BYTES = 20  # for each value that convolutions give in a batch: it, its gradient, and what they are made from
+SEARCH_BYTES = 40_000_000  # that a map's search for neighbours takes: distances of some rows to all of a group,
+PLACE_BYTES = 4  # and for each neighbour of each row that is found
 MANY_INPUTS = 10_000
+ROWS_LEFT_OUT = "--missing drop leaves out rows with empty cells, and --init-from MODEL trains a model further"
 VALIDATION = 0.1  # of the training rows, where early stopping is on
 
 
@@ -82,6 +85,7 @@ def fit(
     stopping: AbstractContextManager[Callable[[], bool]] | None = None,
     on_open: Callable[[Schema], None] = _nothing,
     on_start: "Callable[[Plan], None]" = _nothing,
+    on_search: Callable[[float], None] = _nothing,
     on_progress: "Callable[[Progress], None]" = _nothing,
     announce: Callable[[str], None] = _nothing,
     **options: Any,
@@ -98,8 +102,9 @@ def fit(
     memory. With `force`, what may be a decompression bomb is read all the same. The run goes on from the state that
     `resume` holds, and keeps its own there. While it can be stopped, it is inside the context manager `stopping`, whose
     value is called at each step and tells whether to stop. `on_open` is called before the rows are read, with a schema
-    whose categories are not known yet; `on_start` with the plan, `on_progress` several times a second, `announce` with
-    sentences that a user should know.
+    whose categories are not known yet; `on_start` with the plan; `on_search` with the share of a map's rows that have
+    their neighbours, where they are many; `on_progress` several times a second; `announce` with sentences that a user
+    should know.
     All other keywords are the flags of `aecli train`; None leaves a choice to the recipe or to a rule.
     Raises DataError where the data does not suffice, UsageError where an option makes no sense, CheckpointError where
     `init_from` names no checkpoint, TrainingError where the loss is no longer a finite number or the device's memory is
@@ -152,6 +157,7 @@ def fit(
         resume=resume,
         stopping=stopping,
         on_start=on_start,
+        on_search=on_search,
         on_progress=on_progress,
         announce=announce,
     )
@@ -171,7 +177,10 @@ def _opener(
         return lambda data, split, _: start.open(data, split, **opening, **vars(reading), **vars(matching))
     usual = Matching()
     if said := [f"--{n.replace('_', '-')} {v}" for n, v in vars(matching).items() if v != getattr(usual, n)]:
-        raise UsageError(f"{said[0]} is about rows for a trained model, and training starts without one")
+        raise UsageError(
+            f"{said[0]} is about rows for a trained model, and training starts without one",
+            hint=f"leave it out; {ROWS_LEFT_OUT}" if matching.bad_rows != usual.bad_rows else "leave it out",
+        )
 
     def opened(data: Any, split: str, schema: Schema | None) -> Source:
         asked = columns if schema is None else ALL_COLUMNS
@@ -207,6 +216,8 @@ def _plan(source: Source, asked: FitOptions, start: Start | None) -> list[str]:
     if model.channels:
         values = sum(math.prod(image) for pair in pairwise(model.images) for image in pair)
         training += CONVOLUTION_BYTES + VALUE_BYTES * config.batch_size * values
+    if config.neighbours:
+        training += SEARCH_BYTES + PLACE_BYTES * config.neighbours * source.rows
     of_pca = metrics.bytes_taken(source.rows, schema.inputs)  # before training, and free then
     taken = BASE_BYTES + 3 * size * source.rows * schema.inputs + max(training, of_pca)
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -83,12 +83,25 @@ class Trainer:
         )
         self._best: dict[str, Tensor] = {}
 
-    def run(self, on_progress: Callable[[Progress], None], after_step: Callable[[], None] = lambda: None) -> History:
+    def run(
+        self,
+        on_progress: Callable[[Progress], None],
+        after_step: Callable[[], None] = lambda: None,
+        on_search: Callable[[float], None] = lambda _: None,
+    ) -> History:
         """Train to the end. `on_progress` is called several times a second and at the end of each epoch.
 
-        `after_step` is called where `state` is all that it takes to go on. What it raises ends the run.
+        `after_step` is called where `state` is all that it takes to go on. What it raises ends the run. `on_search` is
+        told which share of the rows have their neighbours, where these are looked for among many.
         Raises TrainingError where the loss is no longer a finite number.
         """
+
+        def searched(share: float) -> None:
+            on_search(share)
+            after_step()
+
+        if self._pairs is not None:
+            self._pairs.search(searched)
         while not self.is_done:
             self._train_epoch(on_progress, after_step)
             self._end_epoch(on_progress)

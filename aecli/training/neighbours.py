@@ -3,7 +3,8 @@
 Shape letters: N rows, E inputs of the model, B rows a batch, k neighbours a row.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from aecli.data.part import Part
-from aecli.metrics import PCA_MAX, Pca, scaled
+from aecli.metrics import CHUNK_VALUES, PCA_MAX, Moments, Pca, scaled
 from aecli.model.scaler import Scaler
 from aecli.recipes import TOGETHER
 from aecli.training.rows import Rows
@@ -37,7 +38,10 @@ class Pairs:
         most = max(COMPONENTS, min(TOGETHER if rows.inputs <= PCA_MAX else PCA_MAX, SAMPLE_VALUES // rows.inputs))
         sample = Part(rows.part.sample(most, np.random.default_rng(seed)))
         self._holes = rows.scaler.holes(sample.x[:]) is not None
-        self.variance = float(scaled(sample.x[:], rows.scaler).var(axis=0, dtype=np.float64).sum())
+        moments = Moments(rows.inputs)
+        for chunk in sample.chunks(CHUNK_VALUES):
+            moments.add(scaled(chunk, rows.scaler))
+        self.variance = float(moments.variance.sum())
         self._as_they_are = not self._holes and rows.scaler.schema.all_numbers and _of_one_length(sample.x[:])
         self._pca = None
         if not self._holes and rows.inputs > COMPONENTS:
@@ -45,7 +49,23 @@ class Pairs:
             pca = Pca(sample, scaler, COMPONENTS)
             mean, basis = (torch.from_numpy(each.astype(np.float32)) for each in (pca.mean, pca.basis))
             self._pca = mean.to(rows.device), basis.to(rows.device)
-        self.graph = None if rows.resident is None else self._nearest(rows.resident, seed)
+        self._seed = seed
+        self._on_search: Callable[[float], None] = lambda _: None
+
+    @cached_property
+    def graph(self) -> Tensor | None:
+        """Each row's neighbours (N, k) as int32, half of what their places take else; None of a mapped file."""
+        rows = self._rows.resident
+        return None if rows is None else self._nearest(rows, self._seed)
+
+    def search(self, on_search: Callable[[float], None]) -> None:
+        """Look for the neighbours of rows in memory, if they are not found yet.
+
+        `on_search` is told which share of the rows have theirs, before each group of rows if there are several. Of a
+        mapped file it is told so in each window.
+        """
+        self._on_search = on_search
+        _ = self.graph
 
     def shuffled(self, batch_size: int, seed: int) -> Iterator[Tensor]:
         """Yield batches (2 B, D), unscaled: B rows, each at most once in an epoch, and a neighbour of each of them."""
@@ -57,7 +77,7 @@ class Pairs:
             count, choice = graph.shape
             order = torch.randperm(count, generator=generator, device=graph.device)
             drawn = torch.randint(choice, (count,), generator=generator, device=graph.device)
-            pairs = torch.stack([order, graph[order, drawn]])  # (2, M)
+            pairs = torch.stack([order, graph[order, drawn].long()])  # (2, M)
             if self.graph is not None:
                 for start in range(0, count - batch_size + 1, batch_size):
                     yield window.index_select(0, pairs[:, start : start + batch_size].flatten())
@@ -75,13 +95,15 @@ class Pairs:
         order = torch.randperm(count, generator=generator, device=rows.device)
         together = torch.tensor_split(order, -(-count // TOGETHER))
         k = max(1, min(self._neighbours, min(map(len, together)) - 1))
-        graph = torch.empty(count, k, dtype=torch.int64, device=rows.device)
+        graph = torch.empty(count, k, dtype=torch.int32, device=rows.device)
         some = max(1, BLOCK_VALUES // self._rows.inputs)
-        for chunk in together:
+        for done, chunk in enumerate(together):
+            if len(together) > 1:
+                self._on_search(done / len(together))
             blocks = [self._compared(rows.index_select(0, places)) for places in torch.split(chunk, some)]
             x = torch.cat([block for block, _ in blocks])
             there = torch.cat([known for _, known in blocks if known is not None]) if self._holes else None
-            graph[chunk] = chunk[nearest(x, k, there)]
+            graph[chunk] = chunk[nearest(x, k, there)].int()
         return graph
 
     def _compared(self, unscaled: Tensor) -> tuple[Tensor, Tensor | None]:

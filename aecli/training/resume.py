@@ -51,6 +51,7 @@ class ResumeFile:
         `announce` is told what becomes of the file.
         Raises AecliError where another run holds the file, or there is no run to finish.
         """
+        self._started, self._seconds_before = time.perf_counter(), 0.0
         self.path = checkpoint.with_name(f"{checkpoint.name}.resume")
         resume = resume or finish
         self.finish = finish
@@ -90,7 +91,7 @@ class ResumeFile:
                     raise of_another_version(self.path, kept, "--finish" if self.finish else "--resume")
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
             differing = _differences(kept["run"], run)
-            position = kept["position"]
+            position, seconds_before = kept["position"], float(kept.get("seconds", 0.0))
         except (
             safetensors.SafetensorError,
             OSError,
@@ -107,10 +108,12 @@ class ResumeFile:
             return None
         if not self.finish:
             self._announce(f"going on with {self.path}")
+        self._seconds_before = seconds_before
         return tensors, position
 
     def give_up(self, error: Exception) -> None:
         """Set a damaged file aside."""
+        self._seconds_before = 0.0
         self._set_aside(f"is damaged ({error})", damaged=True)
 
     def _afresh(self) -> str:
@@ -141,7 +144,7 @@ class ResumeFile:
         Raises AecliError where the system refuses.
         """
         started, descriptor = time.monotonic(), -1
-        kept = {"format": FORMAT, "run": run, "position": position, **self._about}
+        kept = {"format": FORMAT, "run": run, "position": position, "seconds": self.seconds, **self._about}
         metadata = {KEY: json.dumps(kept, sort_keys=True)}
         data = safetensors.numpy.save({name: np.asarray(t, order="C") for name, t in tensors.items()}, metadata)
         try:
@@ -156,6 +159,11 @@ class ResumeFile:
         self._hold(descriptor)
         now = time.monotonic()
         self._due = now + min(LONGEST_SECONDS, (now - started) / SHARE)
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken so far, in all its sessions, from the making of this object on."""
+        return self._seconds_before + time.perf_counter() - self._started
 
     @property
     def is_saved(self) -> bool:

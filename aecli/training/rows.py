@@ -96,9 +96,9 @@ class Rows:
         rng, blocks = np.random.default_rng(seed), self.part.blocks
         assert blocks is not None  # noqa: S101, for the type checker: only mapped rows have windows
         order = blocks[rng.permutation(len(blocks))]
-        together = max(1, WINDOW_BYTES // BLOCK_BYTES)
-        for start in range(0, len(order), together):
-            x = self.part.gather(order[start : start + together])
+        most = max(1, WINDOW_BYTES // BLOCK_BYTES)
+        for together in np.array_split(order, -(-len(order) // most)):  # evenly: a last one of one row has no pairs
+            x = self.part.gather(together)
             yield self._tensor(x[rng.permutation(len(x))])
 
     def _tensor(self, x: Array) -> Tensor:

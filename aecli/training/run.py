@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -20,10 +21,11 @@ from aecli.model import holes, mixture
 from aecli.model.checkpoint import PRECISION, Checkpoint
 from aecli.model.module import Autoencoder
 from aecli.options import FitOptions
-from aecli.recipes import resolve
+from aecli.recipes import FEWEST_NEIGHBOURS, resolve
 from aecli.training import choose, loop
 from aecli.training.fit import Prepared
 from aecli.training.folds import Folds
+from aecli.training.neighbours import nearest
 from aecli.training.objectives import ACTIVE
 from aecli.training.resume import ResumeFile, described, fingerprint
 from aecli.training.rows import Rows
@@ -35,7 +37,7 @@ LATER = {  # fields that were added to a config
     "model": frozenset({"channels", "image_shape", "bottleneck", "active"}),
     "train": frozenset({"loss", "beta", "neighbours"}),
 }
-NOISE_ROWS, NOISE_SHARE = 1024, 0.8  # of the values' standard deviation
+NOISE_ROWS, NOISE_VALUES = 4096, 1 << 24  # that are compared
 SMALL = 1 << 16  # parameters up to which bf16 gains no time, and loses some models of few inputs
 
 
@@ -59,12 +61,44 @@ def run(
     resume: ResumeFile | None,
     stopping: AbstractContextManager[Callable[[], bool]] | None,
     on_start: Callable[[Plan], None],
+    on_search: Callable[[float], None],
     on_progress: Callable[[loop.Progress], None],
     announce: Callable[[str], None],
 ) -> Model:
     """Train a model on prepared rows: see `aecli.fit`."""
-    where, start = devices.pick(device), rows.start
+    where = devices.pick(device)
     model_config, config = _resolved(rows, asked, where)
+    with devices.threads_for(where, config.batch_size * model_config.parameters):
+        return _run(
+            rows,
+            asked,
+            where,
+            model_config,
+            config,
+            resume=resume,
+            stopping=stopping,
+            on_start=on_start,
+            on_search=on_search,
+            on_progress=on_progress,
+            announce=announce,
+        )
+
+
+def _run(
+    rows: Prepared,
+    asked: FitOptions,
+    where: torch.device,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    *,
+    resume: ResumeFile | None,
+    stopping: AbstractContextManager[Callable[[], bool]] | None,
+    on_start: Callable[[Plan], None],
+    on_search: Callable[[float], None],
+    on_progress: Callable[[loop.Progress], None],
+    announce: Callable[[str], None],
+) -> Model:
+    start = rows.start
     is_free = start is None and choose.is_free(asked)
     description = _description(rows, model_config, config, where, is_free=is_free)
     parts = {"training": rows.training, "validation": rows.validation, "held-out": rows.held_out}
@@ -102,7 +136,7 @@ def run(
         if config.init != PCA:
             trainer = trainer or new_trainer()
             keeper = None if resume is None else _Keeper(trainer, resume, description, announce)
-            complete, history = _trained(trainer, keeper, stopping, on_progress)
+            complete, history = _trained(trainer, keeper, stopping, on_search, on_progress)
             if is_free and complete and pca is not None:
                 verdict = choose.by_training_rows(rows, trainer.model, training, pca)
                 model_config, config = choose.given_way(verdict, model_config, config, announce)
@@ -153,15 +187,26 @@ def _resolved(rows: Prepared, asked: FitOptions, where: torch.device) -> tuple[M
         convolves_here = where.type == "cpu" and model.channels  # of which bf16 takes no less time, over five seeds
         pays = model.parameters > SMALL and devices.has_bf16(where) and not convolves_here
         config = dataclasses.replace(config, precision="bf16" if pays else "fp32")
+    if config.neighbours and asked.neighbours is None and rows.training.blocks is not None:
+        config = dataclasses.replace(config, neighbours=FEWEST_NEIGHBOURS)  # of a file a window holds a small part
     if config.neighbours and asked.noise is None:
-        config = dataclasses.replace(config, noise=min(config.noise, _most_noise(rows)))
+        config = dataclasses.replace(config, noise=min(config.noise, _most_noise(rows, config.neighbours)))
     return model, config
 
 
-def _most_noise(rows: Prepared) -> float:
-    """Return the noise that rows of a map bear: more would drown images that use little of their range."""
-    sample = metrics.scaled(rows.training.sample(NOISE_ROWS, np.random.default_rng(0)), rows.scaler)
-    return float(f"{NOISE_SHARE * np.sqrt(sample.var(axis=0, dtype=np.float64).mean()):.2g}")
+def _most_noise(rows: Prepared, neighbours: int) -> float:
+    """Return the noise that rows of a map bear: as much as neighbours differ in a value.
+
+    More would make one of what lies near, the layers of a roll or images that use little of their range.
+    """
+    count = max(2, min(NOISE_ROWS, NOISE_VALUES // rows.scaler.inputs))
+    sample = rows.training.sample(count, np.random.default_rng(0))
+    if len(sample) < 2:
+        return 0.0
+    x = torch.from_numpy(metrics.scaled(sample, rows.scaler))
+    near = nearest(x, min(neighbours, len(x) - 1))
+    distances = torch.stack([torch.linalg.vector_norm(x - x[column], dim=1) for column in near.T])
+    return float(f"{float(distances.median()) / math.sqrt(x.shape[1]):.2g}")
 
 
 def _description(
@@ -245,6 +290,7 @@ def _trained(
     trainer: loop.Trainer,
     keeper: "_Keeper | None",
     stopping: AbstractContextManager[Callable[[], bool]] | None,
+    on_search: Callable[[float], None],
     on_progress: Callable[[loop.Progress], None],
 ) -> tuple[bool, History]:
     """Train to the end, or end at once where that was asked; and return whether it is the end."""
@@ -253,12 +299,14 @@ def _trained(
         return trainer.is_done, trainer.end()
     with stopping or nullcontext(lambda: False) as stop_wanted:
         after_step = (lambda: keeper.after_step(stop_wanted())) if keeper else lambda: None
-        return True, trainer.run(on_progress, after_step)
+        return True, trainer.run(on_progress, after_step, on_search)
 
 
 def _place(trainer: loop.Trainer) -> str:
     """Say where a run is."""
     epochs, step = len(trainer.history.loss), trainer.step_in_epoch
+    if not epochs + step:
+        return "before its first step"
     return (
         f"in epoch {epochs + (step > 0)} of {trainer.config.epochs}, after step "
         f"{epochs * trainer.steps_per_epoch + step:,} of {trainer.steps:,}"

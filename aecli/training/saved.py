@@ -1,8 +1,8 @@
 """What a resume file says of its run, from its header alone. Nothing heavy is imported: `aecli info` shows it.
 
 The header has one key, `aecli-resume`: JSON with the `format`, the `run` as `resume.described` has it, its `position`
-as `Trainer.state` has it, the name of its data as `source`, how many `rows` are for what, and as `command` the words
-that began it.
+as `Trainer.state` has it, the `seconds` that it has taken, the name of its data as `source`, how many `rows` are for
+what, and as `command` the words that began it.
 """
 
 import fcntl

@@ -26,12 +26,12 @@ from aecli.data import gather, part
 from aecli.data.idx import read_idx
 from aecli.data.opening import open_source
 from aecli.data.source import ArraySource
-from aecli.training import loop
+from aecli.training import rows as shuffling_rows
 from aecli.training.fit import fit
 
 RAW = Path(os.environ["AECLI_DATA_DIR"]) / "MNIST" / "raw"
 BLOCK_BYTES = 1 << 14
-BLOCKS_TOGETHER = loop.WINDOW_BYTES // part.BLOCK_BYTES
+BLOCKS_TOGETHER = shuffling_rows.WINDOW_BYTES // part.BLOCK_BYTES
 SECONDS = 60  # of training on the large file, which has to suffice for memory to reach its peak
 
 
@@ -51,8 +51,8 @@ def shuffling(epochs):
     np.save("sorted.npy", images("train")[np.argsort(read_idx(RAW / "train-labels-idx1-ubyte.gz"), kind="stable")])
     full = error(open_source("plain.npy"), epochs)
     print(f"all rows shuffled in memory   test MSE {full:.6f}", flush=True)
-    gather.MEMORY_BYTES, part.BLOCK_BYTES, loop.BLOCK_BYTES = 1 << 20, BLOCK_BYTES, BLOCK_BYTES
-    loop.WINDOW_BYTES = BLOCKS_TOGETHER * BLOCK_BYTES
+    gather.MEMORY_BYTES, part.BLOCK_BYTES, shuffling_rows.BLOCK_BYTES = 1 << 20, BLOCK_BYTES, BLOCK_BYTES
+    shuffling_rows.WINDOW_BYTES = BLOCKS_TOGETHER * BLOCK_BYTES
     for name in ("plain", "sorted"):
         found = error(open_source(f"{name}.npy"), epochs)
         print(f"windows of blocks, {name:10} test MSE {found:.6f}, {found / full:.3f} of it", flush=True)

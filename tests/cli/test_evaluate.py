@@ -100,14 +100,67 @@ def test_without_labels_the_metrics_of_labels_are_left_out(run, iris_model, iris
     assert {name: found["model"][name] for name in OF_ROWS} == {name: with_labels["model"][name] for name in OF_ROWS}
 
 
+def test_without_labels_a_note_tells_how_to_give_them(run, iris_model, iris_csv):
+    text = iris_csv.read_text()
+    lines = text.splitlines()
+    Path("plain.csv").write_text("\n".join(line.rpartition(",")[0] for line in lines) + "\n")
+    Path("kinds.csv").write_text("\n".join(line.rpartition(",")[2] for line in lines) + "\n")
+    Path("other.csv").write_text(text.replace("species", "kind", 1))
+    note = "no labels: knn_accuracy and silhouette are left out; --label names a column of them, or FILE:COLUMN\n"
+    assert run("evaluate", iris_model, "plain.csv").err.endswith(note)
+    assert "no labels" not in run("evaluate", iris_model, iris_csv).err
+    expected, _ = judged(run("evaluate", iris_model, iris_csv, "--json"))
+    for data, label, told in (
+        ("plain.csv", "kinds.csv:species", "labels: kinds.csv:species, by row number\n"),
+        ("other.csv", "kind", ""),
+        ("iris.csv", "species", ""),
+    ):
+        found, said = judged(run("evaluate", iris_model, data, "--label", label, "--json"))
+        assert {**found, "data": None} == {**expected, "data": None}
+        assert said.startswith(told)
+        assert ("labels: " in said) == bool(told)
+
+
+def test_labels_by_number_stay_with_their_rows_where_some_are_left_out(run, iris_model, iris_csv):
+    header, *lines = iris_csv.read_text().splitlines()
+    kinds = [line.rpartition(",")[2] for line in lines]
+    cells = [line.split(",")[:-1] for line in lines]
+    cells[3], cells[70] = ["", "", "", ""], ["x", "1", "1", "1"]
+    Path("holed.csv").write_text("\n".join([header.rpartition(",")[0], *map(",".join, cells)]) + "\n")
+    Path("kinds.csv").write_text("\n".join(["kind", *kinds]) + "\n")
+    asked = ("evaluate", iris_model, "holed.csv", "--bad-rows", "skip", "--label", "kinds.csv:kind", "--json")
+    found, _ = judged(run(*asked))
+    kept = [i for i in range(150) if i not in (3, 70)]
+    x = np.array([cells[i] for i in kept], float)
+    expected = aecli.load(iris_model).evaluate(x, labels=np.array(kinds)[kept])
+    assert (found["rows"], found["model"]) == (148, expected.model.to_json())
+    Path("kinds.csv").write_text("\n".join(["kind", *kinds[1:]]) + "\n")
+    done = run(*asked)
+    assert done.code == 1
+    assert "error: kinds.csv has 149 rows, and the data has " in done.err
+
+
+@pytest.mark.usefixtures("iris_csv")
+def test_labels_that_are_not_there_are_an_error(run, iris_model):
+    done = run("evaluate", iris_model, "iris.csv", "--label", "specis")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == "error: iris.csv: --label 'specis' names no column\nhint: did you mean 'species'?\n"
+    np.save("x.npy", np.ones((3, 4)))
+    done = run("evaluate", iris_model, "x.npy", "--label", "kind")
+    assert done.err.endswith(
+        "error: x.npy: --label 'kind' names no column\nhint: a column of another file is named FILE:COLUMN\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("labels", "why"),
     [
         (["one"] * 150, "has one value"),
         ([f"name {i}" for i in range(150)], "has 150 values in 150 rows"),
         ([i % 70 / 8 for i in range(150)], "has 70 different numbers, and is no class"),
+        ([f"20{10 + i % 70}-01-01" for i in range(150)], "has 70 different dates, and is no class"),
     ],
-    ids=["one value", "each row its own", "numbers"],
+    ids=["one value", "each row its own", "numbers", "dates"],
 )
 def test_a_label_that_is_no_class_is_named(run, iris_model, iris_csv, labels, why):
     header, *lines = iris_csv.read_text().splitlines()

@@ -133,6 +133,20 @@ def test_the_bar_shows_losses_speed_and_the_time_left_within_80_columns():
     assert len(set(bars)) > 3
 
 
+def test_a_map_of_many_rows_shows_how_many_have_their_neighbours(process):
+    np.save("rows.npy", np.random.default_rng(0).normal(size=(50_000, 3)))
+    command = ["train", "rows.npy", "--recipe", "map", "--hidden-dims", "4", "--epochs", "1"]
+    screen, out, code = on_a_terminal(*command)
+    assert (code, out) == (0, b"")
+    shares = [int(share) for share in re.findall(r"finding neighbours +(\d+)%", screen)]
+    assert shares == sorted(shares)
+    assert {0, 33, 67} <= set(shares)
+    assert all(len(line) <= 80 for line in lines_of(screen) if "finding" in line)
+    said = process(*command)
+    assert said.out == ""
+    assert said.err.count("finding neighbours\n") == 1
+
+
 def test_a_quiet_run_leaves_the_terminal_alone():
     assert on_a_terminal("train", "--epochs", "2", "-q") == ("", b"", 0)
 

@@ -97,16 +97,72 @@ def test_a_day_or_an_hour_that_is_none_is_a_bad_row(run, good, bad, expected):
     assert f"row 2, column 'a' holds {bad!r}, {expected}" in done.err
 
 
-def test_a_row_of_an_array_without_a_value_is_a_bad_row(run, model):
+LEFT_BLANK, LEFT_OUT = (f"left {what} 1 row without any value: {{}}: row 2\n" for what in ("blank", "out"))
+
+
+@pytest.fixture(params=["one with a label", "one without", "lines of JSON", "an array"])
+def with_an_empty_row(request):
+    """A file of 40 rows of which the second has no value, and the third a hole; and the options that it trains with."""
+    x = numbers(40)
+    x[1], x[2, 0] = np.nan, np.nan
+    cells = [["" if np.isnan(value) else f"{value:.3f}" for value in row] for row in x]
+    match request.param:
+        case "one with a label":
+            Path("h.csv").write_text(
+                "a,b,y\n" + "".join(f"{','.join(row)},{'pq'[i % 2]}\n" for i, row in enumerate(cells))
+            )
+            return "h.csv", ["--label", "y"]
+        case "one without":
+            Path("h.csv").write_text("a,b\n" + "".join(f"{','.join(row)}\n" for row in cells))
+            return "h.csv", []
+        case "lines of JSON":
+            rows = [{name: float(cell) for name, cell in zip("ab", row, strict=True) if cell} for row in cells]
+            Path("h.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+            return "h.jsonl", []
+    np.save("h.npy", x)
+    return "h.npy", []
+
+
+@pytest.mark.parametrize("missing", ["mean", "drop"])
+def test_a_row_without_any_value_stops_no_command_is_never_learnt_and_always_told(run, with_an_empty_row, missing):
+    name, options = with_an_empty_row
+    quick = ["--hidden-dims", "4", "--epochs", "1", "--device", "cpu", "-o", "h.safetensors"]
+    done = run("train", name, *options, "--missing", missing, *quick)
+    assert done.code == 0
+    assert LEFT_OUT.format(name) in done.err
+    assert ("left out 1 row with holes\n" in done.err) == (missing == "drop")
+    assert f"on {35 if missing == 'mean' else 34} rows, 4 held out" in done.err
+    for command, held_out in ((["embed", "--held-out"], True), (["reconstruct", "--error"], False)):
+        done = run(*command, "h.safetensors", name)
+        header, *lines = done.out.splitlines()
+        assert (done.code, len(lines)) == (0, 40)
+        assert done.err.startswith(LEFT_BLANK.format(name))
+        carried = [lines[1].split(",")[0]] if held_out and options else []
+        assert carried in ([], ["q"])
+        assert lines[1].split(",")[len(carried) :] == [""] * (header.count(",") + 1 - len(carried))
+        assert all(all(line.split(",")) for line in (lines[0], *lines[2:]))
+        skipped = run(*command, "h.safetensors", name, "--bad-rows", "skip")
+        assert skipped.out.splitlines() == [header, lines[0], *lines[2:]]
+        assert skipped.err.startswith(LEFT_OUT.format(name))
+    found = run("evaluate", "h.safetensors", name, "--json")
+    assert LEFT_OUT.format(name) in found.err
+    told = json.loads(found.out)
+    assert (told["rows"], told["trained_rows"]) == (39, 35 if missing == "mean" else 34)
+    assert LEFT_OUT.format(name) in run("plot", "h.safetensors", name, "--kind", "errors").err
+
+
+def test_without_a_word_on_holes_a_row_without_any_value_stops_training(run):
+    write("h.csv", [*numbers(20), ("", ""), *numbers(20)])
+    done = run("train", "h.csv", *TRAIN)
+    assert (done.code, "--missing" in done.err) == (1, True)
+
+
+def test_python_gives_nan_for_a_row_without_any_value(model):
     x = numbers(3)
     x[1] = np.nan
-    np.save("new.npy", x)
-    assert "row 2 has no value in any of the model's columns" in run("embed", model, "new.npy").err
-    done = run("embed", model, "new.npy", "--bad-rows", "blank")
-    assert (done.code, [line in ("", '""') for line in done.out.splitlines()]) == (0, [False, False, True, False])
-    done = run("embed", model, "new.npy", "new.npy", "--bad-rows", "skip")
-    assert (done.code, len(done.out.splitlines())) == (0, 5)
-    assert done.err.startswith("left out 2 rows that cannot be read: new.npy: row 2 has no value")
+    made = aecli.load(model)
+    for found in (made.embed(x), made.reconstruct(x), made.errors(x)[:, None]):
+        assert np.isnan(found).all(axis=1).tolist() == [False, True, False]
 
 
 def test_lines_above_a_header_that_the_model_knows_are_noted(run, model):
@@ -134,7 +190,7 @@ def test_bad_rows_of_two_kinds_are_told_by_their_numbers_in_the_file(run, how):
     pd.DataFrame({"c": ["x", "q", None, "y"], "a": [1, 2, None, 3.0]}).to_parquet("new.parquet")
     done = run("embed", "m.safetensors", "new.parquet", "--bad-rows", how)
     assert (done.code, done.err.count("row 2, column 'c' holds 'q'")) == (0, 1)
-    assert "; new.parquet: row 3 has no value" in done.err
+    assert f"left {'out' if how == 'skip' else 'blank'} 1 row without any value: new.parquet: row 3\n" in done.err
 
 
 @pytest.mark.parametrize("cell", ["oh", ""])

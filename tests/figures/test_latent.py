@@ -64,6 +64,39 @@ def test_long_names_are_moved_until_none_lies_over_another():
     assert not any(box.overlaps(other) for (_, box), (_, other) in combinations(names, 2))
 
 
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("spread", [0.0, 0.004, 0.05])
+def test_no_name_hides_most_points_of_an_island(spread, size):
+    rng = np.random.default_rng(0)
+    of = np.arange(500) % 5
+    turns = np.array([0, 1, 2.5, 4, 5])[of]
+    z = np.column_stack([np.cos(turns), np.sin(turns)]) + spread * rng.normal(size=(500, 2))
+    figure, names = drawn(z, np.array([f"group {i}" for i in of]), Look(size=SIZES[size]))
+    assert sorted(name for name, _ in names) == [f"group {i}" for i in range(5)]
+    places = figure.axes[0].transData.transform(z)
+    for name, box in names:
+        under = ((places >= [box.x0, box.y0]) & (places <= [box.x1, box.y1])).all(axis=1)
+        for i in range(5):
+            assert under[of == i].mean() <= 0.6
+        middle = np.array([(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2])
+        assert of[((places - middle) ** 2).sum(axis=1).argmin()] == int(name[-1])
+
+
+@pytest.mark.parametrize(("share", "times"), [(0.5, 2), (0.3, 2), (0.15, 1)])
+def test_a_class_is_named_at_each_island_that_holds_a_quarter_of_it(share, times):
+    z, labels = islands(9)
+    mine = np.flatnonzero(labels == "k4")
+    z[mine[: int(share * len(mine))]] += [40, 0]
+    figure, names = drawn(z, labels)
+    found = [box for name, box in names if name == "k4"]
+    assert (len(names), len(found)) == (8 + times, times)
+    places = figure.axes[0].transData.transform(z)
+    nearest = [
+        ((places[mine] - [(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2]) ** 2).sum(axis=1).argmin() for box in found
+    ]
+    assert len({bool(place < int(share * len(mine))) for place in nearest}) == times
+
+
 def test_the_name_of_a_ring_is_on_the_ring():
     rng = np.random.default_rng(0)
     angle = rng.uniform(0, 2 * np.pi, 3000)
@@ -72,6 +105,16 @@ def test_the_name_of_a_ring_is_on_the_ring():
     [(_, box)] = names
     place = figure.axes[0].transData.inverted().transform(((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2))
     assert np.hypot(*place) == pytest.approx(10, abs=1.5)
+
+
+@pytest.mark.parametrize(("classes", "apart"), [(47, True), (47, False), (70, True)])
+def test_more_than_20_numbers_are_classes_where_up_to_64_lie_apart_else_a_scale(classes, apart):
+    z, names = islands(classes, 4000)
+    numbers = np.array([int(name[1:]) for name in names])
+    figure, names = drawn(z if apart else np.random.default_rng(0).normal(size=z.shape), numbers)
+    as_classes = apart and classes <= 64
+    assert {name for name, _ in names} == ({str(i) for i in range(classes)} if as_classes else set())
+    assert (len(figure.axes), figure.legends) == (1 if as_classes else 2, [])  # the second is the scale
 
 
 @pytest.mark.parametrize("rows", [30, 300, 20_000])

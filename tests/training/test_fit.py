@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from aecli.data.source import ArraySource
 from aecli.errors import DataError, TrainingError
@@ -147,3 +148,21 @@ def test_a_shift_moves_whole_pixels_and_repeats_the_edge(channels):
 def test_only_images_are_shifted():
     with pytest.raises(DataError, match="--augment-shift moves images, and these rows are none"):
         fit(ArraySource("blobs", blobs()), augment_shift=1, device="cpu")
+
+
+def test_a_small_model_is_trained_by_one_thread_and_the_caller_keeps_his():
+    before, said = torch.get_num_threads(), []
+    torch.set_num_threads(2)
+    try:
+        for widths, threads in (((16,), "CPU, 1 thread"), ((4096, 2048), "CPU, 2 threads")):
+            fit(
+                np.random.default_rng(0).normal(size=(64, 20)),
+                hidden_dims=widths,
+                epochs=1,
+                device="cpu",
+                on_start=lambda plan: said.append(plan.device),
+            )
+            assert said[-1] == threads
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

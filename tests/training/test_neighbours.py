@@ -1,6 +1,7 @@
 """The recipe `map`: neighbours are found, held together in a batch, and a run of it is like any other."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,14 @@ from sklearn.neighbors import NearestNeighbors
 import aecli
 from aecli.config import ModelConfig, Schema
 from aecli.data.part import Part
+from aecli.data.source import ArraySource
 from aecli.errors import UsageError
 from aecli.model.module import Autoencoder
 from aecli.model.scaler import Scaler
 from aecli.options import FitOptions
 from aecli.recipes import resolve
 from aecli.training import neighbours
+from aecli.training.fit import fit
 from aecli.training.neighbours import Pairs, nearest
 from aecli.training.objectives import Neighbours
 from aecli.training.rows import Rows
@@ -163,6 +166,45 @@ def test_rows_in_a_file_have_neighbours_in_their_window_and_each_is_seen_once(mo
     assert len(seen) == len(set(seen)) == 400 // 64 * 64
 
 
+@pytest.mark.parametrize("count", [101, 201], ids=lambda count: f"{count} rows")
+def test_no_row_in_a_file_is_its_own_neighbour(monkeypatch, count):
+    monkeypatch.setattr("aecli.data.part.BLOCK_BYTES", 480)
+    monkeypatch.setattr("aecli.training.rows.BLOCK_BYTES", 480)
+    monkeypatch.setattr("aecli.training.rows.WINDOW_BYTES", 4800)
+    x = rows(count)
+    part = Part(x, np.arange(-(-count // 10)))  # the last block is of one row, and is now first, now last
+    pairs = Pairs(Rows(part, Scaler.fit("none", part, Schema(12)), torch.device("cpu")), 5, seed=0)
+    for seed in range(30):
+        seen = [batch.numpy() for batch in pairs.shuffled(1, seed)]
+        assert len(seen) == count
+        assert not any((row == neighbour).all() for row, neighbour in seen)
+
+
+def test_the_memory_that_is_announced_holds_the_neighbours_of_all_rows():
+    images = ArraySource("", np.broadcast_to(np.uint8(0), (20_000_000, 16)), image_shape=(4, 4), full_scale=255.0)
+
+    def gigabytes(**options):
+        def stop(sentence):
+            raise InterruptedError(sentence)
+
+        with pytest.raises(InterruptedError) as said:
+            fit(images, recipe="map", announce=stop, **options)
+        return float(re.search(r"about ([\d.]+) GB of memory", str(said.value))[1])
+
+    assert gigabytes(neighbours=15) - gigabytes(neighbours=5) == pytest.approx(0.8)  # 10 places of 4 bytes a row
+
+
+def test_the_share_of_rows_that_are_compared_decides_how_many_neighbours_a_row_has(monkeypatch):
+    some = [resolve(FitOptions(recipe="map"), 12, n, bounded=False)[1].neighbours for n in (100, 16_384, 30_000, 10**6)]
+    assert some == [15, 15, 8, 5]
+    monkeypatch.setattr("aecli.data.gather.MEMORY_BYTES", 1000)
+    np.save("rows.npy", rows(100))
+    in_a_file, asked = (
+        aecli.fit("rows.npy", holdout=0, **QUICK, **more).checkpoint.train for more in ({}, {"neighbours": 9})
+    )
+    assert (in_a_file.neighbours, asked.neighbours) == (5, 9)
+
+
 def info_nc_t_sne(h, weight):
     """Write the loss as its source does."""
     a, b = h.chunk(2)
@@ -238,6 +280,15 @@ def test_equal_runs_give_equal_bytes_and_other_seeds_others():
     assert first == second != other
 
 
+def test_noise_is_no_more_than_neighbours_differ_by_or_the_layers_of_a_roll_would_become_one():
+    from sklearn.datasets import make_swiss_roll
+
+    points, _ = make_swiss_roll(2_000, random_state=0)
+    layers = aecli.fit(points, recipe="map", epochs=1, device="cpu").checkpoint.train.noise
+    cloud = aecli.fit(np.random.default_rng(0).normal(size=(2_000, 30)), recipe="map", epochs=1, device="cpu")
+    assert 0.05 < layers < 0.2 < cloud.checkpoint.train.noise == 0.5
+
+
 def test_a_map_is_gone_on_with_by_its_own_noise():
     x = 0.01 * rows(100, 6)
     model = aecli.fit(x, scale="none", **QUICK)
@@ -266,6 +317,45 @@ def test_the_checkpoint_of_a_map_is_named_so_and_goes_on(run):
     further = run("train", "rows.csv", "--init-from", "rows-map.safetensors", "--epochs", "1", "-o", "f.safetensors")
     assert further.code == 0, further.err
     assert json.loads(run("info", "f.safetensors", "--json").out)["train"]["neighbours"] == 15
+
+
+def test_a_map_of_a_table_with_categories_is_drawn_placed_and_judged(run):
+    rng, kinds = np.random.default_rng(0), np.repeat(["oak", "fir", "elm"], 40)
+    sizes = np.repeat([1.0, 4.0, 7.0], 40)[:, None] + rng.normal(size=(120, 3))
+    lines = [f"{kind},{','.join(f'{size:.3f}' for size in row)}" for kind, row in zip(kinds, sizes, strict=True)]
+    Path("trees.csv").write_text("\n".join(["kind,height,girth,age", *lines]) + "\n")
+    words = "--recipe map --categorical kind --epochs 40 --holdout 0"
+    done = run("train", "trees.csv", *words.split())
+    assert done.code == 0, done.err
+    assert json.loads(run("info", "trees-map.safetensors", "--json").out)["model"]["inputs"] == 6
+
+    codes = run("embed", "trees-map.safetensors", "trees.csv", "-q").out.splitlines()
+    assert codes[0] == "z0,z1"
+    z = np.loadtxt(codes[1:], delimiter=",")
+    place = NearestNeighbors(n_neighbors=5).fit(z).kneighbors(return_distance=False)
+    assert (kinds[place] == kinds[:, None]).mean() > 0.95  # a category weighs as much as a number
+
+    assert run("plot", "trees-map.safetensors", "trees.csv", "--colour", "kind", "-o", "trees.svg").code == 0
+    assert all(f">{kind}</text>" in Path("trees.svg").read_text() for kind in ("oak", "fir", "elm"))
+    judged = json.loads(run("evaluate", "trees-map.safetensors", "trees.csv", "--json").out)
+    assert judged["rows"] == 120
+    assert judged["model"]["trustworthiness"] > 0.9
+    places = "z0,z1\n" + "\n".join(f"{a},{b}" for a, b in z[[0, 50, 100]]) + "\n"
+    there = run("decode", "trees-map.safetensors", "-", stdin=places.encode())
+    assert there.out.startswith("kind,height,girth,age\noak,"), there
+    assert [line.split(",")[0] for line in there.out.splitlines()[1:]] == ["oak", "fir", "elm"]
+
+
+def test_a_map_of_a_hundred_rows_is_made_by_the_defaults_and_judged(run):
+    x, labels = make_blobs(100, 6, centers=4, random_state=0)
+    np.savetxt("few.csv", np.column_stack([x, labels]), "%.4f", ",", header="a,b,c,d,e,f,kind", comments="")
+    done = run("train", "few.csv", "--label", "kind", "--recipe", "map", "--json")
+    assert done.code == 0, done.err
+    trained = json.loads(done.out)
+    assert trained["test_mse"] < trained["pca_mse"]
+    judged = json.loads(run("evaluate", "few-map.safetensors", "few.csv", "--json").out)
+    assert judged["model"]["trustworthiness"] > judged["pca"]["trustworthiness"]
+    assert judged["model"]["knn_accuracy"] == 1
 
 
 def test_fewer_neighbours_than_none_are_refused():

@@ -77,6 +77,20 @@ def test_a_run_that_was_stopped_ends_at_the_bytes_of_one_that_was_not(options, s
     assert names() == []
 
 
+@pytest.mark.parametrize("step", [1, 4])
+@pytest.mark.parametrize("finish", [False, True], ids=["resumed", "finished"])
+def test_a_map_may_be_stopped_while_its_neighbours_are_looked_for(monkeypatch, step, finish):
+    monkeypatch.setattr("aecli.training.neighbours.TOGETHER", 100)  # of 360 rows: four groups
+    undisturbed, said = trained(recipe="map", name="other.safetensors"), []
+    assert trained(step, recipe="map") is None
+    made = trained(resume=not finish, finish=finish, recipe="map", announce=said.append)
+    assert (made == undisturbed) is not finish
+    assert said == [
+        f"{'finishing' if finish else 'going on with'} m.safetensors.resume{' before its first step' * finish}"
+    ]
+    assert names() == []
+
+
 @pytest.mark.parametrize("recipe", ["modern", "map"])
 def test_a_run_on_rows_in_a_file_goes_on_too(monkeypatch, recipe):
     monkeypatch.setattr(gather, "MEMORY_BYTES", 1000)
@@ -329,6 +343,38 @@ def stopped(command):
         patch.setattr("aecli.cli.console.Stopping.__exit__", lambda *_: None)
         with pytest.raises(SystemExit):
             cli.main()
+
+
+def with_seconds(seconds):
+    """Let the resume file say how long its run has taken; None takes that away, as an older file had it."""
+    with safetensors.safe_open("m.safetensors.resume", "np") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
+        kept = json.loads(file.metadata()["aecli-resume"])
+    before = kept.pop("seconds")
+    if seconds is not None:
+        kept["seconds"] = kept["position"]["seconds"] = seconds
+    safetensors.numpy.save_file(tensors, "m.safetensors.resume", {"aecli-resume": json.dumps(kept)})
+    return before
+
+
+@pytest.mark.parametrize("before", [5000.0, None])
+def test_the_seconds_of_a_resumed_run_are_those_of_all_its_sessions(run, before):
+    np.save("rows.npy", rows())
+    command = ["train", "rows.npy", "-o", "m.safetensors", "--epochs", "2", "--batch-size", "50", "--device", "cpu"]
+    stopped(command)
+    assert 0 < with_seconds(before) < 100
+    stopped([*command, "--resume"])
+    if before is not None:
+        assert before < json.loads(run("info", "m.safetensors.resume", "--json").out)["seconds"] < before + 100
+        assert before < with_seconds(before) < before + 100
+    done = run(*command, "--resume", "--json")
+    assert done.code == 0
+    assert (before or 0) < json.loads(done.out)["seconds"] < (before or 0) + 100
+    [said] = re.findall(r"training MSE .* ([\d.]+) s$", done.err, re.MULTILINE)
+    assert (before or 0) <= float(said) < (before or 0) + 100
+    resumed = Path("m.safetensors").read_bytes()
+    assert run(*command, "--force", "-q").code == 0
+    assert Path("m.safetensors").read_bytes() == resumed
 
 
 def test_a_saved_run_is_told_by_info(run):

@@ -163,7 +163,8 @@ def test_options_about_rows_for_a_model_need_a_model(run):
     done = run("train", "--unknown", "ignore")
     assert (done.code, done.err) == (
         2,
-        "error: --unknown ignore is about rows for a trained model, and training starts without one\n",
+        "error: --unknown ignore is about rows for a trained model, and training starts without one\n"
+        "hint: leave it out\n",
     )
 
 

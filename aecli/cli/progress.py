@@ -25,14 +25,15 @@ ECHO = 4  # columns: a terminal shows ^C where the cursor is, and twice where it
 class Report:
     """Shows a run's progress. Call `start` with its plan, then the report itself with each `Progress`.
 
-    `search` is called where a map's neighbours are looked for.
+    `phase` is called where something else than a step takes time.
     """
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self.device = ""
-        self._first = self._first_search = True
+        self._first, self._said = True, ""
         self._unsaid = ""  # the line of the last epoch, where it was left out
+        self._losses = ""  # what the bar shows of them
         self._bar: rich.progress.Progress | None = None
         if not quiet and console.bars():
             from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
@@ -64,13 +65,14 @@ class Report:
             self._bar.update(self._task, epoch=f"0/{plan.train.epochs}")
             self._bar.start()
 
-    def search(self, share: float) -> None:
-        """Say that neighbours are looked for, and on a bar, for which share of the rows they are found."""
+    def phase(self, what: str, share: float) -> None:
+        """Say what the run is about, once, or on a bar with the share of it that is done."""
         if self._bar is not None:
-            self._bar.update(self._task, losses=f"finding neighbours {share:.0%}")
-        elif self._first_search:
-            console.say("finding neighbours", quiet=self._quiet)
-            self._first_search = False
+            self._bar.update(self._task, losses=f"{what} {share:.0%}")
+        elif what != self._said:
+            self._say_unsaid()
+            console.say(what, quiet=self._quiet)
+            self._said = what
 
     def __call__(self, progress: "Progress") -> None:
         epoch = f"{progress.epoch:>{len(str(progress.epochs))}}/{progress.epochs}"
@@ -81,6 +83,7 @@ class Report:
             step = f"{progress.step}/{progress.steps}"
             self._bar.update(self._task, completed=progress.step, total=progress.steps)
             self._bar.update(self._task, epoch=epoch, step=step, losses=losses, speed=speed)
+            self._losses = losses
         elif progress.epoch_done:
             line = f"epoch {epoch} {losses} {progress.rows_per_second:,.0f} rows/s"
             if self._first or _has_a_line(progress.epoch, progress.epochs):
@@ -93,9 +96,16 @@ class Report:
 
     def __exit__(self, kind: type[BaseException] | None, value: object, traceback: TracebackType | None) -> None:
         if self._bar is not None:
+            if self._losses:
+                self._bar.update(self._task, losses=self._losses)
             self._bar.stop()
+        self._say_unsaid()
+
+    def _say_unsaid(self) -> None:
+        """Say the last epoch's line, where it was left out."""
         if self._unsaid:
             console.say(self._unsaid, quiet=self._quiet)
+        self._unsaid = ""
 
 
 def _has_a_line(epoch: int, epochs: int) -> bool:

@@ -144,7 +144,7 @@ def train(
                 stopping=stopping,
                 on_open=check,
                 on_start=start,
-                on_search=report.search,
+                on_phase=report.phase,
                 on_progress=report,
                 announce=say,
                 **vars(fitting),

@@ -68,7 +68,7 @@ class Prepared:
     start: Start | None = None
 
 
-def _nothing(_: object) -> None:
+def _nothing(*_: object) -> None:
     pass
 
 
@@ -85,7 +85,7 @@ def fit(
     stopping: AbstractContextManager[Callable[[], bool]] | None = None,
     on_open: Callable[[Schema], None] = _nothing,
     on_start: "Callable[[Plan], None]" = _nothing,
-    on_search: Callable[[float], None] = _nothing,
+    on_phase: Callable[[str, float], None] = _nothing,
     on_progress: "Callable[[Progress], None]" = _nothing,
     announce: Callable[[str], None] = _nothing,
     **options: Any,
@@ -102,9 +102,9 @@ def fit(
     memory. With `force`, what may be a decompression bomb is read all the same. The run goes on from the state that
     `resume` holds, and keeps its own there. While it can be stopped, it is inside the context manager `stopping`, whose
     value is called at each step and tells whether to stop. `on_open` is called before the rows are read, with a schema
-    whose categories are not known yet; `on_start` with the plan; `on_search` with the share of a map's rows that have
-    their neighbours, where they are many; `on_progress` several times a second; `announce` with sentences that a user
-    should know.
+    whose categories are not known yet; `on_start` with the plan; `on_progress` several times a second; `on_phase` with
+    what else takes time, such as a map's search for neighbours, and the share of it that is done; `announce` with
+    sentences that a user should know.
     All other keywords are the flags of `aecli train`; None leaves a choice to the recipe or to a rule.
     Raises DataError where the data does not suffice, UsageError where an option makes no sense, CheckpointError where
     `init_from` names no checkpoint, TrainingError where the loss is no longer a finite number or the device's memory is
@@ -157,7 +157,7 @@ def fit(
         resume=resume,
         stopping=stopping,
         on_start=on_start,
-        on_search=on_search,
+        on_phase=on_phase,
         on_progress=on_progress,
         announce=announce,
     )

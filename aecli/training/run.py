@@ -61,7 +61,7 @@ def run(
     resume: ResumeFile | None,
     stopping: AbstractContextManager[Callable[[], bool]] | None,
     on_start: Callable[[Plan], None],
-    on_search: Callable[[float], None],
+    on_phase: Callable[[str, float], None],
     on_progress: Callable[[loop.Progress], None],
     announce: Callable[[str], None],
 ) -> Model:
@@ -78,7 +78,7 @@ def run(
             resume=resume,
             stopping=stopping,
             on_start=on_start,
-            on_search=on_search,
+            on_phase=on_phase,
             on_progress=on_progress,
             announce=announce,
         )
@@ -94,7 +94,7 @@ def _run(
     resume: ResumeFile | None,
     stopping: AbstractContextManager[Callable[[], bool]] | None,
     on_start: Callable[[Plan], None],
-    on_search: Callable[[float], None],
+    on_phase: Callable[[str, float], None],
     on_progress: Callable[[loop.Progress], None],
     announce: Callable[[str], None],
 ) -> Model:
@@ -122,8 +122,8 @@ def _run(
 
         @functools.cache
         def folds(most: int | None) -> Folds:
-            epochs = len(history.loss) or asked.epochs  # of a run that was stopped, or lost its patience, fewer
-            return Folds(rows, dataclasses.replace(asked, epochs=epochs), *network, where, most)
+            its_own = max(1, len(history.loss)) if config.patience or not complete else asked.epochs
+            return Folds(rows, dataclasses.replace(asked, epochs=its_own), *network, where, most)
 
         trainer = None
         if resume is not None and state is not None:
@@ -136,7 +136,7 @@ def _run(
         if config.init != PCA:
             trainer = trainer or new_trainer()
             keeper = None if resume is None else _Keeper(trainer, resume, description, announce)
-            complete, history = _trained(trainer, keeper, stopping, on_search, on_progress)
+            complete, history = _trained(trainer, keeper, stopping, on_phase, on_progress)
             if is_free and complete and pca is not None:
                 verdict = choose.by_training_rows(rows, trainer.model, training, pca)
                 model_config, config = choose.given_way(verdict, model_config, config, announce)
@@ -170,7 +170,7 @@ def _run(
         origin=rows.origin,
     )
     trained = _with_mixture(Model(made, tensors, rows.scaler, device=str(where)), rows.training, config.seed)
-    return with_score(trained, rows, lambda: folds(None), scoring.STORED_CODES, announce)
+    return with_score(trained, rows, lambda: folds(None), scoring.STORED_CODES, on_phase)
 
 
 def _resolved(rows: Prepared, asked: FitOptions, where: torch.device) -> tuple[ModelConfig, TrainConfig]:
@@ -290,7 +290,7 @@ def _trained(
     trainer: loop.Trainer,
     keeper: "_Keeper | None",
     stopping: AbstractContextManager[Callable[[], bool]] | None,
-    on_search: Callable[[float], None],
+    on_phase: Callable[[str, float], None],
     on_progress: Callable[[loop.Progress], None],
 ) -> tuple[bool, History]:
     """Train to the end, or end at once where that was asked; and return whether it is the end."""
@@ -299,7 +299,7 @@ def _trained(
         return trainer.is_done, trainer.end()
     with stopping or nullcontext(lambda: False) as stop_wanted:
         after_step = (lambda: keeper.after_step(stop_wanted())) if keeper else lambda: None
-        return True, trainer.run(on_progress, after_step, on_search)
+        return True, trainer.run(on_progress, after_step, lambda share: on_phase("finding neighbours", share))
 
 
 def _place(trainer: loop.Trainer) -> str:

@@ -26,7 +26,7 @@ BLOCK_ROWS = 256  # what layers of usual widths give for so many rows fits a cor
 
 
 def with_score(
-    trained: Model, rows: Prepared, folds: Callable[[], Folds], codes: int, announce: Callable[[str], None]
+    trained: Model, rows: Prepared, folds: Callable[[], Folds], codes: int, on_phase: Callable[[str, float], None]
 ) -> Model:
     """Return a model, on the CPU, with a score that stores at most so many codes.
 
@@ -39,10 +39,8 @@ def with_score(
         return trained
     network, rng = Network(made.model, checkpoint.weights(trained.tensors)), np.random.default_rng(seed)
     if is_by_folds(rows, made):
-        if made.train.init != PCA:  # which takes no time
-            announce("calibrating the scores by cross-validation")
         found = _fitted(network, rows.scaler, rows.training.sample(_most(made, FITTED_ROWS), rng), codes, seed)
-        logs = [] if found is None else _of_folds(made, rows, folds(), codes)
+        logs = [] if found is None else _of_folds(made, rows, folds(), codes, on_phase)
     else:
         sample = rng.permutation(rows.training.sample(_most(made, FITTED_ROWS + CALIBRATION_ROWS), rng))
         first = min(FITTED_ROWS, len(sample) // 2)
@@ -76,7 +74,9 @@ def _most(made: Checkpoint, rows: int) -> int:
     return max(LEAST_ROWS, min(rows, FITTED_VALUES // made.model.inputs))
 
 
-def _of_folds(made: Checkpoint, rows: Prepared, folds: Folds, codes: int) -> list[Array]:
+def _of_folds(
+    made: Checkpoint, rows: Prepared, folds: Folds, codes: int, on_phase: Callable[[str, float], None]
+) -> list[Array]:
     """Return the logarithms (n, 2) of the rows in each fold, by the score of a network that was trained without it."""
     scaler, logs = rows.scaler, []
     for fold in range(folds.looked_at):
@@ -85,6 +85,7 @@ def _of_folds(made: Checkpoint, rows: Prepared, folds: Folds, codes: int) -> lis
             pca = choose.tensors(Pca(rest, scaler, made.model.latent_dim))
             network = Network(ModelConfig(made.model.inputs, (), made.model.latent_dim), _arrays(pca))
         else:
+            on_phase("calibrating scores", fold / folds.looked_at)
             try:
                 own = folds.network(fold)
             except TrainingError:

@@ -20,7 +20,7 @@ LEVELS = [
     {"figures"},
     {"training"},
     {"inference"},
-    {"metrics", "evaluation"},
+    {"metrics", "evaluation", "scoring", "explaining", "drift", "strangest"},
     {"model"},
     {"data"},
     {"recipes"},
@@ -30,6 +30,7 @@ LEVELS = [
 TORCH_MAY = {
     "training/run",
     "training/choose",
+    "training/folds",
     "training/loop",
     "training/rows",
     "training/neighbours",

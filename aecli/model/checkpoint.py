@@ -334,6 +334,8 @@ def _expected(header: Mapping[str, Any], checkpoint: Checkpoint) -> dict[str, tu
             "codes": (score.codes, latent),
             "usual": (2, 2),
             "calibration": (score.calibration,),
+            "mean": (inputs,),
+            "spread": (inputs,),
         }
         types = {"codes": "F16"}
         expected |= {f"{SCORE}{name}": (types.get(name, "F32"), (shape,)) for name, shape in shapes_of.items()}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from aecli import __version__, metrics, scoring
+from aecli import __version__, metrics
 from aecli.config import PCA, Config, History, ModelConfig, Results, TrainConfig
 from aecli.data.part import Part
 from aecli.errors import AecliError, DataError, Stopped, TrainingError, UsageError
@@ -66,7 +66,7 @@ def run(
     where, start = devices.pick(device), rows.start
     model_config, config = _resolved(rows, asked, where)
     is_free = start is None and choose.is_free(asked)
-    description = _description(rows, model_config, config, where, is_free=is_free)
+    description = _description(rows, asked, model_config, config, where, is_free=is_free)
     parts = {"training": rows.training, "validation": rows.validation, "held-out": rows.held_out}
     counts = [0 if part is None else len(part) for part in parts.values()]
     about = {"source": rows.source, "rows": dict(zip(parts, counts, strict=True))}
@@ -136,7 +136,7 @@ def run(
         origin=rows.origin,
     )
     trained = _with_mixture(Model(made, tensors, rows.scaler, device=str(where)), rows.training, config.seed)
-    return with_score(trained, rows, lambda: folds(None), scoring.STORED_CODES, announce)
+    return with_score(trained, rows, lambda: folds(None), asked.store_rows, announce)
 
 
 def _resolved(rows: Prepared, asked: FitOptions, where: torch.device) -> tuple[ModelConfig, TrainConfig]:
@@ -165,7 +165,7 @@ def _most_noise(rows: Prepared) -> float:
 
 
 def _description(
-    rows: Prepared, model: ModelConfig, config: TrainConfig, where: torch.device, *, is_free: bool
+    rows: Prepared, asked: FitOptions, model: ModelConfig, config: TrainConfig, where: torch.device, *, is_free: bool
 ) -> dict[str, Any]:
     """Describe a run by all that decides what becomes of it: see `resume.described`."""
     configs: dict[str, Any] = {"model": model, "train": config, "schema": rows.schema}
@@ -173,6 +173,8 @@ def _description(
     configs["scaling"] = {"scale": rows.scaler.kind}
     if is_free:
         configs["choice"] = {"PCA where it is better": True}
+    if asked.store_rows != FitOptions.store_rows:
+        configs["score"] = {"store_rows": asked.store_rows}
     if rows.start is not None:
         configs["init_from"] = {"initial model": rows.start.digest()}
     return described(configs, rows.origin, str(rows.training.x.dtype), where.type)

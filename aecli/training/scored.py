@@ -106,7 +106,8 @@ def _fitted(network: Network, scaler: Scaler, raw: Array, codes: int, seed: int)
     finite = np.isfinite(z).all(axis=1) & np.isfinite(errors).all(axis=1)
     if not finite.any():
         return None
-    return scoring.fit(z[finite], errors[finite], None if there is None else there[finite], codes, seed)
+    there = None if there is None else there[finite]
+    return scoring.fit(scaler.transform(raw[finite]), z[finite], errors[finite], there, codes, seed)
 
 
 def _logs(score: Score, network: Network, scaler: Scaler, raw: Array) -> Array:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from aecli.model.checkpoint import SCORE
+from aecli.model.checkpoint import SCORE, Scoring
 
 Array = np.ndarray[Any, Any]
 FITTED_ROWS, FITTED_VALUES = 4096, 1 << 24  # rows that a score is fitted to, and values: bounds time and memory
@@ -33,7 +33,6 @@ TRIMMED, REFITS = 0.1, 3  # of the rows, those that fit least
 FLOOR = 1e-3  # of the mean error's square, added to each: a constant column has none
 LEAST = 1e-12  # below it a distance is none
 LARGEST_LOG = math.log(np.finfo(np.float32).max)  # of what is out of all proportion: its score is a number all the same
-DEFAULT_ALPHA = 0.01
 LEAST_ROWS = 10  # that a score is fitted to
 Logs = Array  # (N, 2): the logarithms of distance and loneliness
 
@@ -79,14 +78,19 @@ class Score:
         return cls(**own | {"rest": float(own["rest"][0])})
 
     @property
+    def size(self) -> Scoring:
+        """How much of it there is."""
+        return Scoring(len(self.axes), len(self.codes), len(self.calibration))
+
+    @property
     def least_p(self) -> float:
-        """The smallest p that a row can have: 1/(n + 1)."""
-        return 1 / (len(self.calibration) + 1)
+        """The smallest p that a row can have."""
+        return self.size.least_p
 
     @property
     def alpha(self) -> float:
-        """Up to which p a row is an anomaly where nothing is said: 0.01, or the smallest p where that is more."""
-        return max(DEFAULT_ALPHA, self.least_p)
+        """Up to which p a row is an anomaly where nothing is said."""
+        return self.size.alpha
 
     def distances(self, z: Array, errors: Array, there: Array | None = None) -> Array:
         """Return the squared Mahalanobis distances (N,), a mean over what is there.

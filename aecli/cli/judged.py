@@ -1,5 +1,6 @@
 """How a run ended, in words: the summary of train; what training minimised and what the codes tell, for info too."""
 
+import math
 from typing import TYPE_CHECKING
 
 from aecli.cli import console
@@ -68,6 +69,23 @@ def summary(made: "Checkpoint", seconds: float) -> list[str]:
         way = "" if made.model.channels else f" or {'--channels 16,32' if images else 'smaller --hidden-dims'}"
         lines.append(f"PCA does better on these rows: more --epochs{way} may help")
     return lines
+
+
+def scores(made: "Checkpoint") -> list[str]:
+    """Say how many of the held-out rows are anomalies; nothing where none was held out, or nothing scores."""
+    alarms, rows = made.results.test_alarms, made.results.test_rows
+    if made.score is None or alarms is None or not rows:
+        return []
+    return [
+        f"scores: {alarms:,} of {console.counted(rows, 'held-out row')} ({alarms / rows:.1%}) are anomalies at p <= "
+        f"{smallest(made.score.alpha)}"
+    ]
+
+
+def smallest(p: float) -> str:
+    """Write a p above 0 with at most three digits, rounded up, so that it is none that a model cannot give."""
+    scale = 10.0 ** (2 - math.floor(math.log10(p)))
+    return f"{math.ceil(p * scale) / scale:g}"
 
 
 def _judged(made: "Checkpoint") -> list[str]:

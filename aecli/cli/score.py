@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import json
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import aecli
-from aecli.cli import console, flags, options, progress, rows, tables
+from aecli.cli import console, flags, judged, options, progress, rows, tables
 from aecli.errors import DataError, UsageError
 from aecli.options import RUN, Applying, Reading
 
@@ -199,24 +198,18 @@ class _Answers:
 def _level(loaded: "aecli.Model", asked: float | None, *, quiet: bool) -> float:
     """Return up to which p a row is an anomaly. Raises DataError for an --alpha that is smaller than any p."""
     scoring = loaded.scoring
-    least = _rounded_up(scoring.least_p)
+    least = judged.smallest(scoring.least_p)
     calibrated = console.counted(len(scoring.calibration), "training row")
     if asked is None:
         if scoring.alpha == scoring.least_p:
-            console.say(f"only {calibrated} calibrate the scores: a row is an anomaly at p <= {least:g}", quiet=quiet)
+            console.say(f"only {calibrated} calibrate the scores: a row is an anomaly at p <= {least}", quiet=quiet)
         return scoring.alpha
     if asked < scoring.least_p:
         raise DataError(
-            f"--alpha is {asked:g}, and {loaded.name} gives no p below {least:g}: {calibrated} calibrate its scores",
-            hint=f"--alpha {least:g} is the smallest; a model of more rows has a smaller one",
+            f"--alpha is {asked:g}, and {loaded.name} gives no p below {least}: {calibrated} calibrate its scores",
+            hint=f"--alpha {least} is the smallest; a model of more rows has a smaller one",
         )
     return asked
-
-
-def _rounded_up(p: float) -> float:
-    """Return a p above 0 with three digits, rounded up."""
-    scale = 10.0 ** (2 - math.floor(math.log10(p)))
-    return math.ceil(p * scale) / scale
 
 
 def _sentence(verdict: "Verdict", drift: "Drift", source: "Source") -> str:

@@ -17,6 +17,7 @@ from aecli.scoring import Score
 Array = np.ndarray[Any, Any]
 Rebuild = Callable[[Array], tuple[Array, Array]]  # inputs (N, E) -> codes (N, K), and the inputs that they stand for
 TRIED = 32  # columns of a row, those whose errors add the most to its distance
+LARGEST = float(np.finfo(np.float32).max)  # of distances, which may be infinite
 BLOCK_ROWS = 256  # that are computed together
 
 
@@ -34,26 +35,33 @@ def explain(raw: Array, score: Score, scaler: Scaler, rebuild: Rebuild) -> tuple
 
 
 def _explained(raw: Array, score: Score, scaler: Scaler, rebuild: Rebuild) -> tuple[Array, Array]:
-    x, widths = scaler.transform(raw), np.array(scaler.schema.widths)
+    x, starts = scaler.transform(raw), np.cumsum((0, *scaler.schema.widths[:-1]))
     empty = scaler.holes(raw)
     there = None if empty is None else ~empty
     with np.errstate(all="ignore"):  # a value out of all proportion gives infinity or NaN, without a word
         z, recon = rebuild(x)
-        added = score.contributions(z, recon - x, there)  # (N, E)
-        added = np.add.reduceat(added, np.cumsum((0, *widths[:-1])), axis=1)  # (N, D)
-        expected = scaler.inverse(recon)
-        gains = added
+        added = np.add.reduceat(score.contributions(z, recon - x, there), starts, axis=1)  # (N, D)
+        nothing = _tells_nothing(raw, x, score, starts)
+        added[nothing] = 0
+        gains, expected = added, scaler.inverse(recon)
         if scaler.filling is not None and scaler.schema.image_shape is None:
             tried = np.argsort(-added, axis=1, kind="stable")[:, :TRIED]  # (N, C)
-            found, values = _tried(x, tried, there, score, scaler, rebuild)
-            gains = np.zeros_like(added)
-            np.put_along_axis(gains, tried, score.distances(z, recon - x, there)[:, None] - found, axis=1)
-            gains = np.maximum(np.nan_to_num(gains, nan=0, posinf=np.inf, neginf=0), 0)
+            distances, values = _tried(x, tried, there, score, scaler, rebuild)
+            before = score.distances(z, recon - x, there)[:, None].astype(np.float64)
+            gained = np.maximum(np.minimum(before, LARGEST) - np.minimum(distances, LARGEST), 0)
+            gains = np.zeros(added.shape)
+            np.put_along_axis(gains, tried, gained, axis=1)
+            gains[nothing] = 0
             gains = np.where(gains.any(axis=1, keepdims=True), gains, added)
             expected = expected.astype(np.result_type(expected, values))
             np.put_along_axis(expected, tried, values, axis=1)
-        gains[np.isnan(raw)] = 0
     return shares(gains), expected
+
+
+def _tells_nothing(raw: Array, x: Array, score: Score, starts: Array) -> Array:
+    """Return which values (N, D) are no reason: holes, and in columns that never changed what always stood there."""
+    as_ever = (score.spread == 0) & (x == score.mean)  # (N, E)
+    return np.isnan(raw) | np.logical_and.reduceat(as_ever, starts, axis=1)
 
 
 def _tried(

@@ -126,7 +126,7 @@ class Score:
         if there is None:
             return off, off.shape[1]
         off[:, z.shape[1] :][~there] = 0
-        return off, z.shape[1] + there.sum(axis=1)
+        return off, z.shape[1] + there.sum(axis=1, dtype=np.float32)  # exact, and no float64 where a batch has holes
 
     def loneliness(self, z: Array) -> Array:
         """Return the distances (N,) of codes (N, K) from their twentieth nearest stored code; 1 where there is none."""

@@ -244,15 +244,19 @@ def reasons(x: "Array", model: "Model", count: int, places: "Array | None", unit
 
 
 def _picked(columns: Sequence[Any], places: "Array") -> Any:
-    """Return one cell of each row, from the column at its place (N,)."""
+    """Return one cell of each row, from the column at its place (N,): a number where all columns hold numbers."""
     import numpy as np
 
     from aecli.data.sinks import texts
 
     if all(isinstance(column, np.ndarray) for column in columns):
-        found = np.stack(columns, axis=1) if columns else np.zeros((0, 0))
-        return np.take_along_axis(found, places[:, None], axis=1)[:, 0]
+        found = np.take_along_axis(np.stack(columns, axis=1), places[:, None], axis=1)[:, 0]
+        return _without(found, np.isnan(found))
     import pyarrow as pa
 
-    cells = {place: texts(columns[place]) for place in set(places.tolist())}
+    chosen = {place: columns[place] for place in set(places.tolist())}
+    cells = {
+        place: texts(_without(column, np.isnan(column)) if isinstance(column, np.ndarray) else column)
+        for place, column in chosen.items()
+    }
     return pa.array([cells[place][row] for row, place in enumerate(places.tolist())], pa.string())

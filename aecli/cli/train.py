@@ -154,7 +154,7 @@ def train(
         seconds = time.perf_counter() - started
         _write(path, model, quiet=quiet)
         made = model.checkpoint
-    for line in () if made is None else (*judged.summary(made, seconds), *judged.scores(made)):
+    for line in () if made is None else judged.summary(made, seconds):
         say(line)
     if made is None and path is not None:
         from aecli.model import checkpoint

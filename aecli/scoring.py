@@ -249,7 +249,7 @@ def _shrinkage(off: Array, covariance: Array) -> float:
 
 
 def _surprise(x: Array) -> Array:
-    """Return -ln Q(x), in nats: Q is how often a standard normal value is larger than x. Within 0.01.
+    """Return -ln Q(x), in nats: Q is how often a standard normal value is larger than x. Within 0.012.
 
     Source: Börjesson and Sundberg 1979, "Simple Approximations of the Error Function Q(x)".
     """

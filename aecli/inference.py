@@ -5,6 +5,7 @@ On the CPU, NumPy computes; torch is imported for other devices alone.
 
 import dataclasses
 import math
+import shlex
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -259,7 +260,7 @@ class Model:
     def scoring(self) -> Score:
         """What rows are scored with. Raises DataError where the model has nothing to score with."""
         if self._scoring is None:
-            source = self.checkpoint.source or "its data"
+            source = self.checkpoint.source or self.checkpoint.data or "DATA"
             few = 0 < self.checkpoint.results.rows < LEAST_ROWS
             raise DataError(
                 f"{self.name} cannot score rows: "
@@ -268,7 +269,7 @@ class Model:
                     if few
                     else f"aecli {self.checkpoint.versions.get('aecli', '0.1')} that wrote it fitted no score"
                 ),
-                hint="train on more rows" if few else f"train it again: aecli train {source}",
+                hint="train on more rows" if few else f"train it again: {shlex.join(['aecli', 'train', source])}",
             )
         return self._scoring
 

@@ -260,7 +260,7 @@ class Model:
     def scoring(self) -> Score:
         """What rows are scored with. Raises DataError where the model has nothing to score with."""
         if self._scoring is None:
-            source = self.checkpoint.source or self.checkpoint.data or "DATA"
+            data = self.checkpoint.source or self.checkpoint.data or "DATA"
             few = 0 < self.checkpoint.results.rows < LEAST_ROWS
             raise DataError(
                 f"{self.name} cannot score rows: "
@@ -269,7 +269,7 @@ class Model:
                     if few
                     else f"aecli {self.checkpoint.versions.get('aecli', '0.1')} that wrote it fitted no score"
                 ),
-                hint="train on more rows" if few else f"train it again: {shlex.join(['aecli', 'train', source])}",
+                hint="train on more rows" if few else f"train it again: aecli train {shlex.quote(data)}",
             )
         return self._scoring
 

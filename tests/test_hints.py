@@ -320,6 +320,12 @@ CASES = {
         "train it again: aecli train digits",
         given={"digits.safetensors": (OLD / "digits.safetensors").read_bytes()},
     ),
+    "a model from before scores, of rows without a name": Case(
+        "score wine.safetensors t.csv",
+        "train it again: aecli train DATA",
+        given={"wine.safetensors": (OLD / "wine.safetensors").read_bytes()},
+        values={"DATA": "t.csv"},
+    ),
     "a page in the terminal": Case(
         "plot t.safetensors t.csv --kind map --show", "leave --show out", then=("plot t.safetensors t.csv --kind map",)
     ),

@@ -236,7 +236,7 @@ class Model:
         return self._joined([out.mse for out in self._outputs(self._source(rows, input_range), self._rebuild)])
 
     def score(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Array:
-        """Return how strange each row is (N,), in nats: see scoring.py. `p_of` tells how often training rows are so.
+        """Return how strange each row is (N,), in nats: see scoring.py. `scoring.p` of it tells how rare that is.
 
         Raises DataError as `embed` does, and as `scoring` does.
         """

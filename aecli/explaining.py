@@ -18,7 +18,7 @@ Array = np.ndarray[Any, Any]
 Rebuild = Callable[[Array], tuple[Array, Array]]  # inputs (N, E) -> codes (N, K), and the inputs that they stand for
 TRIED = 32  # columns of a row, those whose errors add the most to its distance
 LARGEST = float(np.finfo(np.float32).max)  # of distances, which may be infinite
-BLOCK_ROWS = 256  # that are computed together
+BLOCK_ROWS, BLOCK_VALUES = 256, 1 << 20  # that are computed together
 
 
 def explain(raw: Array, score: Score, scaler: Scaler, rebuild: Rebuild) -> tuple[Array, Array]:
@@ -26,7 +26,7 @@ def explain(raw: Array, score: Score, scaler: Scaler, rebuild: Rebuild) -> tuple
 
     Shares add up to 1, or are all 0 where nothing is strange. That of a hole is 0.
     """
-    step = max(1, BLOCK_ROWS // min(TRIED, raw.shape[1]))
+    step = max(1, min(BLOCK_ROWS, BLOCK_VALUES // scaler.inputs) // min(TRIED, raw.shape[1]))
     parts = [_explained(raw[start : start + step], score, scaler, rebuild) for start in range(0, len(raw), step)]
     if not parts:
         return np.zeros(raw.shape, np.float32), np.zeros(raw.shape, np.float32)

@@ -380,3 +380,10 @@ def test_no_code_is_stored_where_none_is_to_be(run, iris_csv):
     Path("more.csv").write_text(strange)
     (row,) = table(run("score", "0.safetensors", "more.csv", "--top", "1").out)
     assert row["row"] == "151"
+
+
+def test_a_model_that_stores_other_rows_is_trained_again(run, iris_csv):
+    words = ["train", iris_csv, "--exclude", "species", "--epochs", "2", "--resume"]
+    assert run(*words, "-q").code == 0
+    assert run(*words).err == "already finished: iris.safetensors\n"
+    assert "replaced iris.safetensors\n" in run(*words, "--store-rows", "0").err

@@ -5,6 +5,7 @@ On the CPU, NumPy computes; torch is imported for other devices alone.
 
 import dataclasses
 import math
+import shlex
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from aecli.data.opening import open_source
 from aecli.data.source import ArraySource, Batch, Source, check_finite, resized
 from aecli.data.units import Units
 from aecli.errors import DataError, UsageError
+from aecli.explaining import explain
 from aecli.model import checkpoint, holes
 from aecli.model.checkpoint import Checkpoint
 from aecli.model.mixture import MAX_LATENT, Mixture
@@ -234,18 +236,31 @@ class Model:
         return self._joined([out.mse for out in self._outputs(self._source(rows, input_range), self._rebuild)])
 
     def score(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Array:
-        """Return how strange each row is (N,), in nats: see scoring.py. `p_of` tells how often training rows are so.
+        """Return how strange each row is (N,), in nats: see scoring.py. `scoring.p` of it tells how rare that is.
 
         Raises DataError as `embed` does, and as `scoring` does.
         """
         outputs = self._outputs(self._source(rows, input_range), self._score)
         return self._joined([out.score for out in outputs])
 
+    def explain(self, x: Array) -> tuple[Array, Array]:
+        """Return which values make raw rows (N, D) strange, that are known to fit the model: shares (N, D).
+
+        And what was expected in their places, (N, D), in raw units: see explaining.py.
+        Raises DataError as `scoring` does.
+        """
+        return explain(x, self.scoring, self.scaler, self._rebuilt_inputs)
+
+    @property
+    def can_score(self) -> bool:
+        """Whether there is something to score with."""
+        return self._scoring is not None
+
     @property
     def scoring(self) -> Score:
         """What rows are scored with. Raises DataError where the model has nothing to score with."""
         if self._scoring is None:
-            source = self.checkpoint.source or "its data"
+            data = self.checkpoint.source or self.checkpoint.data or "DATA"
             few = 0 < self.checkpoint.results.rows < LEAST_ROWS
             raise DataError(
                 f"{self.name} cannot score rows: "
@@ -254,7 +269,7 @@ class Model:
                     if few
                     else f"aecli {self.checkpoint.versions.get('aecli', '0.1')} that wrote it fitted no score"
                 ),
-                hint="train on more rows" if few else f"train it again: aecli train {source}",
+                hint="train on more rows" if few else f"train it again: aecli train {shlex.quote(data)}",
             )
         return self._scoring
 
@@ -433,6 +448,13 @@ class Model:
             x = self._padded(self.scaler.transform(raw), live=live)  # (N, E)
             parts.append(self._net.encode(x)[: len(raw)])  # (N, K)
         return Encoded(batch, _blanked(np.concatenate(parts), batch))
+
+    def _rebuilt_inputs(self, x: Array) -> tuple[Array, Array]:
+        """Return the codes (N, K) of rows (N, E) in the model's units, and what is rebuilt of these, (N, E)."""
+        blocks = self._blocks(x)
+        z = np.concatenate([self._net.encode(self._padded(block, live=True))[: len(block)] for block in blocks])
+        parts = [self._net.decode(self._padded(block, live=True))[: len(block)] for block in self._blocks(z)]
+        return z, np.concatenate(parts)
 
     def _decode(self, batch: Batch, *, live: bool = False) -> Decoded:
         z = batch.x.astype(np.float32, copy=False)

@@ -192,6 +192,16 @@ class FitOptions:
             high=0.9,
         ),
     ] = None
+    store_rows: Annotated[
+        int,
+        Option(
+            "Store the codes of up to so many training rows, which score compares rows with. They can be decoded to "
+            "rows that are like those trained on; 0 stores none.",
+            TRAINING,
+            "N",
+            low=0,
+        ),
+    ] = 2000  # a quarter of them is a little worse, more take longer to compare with
     scale: Annotated[
         Literal["standard", "minmax", "robust", "quantile", "none"] | None,
         Option(

@@ -21,18 +21,18 @@ from typing import Any
 
 import numpy as np
 
-from aecli.model.checkpoint import SCORE
+from aecli.model.checkpoint import SCORE, Scoring
 
 Array = np.ndarray[Any, Any]
 FITTED_ROWS, FITTED_VALUES = 4096, 1 << 24  # rows that a score is fitted to, and values: bounds time and memory
 CALIBRATION_ROWS = 20_000
-STORED_CODES, STORED_VALUES = 2_000, 1 << 17  # a quarter of them is a little worse, more take longer to compare with
+STORED_VALUES = 1 << 17  # of codes of training rows
 NEIGHBOUR = 20  # the twentieth nearest: with 5, two or three anomalies that lie together vouch for one another
 ALL_AXES, AXES = 360, 64  # up to so many of codes and inputs all axes are stored, above it so many
 TRIMMED, REFITS = 0.1, 3  # of the rows, those that fit least
 FLOOR = 1e-3  # of the mean error's square, added to each: a constant column has none
 LEAST = 1e-12  # below it a distance is none
-DEFAULT_ALPHA = 0.01
+LARGEST_LOG = math.log(np.finfo(np.float32).max)  # of what is out of all proportion: its score is a number all the same
 LEAST_ROWS = 10  # that a score is fitted to
 Logs = Array  # (N, 2): the logarithms of distance and loneliness
 
@@ -45,7 +45,7 @@ class Score:
     `axes` (F, J) are of length 1; a row's place along each counts `weights` (F,) times, squared, and what is left of it
     `rest` times. `codes` (M, K) are scaled codes of training rows. `usual` (2, 2) are the means and the standard
     deviations of the logarithms of distance and loneliness, `calibration` (n,) the scores in ascending order, both of
-    training rows that the model had not seen.
+    training rows that the model had not seen. `mean` and `spread` (E,) are those of the inputs: see drift.py.
     """
 
     code_scale: Array
@@ -57,6 +57,8 @@ class Score:
     codes: Array
     usual: Array
     calibration: Array
+    mean: Array
+    spread: Array
 
     def tensors(self) -> dict[str, Array]:
         """Return float32 tensors by the names that they have in a checkpoint; the codes are float16."""
@@ -76,14 +78,19 @@ class Score:
         return cls(**own | {"rest": float(own["rest"][0])})
 
     @property
+    def size(self) -> Scoring:
+        """How much of it there is."""
+        return Scoring(len(self.axes), len(self.codes), len(self.calibration))
+
+    @property
     def least_p(self) -> float:
-        """The smallest p that a row can have: 1/(n + 1)."""
-        return 1 / (len(self.calibration) + 1)
+        """The smallest p that a row can have."""
+        return self.size.least_p
 
     @property
     def alpha(self) -> float:
-        """Up to which p a row is an anomaly where nothing is said: 0.01, or the smallest p where that is more."""
-        return max(DEFAULT_ALPHA, self.least_p)
+        """Up to which p a row is an anomaly where nothing is said."""
+        return self.size.alpha
 
     def distances(self, z: Array, errors: Array, there: Array | None = None) -> Array:
         """Return the squared Mahalanobis distances (N,), a mean over what is there.
@@ -91,11 +98,7 @@ class Score:
         Errors of values that are not `there` (N, E) count as usual ones.
         """
         with np.errstate(all="ignore"):
-            off = np.concatenate([z / self.code_scale, errors / self.error_scale], axis=1) - self.centre  # (N, J)
-            count: Any = off.shape[1]
-            if there is not None:
-                off[:, z.shape[1] :][~there] = 0
-                count = z.shape[1] + there.sum(axis=1)
+            off, count = self._off(z, errors, there)
             along = off @ self.axes.T  # (N, F)
             squares = np.square(along) @ self.weights
             if len(self.axes) < off.shape[1]:
@@ -104,6 +107,26 @@ class Score:
             found: Array = squares / count
         found[np.isnan(found)] = np.inf
         return found
+
+    def contributions(self, z: Array, errors: Array, there: Array | None = None) -> Array:
+        """Return what each error adds to `distances`, (N, E): not below 0."""
+        with np.errstate(all="ignore"):
+            off, count = self._off(z, errors, there)
+            along = off @ self.axes.T  # (N, F)
+            pull = (along * self.weights) @ self.axes  # (N, J)
+            if len(self.axes) < off.shape[1]:
+                pull += (off - along @ self.axes) * np.float32(self.rest)
+            found: Array = (off * pull)[:, z.shape[1] :] / np.reshape(count, (-1, 1))
+        found[np.isnan(found)] = np.inf
+        return np.maximum(found, 0)
+
+    def _off(self, z: Array, errors: Array, there: Array | None) -> tuple[Array, Any]:
+        """Return how far rows (N, J) are from the middle, and how many values each of them has."""
+        off = np.concatenate([z / self.code_scale, errors / self.error_scale], axis=1) - self.centre  # (N, J)
+        if there is None:
+            return off, off.shape[1]
+        off[:, z.shape[1] :][~there] = 0
+        return off, z.shape[1] + there.sum(axis=1, dtype=np.float32)  # exact, and no float64 where a batch has holes
 
     def loneliness(self, z: Array) -> Array:
         """Return the distances (N,) of codes (N, K) from their twentieth nearest stored code; 1 where there is none."""
@@ -126,7 +149,7 @@ class Score:
     def scores(self, logs: Logs) -> Array:
         """Return the scores (N,), in nats, of logarithms (N, 2)."""
         mean, spread = self.usual
-        found: Array = _surprise((logs - mean) / spread).sum(axis=1)
+        found: Array = _surprise((np.minimum(logs, LARGEST_LOG) - mean) / spread).sum(axis=1)
         return found
 
     def p(self, scores: Array) -> Array:
@@ -143,14 +166,16 @@ class Score:
         return dataclasses.replace(own, calibration=np.sort(own.scores(logs).astype(np.float32)))
 
 
-def fit(z: Array, errors: Array, there: Array | None, codes: int, seed: int) -> Score:
-    """Fit a score, not calibrated yet, to codes (N, K) and errors (N, E) of training rows, all finite, at least one.
+def fit(x: Array, z: Array, errors: Array, there: Array | None, codes: int, seed: int) -> Score:
+    """Fit a score, not calibrated yet, to inputs (N, E), codes (N, K) and errors (N, E) of at least one training row.
 
-    `there` (N, E) are the values that are no holes. At most so many codes are stored.
+    All are finite. `there` (N, E) are the values that are no holes. At most so many codes are stored.
     """
     codes = min(codes, STORED_VALUES // z.shape[1])
     known = np.ones_like(errors, bool) if there is None else there
     count = np.maximum(1, known.sum(axis=0))
+    mean = np.where(known, x, 0).sum(axis=0, dtype=np.float64) / count
+    variance = np.where(known, np.square(x - mean), 0).sum(axis=0) / count
     code_scale = z.std(axis=0, dtype=np.float64)
     squares = np.where(known, np.square(errors, dtype=np.float64), 0).sum(axis=0) / count
     error_scale = np.sqrt(squares + FLOOR * squares.mean() + LEAST)
@@ -169,6 +194,8 @@ def fit(z: Array, errors: Array, there: Array | None, codes: int, seed: int) -> 
         np.clip(z[stored] / code_scale, -largest, largest).astype(np.float16).astype(np.float32),
         np.array([[0, 0], [1, 1]], np.float32),
         np.zeros(0, np.float32),
+        mean.astype(np.float32),
+        np.sqrt(variance).astype(np.float32),
     )
     for _ in range(REFITS if len(z) * TRIMMED >= 1 else 0):
         distances = made.distances(z, errors, there)
@@ -222,7 +249,7 @@ def _shrinkage(off: Array, covariance: Array) -> float:
 
 
 def _surprise(x: Array) -> Array:
-    """Return -ln Q(x), in nats: Q is how often a standard normal value is larger than x. Within 0.01.
+    """Return -ln Q(x), in nats: Q is how often a standard normal value is larger than x. Within 0.012.
 
     Source: Börjesson and Sundberg 1979, "Simple Approximations of the Error Function Q(x)".
     """

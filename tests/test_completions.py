@@ -55,7 +55,7 @@ FOLDERS = ["shards/", "two words/"]
 TABLES = ["a:b.csv", "it's.csv", "log.jsonl", "my data.csv", "pay$.csv", "plain.csv", "rows.tsv"]
 READ = sorted([*FOLDERS, *TABLES, "t10k-images-idx3-ubyte.gz", "x=y.csv"])
 ANSWERS = {
-    "aecli ": ["train", "reconstruct", "decode", "embed", "evaluate", "plot", "info", "guide"],
+    "aecli ": ["train", "reconstruct", "decode", "embed", "score", "evaluate", "plot", "info", "guide"],
     "aecli guide ": [path.stem for path in sorted(completion.GUIDE.glob("*.md"))],
     "aecli guide ta": ["tables"],
     "aecli --": ["--version", "--help"],

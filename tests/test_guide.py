@@ -41,7 +41,7 @@ def test_without_a_topic_the_topics_are_listed(run):
     done = run("guide")
     assert (done.code, done.err) == (0, "")
     assert [line.split()[:3] for line in done.out.splitlines()] == [["aecli", "guide", path.stem] for path in TOPICS]
-    assert "aecli guide tables  Tables: train on your own rows, and use the model on later ones\n" in done.out
+    assert "aecli guide tables     Tables: train on your own rows, and use the model on later ones\n" in done.out
 
 
 def test_an_unknown_topic_names_the_one_that_was_meant(run):

@@ -302,6 +302,30 @@ CASES = {
         "write the picture to a file: -o picture.png, without --show",
         then=("plot t.safetensors t.csv --json -o picture.png",),
     ),
+    "counts and rows": Case("score t.safetensors t.csv --json -o -", "write the rows to a file: -o scores.csv"),
+    "the strangest rows of a stream": Case(
+        "score t.safetensors t.csv --top 3 --line-buffered",
+        "leave one of them out; --only-anomalies goes with both",
+        then=(
+            "score t.safetensors t.csv --top 3 --only-anomalies",
+            "score t.safetensors t.csv --line-buffered --only-anomalies",
+        ),
+    ),
+    "an alpha that no p is as small as": Case(
+        "score t.safetensors t.csv --alpha 0.001",
+        "--alpha 0.0182 is the smallest; a model of more rows has a smaller one",
+    ),
+    "a model from before scores": Case(
+        "score digits.safetensors digits",
+        "train it again: aecli train digits",
+        given={"digits.safetensors": (OLD / "digits.safetensors").read_bytes()},
+    ),
+    "a model from before scores, of rows without a name": Case(
+        "score wine.safetensors t.csv",
+        "train it again: aecli train DATA",
+        given={"wine.safetensors": (OLD / "wine.safetensors").read_bytes()},
+        values={"DATA": "t.csv"},
+    ),
     "a page in the terminal": Case(
         "plot t.safetensors t.csv --kind map --show", "leave --show out", then=("plot t.safetensors t.csv --kind map",)
     ),

@@ -20,7 +20,7 @@ LEVELS = [
     {"figures"},
     {"training"},
     {"inference"},
-    {"metrics", "evaluation"},
+    {"metrics", "evaluation", "scoring", "explaining", "drift", "strangest"},
     {"model"},
     {"data"},
     {"recipes"},
@@ -30,6 +30,8 @@ LEVELS = [
 TORCH_MAY = {
     "training/run",
     "training/choose",
+    "training/folds",
+    "training/start",
     "training/loop",
     "training/rows",
     "training/neighbours",
@@ -139,6 +141,8 @@ print(*sorted({heavy!r} & set(sys.modules)), sep=",")
         ["train", "-"],
         ["plot", "m.safetensors", "--json", "-o", "-"],
         ["embed"],
+        ["score", "m.safetensors", "x.csv", "--top", "3", "--line-buffered"],
+        ["score", "m.safetensors", "x.csv", "--json", "-o", "-"],
         ["decode", "m.safetensors"],
         ["decode", "m.safetensors", "--samples", "2", "--between", "1", "2"],
         ["info"],
@@ -196,7 +200,7 @@ def test_info_loads_nothing_heavy(digits_model):
     assert heavy_modules_after(["info", str(digits_model), "--json"]) == ""
 
 
-@pytest.mark.parametrize("command", ["embed", "reconstruct", "evaluate"])
+@pytest.mark.parametrize("command", ["embed", "reconstruct", "score", "evaluate"])
 def test_data_that_is_missing_loads_nothing_heavy(command, iris_model):
     assert heavy_modules_after([command, str(iris_model)]) == ""
     assert heavy_modules_after([command, "no.safetensors"]) == ""
@@ -223,6 +227,11 @@ def test_codes_are_decoded_and_drawn_without_torch(iris_model):
 @pytest.mark.parametrize("command", ["embed", "reconstruct"])
 def test_rows_are_embedded_and_rebuilt_without_torch(command, iris_model, iris_csv):
     argv = [command, str(iris_model), str(iris_csv), "-o", "out.csv", "--error"]
+    assert set(heavy_modules_after(argv).split(",")) == {"numpy", "pyarrow"}
+
+
+def test_rows_are_scored_without_torch(iris_model, iris_csv):
+    argv = ["score", str(iris_model), str(iris_csv), "-o", "out.csv", "--top-features", "2", "--top", "9"]
     assert set(heavy_modules_after(argv).split(",")) == {"numpy", "pyarrow"}
 
 

@@ -100,7 +100,7 @@ def test_jq_reads_what_json_prints(toured):
 def test_the_keys_of_each_json_object_are_those_in_the_table(toured, run):
     table = TEXT[TEXT.index("| the keys of its object |") :].partition("\n\n")[0]
     keys = {
-        name: re.findall(r"`(\w+)`", listed)
+        name: [key for key in re.findall(r"`(\w+)`", listed) if key != "null"]
         for name, listed in re.findall(r"^\| (?:its )?`(\w+)(?: --json)?` \| (.*) \|$", table, re.MULTILINE)
     }
     folder, _ = toured
@@ -119,6 +119,8 @@ def test_the_keys_of_each_json_object_are_those_in_the_table(toured, run):
     assert keys["evaluate"] == list(found)
     for part in ("model", "pca", "original"):
         assert qualities == list(found[part])
+    scored = run("score", folder / "wine-7.safetensors", folder / "wine.csv", "-q", "--json")
+    assert keys["score"] == [*json.loads(scored.out), "p", "columns"]
     drawn = run("plot", folder / "wine-7.safetensors", "--kind", "history", "-q", "--json")
     assert keys["plot"] == list(json.loads(drawn.out))
 

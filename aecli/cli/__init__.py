@@ -18,6 +18,7 @@ COMMANDS = {  # a module and a function of each name; how its help begins, to li
     "reconstruct": "Rebuild rows from their latent values, in the data's own columns and units: CSV on stdout.",
     "decode": "Turn latent values into rows, in the data's own columns and units: CSV on stdout.",
     "embed": "Compress rows to their latent values: CSV on stdout.",
+    "score": "Find the rows that do not fit: how strange each row is, as CSV on stdout.",
     "evaluate": "Check how good a model and its embedding are, beside PCA: a table on stdout.",
     "plot": "Draw a picture of a model: a PNG, SVG or PDF file, in the terminal, or its latent space as an HTML page.",
     "info": "Show what a checkpoint holds, or how far a stopped run is.",

@@ -71,6 +71,7 @@ def _of_checkpoint(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
         + (f"; PCA {results.pca_mse:.6g}" if results.pca_mse is not None else ""),
         **_told(found),
         "draws": _draws(found),
+        "scores": _scores(found),
         "made by": ", ".join(f"{name} {version}" for name, version in sorted(found.versions.items())),
     }
     return facts | _columns(found.schema), {"checkpoint": str(path)} | found.to_json()
@@ -163,6 +164,18 @@ def _draws(found: "Checkpoint") -> str:
     if found.mixture is None:
         return "nothing was fitted to draw from"
     return f"decode --samples draws from {console.counted(found.mixture, 'Gaussian')}, fitted to the training codes"
+
+
+def _scores(found: "Checkpoint") -> str:
+    """Say what score compares rows with."""
+    if found.score is None:
+        return "nothing was fitted to score rows with"
+    held = found.score
+    said = f"fitted; {console.counted(held.calibration, 'calibration row')}, smallest p {judged.smallest(held.least_p)}"
+    if not held.codes:
+        return f"{said}; no codes of training rows are stored"
+    are = "are" if held.codes > 1 else "is"
+    return f"{said}; {console.counted(held.codes, 'code')} of training rows {are} stored, which can be decoded"
 
 
 def _recipe(train: TrainConfig) -> str:

@@ -1,5 +1,6 @@
 """How a run ended, in words: the summary of train; what training minimised and what the codes tell, for info too."""
 
+import math
 from typing import TYPE_CHECKING
 
 from aecli.cli import console
@@ -57,17 +58,35 @@ def summary(made: "Checkpoint", seconds: float) -> list[str]:
         return [*lines, "held-out MSE: no rows were held out"]
     held_out = f"held-out MSE {results.test_mse:.5g} on {console.counted(results.test_rows or 0, 'row')}"
     if results.pca_mse is None:
-        return [*lines, f"{held_out}; PCA was left out, a row has {made.model.inputs:,} inputs"]
+        return [*lines, f"{held_out}; PCA was left out, a row has {made.model.inputs:,} inputs", *_alarms(made)]
     verdict = (
         f"{results.test_mse / results.pca_mse:.2f} of it" if results.pca_mse > 1e-12 else "nothing is left to gain"
     )
     lines.append(f"{held_out}; PCA with {made.model.kept} components {results.pca_mse:.5g}: {verdict}")
+    lines += _alarms(made)
     plain = made.train.init != PCA and results.train_loss is None and not made.train.neighbours
     if plain and results.pca_mse > 1e-12 and results.test_mse > 1.005 * results.pca_mse:
         images = made.schema.image_shape is not None and not made.model.channels
         way = "" if made.model.channels else f" or {'--channels 16,32' if images else 'smaller --hidden-dims'}"
         lines.append(f"PCA does better on these rows: more --epochs{way} may help")
     return lines
+
+
+def _alarms(made: "Checkpoint") -> list[str]:
+    """Say how many of the held-out rows are anomalies; nothing where none was held out, or nothing scores."""
+    alarms, rows = made.results.test_alarms, made.results.test_rows
+    if made.score is None or alarms is None or not rows:
+        return []
+    return [
+        f"scores: {alarms:,} of {console.counted(rows, 'held-out row')} ({alarms / rows:.1%}) are anomalies at p <= "
+        f"{smallest(made.score.alpha)}"
+    ]
+
+
+def smallest(p: float) -> str:
+    """Write a p above 0 with at most three digits, rounded up, so that it is none that a model cannot give."""
+    scale = 10.0 ** (2 - math.floor(math.log10(p)))
+    return f"{math.ceil(p * scale) / scale:g}"
 
 
 def _judged(made: "Checkpoint") -> list[str]:

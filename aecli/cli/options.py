@@ -85,8 +85,8 @@ TopFeatures = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="With --error, append worst1, share1, worst2, ...: the columns that were rebuilt worst, and their shares "
-        "of the row's squared error.",
+        help="With --error, append worst1, share1, worst2, ...: the columns that make the row strange, and their "
+        "shares of it. Of a model that cannot score, those of its squared error.",
         show_default=False,
     ),
 ]

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aecli
 from aecli.cli import console, flags, images, options, progress, rows, tables
@@ -12,6 +12,7 @@ from aecli.options import Applying, Reading
 
 if TYPE_CHECKING:
     from aecli.data.source import Source
+    from aecli.inference import Rebuilt
 
 
 @flags.spread
@@ -68,12 +69,12 @@ def reconstruct(
         if isinstance(sink, Npy):
             sink.row_shape = source.row_shape or tables.row_shape(loaded.schema, turned=source.turned)
         stream = loaded.filled if fill_holes else loaded.rebuilt
-        outputs = (out.in_units(source.units) for out in stream(source, live=line_buffered))
-        for out in progress.shown(outputs, source, output, quiet=quiet):
+        for given in progress.shown(stream(source, live=line_buffered), source, output, quiet=quiet):
+            errors = _errors(given, loaded, top, order) if error else {}
+            out = given.in_units(source.units)
             blank = tables.blank_rows(out, sink)
             rebuilt = tables.rebuilt_columns(out, loaded, blank=blank, holes_only=fill_holes)
             columns = dict(zip(names, tables.in_order(rebuilt, order), strict=True))
-            errors = {"mse": out.mse, **tables.worst(out.squares, loaded.schema, top, order)} if error else {}
             own = carried.of(out.batch)
             if fill_holes and source.columns and sink.has_nulls:  # an NPY has numbers alone
                 columns = tables.filled_columns(out, columns, source)
@@ -84,6 +85,14 @@ def reconstruct(
         console.say(f"filled {console.counted(source.holes, 'empty cell')}", quiet=quiet)
         source.holes = 0
     rows.say_notes(source, quiet=quiet)
+
+
+def _errors(out: "Rebuilt", loaded: "aecli.Model", top: int, places: Any) -> dict[str, Any]:
+    """Return the errors of rows, and the columns that make them strange; where nothing scores, those rebuilt worst."""
+    if not top:
+        return {"mse": out.mse}
+    shares = loaded.explain(out.batch.x)[0] if loaded.can_score else tables.by_squares(out.squares, loaded.schema)
+    return {"mse": out.mse, **tables.worst(shares, loaded.schema, top, places)}
 
 
 def _write_images(loaded: "aecli.Model", source: "Source", path: Path, inputs: Sequence[str], *, quiet: bool) -> None:

@@ -11,9 +11,10 @@ from aecli.errors import DataError, UsageError
 if TYPE_CHECKING:
     import numpy as np
 
-    from aecli.config import Schema
+    from aecli.config import Column, Schema
     from aecli.data.sinks import Sink
     from aecli.data.source import Batch, Source
+    from aecli.data.units import Units
     from aecli.inference import Decoded, Encoded, Model, Rebuilt
 
     Array = np.ndarray[Any, Any]
@@ -134,24 +135,30 @@ def rebuilt_columns(out: "Decoded", model: "Model", *, blank: Any = None, holes_
     """
     import numpy as np
 
-    from aecli.data.kinds import from_numbers
-
-    schema = model.schema
     decimals, wide = model.scaler.decimals
     columns = []
-    for i, column in enumerate(schema.values):
+    for i, column in enumerate(model.schema.values):
         values = out.recon[:, i]
         if column.kind == "number" and (wide[i] or holes_only):
             values = np.round(values.astype(np.float64), decimals[i])
         if holes_only:
             own = out.batch.x[:, i]
             values = np.where(np.isnan(own), values, own)
-        if column.kind == "number":
-            columns.append(values if wide[i] or holes_only else values.astype(np.float32, copy=False))
-        else:
-            lost = ~(np.abs(values) < LATEST)
-            columns.append(_without(from_numbers(np.where(lost, 0, values), column), lost))
+        is_coarse = column.kind == "number" and not (wide[i] or holes_only)
+        columns.append(values.astype(np.float32, copy=False) if is_coarse else _as_written(values, column))
     return columns if blank is None else [_without(column, blank) for column in columns]
+
+
+def _as_written(values: "Array", column: "Column") -> Any:
+    """Return raw numbers (N,) as a column's kind has them; what is none, and dates out of all range, are empty."""
+    import numpy as np
+
+    from aecli.data.kinds import from_numbers
+
+    if column.kind == "number":
+        return values
+    lost = ~(np.abs(values) < LATEST) | ((column.kind == "category") & (values < 0))
+    return _without(from_numbers(np.where(lost, 0, values), column), lost)
 
 
 def blank_rows(out: "Encoded", sink: "Sink") -> Any:
@@ -177,25 +184,79 @@ def _without(column: Any, rows: Any) -> Any:
     return pc.if_else(pa.array(~rows), values, pa.scalar(None, values.type))
 
 
-def worst(squares: Any, schema: "Schema", count: int, places: "Array | None" = None) -> dict[str, Any]:
-    """Return the names of the columns that were rebuilt worst, and their shares of each row's squared error.
+def worst(shares: "Array", schema: "Schema", count: int, places: "Array | None" = None) -> dict[str, Any]:
+    """Return the columns that count the most in each row, and their `shares` (N, D): worst1, share1, worst2, ...
 
-    `squares` (N, E) are the squared errors of the model's inputs; a category's are summed up. Columns
-    without a name are counted in the order that the `places` are: see `order`.
+    Columns without a name are counted in the order that the `places` are: see `order`.
     """
     import numpy as np
 
-    starts = np.cumsum((0, *schema.widths[:-1]))
-    by_column = np.add.reduceat(squares, starts, axis=1)  # (N, D)
     names = np.array(schema.names)
     if places is not None and not is_by_name(schema):
         names = names[np.argsort(places)]
-    order = np.argsort(-by_column, axis=1, kind="stable")[:, :count]
-    endless = np.isinf(by_column)  # an error out of all proportion is all that counts
-    by_column = np.where(endless.any(axis=1, keepdims=True), endless.astype(np.float32), by_column)
-    total = np.maximum(by_column.sum(axis=1), np.finfo(np.float32).tiny)
     columns: dict[str, Any] = {}
-    for i in range(count):
-        columns[f"worst{i + 1}"] = names[order[:, i]]
-        columns[f"share{i + 1}"] = np.take_along_axis(by_column, order[:, i : i + 1], axis=1)[:, 0] / total
+    for i, found in enumerate(_largest(shares, count)):
+        columns[f"worst{i + 1}"] = names[found]
+        columns[f"share{i + 1}"] = np.take_along_axis(shares, found[:, None], axis=1)[:, 0]
     return columns
+
+
+def _largest(shares: "Array", count: int) -> "list[Array]":
+    """Return the places (N,) of the largest shares (N, D) of each row, of the second largest, ..."""
+    import numpy as np
+
+    return list(np.argsort(-shares, axis=1, kind="stable")[:, :count].T)
+
+
+def by_squares(squares: "Array", schema: "Schema") -> "Array":
+    """Return the shares (N, D) of the squared errors (N, E) of a model's inputs; a category's are summed up."""
+    import numpy as np
+
+    from aecli.explaining import shares
+
+    return shares(np.add.reduceat(squares, np.cumsum((0, *schema.widths[:-1])), axis=1))
+
+
+def reasons(x: "Array", model: "Model", count: int, places: "Array | None", units: "Units | None") -> dict[str, Any]:
+    """Return what makes raw rows (N, D) strange: worst1, value1, expected1, share1, worst2, ...
+
+    The values are in the data's own `units` and kinds; as texts, where these are not all numbers.
+    """
+    import numpy as np
+
+    from aecli.data.source import Batch
+    from aecli.inference import Decoded
+
+    shares, expected = model.explain(x)
+    if units is not None:
+        x, expected = units.to_rows(x), units.to_rows(expected)
+    own = [
+        _as_written(values.astype(np.float64), column) for values, column in zip(x.T, model.schema.values, strict=True)
+    ]
+    usual = rebuilt_columns(Decoded(Batch(x), x, expected), model)
+    named, columns = worst(shares, model.schema, count, places), dict[str, Any]()
+    for i, found in enumerate(_largest(shares, count)):
+        rank = i + 1
+        columns[f"worst{rank}"] = named[f"worst{rank}"]
+        columns[f"value{rank}"], columns[f"expected{rank}"] = _picked(own, found), _picked(usual, found)
+        columns[f"share{rank}"] = named[f"share{rank}"]
+    return columns
+
+
+def _picked(columns: Sequence[Any], places: "Array") -> Any:
+    """Return one cell of each row, from the column at its place (N,): a number where all columns hold numbers."""
+    import numpy as np
+
+    from aecli.data.sinks import texts
+
+    if all(isinstance(column, np.ndarray) for column in columns):
+        found = np.take_along_axis(np.stack(columns, axis=1), places[:, None], axis=1)[:, 0]
+        return _without(found, np.isnan(found))
+    import pyarrow as pa
+
+    chosen = {place: columns[place] for place in set(places.tolist())}
+    cells = {
+        place: texts(_without(column, np.isnan(column)) if isinstance(column, np.ndarray) else column)
+        for place, column in chosen.items()
+    }
+    return pa.array([cells[place][row] for row, place in enumerate(places.tolist())], pa.string())

@@ -199,6 +199,13 @@ def _as_text(column: Any) -> Any:
     return column
 
 
+def texts(column: Any) -> list[str | None]:
+    """Return the cells of a column (N,) as a CSV has them, before they are quoted; None for empty ones."""
+    array = to_table({"": column}).column(0).combine_chunks()
+    cells: list[str | None] = _as_text(array).cast(pa.large_string()).to_pylist()
+    return cells
+
+
 def _has_cast(kind: Any) -> bool:
     try:
         pa.nulls(0, kind).cast(pa.string())

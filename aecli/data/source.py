@@ -48,7 +48,7 @@ class Batch:
     numbers: Array | None = None
 
     def __getitem__(self, rows: Any) -> "Batch":
-        """Return the rows that a slice, or a mask (N,), chooses."""
+        """Return the rows that a slice, a mask (N,) or places choose."""
         labels = None if self.labels is None else _chosen(self.labels, rows)
         kept = {name: _chosen(column, rows) for name, column in self.kept.items()}
         blank, numbers = (None if each is None else each[rows] for each in (self.blank, self.numbers))
@@ -415,7 +415,7 @@ def _chosen(column: Any, rows: Any) -> Any:
         return column[rows]
     import pyarrow as pa
 
-    return column.filter(pa.array(rows))
+    return column.filter(pa.array(rows)) if rows.dtype == bool else column.take(pa.array(rows))
 
 
 def _concatenated(columns: Sequence[Any]) -> Any:

@@ -31,6 +31,7 @@ SCALERS = ("full-scale", "standard", "minmax", "robust", "quantile", "none")
 PRECISION = "holes.precision"  # see model/holes.py
 MIXTURE = ("mixture.weights", "mixture.means", "mixture.factors")  # see model/mixture.py
 SCORE = "score."  # begins the names of what scoring.py fits
+DEFAULT_ALPHA = 0.01
 KNOTS = 256  # of scaler.knots, in each column
 DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 
@@ -63,6 +64,16 @@ class Scoring(Config):
         """Raise ValueError for what no score has."""
         if min(self.axes, self.codes, self.calibration) < 0 or not (self.axes and self.calibration):
             raise ValueError("a score has no axes or no calibration rows")
+
+    @property
+    def least_p(self) -> float:
+        """The smallest p that a row can have: 1/(n + 1), of n calibration rows."""
+        return 1 / (self.calibration + 1)
+
+    @property
+    def alpha(self) -> float:
+        """Up to which p a row is an anomaly where nothing is said: 0.01, or the smallest p where that is more."""
+        return max(DEFAULT_ALPHA, self.least_p)
 
 
 @dataclass(frozen=True)
@@ -334,6 +345,8 @@ def _expected(header: Mapping[str, Any], checkpoint: Checkpoint) -> dict[str, tu
             "codes": (score.codes, latent),
             "usual": (2, 2),
             "calibration": (score.calibration,),
+            "mean": (inputs,),
+            "spread": (inputs,),
         }
         types = {"codes": "F16"}
         expected |= {f"{SCORE}{name}": (types.get(name, "F32"), (shape,)) for name, shape in shapes_of.items()}

@@ -33,7 +33,8 @@ CLEARLY_WORSE, ENOUGH = 1.2, 50  # and one above this, on at least so many rows
 MANY = 100  # times; by how many more does not matter
 EXACT = 1e-12  # below this an error is none
 GRACE = 0.01  # for a network that has fewer rows to learn from than the model will have
-OTHERS = frozenset({"recipe", "latent_dim", "precision", "seed", "holdout", "scale"})  # that choose no network
+# That choose no network:
+OTHERS = frozenset({"recipe", "latent_dim", "precision", "seed", "holdout", "scale", "store_rows"})
 SAID = tuple(field.name for field in dataclasses.fields(FitOptions) if field.name not in OTHERS)
 
 

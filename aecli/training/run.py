@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from aecli import __version__, metrics, scoring
+from aecli import __version__, metrics
 from aecli.config import PCA, Config, History, ModelConfig, Results, TrainConfig
 from aecli.data.part import Part
 from aecli.errors import AecliError, DataError, Stopped, TrainingError, UsageError
@@ -100,7 +100,7 @@ def _run(
 ) -> Model:
     start = rows.start
     is_free = start is None and choose.is_free(asked)
-    description = _description(rows, model_config, config, where, is_free=is_free)
+    description = _description(rows, asked, model_config, config, where, is_free=is_free)
     parts = {"training": rows.training, "validation": rows.validation, "held-out": rows.held_out}
     counts = [0 if part is None else len(part) for part in parts.values()]
     about = {"source": rows.source, "rows": dict(zip(parts, counts, strict=True))}
@@ -170,7 +170,7 @@ def _run(
         origin=rows.origin,
     )
     trained = _with_mixture(Model(made, tensors, rows.scaler, device=str(where)), rows.training, config.seed)
-    return with_score(trained, rows, lambda: folds(None), scoring.STORED_CODES, on_phase)
+    return with_score(trained, rows, lambda: folds(None), asked.store_rows, on_phase)
 
 
 def _resolved(rows: Prepared, asked: FitOptions, where: torch.device) -> tuple[ModelConfig, TrainConfig]:
@@ -210,7 +210,7 @@ def _most_noise(rows: Prepared, neighbours: int) -> float:
 
 
 def _description(
-    rows: Prepared, model: ModelConfig, config: TrainConfig, where: torch.device, *, is_free: bool
+    rows: Prepared, asked: FitOptions, model: ModelConfig, config: TrainConfig, where: torch.device, *, is_free: bool
 ) -> dict[str, Any]:
     """Describe a run by all that decides what becomes of it: see `resume.described`."""
     configs: dict[str, Any] = {"model": model, "train": config, "schema": rows.schema}
@@ -218,6 +218,8 @@ def _description(
     configs["scaling"] = {"scale": rows.scaler.kind}
     if is_free:
         configs["choice"] = {"PCA where it is better": True}
+    if asked.store_rows != FitOptions.store_rows:
+        configs["score"] = {"store_rows": asked.store_rows}
     if rows.start is not None:
         configs["init_from"] = {"initial model": rows.start.digest()}
     return described(configs, rows.origin, str(rows.training.x.dtype), where.type)

@@ -12,7 +12,7 @@ from aecli.errors import TrainingError
 from aecli.inference import Model
 from aecli.metrics import Pca
 from aecli.model import checkpoint
-from aecli.model.checkpoint import Checkpoint, Scoring
+from aecli.model.checkpoint import Checkpoint
 from aecli.model.network import Network
 from aecli.model.scaler import Scaler
 from aecli.scoring import CALIBRATION_ROWS, FITTED_ROWS, FITTED_VALUES, LEAST_ROWS, Score
@@ -51,7 +51,7 @@ def with_score(
     if found is None or not len(known):
         return trained
     found = found.calibrated(known)
-    made = dataclasses.replace(made, score=Scoring(len(found.axes), len(found.codes), len(found.calibration)))
+    made = dataclasses.replace(made, score=found.size)
     scored = Model(made, {**trained.tensors, **found.tensors()}, trained.scaler)
     if rows.held_out is None:
         return scored
@@ -107,7 +107,8 @@ def _fitted(network: Network, scaler: Scaler, raw: Array, codes: int, seed: int)
     finite = np.isfinite(z).all(axis=1) & np.isfinite(errors).all(axis=1)
     if not finite.any():
         return None
-    return scoring.fit(z[finite], errors[finite], None if there is None else there[finite], codes, seed)
+    there = None if there is None else there[finite]
+    return scoring.fit(scaler.transform(raw[finite]), z[finite], errors[finite], there, codes, seed)
 
 
 def _logs(score: Score, network: Network, scaler: Scaler, raw: Array) -> Array:

@@ -34,9 +34,11 @@ def test_off_a_terminal_each_epoch_is_a_line_and_the_end_is_told_beside_pca(run)
     expected = (
         r"training 64-256-5 on 1,437 rows, 360 held out, on CPU, \d threads?\n"
         + "".join(rf"epoch {i}/3 loss {number} held-out {number} [\d,]+ rows/s\n" for i in (1, 2, 3))
-        + r"wrote digits\.safetensors\n"
+        + r"calibrating the scores by cross-validation\n"
+        r"wrote digits\.safetensors\n"
         rf"training MSE {number} after 3 epochs, \d+\.\d s\n"
         rf"held-out MSE {number} on 360 rows; PCA with 5 components 0\.034474: \d+\.\d\d of it\n"
+        r"scores: \d+ of 360 held-out rows \(\d\.\d%\) are anomalies at p <= 0\.01\n"
         r"PCA does better on these rows: more --epochs or --channels 16,32 may help\n"
     )
     assert re.fullmatch(expected, done.err), done.err

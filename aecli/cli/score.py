@@ -1,0 +1,234 @@
+"""aecli score."""
+
+import collections
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import aecli
+from aecli.cli import console, flags, judged, options, progress, rows, tables
+from aecli.errors import DataError, UsageError
+from aecli.options import RUN, Applying, Reading
+
+if TYPE_CHECKING:
+    from aecli.data.sinks import Sink
+    from aecli.data.source import Source
+    from aecli.drift import Drift, Verdict
+    from aecli.inference import Scored
+    from aecli.strangest import Judged
+
+FOUND = 3  # the exit code of --exit-code where there is an anomaly
+
+Alpha = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        metavar="P",
+        help="Up to which p a row is an anomaly: about this share of rows like the training rows are taken for one.",
+        show_default="0.01, or the smallest p that the model can give",
+    ),
+]
+OnlyAnomalies = Annotated[
+    bool, typer.Option("--only-anomalies", help="Write the anomalies alone, each with its number, row.")
+]
+Top = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Write the N strangest rows alone, the strangest first, each with its number, row.",
+        show_default=False,
+    ),
+]
+TopFeatures = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Append worst1, value1, expected1, share1, worst2, ...: the columns that make the row strange, what they "
+        "hold, what the model expects there, and their shares of the strangeness.",
+        show_default=False,
+    ),
+]
+ExitCode = Annotated[
+    bool,
+    typer.Option("--exit-code", help=f"Exit with {FOUND} where there is an anomaly.", rich_help_panel=RUN),
+]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print one JSON object on stdout, which counts rows and anomalies. Rows are written to --output alone.",
+        rich_help_panel=RUN,
+    ),
+]
+
+
+@flags.spread
+def score(
+    model: options.Model,
+    reading: Reading,
+    applying: Applying,
+    data: options.Data = None,
+    output: options.Output = None,
+    form: options.Format = None,
+    label: options.CarryLabel = True,
+    header: options.Header = True,
+    alpha: Alpha = None,
+    only_anomalies: OnlyAnomalies = False,
+    top: Top = None,
+    top_features: TopFeatures = None,
+    line_buffered: options.LineBuffered = False,
+    device: options.Device = "cpu",
+    data_dir: options.DataDir = None,
+    exit_code: ExitCode = False,
+    as_json: Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Find the rows that do not fit: how strange each row is, as CSV on stdout.
+
+    $ aecli score table.safetensors table.csv --top 10 --top-features 3
+
+    $ aecli score table.safetensors new.csv --only-anomalies --exit-code > anomalies.csv
+
+    Kept columns and the label come first, then score, p and anomaly; one row for each input row, in input order.
+
+    p is how many rows like the training rows are as strange or stranger, as a share; an anomaly has at most --alpha.
+    """
+    _check(output, top, line_buffered=line_buffered, as_json=as_json)
+    rows.check_data(model, data)
+    from aecli.drift import Drift
+
+    loaded = aecli.load(model, device=device)
+    level = _level(loaded, alpha, quiet=quiet)
+    applying = dataclasses.replace(applying, line_buffered=line_buffered)
+    source = rows.open_rows(loaded, data, reading, applying, data_dir=data_dir, quiet=quiet)
+    numbered, reasons = only_anomalies or top is not None, min(top_features or 0, loaded.schema.inputs)
+    answers = _Answers(loaded, source, level, reasons, applying.keep, label=label, numbered=numbered)
+    drift = Drift(loaded, level)
+    outputs = progress.shown(loaded.scored(source, live=line_buffered), source, output, quiet=quiet)
+    written = _written(outputs, drift, top, only_anomalies=only_anomalies)
+    if as_json and output is None:
+        collections.deque(written, maxlen=0)
+    else:
+        with tables.open_output(output, form, header=header, inputs=(str(model), *(data or ())), quiet=quiet) as sink:
+            for found in written:
+                sink.write(answers.of(found, sink))
+                if line_buffered:
+                    sink.flush()
+    rows.say_notes(source, quiet=quiet)
+    verdict = drift.verdict()
+    if verdict is not None:
+        console.say(_sentence(verdict, drift, source), quiet=quiet)
+    if as_json:
+        console.result(json.dumps({"checkpoint": str(model), "data": source.name, **_facts(loaded, drift, verdict)}))
+    if exit_code and drift.anomalies:
+        sys.exit(FOUND)
+
+
+def _check(output: str | None, top: int | None, *, line_buffered: bool, as_json: bool) -> None:
+    """Refuse options that make no sense together."""
+    if top is not None and line_buffered:
+        raise UsageError(
+            "--top reads all rows before it writes one, and --line-buffered answers each as it comes",
+            hint="leave one of them out; --only-anomalies goes with both",
+        )
+    if as_json and output == "-":
+        raise UsageError("--json and -o - both want stdout", hint="write the rows to a file: -o scores.csv")
+
+
+def _written(
+    outputs: "Iterator[Scored]", drift: "Drift", top: int | None, *, only_anomalies: bool
+) -> "Iterator[Judged]":
+    """Count all rows, and yield those that are written: as they come, or at the end the strangest."""
+    from aecli.strangest import Judged, Strangest
+
+    strangest = None if top is None else Strangest(top)
+    for out in outputs:
+        drift.add(out.batch.x, out.p)
+        found = Judged(out.batch, out.score, out.p)
+        if only_anomalies:
+            found = found[found.p <= drift.alpha]
+        if strangest is None:
+            yield found
+        else:
+            strangest.add(found)
+    if strangest is not None:
+        yield strangest.rows()
+
+
+class _Answers:
+    """The columns that are written of rows: carried ones, the score, and the reasons for it."""
+
+    def __init__(
+        self,
+        loaded: "aecli.Model",
+        source: "Source",
+        level: float,
+        reasons: int,
+        keep: Sequence[str],
+        *,
+        label: bool,
+        numbered: bool,
+    ) -> None:
+        """Raise DataError where a carried column bears a name that the output needs."""
+        self._loaded, self._source, self._level, self._reasons = loaded, source, level, reasons
+        self._numbered = numbered
+        self._places = tables.order(loaded.schema, turned=source.turned)
+        names = [f"{what}{i + 1}" for i in range(reasons) for what in ("worst", "value", "expected", "share")]
+        beside = [*["row"] * numbered, "score", "p", "anomaly", *names]
+        self._carried = tables.Carried(source, keep, label=label, beside=beside)
+
+    def of(self, found: "Judged", sink: "Sink") -> dict[str, Any]:
+        """Return the columns of rows by name, with empty cells in rows that could not be read."""
+        batch, columns = found.batch, dict[str, Any]()
+        if self._numbered and batch.numbers is not None:
+            columns["row"] = batch.numbers + 1
+        columns |= {"score": found.score, "p": found.p, "anomaly": (found.p <= self._level).astype("int64")}
+        if self._reasons:
+            columns |= tables.reasons(batch.x, self._loaded, self._reasons, self._places, self._source.units)
+        return self._carried.of(batch) | tables.emptied(columns, batch.blank if sink.has_nulls else None)
+
+
+def _level(loaded: "aecli.Model", asked: float | None, *, quiet: bool) -> float:
+    """Return up to which p a row is an anomaly. Raises DataError for an --alpha that is smaller than any p."""
+    scoring = loaded.scoring
+    least = judged.smallest(scoring.least_p)
+    calibrated = console.counted(len(scoring.calibration), "training row")
+    if asked is None:
+        if scoring.alpha == scoring.least_p:
+            console.say(f"only {calibrated} calibrate the scores: a row is an anomaly at p <= {least}", quiet=quiet)
+        return scoring.alpha
+    if asked < scoring.least_p:
+        raise DataError(
+            f"--alpha is {asked:g}, and {loaded.name} gives no p below {least}: {calibrated} calibrate its scores",
+            hint=f"--alpha {least} is the smallest; a model of more rows has a smaller one",
+        )
+    return asked
+
+
+def _sentence(verdict: "Verdict", drift: "Drift", source: "Source") -> str:
+    """Say that rows differ from the training rows, and in which columns."""
+    usual = f"{drift.expected:,.0f}" if drift.expected >= 10 else f"{drift.expected:.2g}"
+    most = f", most in {'column' if len(verdict.columns) == 1 else 'columns'} {', '.join(verdict.columns)}"
+    return (
+        f"{drift.anomalies:,} of {drift.rows:,} rows are anomalies, where about {usual} were expected: {source.name} "
+        f"differs from the training data{most if verdict.columns else ''}: is it time to train anew?"
+    )
+
+
+def _facts(loaded: "aecli.Model", drift: "Drift", verdict: "Verdict | None") -> dict[str, Any]:
+    return {
+        "rows": drift.rows,
+        "anomalies": drift.anomalies,
+        "alpha": drift.alpha,
+        "expected": drift.expected,
+        "least_p": loaded.scoring.least_p,
+        "calibration_rows": len(loaded.scoring.calibration),
+        "drift": None if verdict is None else {"p": verdict.p, "columns": list(verdict.columns)},
+    }

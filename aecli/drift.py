@@ -1,0 +1,96 @@
+"""Whether rows as a whole differ from those that a model was trained on, and in which columns the most.
+
+Among rows like the training rows, anomalies are as rare as alpha says. Where there are more of them than chance allows,
+the rows are others. A column differs as far as its mean does, in standard errors, from that of the training rows.
+Shape letters: N rows, E inputs of the model.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aecli.scoring import FITTED_ROWS
+
+if TYPE_CHECKING:
+    from aecli.inference import Model
+
+Array = np.ndarray[Any, Any]
+LEAST_ROWS = 20  # that are judged
+CHANCE = 1e-4  # how likely so many anomalies may be, that nothing is said
+FAR, NAMED = 5.0, 3  # standard errors from which on a column is named, and how many are
+FLAT = 1e-6  # of a column's magnitude: the spread of one that was constant in training
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The probability `p` of so many anomalies among rows like the training rows; the `columns` that differ most."""
+
+    p: float
+    columns: tuple[str, ...]
+
+
+class Drift:
+    """Counts rows and their anomalies as they come, and adds up their inputs."""
+
+    def __init__(self, model: "Model", alpha: float) -> None:
+        self._model, self.alpha = model, alpha
+        self.rows = self.anomalies = 0
+        inputs = model.scaler.inputs
+        self._sums, self._counts = np.zeros(inputs), np.zeros(inputs, np.int64)
+        self._has_columns = model.schema.image_shape is None
+
+    def add(self, x: Array, p: Array) -> None:
+        """Count raw rows (N, D), of which those with a `p` (N,) of NaN have no score."""
+        scored = ~np.isnan(p)
+        self.rows += int(scored.sum())
+        self.anomalies += int((p <= self.alpha).sum())
+        if self._has_columns:
+            raw = x[scored]
+            inputs, empty = self._model.scaler.transform(raw), self._model.scaler.holes(raw)
+            self._sums += (inputs if empty is None else np.where(empty, 0, inputs)).sum(axis=0, dtype=np.float64)
+            self._counts += len(raw) if empty is None else (~empty).sum(axis=0)
+
+    @property
+    def expected(self) -> float:
+        """How many anomalies are expected among rows like the training rows."""
+        return self.alpha * self.rows
+
+    def verdict(self) -> Verdict | None:
+        """Return how the rows differ from the training rows; None where chance explains it, or they are too few."""
+        if self.rows < LEAST_ROWS or self.anomalies <= self.expected:
+            return None
+        p = at_least(self.anomalies, self.rows, self.alpha)
+        return Verdict(p, self._farthest()) if p < CHANCE else None
+
+    def _farthest(self) -> tuple[str, ...]:
+        """Return the names of the columns whose means are the farthest from those of the training rows."""
+        if not self._has_columns:
+            return ()
+        score, schema = self._model.scoring, self._model.schema
+        known = min(FITTED_ROWS, max(1, self._model.checkpoint.results.rows // 2))  # of which the means are
+        spread = np.maximum(score.spread, FLAT * (1 + np.abs(score.mean)))
+        counts = np.maximum(1, self._counts)
+        off = np.abs(self._sums / counts - score.mean) / (spread * np.sqrt(1 / counts + 1 / known))  # (E,)
+        off[self._counts == 0] = 0
+        by_column = np.maximum.reduceat(off, np.cumsum((0, *schema.widths[:-1])))  # (D,)
+        order = np.argsort(-by_column, kind="stable")[:NAMED]
+        return tuple(schema.names[i] for i in order if by_column[i] > FAR)
+
+
+def at_least(count: int, rows: int, share: float) -> float:
+    """Return how likely `count` or more of so many rows are, each with a probability of `share`, above 0.
+
+    The sum runs over terms that fall, so `count` has to be above `share * rows`.
+    """
+    if share >= 1:
+        return 1.0
+    logs = math.lgamma(rows + 1) - math.lgamma(count + 1) - math.lgamma(rows - count + 1)
+    term = math.exp(logs + count * math.log(share) + (rows - count) * math.log1p(-share))
+    total = 0.0
+    while term > total * 1e-12 and count <= rows:
+        total += term
+        term *= (rows - count) / (count + 1) * share / (1 - share)
+        count += 1
+    return min(1.0, total)

@@ -1,0 +1,93 @@
+"""Which columns make a row strange, and what was expected in them.
+
+A column counts by how much less strange the row becomes where the column has the value that the model expects of the
+other ones: what it rebuilds there of the row with the column at its mean. Of images, each pixel counts by what its
+error adds to the distance: to try each one takes too long.
+Shape letters: N rows, D values a row, E inputs of the model, K latent values, C columns that are tried.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from aecli.model.scaler import Scaler
+from aecli.scoring import Score
+
+Array = np.ndarray[Any, Any]
+Rebuild = Callable[[Array], tuple[Array, Array]]  # inputs (N, E) -> codes (N, K), and the inputs that they stand for
+TRIED = 32  # columns of a row, those whose errors add the most to its distance
+LARGEST = float(np.finfo(np.float32).max)  # of distances, which may be infinite
+BLOCK_ROWS, BLOCK_VALUES = 256, 1 << 20  # that are computed together
+
+
+def explain(raw: Array, score: Score, scaler: Scaler, rebuild: Rebuild) -> tuple[Array, Array]:
+    """Return each value's share of how strange raw rows (N, D) are, (N, D), and what was expected there, raw, (N, D).
+
+    Shares add up to 1, or are all 0 where nothing is strange. That of a hole is 0.
+    """
+    step = max(1, min(BLOCK_ROWS, BLOCK_VALUES // scaler.inputs) // min(TRIED, raw.shape[1]))
+    parts = [_explained(raw[start : start + step], score, scaler, rebuild) for start in range(0, len(raw), step)]
+    if not parts:
+        return np.zeros(raw.shape, np.float32), np.zeros(raw.shape, np.float32)
+    shares, expected = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return shares, expected
+
+
+def _explained(raw: Array, score: Score, scaler: Scaler, rebuild: Rebuild) -> tuple[Array, Array]:
+    x, starts = scaler.transform(raw), np.cumsum((0, *scaler.schema.widths[:-1]))
+    empty = scaler.holes(raw)
+    there = None if empty is None else ~empty
+    with np.errstate(all="ignore"):  # a value out of all proportion gives infinity or NaN, without a word
+        z, recon = rebuild(x)
+        added = np.add.reduceat(score.contributions(z, recon - x, there), starts, axis=1)  # (N, D)
+        nothing = _tells_nothing(raw, x, score, starts)
+        added[nothing] = 0
+        gains, expected = added, scaler.inverse(recon)
+        if scaler.filling is not None and scaler.schema.image_shape is None:
+            tried = np.argsort(-added, axis=1, kind="stable")[:, :TRIED]  # (N, C)
+            distances, values = _tried(x, tried, there, score, scaler, rebuild)
+            before = score.distances(z, recon - x, there)[:, None].astype(np.float64)
+            gained = np.maximum(np.minimum(before, LARGEST) - np.minimum(distances, LARGEST), 0)
+            gains = np.zeros(added.shape)
+            np.put_along_axis(gains, tried, gained, axis=1)
+            gains[nothing] = 0
+            gains = np.where(gains.any(axis=1, keepdims=True), gains, added)
+            expected = expected.astype(np.result_type(expected, values))
+            np.put_along_axis(expected, tried, values, axis=1)
+    return shares(gains), expected
+
+
+def _tells_nothing(raw: Array, x: Array, score: Score, starts: Array) -> Array:
+    """Return which values (N, D) are no reason: holes, and in columns that never changed what always stood there."""
+    as_ever = (score.spread == 0) & (x == score.mean)  # (N, E)
+    return np.isnan(raw) | np.logical_and.reduceat(as_ever, starts, axis=1)
+
+
+def _tried(
+    x: Array, tried: Array, there: Array | None, score: Score, scaler: Scaler, rebuild: Rebuild
+) -> tuple[Array, Array]:
+    """Return the distances of rows (N, E) with each of the `tried` columns as expected, (N, C), and these values, raw.
+
+    The values are (N, C).
+    """
+    count = tried.shape[1]
+    of_column = np.repeat(np.arange(len(scaler.schema.widths)), scaler.schema.widths)  # (E,)
+    at = of_column == tried.reshape(-1, 1)  # (N C, E)
+    rows = np.repeat(x, count, axis=0)
+    filling: Any = scaler.filling
+    expected = rebuild(np.where(at, filling, rows))[1]
+    mended = np.where(at, expected, rows)
+    z, recon = rebuild(mended)
+    known = None if there is None else np.repeat(there, count, axis=0)
+    values = np.take_along_axis(scaler.inverse(mended), tried.reshape(-1, 1), axis=1)
+    return score.distances(z, recon - mended, known).reshape(tried.shape), values.reshape(tried.shape)
+
+
+def shares(amounts: Array) -> Array:
+    """Return amounts (N, D), not below 0, as shares of each row's sum; where some are infinite, these alone count."""
+    endless = np.isinf(amounts)
+    amounts = np.where(endless.any(axis=1, keepdims=True), endless, amounts).astype(np.float64)
+    total = amounts.sum(axis=1, keepdims=True)
+    found: Array = (amounts / np.where(total > 0, total, 1)).astype(np.float32)
+    return found

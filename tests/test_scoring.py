@@ -1,0 +1,111 @@
+"""What a score is made of: distances, loneliness, surprise and p, beside what they are by definition."""
+
+import numpy as np
+import pytest
+from scipy.special import log_ndtr
+from sklearn.covariance import ledoit_wolf_shrinkage
+
+import aecli
+from aecli import scoring
+
+
+def rows(count, inputs, seed=0):
+    """Codes (N, 3) and errors (N, E) that hang together, and inputs (N, E)."""
+    rng = np.random.default_rng(seed)
+    mixed = rng.normal(size=(inputs + 3, inputs + 3)) / 3
+    both = (rng.normal(size=(count, inputs + 3)) @ mixed).astype(np.float32)
+    return rng.normal(2, 3, (count, inputs)).astype(np.float32), both[:, :3], both[:, 3:]
+
+
+@pytest.fixture
+def made():
+    x, z, errors = rows(400, 6)
+    return scoring.fit(x, z, errors, None, 100, 0).calibrated(np.random.default_rng(1).normal(size=(99, 2)))
+
+
+@pytest.mark.parametrize(("count", "width"), [(200, 4), (50, 30), (10, 40)])
+def test_the_shrinkage_is_that_of_scikit_learn(count, width):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(count, width)) @ rng.normal(size=(width, width))
+    off = x - x.mean(axis=0)
+    assert scoring._shrinkage(off, off.T @ off / count) == pytest.approx(ledoit_wolf_shrinkage(x), abs=1e-9)
+
+
+def test_surprise_is_the_logarithm_of_the_normal_tail():
+    x = np.linspace(-12, 40, 5001)
+    assert np.abs(scoring._surprise(x) + log_ndtr(-x)).max() < 0.012
+    assert (np.diff(scoring._surprise(x)) >= 0).all()
+
+
+def test_p_is_the_share_of_calibration_rows_that_are_as_strange_or_stranger(made):
+    scores = np.concatenate([made.calibration[::10], made.calibration[::7] + 0.01, [-99, 99]]).astype(np.float32)
+    wanted = [(1 + sum(made.calibration >= score)) / 100 for score in scores]
+    assert made.p(scores).tolist() == wanted
+    assert (made.least_p, made.alpha) == (0.01, 0.01)
+
+
+def test_distances_are_those_of_mahalanobis_and_contributions_their_terms(made):
+    _, z, errors = rows(50, 6, seed=1)
+    off = np.concatenate([z / made.code_scale, errors / made.error_scale], axis=1) - made.centre
+    precision = (made.axes.T * made.weights) @ made.axes
+    terms = off * (off @ precision) / 9
+    assert made.distances(z, errors) == pytest.approx(terms.sum(axis=1), rel=1e-4)
+    assert made.contributions(z, errors) == pytest.approx(np.maximum(terms[:, 3:], 0), rel=1e-3, abs=1e-4)
+
+
+def test_wide_rows_have_few_axes_and_one_variance_in_all_other_directions():
+    x, z, errors = rows(300, 500)
+    made = scoring.fit(x, z, errors, None, 0, 0)
+    assert made.axes.shape == (300 * 9 // 10 // 20, 503)
+    off = np.concatenate([z / made.code_scale, errors / made.error_scale], axis=1) - made.centre
+    precision = (made.axes.T * (made.weights - made.rest)) @ made.axes + made.rest * np.eye(503)
+    terms = off * (off @ precision) / 503
+    assert made.distances(z, errors) == pytest.approx(terms.sum(axis=1), rel=1e-3)
+    assert made.contributions(z, errors) == pytest.approx(np.maximum(terms[:, 3:], 0), rel=1e-2, abs=1e-4)
+
+
+def test_holes_count_neither_in_the_fit_nor_in_a_distance():
+    x, z, errors = rows(400, 6)
+    there = np.random.default_rng(2).uniform(size=errors.shape) > 0.2
+    spoilt = [np.where(there, values, 1e6).astype(np.float32) for values in (x, errors)]
+    first = scoring.fit(x, z, np.where(there, errors, 0), there, 50, 0)
+    second = scoring.fit(spoilt[0], z, spoilt[1], there, 50, 0)
+    for name, value in vars(first).items():
+        assert np.allclose(value, getattr(second, name), atol=1e-4), name
+    assert np.array_equal(first.distances(z, errors * there, there), first.distances(z, spoilt[1], there))
+
+
+def test_a_code_among_stored_ones_is_less_lonely_than_one_far_off(made):
+    assert (
+        made.loneliness(np.full((1, 3), 1e3, np.float32)) > 10 * made.loneliness(np.zeros((1, 3), np.float32))
+    ).all()
+
+
+def test_what_is_out_of_all_proportion_has_a_finite_score_above_all_others(made):
+    _, z, errors = rows(20, 6, seed=3)
+    errors[3, 2], errors[4, 1], z[5, 0], errors[6, 0] = 1e9, 1e30, np.inf, np.nan
+    scores = made.scores(made.logs(z, errors))
+    assert np.isfinite(scores).all()
+    assert set(np.argsort(-scores)[:4].tolist()) == {3, 4, 5, 6}
+
+
+def test_the_tensors_hold_the_whole_score(made):
+    again = scoring.Score.from_tensors(made.tensors())
+    for name, value in vars(made).items():
+        assert np.array_equal(np.float32(value), np.float32(getattr(again, name))), name
+    assert scoring.Score.from_tensors({}) is None
+
+
+@pytest.mark.parametrize("holes", [False, True])
+def test_a_row_has_the_same_score_in_whatever_pieces_it_comes(holes):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(700, 5)) @ rng.normal(size=(5, 5))
+    model = aecli.fit(x, epochs=2, hidden_dims=(8,), latent_dim=2, device="cpu")
+    if holes:
+        x[::3, 1] = np.nan
+    np.save("x.npy", x)
+    at_once = model.score(x)
+    assert np.array_equal(np.concatenate([out.score for out in model.scored(model.open("x.npy"))]), at_once)
+    pieces = np.concatenate([model.score(part) for part in np.split(x, [1, 40, 333])])
+    assert pieces == pytest.approx(at_once, abs=1e-4)
+    assert at_once.dtype == pieces.dtype == np.float32

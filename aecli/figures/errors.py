@@ -18,7 +18,7 @@ Array = np.ndarray[Any, Any]
 QUANTILES = ((0.5, "median", "-"), (0.95, "95%", "--"), (0.99, "99%", ":"))
 ROW = 0.72  # how much of a label's row its highest bar takes
 AXIS = 1.2  # times the threshold, or a little more: rows beyond it stand together at the axis's end
-LEAST = 0.1  # of the highest bar: how high any other is, lest a single row be too thin to be seen
+LEAST = {"paper": 0.06, "terminal": 0.15}  # of the highest bar: any other is as high, or a row would not be seen
 SHARE = 0.42  # of the height, which images take at most
 TEXT = 0.75  # inches, of the text below the images
 STRANGEST = 8  # images, at most
@@ -127,9 +127,9 @@ def _histograms(axes: Axes, values: Array, found: Classes | None, edges: Array, 
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
 
 
-def _heights(counts: Array) -> Array:
+def _heights(counts: Array, look: style.Look) -> Array:
     """Return how high bars are beside the highest: high enough to be seen where there are rows."""
-    shares = np.maximum(counts / counts.max(), LEAST)
+    shares = np.maximum(counts / counts.max(), LEAST["terminal" if look.window else "paper"])
     heights: Array = np.where(counts > 0, shares, 0)
     return heights
 
@@ -140,7 +140,7 @@ def _ridges(axes: Axes, values: Array, found: Classes, edges: Array, look: style
     colours = found.colours(look)
     for place, i in enumerate(order):
         counts, _ = np.histogram(members[i], edges)
-        heights = _heights(counts) * ROW
+        heights = _heights(counts, look) * ROW
         axes.stairs(place + heights, edges, baseline=place, fill=True, color=colours[i])
         median = [np.median(members[i])] * 2
         if not look.window:

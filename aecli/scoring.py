@@ -92,6 +92,13 @@ class Score:
         """Up to which p a row is an anomaly where nothing is said."""
         return self.size.alpha
 
+    @property
+    def threshold(self) -> float:
+        """The smallest score whose p is at most `alpha`, in nats, as a float32 number."""
+        n = len(self.calibration)
+        beyond = np.count_nonzero(np.arange(1, n + 1) / (n + 1) <= self.alpha)  # one more than may be as strange
+        return float(np.nextafter(self.calibration[n - beyond], np.float32(np.inf))) if n else 0.0
+
     def distances(self, z: Array, errors: Array, there: Array | None = None) -> Array:
         """Return the squared Mahalanobis distances (N,), a mean over what is there.
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from aecli.data.labels import Labels
     from aecli.data.source import Source
     from aecli.figures.style import Look
-    from aecli.inference import Encoded, Model
+    from aecli.inference import Encoded, Model, Scored
     from aecli.model.checkpoint import Checkpoint
 
     Array = np.ndarray[Any, Any]
@@ -70,12 +70,32 @@ def latent(loaded: "Model", source: "Source", asked: Asked) -> Picture:
 
 
 def errors(loaded: "Model", source: "Source", asked: Asked) -> Picture:
-    """Draw how all rows' errors are distributed."""
-    from aecli.figures.errors import errors
+    """Draw how all rows' scores are distributed, or their errors where the model has no score."""
+    import numpy as np
 
-    mse, labels = _gathered(source, loaded.rebuilt(source), lambda out: out.mse, asked.colour)
-    notes = tuple(asked.colour.check())
-    return Picture(lambda look: errors(mse, labels, look, name=asked.colour.name), len(mse), notes=notes)
+    from aecli.figures import errors as figure
+    from aecli.figures.examples import Strangest
+
+    name = asked.colour.name
+    if loaded.checkpoint.score is None:
+        mse, labels = _gathered(source, loaded.rebuilt(source), lambda out: out.mse, asked.colour)
+        notes = tuple(asked.colour.check())
+        return Picture(lambda look: figure.errors(mse, labels, look, name=name), len(mse), notes=notes)
+    shape = loaded.schema.image_shape
+    strangest = None if shape is None else Strangest(figure.STRANGEST, shape)
+
+    def score(out: "Scored") -> "Array":
+        if strangest is not None:
+            strangest.add(out)
+        return np.minimum(out.score, np.finfo(np.float32).max)  # infinity stands at the axis's end
+
+    scores, labels = _gathered(source, loaded.scored(source), score, asked.colour)
+    white = (0.0, 1.0) if strangest is None else _white(loaded, strangest.x)
+
+    def draw(look: "Look") -> "Figure":
+        return figure.scores(scores, loaded.scoring, labels, look, name=name, strangest=strangest, white=white)
+
+    return Picture(draw, len(scores), notes=tuple(asked.colour.check()))
 
 
 def reconstruction(loaded: "Model", source: "Source", asked: Asked) -> Picture:

@@ -42,11 +42,13 @@ Kind = Annotated[
     typer.Option(
         metavar="KIND",
         help="latent: the latent rows as a scatter. reconstruction: images above what is rebuilt of them, or the "
-        "columns of a table, best to worst. errors: a histogram for each label. history: loss by epoch. manifold: what "
-        "is decoded of a plane through the codes, faint where no row is near. traversal: what is decoded along each of "
-        "their principal components. samples: what is decoded of 96 draws, with --show of as many as the window holds, "
-        "from a mixture of Gaussians that was fitted to the training codes, or of a variational model from N(0, I). "
-        "page, or map: an HTML page to walk through, in which the decoder runs.",
+        "columns of a table, best to worst. errors: how strange the rows are, a histogram for each label, and "
+        "the strangest images, except with --show; by the mean squared errors where the model has no score. "
+        "history: loss by epoch. manifold: what is decoded of a plane through the codes, faint where no row "
+        "is near. traversal: what is decoded along each of their principal components. samples: what is "
+        "decoded of 96 draws, with --show of as many as the window holds, from a mixture of Gaussians that "
+        "was fitted to the training codes, or of a variational model from N(0, I). page, or map: an HTML page "
+        "to walk through, in which the decoder runs.",
     ),
 ]
 ColourBy = Annotated[

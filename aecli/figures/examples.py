@@ -1,4 +1,4 @@
-"""Which rows of a stream are shown as examples: of all labels, and from the best rebuilt to the worst."""
+"""Which rows of a stream are shown as examples: of all labels and all errors, or the strangest."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from aecli.data.labels import as_values
 from aecli.data.sample import Stratified
-from aecli.inference import Rebuilt
+from aecli.inference import Rebuilt, Scored
 
 Array = np.ndarray[Any, Any]
 MAX_LABELS = 100  # that are told apart
@@ -86,3 +86,27 @@ class Examples:
             rows += list(group["x"][chosen])
             errors += group["mse"][chosen].tolist()
         return [rows[i] for i in np.argsort(errors, kind="stable")]
+
+
+class Strangest:
+    """Keeps the `count` images of a stream that have the highest scores, the strangest first.
+
+    `x` and `squares` (n, H, W, C) are the images and their squared errors, `score` (n,) their scores, `row` (n,) their
+    numbers, counted from 0.
+    """
+
+    def __init__(self, count: int, shape: tuple[int, ...]) -> None:
+        self._count, self._seen = count, 0
+        self.x = self.squares = np.zeros((0, *(*shape, 1)[:3]), np.float32)
+        self.score, self.row = np.zeros(0), np.zeros(0, int)
+
+    def add(self, out: Scored) -> None:
+        """Consider the images of a batch."""
+        score = np.concatenate([self.score, out.score])
+        kept = np.argsort(-score, kind="stable")[: self._count]
+        shape = self.x.shape[1:]
+        self.x = np.concatenate([self.x, out.batch.x.reshape(-1, *shape)])[kept]
+        self.squares = np.concatenate([self.squares, out.squares.reshape(-1, *shape)])[kept]
+        self.row = np.concatenate([self.row, self._seen + np.arange(len(out.score))])[kept]
+        self.score = score[kept]
+        self._seen += len(out.score)

@@ -26,14 +26,16 @@ from aecli.errors import AecliError, DataError
 from aecli.figures.labels import NONE, RANGES, numbers, ranges
 from aecli.figures.principal import principal
 from aecli.figures.style import number
-from aecli.inference import Model
+from aecli.inference import Model, Scored
 from aecli.model.layers import Layer, decoder_layers
+from aecli.scoring import Score
 
 Array = np.ndarray[Any, Any]
 MAX_POINTS = 100_000
 MAX_ORIGINAL_BYTES = 1 << 23  # 10,699 images of 28 by 28: a pixel is one byte, a value of a table four or eight
 MAX_WEIGHTS = 25_000_000
 MAX_COMPONENTS = 32
+LARGEST = np.finfo(np.float32).max  # which an infinite score counts as
 KEPT = "kept: "  # what the names of kept columns begin with, lest they be others'
 SCRIPTS = ("model.js", "backdrop.js", "scatter.js", "panel.js", "walk.js", "hands.js", "main.js")
 
@@ -51,6 +53,7 @@ def page(model: Model, source: Source, colour: Labels | None = None) -> Page:
     """Make the page of a source's rows, which `colour` colours at first. Equal models and rows give equal bytes.
 
     It holds the codes of up to 100,000 rows, and as many originals as take 8 MiB; of more, those of a random sample.
+    Where the model has a score, rows whose p is at most alpha are outlined, and lie above the others.
     Raises DataError where there are no rows, AecliError where the decoder has more than 25 million weights, or its
     columns were scaled by quantiles.
     """
@@ -98,10 +101,15 @@ def page(model: Model, source: Source, colour: Labels | None = None) -> Page:
         "row-numbers": points["row"].astype(np.uint32),
         "held": np.searchsorted(points["row"], originals["row"]).astype(np.uint32),
     }
+    if "score" in points:
+        facts |= {"alpha": model.scoring.alpha, "threshold": model.scoring.threshold}
+        blocks |= {"scores": points["score"], "p": points["p"].astype(np.float32)}
     if "label" in points:
         different, of = np.unique(points["label"], return_inverse=True)
         facts["labels"], blocks["label-numbers"] = different.tolist(), of.astype(np.uint32)
     colours = _colours(points, facts["label"], colour)
+    if "score" in points:
+        colours.append(_Colouring("score (nats)", *_by_score(points["score"], model.scoring), ranged=True))
     first = next((i for i, each in enumerate(colours) if each.asked), 0)
     facts |= {"colour": first, "colours": [{"name": c.name, "classes": c.classes, "ranged": c.ranged} for c in colours]}
     blocks |= {f"colour-{i}": each.of.astype(np.uint32) for i, each in enumerate(colours)}
@@ -120,13 +128,13 @@ def _convolution(layer: Layer) -> dict[str, Any] | None:
 def _sampled(model: Model, source: Source, colour: Labels) -> tuple[dict[str, Array], dict[str, Array], int]:
     """Stream the source through the model: N rows of it, M of these with their originals, and how many it has.
 
-    The points are "z" (N, K), "mse", "row", and where known "label" and kept columns (N,), whose names begin with KEPT;
-    originals are "x" (M, D).
+    The points are "z" (N, K), "mse", "row", and where known "score", "p", "label" and kept columns (N,), whose names
+    begin with KEPT; originals are "x" (M, D).
     """
     rng, label_name = np.random.default_rng(0), source.schema.label or "label"
     points, originals = Sample(MAX_POINTS), None
     rows = 0
-    for out in model.rebuilt(source):
+    for out in model.rebuilt(source) if model.checkpoint.score is None else model.scored(source):
         batch = out.batch
         if model.schema.full_scale is None:
             x = batch.x if batch.x.dtype == np.float32 else batch.x.astype(np.float64, copy=False)
@@ -141,7 +149,8 @@ def _sampled(model: Model, source: Source, colour: Labels) -> tuple[dict[str, Ar
         if colour.beside is not None and coloured is not None:
             taken = colour.name in (*batch.kept, label_name)
             kept[f"{KEPT}{colour.word if taken else colour.name}"] = _texts(coloured)
-        points.add({"z": out.z, "mse": out.mse} | labels | kept | drawn)
+        scored = {"score": np.minimum(out.score, LARGEST), "p": out.p} if isinstance(out, Scored) else {}
+        points.add({"z": out.z, "mse": out.mse} | scored | labels | kept | drawn)
         originals.add({"x": x} | drawn)
         rows += len(x)
     if originals is None:
@@ -221,11 +230,28 @@ def _classified(labels: Array) -> tuple[list[str], Array, bool]:
 
 def _by_error(mse: Array) -> tuple[list[str], Array]:
     """Cut errors (N,) into up to 8 ranges of equally many rows: their names, and each row's."""
-    edges = np.unique(np.quantile(mse, np.linspace(0, 1, RANGES + 1)))
+    return _cut(mse, RANGES)
+
+
+def _by_score(scores: Array, score: Score) -> tuple[list[str], Array]:
+    """Cut scores (N,) into a range of those of anomalies, where there are some, and up to 7 ranges of the others."""
+    strange = scores >= score.threshold
+    names, of = list[str](), np.zeros(len(scores), int)
+    if not strange.all():
+        names, of[~strange] = _cut(scores[~strange], RANGES - 1)
+    if strange.any():
+        of[strange] = len(names)
+        names.append(f"{number(score.threshold)} and more: p ≤ {number(score.alpha, 2)}")
+    return names, of
+
+
+def _cut(values: Array, most: int) -> tuple[list[str], Array]:
+    """Cut numbers (N,) into up to so many ranges of equally many rows: their names, and each row's."""
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, most + 1)))
     if len(edges) < 2:
-        return [number(mse[0])], np.zeros(len(mse), int)
+        return [number(values[0])], np.zeros(len(values), int)
     names = ranges(edges)
-    return names, np.clip(np.searchsorted(edges, mse, "right") - 1, 0, len(names) - 1)
+    return names, np.clip(np.searchsorted(edges, values, "right") - 1, 0, len(names) - 1)
 
 
 def _shown(x: Array, schema: Schema) -> tuple[dict[str, Any], dict[str, Array | bytes]]:

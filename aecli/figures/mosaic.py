@@ -66,28 +66,33 @@ def fit(
     return best
 
 
+def coloured(images: Array, white: tuple[float, float]) -> Array:
+    """Return images (..., H, W, channels), of 1 to 4 channels, as colours (..., H, W, 4) in [0, 1].
+
+    `white` is what is drawn black, and what is drawn white. Without an alpha channel they are opaque.
+    """
+    black, full = white
+    shown = np.clip((images.astype(np.float64) - black) / (full - black), 0, 1)
+    if shown.shape[-1] in (1, 2):
+        shown = np.concatenate([np.repeat(shown[..., :1], 3, axis=-1), shown[..., 1:]], axis=-1)
+    return shown if shown.shape[-1] == 4 else np.concatenate([shown, np.ones_like(shown[..., :1])], axis=-1)
+
+
 def join(images: Array, white: tuple[float, float], opaque: Array | None = None) -> Array:
     """Lay images (R, C, H, W) or (R, C, H, W, channels) out as one image, (H', W', 4) in [0, 1].
 
     `white` is what is drawn black, and what is drawn white; `opaque` (R, C) how opaque each is, by default wholly.
     """
     lines, columns, height, width = images.shape[:4]
-    black, full = white
-    shown = np.clip(
-        (images.reshape(lines, columns, height, width, -1).astype(np.float64) - black) / (full - black), 0, 1
-    )
-    if shown.shape[-1] in (1, 2):
-        shown = np.concatenate([np.repeat(shown[..., :1], 3, axis=-1), shown[..., 1:]], axis=-1)
+    shown = coloured(images.reshape(lines, columns, height, width, -1), white)
+    if opaque is not None:
+        shown[..., 3] *= opaque[:, :, None, None]
     between = gap(height, width)
     made = np.zeros((lines * (height + between) - between, columns * (width + between) - between, 4))
     for line in range(lines):
         for column in range(columns):
             top, left = line * (height + between), column * (width + between)
-            made[top : top + height, left : left + width, : shown.shape[-1]] = shown[line, column]
-            if shown.shape[-1] == 3:
-                made[top : top + height, left : left + width, 3] = 1
-            if opaque is not None:
-                made[top : top + height, left : left + width, 3] *= opaque[line, column]
+            made[top : top + height, left : left + width] = shown[line, column]
     return made
 
 

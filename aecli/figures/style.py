@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
@@ -95,6 +96,11 @@ class Look:
     def graded(self, share: float) -> str:
         """Return the colour of a number at this share of its range, 0 to 1; not the palest, which paper swallows."""
         return to_hex(colormaps["viridis"](0.95 * share))
+
+    def heat(self, shares: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Return the colours (..., 4) in [0, 1] of numbers at these shares (...) of their range, as `graded` does."""
+        found: np.ndarray[Any, Any] = colormaps["viridis"](0.95 * shares)
+        return found
 
     def crowding(self) -> LinearSegmentedColormap:
         """Return a map of colours for rows that lie alone to rows that lie densely: pale blue to deep blue."""

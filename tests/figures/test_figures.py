@@ -14,15 +14,16 @@ from aecli import figures
 from aecli.config import History
 from aecli.data.source import Batch
 from aecli.figures import reconstruction, terminal, traversal
-from aecli.figures.errors import errors
-from aecli.figures.examples import Examples
+from aecli.figures.errors import errors, scores
+from aecli.figures.examples import Examples, Strangest
 from aecli.figures.history import history
 from aecli.figures.labels import classes, groups, numbers
 from aecli.figures.latent import latent, shade
 from aecli.figures.manifold import manifold
 from aecli.figures.principal import principal
 from aecli.figures.style import Look
-from aecli.inference import Rebuilt
+from aecli.inference import Rebuilt, Scored
+from aecli.scoring import Score
 
 RNG = np.random.default_rng(0)
 LABELS = {
@@ -45,6 +46,14 @@ def decode(z):
     return np.repeat(np.tanh(z[:, :1]), 64, axis=1)
 
 
+def strangest_of(scored, height, width):
+    """Return the strangest eight of images of noise."""
+    x, found = RNG.random((len(scored), height * width)), Strangest(8, (height, width))
+    found.add(Scored(Batch(x), x, x, scored, x, score=scored, p=scored))
+    return found
+
+
+SCORE = Score(*[np.zeros(1)] * 5, 0.0, *[np.zeros(1)] * 2, calibration=np.linspace(0, 7, 300, dtype=np.float32))
 IMAGES = RNG.random((10, 8, 8))
 LONG_NAMES = [f"a column with a name of considerable length, in units of {i}" for i in range(30)]
 DRAWN = {
@@ -68,6 +77,24 @@ DRAWN = {
         RNG.normal(size=(200, 2)), np.arange(200.0), look, name=LONG_NAMES[0]
     ),
     "latent of equal rows": lambda look: latent(np.ones((5, 3)), None, look),
+    **{
+        f"scores of {name} labels": lambda look, name=name: scores(
+            np.random.default_rng(1).exponential(size=300) * 3, SCORE, labels_of(name, 300), look
+        )
+        for name in LABELS
+    },
+    **{
+        f"scores of images of {wide} by {high}": lambda look, shape=(high, wide), labels=labels: scores(
+            RNG.exponential(size=300),
+            SCORE,
+            labels,
+            look,
+            strangest=strangest_of(RNG.exponential(size=9) * 1e5, *shape),
+        )
+        for wide, high, labels in ((8, 8, labels_of("ten", 300)), (9, 4, None), (8, 12, None))
+    },
+    "scores without labels": lambda look: scores(RNG.exponential(size=500), SCORE, None, look),
+    "scores of one row": lambda look: scores(np.array([1e9]), SCORE, None, look),
     "errors without labels": lambda look: errors(RNG.lognormal(size=500), None, look),
     "errors of one row": lambda look: errors(np.array([0.1]), None, look),
     "errors of a narrow range": lambda look: errors(

@@ -554,7 +554,7 @@ def test_points_are_coloured_by_any_column_that_is_kept_and_by_the_error(page, r
     assert done.code == 0, done.err
     page.open(Path("map.html").read_bytes())
     offered = "return [...document.querySelectorAll('#colour option')].map((option) => option.textContent)"
-    assert page.js(offered) == ["species", "mse", "site", "error (mse)"]
+    assert page.js(offered) == ["species", "mse", "site", "error (mse)", "score (nats)"]
     legend = "return [...document.querySelectorAll('#legend .name')].map((name) => name.textContent)"
     colour = "return [...document.querySelector('#points').getContext('2d').getImageData(...arguments[0], 1, 1).data]"
 
@@ -576,6 +576,50 @@ def test_points_are_coloured_by_any_column_that_is_kept_and_by_the_error(page, r
     page.choose("#colour", "1")
     assert page.js(legend)[0] == "0 to 18.62"
     assert page.text("#row").endswith("mse 0 · site s0")
+
+
+def test_anomalies_are_outlined_and_a_row_has_its_score(page, run, digits, digits_model):
+    x, broken = digits.read().x.reshape(-1, 8, 8).copy(), [3, 50, 120, 200, 301]
+    x[broken] = np.random.default_rng(0).integers(0, 17, (5, 8, 8))
+    np.save("broken.npy", x)
+    assert run("plot", digits_model, "broken.npy", "--kind", "page", "-o", "map.html").code == 0
+    page.open(Path("map.html").read_bytes())
+    model = Model.load(digits_model)
+    scores = model.score(x)
+    p = model.scoring.p(scores)
+    strange = np.flatnonzero(p <= 0.01)
+    assert set(broken) <= set(strange)
+    assert page.text("#strange") == f"Outlined: {len(strange)} of 360 rows, whose p is at most 0.01."
+    page.choose("#colour", "1")
+    legend = "return [...document.querySelectorAll('#legend label')].map((label) => label.innerText.split('\\n'))"
+    *usual, (name, count) = page.js(legend)
+    assert (name, count) == (f"{model.scoring.threshold:.3g} and more: p ≤ 0.01", str(len(strange)))
+    assert sum(int(count) for _, count in usual) == 360 - len(strange)
+    for row in broken:
+        page.hover(page.place(row))
+        shown, _, score = page.text("#row").split(" · ")
+        if shown != f"row {row + 1}":  # another may lie over it, and is then shown
+            continue
+        found, found_p = score.removeprefix("score ").removesuffix(")").split(" (p ")
+        assert (float(found), float(found_p)) == pytest.approx((scores[row], p[row]), rel=0.005)
+    page.hover((30, 400))
+    left, top = page.js("const b = document.querySelector('#map').getBoundingClientRect(); return [b.left, b.top]")
+    darkest = """
+        const [x, y] = arguments[0];
+        const { data } = document.querySelector("#points").getContext("2d").getImageData(x - 8, y - 8, 17, 17);
+        return Math.min(...Array.from({ length: 289 }, (_, i) => data[4 * i] + data[4 * i + 1] + data[4 * i + 2]))
+    """
+    page.click("#legend li:last-child button")  # only the anomalies
+    for row in strange.tolist():
+        x, y = page.place(row)
+        assert page.js(darkest, [round(x - left), round(y - top)]) < 300
+    page.click("#take-view")
+    columns = page.js("return aecli.csv()").split("\n")[0].split(",")
+    assert columns[:3] == ["row", "mse", "score"]
+    lines = list(csv.DictReader(page.js("return aecli.csv()").splitlines()))
+    assert [int(line["row"]) - 1 for line in lines] == strange.tolist()
+    assert [float(line["score"]) for line in lines] == pytest.approx(scores[strange], rel=1e-6)
+    assert [float(line["p"]) for line in lines] == pytest.approx(p[strange], rel=1e-6)
 
 
 def test_a_column_of_another_table_colours_the_page_under_a_name_of_its_own(page, run, iris_model, iris_csv):

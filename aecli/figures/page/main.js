@@ -62,12 +62,16 @@ function resize() {
 function start() {
   const text = (n) => n.toLocaleString("en");
   const inputs = facts.layers.at(-1)[1];
-  let error = 0;
-  for (const value of mse) error += value / N;
+  let error = 0, strange = 0;
+  for (let row = 0; row < N; row++) {
+    error += mse[row] / N;
+    strange += isStrange(row);
+  }
   $("title").textContent = facts.model;
   const size = `${text(inputs)} inputs in ${text(K)} ${K === 1 ? "value" : "values"}`;
   $("summary").textContent = `${facts.data} · ${text(N)} rows · ${size} · mean mse ${short(error)}`;
   $("notes").textContent = facts.notes.map((note) => `${note[0].toUpperCase()}${note.slice(1)}.`).join(" ");
+  if (scores) $("strange").textContent = `Outlined: ${text(strange)} of ${text(N)} rows, whose p is at most ${facts.alpha}.`;
   $("selected").textContent = describeSelection();
   makeProbe();
   makeAxes();

@@ -15,6 +15,8 @@ const numbers = (id, Type) => ($(id) ? new Type(bytes(id).buffer) : null);
 
 const codes = numbers("codes", Float32Array); // (N, K)
 const mse = numbers("mse", Float32Array); // (N,)
+const scores = numbers("scores", Float32Array); // (N,), null where the model has no score
+const shareBeyond = numbers("p", Float32Array); // (N,)
 const rowNumbers = numbers("row-numbers", Uint32Array); // (N,), counted from 0
 const labelNumbers = numbers("label-numbers", Uint32Array); // (N,), places in facts.labels
 const mean = numbers("mean", Float32Array); // (K,)
@@ -25,6 +27,7 @@ const K = mean.length;
 const N = mse.length;
 
 const code = (row) => codes.subarray(row * K, row * K + K);
+const isStrange = (row) => scores !== null && scores[row] >= facts.threshold;
 const label = (row) => (labelNumbers ? facts.labels[labelNumbers[row]] : "");
 
 // Which original each row has: its place among those that the page holds, -1 where it is none of them.

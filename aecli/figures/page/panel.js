@@ -109,11 +109,12 @@ function showRow(row, close) {
   }
 }
 
-// Say which row it is, its label, its error: "row 12 · species setosa · mse 0.0034".
+// Say which row it is, its label, its error, its score: "row 12 · species setosa · mse 0.0034 · score 5.1 (p 0.02)".
 function describe(row, shown = ending) {
   const parts = [`row ${rowNumbers[row] + 1}`];
   if (labelNumbers) parts.push(`${facts.label} ${label(row) || "(none)"}`);
   parts.push(`mse ${short(mse[row])}`);
+  if (scores) parts.push(`score ${short(scores[row])} (p ${short(shareBeyond[row])})`);
   for (const [name, { [row]: value }] of Object.entries(facts.kept)) {
     if (value) parts.push(name === "path" ? shown(value) : `${name} ${shown(value)}`);
   }
@@ -145,8 +146,8 @@ function setColouring(number) {
   counts = new Uint32Array(colouring.classes.length);
   for (let row = 0; row < N; row++) counts[classOf(row)]++;
   wanted = new Uint8Array(colouring.classes.length).fill(1);
-  const quiet = colouring.classes.indexOf(NO_LABEL); // beneath the others
-  const rank = (row) => (classOf(row) === quiet ? 0 : 1);
+  const quiet = colouring.classes.indexOf(NO_LABEL); // beneath the others; what is strange above them
+  const rank = (row) => (isStrange(row) ? 2 : classOf(row) === quiet ? 0 : 1);
   cloud.order = shuffled(N).sort((a, b) => rank(a) - rank(b));
 }
 setColouring(facts.colour);
@@ -254,9 +255,9 @@ function describeSelection() {
   return parts.join(". ") + ".";
 }
 
-// Write the selected rows as CSV: row (counted from 1), label, kept columns, mse, z0, ..., and a table's own columns.
+// Write the selected rows as CSV: row (counted from 1), label, kept columns, mse, score, p, z0, ..., and a table's own columns.
 function csv() {
-  const names = ["row", ...(labelNumbers ? [facts.label] : []), ...Object.keys(facts.kept), "mse"];
+  const names = ["row", ...(labelNumbers ? [facts.label] : []), ...Object.keys(facts.kept), "mse", ...(scores ? ["score", "p"] : [])];
   for (let k = 0; k < K; k++) names.push(`z${k}`);
   for (let name of facts.columns ?? []) {
     while (names.includes(name)) name += "_"; // no two columns bear one name
@@ -269,7 +270,7 @@ function csv() {
     if (!cloud.selected?.[row]) continue;
     const line = [rowNumbers[row] + 1, ...(labelNumbers ? [quoted(label(row))] : [])];
     for (const name of Object.keys(facts.kept)) line.push(quoted(facts.kept[name][row]));
-    line.push(exact(mse[row]));
+    line.push(exact(mse[row]), ...(scores ? [exact(scores[row]), exact(shareBeyond[row])] : []));
     for (const value of code(row)) line.push(exact(value));
     const original = facts.columns && originalValues(row);
     facts.columns?.forEach((_, i) => line.push(original ? quoted(cell(original[i], i, number)) : ""));

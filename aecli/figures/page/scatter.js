@@ -92,30 +92,23 @@ function radius() {
 // Draw all shown points, on what the plane decodes to where that is wanted. Gives whether that is still incomplete.
 function drawPoints() {
   const size = radius() * view.ratio;
-  const edge = Math.ceil(size * 1.25);
+  const outer = size + 1.6 * view.ratio; // of what is strange
+  const edge = Math.ceil((scores ? outer : size) * 1.25);
   const width = points.width + 2 * edge;
   const height = points.height + 2 * edge;
   if (picture?.width !== width || picture.height !== height) picture = new ImageData(width, height);
   const pixels = new Uint32Array(picture.data.buffer);
   pixels.fill(blend(ground, ground, 0));
   const stamps = Object.fromEntries(SHAPES.map((shape) => [shape, stamp(shape, size, width)]));
-  const byClass = paints.map(([colour, shape]) => ({ colour, stamp: stamps[shape] }));
+  const rims = Object.fromEntries(SHAPES.map((shape) => [shape, stamp(shape, outer, width)]));
+  const byClass = paints.map(([colour, shape]) => ({ colour, stamp: stamps[shape], rim: rims[shape] }));
   const { x, y, shown, selected, order } = cloud;
   const [kx, ky] = [view.kx * view.ratio, view.ky * view.ratio];
   const [left, top] = [points.width / 2 - view.x * kx + edge, points.height / 2 + view.y * ky + edge];
   const missing = lattice.on && drawBackdrop(pixels, width, height, left, top);
   const strong = N > 20000 ? 150 : 205;
-  for (let n = 0; n < N; n++) {
-    const row = order[n];
-    if (!shown[row]) continue;
-    const px = Math.round(x[row] * kx + left);
-    const py = Math.round(top - y[row] * ky);
-    if (px < edge || py < edge || px >= width - edge || py >= height - edge) continue;
-    const { colour, stamp } = byClass[classOf(row)];
-    const { places, covers } = stamp;
-    const alpha = !selected ? strong : selected[row] ? 235 : 40;
+  const put = ({ places, covers }, colour, middle, alpha) => {
     const red = colour & 0xff00ff, green = colour & 0xff00;
-    const middle = py * width + px;
     for (let i = 0; i < places.length; i++) {
       const a = (covers[i] * alpha) >> 8;
       const under = pixels[middle + places[i]];
@@ -123,6 +116,19 @@ function drawPoints() {
       const g = ((Math.imul(under & 0xff00, 256 - a) + Math.imul(green, a)) >>> 8) & 0xff00;
       pixels[middle + places[i]] = 0xff000000 | rb | g;
     }
+  };
+  for (let n = 0; n < N; n++) {
+    const row = order[n];
+    if (!shown[row]) continue;
+    const px = Math.round(x[row] * kx + left);
+    const py = Math.round(top - y[row] * ky);
+    if (px < edge || py < edge || px >= width - edge || py >= height - edge) continue;
+    const { colour, stamp, rim } = byClass[classOf(row)];
+    const alpha = !selected ? strong : selected[row] ? 235 : 40;
+    const middle = py * width + px;
+    const strange = isStrange(row);
+    if (strange) put(rim, paper, middle, alpha);
+    put(stamp, colour, middle, strange && !selected ? 256 : alpha); // or the outline would shine through
   }
   pen.putImageData(picture, -edge, -edge);
   return missing;

@@ -34,7 +34,7 @@ def test_off_a_terminal_each_epoch_is_a_line_and_the_end_is_told_beside_pca(run)
     expected = (
         r"training 64-256-5 on 1,437 rows, 360 held out, on CPU, \d threads?\n"
         + "".join(rf"epoch {i}/3 loss {number} held-out {number} [\d,]+ rows/s\n" for i in (1, 2, 3))
-        + r"calibrating the scores by cross-validation\n"
+        + r"calibrating scores\n"
         r"wrote digits\.safetensors\n"
         rf"training MSE {number} after 3 epochs, \d+\.\d s\n"
         rf"held-out MSE {number} on 360 rows; PCA with 5 components 0\.034474: \d+\.\d\d of it\n"

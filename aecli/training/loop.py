@@ -302,7 +302,7 @@ def minimised(model: Autoencoder, rows: Rows, config: TrainConfig) -> float:
             h = model.encoder(batch)
             recon = decoder(h if bottleneck is None else bottleneck.forward(h))
             total += loss.of(recon, batch.clamp(0, 1) if loss.of_logits else batch, there, None)[0]
-            total += 0 if objective is None else loss.scale * objective(h)[0]
+            total += 0 if objective is None else loss.scale * objective(h, batch)[0]
             count -= 0 if there is None else int(there.numel() - there.sum())
     return float(total) / max(1, count)
 

@@ -127,7 +127,7 @@ class Backprop:
             encoded.gradient.copy_(self._bottleneck.backward(codes.gradient))
         encoded.gradient[len(target) :] = 0  # of neighbours, which are not rebuilt
         if self._objective is not None:
-            nats, gradient = self._objective(encoded.out)
+            nats, gradient = self._objective(encoded.out, target)
             of_all = 1 if counted is None else of_counted
             loss.add_(nats * (scale * of_all))
             encoded.gradient.add_(gradient * of_all)

@@ -23,7 +23,7 @@ from aecli.recipes import resolve
 from aecli.training import neighbours
 from aecli.training.fit import fit
 from aecli.training.neighbours import Pairs, nearest
-from aecli.training.objectives import Neighbours
+from aecli.training.objectives import FAR, Neighbours
 from aecli.training.rows import Rows
 from aecli.training.step import Backprop
 
@@ -205,22 +205,24 @@ def test_the_share_of_rows_that_are_compared_decides_how_many_neighbours_a_row_h
     assert (in_a_file.neighbours, asked.neighbours) == (5, 9)
 
 
-def info_nc_t_sne(h, weight):
-    """Write the loss as its source does."""
+def of_a_map(h, x, weight):
+    """Write the loss as its sources do: of neighbours, and of distances that go together."""
     a, b = h.chunk(2)
     q = 1 / (1 + torch.cdist(a, b) ** 2)
     pairs = -1.5 * q.diagonal().log() + q.sum(1).log() / 2 + q.sum(0).log() / 2
-    return weight * pairs.sum()
+    near, far = ((rows - rows.roll(1, 0)).norm(dim=1) for rows in (a, x))
+    together = torch.corrcoef(torch.stack([near, far]))[0, 1]
+    return weight * (pairs.sum() - FAR * len(a) * together)
 
 
 @pytest.mark.parametrize("latent_dim", [1, 2, 3, 8])
 def test_the_neighbours_gradient_is_autograds(latent_dim):
     torch.manual_seed(0)
-    h = (3 * torch.randn(64, latent_dim)).requires_grad_()
+    h, x = (3 * torch.randn(64, latent_dim)).requires_grad_(), torch.randn(32, 5)
     objective = Neighbours(0.7)
     objective.begin(1.0)
-    _, found = objective(h.detach())
-    info_nc_t_sne(h, 0.7).backward()
+    _, found = objective(h.detach(), x)
+    of_a_map(h, x, 0.7).backward()
     torch.testing.assert_close(found, h.grad, rtol=1e-4, atol=1e-5)
 
 
@@ -238,7 +240,7 @@ def test_the_gradients_of_a_step_are_autograds():
     h = model.encode(x)
     mse = torch.nn.functional.mse_loss(model.decode(h[:16]), x[:16])
     torch.testing.assert_close(loss, mse.detach())  # what is reported is the error alone
-    (mse + 2 / (16 * 12) * info_nc_t_sne(h, 0.7)).backward()
+    (mse + 2 / (16 * 12) * of_a_map(h, x[:16], 0.7)).backward()
     torch.testing.assert_close(gradients, [parameter.grad for parameter in model.parameters()], rtol=1e-4, atol=1e-6)
 
 

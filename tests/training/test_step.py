@@ -130,10 +130,10 @@ def test_gradients_of_a_variational_bottleneck_by_hand_are_autograds(loss, hidde
 
 def test_the_weight_of_the_divergence_rises_and_the_loss_is_that_of_the_whole_weight():
     h, divergence = torch.randn(5, 6), objectives.Divergence(2.0)
-    nats, whole = divergence(h)
+    nats, whole = divergence(h, h)
     for done, share in ((0.01, 0.1), (0.05, 0.5), (0.1, 1.0), (1.0, 1.0)):
         divergence.begin(done)
-        now, gradient = divergence(h)
+        now, gradient = divergence(h, h)
         torch.testing.assert_close(now, nats)
         torch.testing.assert_close(gradient, whole * share)
 

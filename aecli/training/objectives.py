@@ -93,7 +93,7 @@ class Bottleneck(Protocol):
 class Objective(Protocol):
     """What is minimised besides the error of the rebuilt rows."""
 
-    def __call__(self, h: Tensor, x: Tensor) -> Sums:
+    def __call__(self, h: Tensor, x: Tensor, /) -> Sums:
         """Return the nats of what the encoder gives (B, M), summed over the batch, and their gradient (B, M).
 
         `x` (B, D) are the rows without noise, in the model's units.
@@ -161,7 +161,7 @@ class Divergence:
     def begin(self, done: float) -> None:
         self._weight = self._beta * min(1.0, done / WARMUP)
 
-    def __call__(self, h: Tensor, x: Tensor) -> Sums:
+    def __call__(self, h: Tensor, _x: Tensor, /) -> Sums:
         mean, logarithm = h.float().chunk(2, dim=1)
         gradient = torch.cat([mean, logarithm.exp().sub_(1).div_(2)], dim=1)
         return divergence(h).sum() * self._beta, gradient.mul_(self._weight)
@@ -185,7 +185,7 @@ class Neighbours:
     def begin(self, done: float) -> None:
         self._risen = self._weight * min(1.0, done / RISE)
 
-    def __call__(self, h: Tensor, x: Tensor) -> Sums:
+    def __call__(self, h: Tensor, x: Tensor, /) -> Sums:
         a, b = h.float().chunk(2)
         apart = a - b
         near = 1 / (1 + torch.cdist(a, b, compute_mode="use_mm_for_euclid_dist").square_())  # (B, B)
@@ -194,11 +194,11 @@ class Neighbours:
         squares = near.square_()
         of_a = pull - _pushed(a, b, squares, rows, columns)
         of_b = -pull - _pushed(b, a, squares.T, columns, rows)
-        of_a += _uncorrelated(a, x).mul_(FAR)
+        of_a += _together(a, x).mul_(FAR)
         return torch.zeros((), device=h.device), torch.cat([of_a, of_b]).mul_(self._risen)
 
 
-def _uncorrelated(codes: Tensor, x: Tensor) -> Tensor:
+def _together(codes: Tensor, x: Tensor) -> Tensor:
     """Return the gradient (B, K) of minus B times the correlation of distances: those of codes (B, K), and of rows x.
 
     Each row's is that from the next row. x (B, D) are in the model's units.
@@ -210,7 +210,8 @@ def _uncorrelated(codes: Tensor, x: Tensor) -> Tensor:
     near_off, far_off = near_off / spread, far_off / (far.std(correction=0) + TINY)
     correlation = (near_off * far_off).mean()
     gradient = apart * ((correlation * near_off - far_off) / (spread * near))[:, None]
-    return gradient - gradient.roll(-1, 0)
+    of_both: Tensor = gradient - gradient.roll(-1, 0)
+    return of_both
 
 
 def _pushed(codes: Tensor, others: Tensor, squares: Tensor, sums: Tensor, sums_of_others: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ BLOCK_ROWS, BLOCK_VALUES = 256, 1 << 20  # that are computed together
 def explain(raw: Array, score: Score, scaler: Scaler, rebuild: Rebuild) -> tuple[Array, Array]:
     """Return each value's share of how strange raw rows (N, D) are, (N, D), and what was expected there, raw, (N, D).
 
-    Shares add up to 1, or are all 0 where nothing is strange. That of a hole is 0.
+    Shares add up to 1, or are all 0 where the row is rebuilt without any error. That of a hole is 0.
     """
     step = max(1, min(BLOCK_ROWS, BLOCK_VALUES // scaler.inputs) // min(TRIED, raw.shape[1]))
     parts = [_explained(raw[start : start + step], score, scaler, rebuild) for start in range(0, len(raw), step)]
@@ -40,9 +40,10 @@ def _explained(raw: Array, score: Score, scaler: Scaler, rebuild: Rebuild) -> tu
     there = None if empty is None else ~empty
     with np.errstate(all="ignore"):  # a value out of all proportion gives infinity or NaN, without a word
         z, recon = rebuild(x)
+        squares = np.add.reduceat(np.square((recon - x) / score.error_scale), starts, axis=1)  # (N, D)
         added = np.add.reduceat(score.contributions(z, recon - x, there), starts, axis=1)  # (N, D)
         nothing = _tells_nothing(raw, x, score, starts)
-        added[nothing] = 0
+        added[nothing] = squares[nothing] = 0
         gains, expected = added, scaler.inverse(recon)
         if scaler.filling is not None and scaler.schema.image_shape is None:
             tried = np.argsort(-added, axis=1, kind="stable")[:, :TRIED]  # (N, C)
@@ -52,9 +53,10 @@ def _explained(raw: Array, score: Score, scaler: Scaler, rebuild: Rebuild) -> tu
             gains = np.zeros(added.shape)
             np.put_along_axis(gains, tried, gained, axis=1)
             gains[nothing] = 0
-            gains = np.where(gains.any(axis=1, keepdims=True), gains, added)
             expected = expected.astype(np.result_type(expected, values))
             np.put_along_axis(expected, tried, values, axis=1)
+    for others in (added, squares):  # of a row that no column makes any stranger
+        gains = np.where(gains.any(axis=1, keepdims=True), gains, others)
     return shares(gains), expected
 
 

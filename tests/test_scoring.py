@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import log_ndtr
 from sklearn.covariance import ledoit_wolf_shrinkage
+from sklearn.datasets import load_breast_cancer
 
 import aecli
 from aecli import scoring
@@ -109,3 +110,17 @@ def test_a_row_has_the_same_score_in_whatever_pieces_it_comes(holes):
     pieces = np.concatenate([model.score(part) for part in np.split(x, [1, 40, 333])])
     assert pieces == pytest.approx(at_once, abs=1e-4)
     assert at_once.dtype == pieces.dtype == np.float32
+
+
+def test_a_wrong_cell_is_traced_to_its_column_more_often_than_by_its_error():
+    x = load_breast_cancer().data
+    x = x[np.random.default_rng(0).permutation(len(x))]
+    model = aecli.fit(x[:300], epochs=20, hidden_dims=(), latent_dim=4, device="cpu")
+    rows, places = x[300:], np.random.default_rng(1).integers(0, x.shape[1], len(x) - 300)
+    rows[np.arange(len(rows)), places] += 2 * x[:300].std(axis=0)[places]
+    shares, expected = model.explain(rows)
+    assert shares.shape == expected.shape == rows.shape
+    assert shares.sum(axis=1) == pytest.approx(np.ones(len(rows)), abs=1e-5)
+    errors = np.abs(model.reconstruct(rows) - rows) / model.scaler.scale
+    hits, by_error = ((found.argmax(axis=1) == places).mean() for found in (shares, errors))
+    assert hits > max(0.85, by_error + 0.1)

@@ -322,19 +322,6 @@ def test_rows_like_the_training_rows_are_anomalies_as_often_as_alpha_says(run, m
     assert facts["drift"] is None or alpha == 0.01
 
 
-def test_a_cell_of_another_row_is_traced_to_its_column_more_often_than_by_its_error(model):
-    made, rng = aecli.load(model), np.random.default_rng(0)
-    source = made.open(written(readings(200, seed=16)))
-    x = np.concatenate([batch.x for batch in source.batches()])
-    places = rng.integers(2, 5, len(x))  # heat, power, damp
-    x[np.arange(len(x)), places] += 5 * x.std(axis=0)[places]
-    shares, expected = made.explain(x)
-    assert shares.shape == expected.shape == x.shape
-    assert shares.sum(axis=1) == pytest.approx(np.ones(len(x)), abs=1e-5)
-    hits = (shares.argmax(axis=1) == places).mean()
-    assert hits > 0.9
-
-
 def test_the_errors_of_reconstruct_have_the_same_reasons(run, model):
     rows = changed(readings(80, seed=17), (5, "heat", "44"), (6, "flat", "3"))
     rebuilt = table(run("reconstruct", model, written(rows), "--error", "--top-features", "2").out)

@@ -53,7 +53,14 @@ def strangest_of(scored, height, width):
     return found
 
 
-SCORE = Score(*[np.zeros(1)] * 5, 0.0, *[np.zeros(1)] * 2, calibration=np.linspace(0, 7, 300, dtype=np.float32))
+SCORE = Score(
+    *[np.zeros(1)] * 5,
+    0.0,
+    *[np.zeros(1)] * 2,
+    calibration=np.linspace(0, 7, 300, dtype=np.float32),
+    mean=np.zeros(1),
+    spread=np.zeros(1),
+)
 IMAGES = RNG.random((10, 8, 8))
 LONG_NAMES = [f"a column with a name of considerable length, in units of {i}" for i in range(30)]
 DRAWN = {

@@ -332,7 +332,7 @@ CASES = {
     "a page that is no page": Case("plot t.safetensors t.csv --kind page -o page.png", "-o page.html"),
     "the history of PCA": Case(
         "plot pca.safetensors --kind history",
-        "--kind errors draws the rows' errors",
+        "--kind errors draws how strange the rows are",
         given={"noise.npy": np.random.default_rng(6).normal(size=(100, 12))},
         before="train noise.npy --device cpu -q -o pca.safetensors",
         then=("plot pca.safetensors noise.npy --kind errors",),

@@ -53,7 +53,7 @@ def history(checkpoint: "Checkpoint", name: str) -> Picture:
     from aecli.figures.history import history
 
     if checkpoint.train.init == PCA:
-        raise AecliError(f"{name} is PCA, and nothing was trained", hint="--kind errors draws the rows' errors")
+        raise AecliError(f"{name} is PCA, and nothing was trained", hint="--kind errors draws how strange the rows are")
     results, loss = checkpoint.results, LOSSES[checkpoint.train.loss]
     pca_mse = None if results.train_loss is not None else results.pca_mse
     loss += " + KL" * bool(results.kl)

@@ -174,7 +174,7 @@ def _strangest(axes: Axes, images: "Strangest", white: tuple[float, float], look
     count, height, width = images.x.shape[:3]
     between = mosaic.gap(height, width)
     x = images.x.reshape(count, height, width, -1)
-    squares = images.squares.reshape(x.shape).mean(axis=-1)  # (n, H, W)
+    squares = np.minimum(images.squares, 1e30).reshape(x.shape).mean(axis=-1)  # (n, H, W), infinite ones too
     brightest = float(np.quantile(squares, 0.99))
     maps = look.heat(np.clip(squares / (brightest or 1), 0, 1))
     mosaic.draw(axes, np.stack([mosaic.coloured(x, white), maps]), (0, 1))

@@ -61,7 +61,8 @@ class Drift:
         """Return how the rows differ from the training rows; None where chance explains it, or they are too few."""
         if self.rows < LEAST_ROWS or self.anomalies <= self.expected:
             return None
-        p = at_least(self.anomalies, self.rows, self.alpha)
+        n = len(self._model.scoring.calibration)
+        p = at_least(self.anomalies, self.rows, n, max(1, int(self.alpha * (n + 1) + 1e-9)))
         return Verdict(p, self._farthest()) if p < CHANCE else None
 
     def _farthest(self) -> tuple[str, ...]:
@@ -79,18 +80,21 @@ class Drift:
         return tuple(schema.names[i] for i in order if by_column[i] > FAR)
 
 
-def at_least(count: int, rows: int, share: float) -> float:
-    """Return how likely `count` or more of so many rows are, each with a probability of `share`, above 0.
+def at_least(count: int, rows: int, n: int, k: int) -> float:
+    """Return how likely `count` or more of so many rows are among the `k` strangest of `n` calibration rows, or beyond.
 
-    The sum runs over terms that fall, so `count` has to be above `share * rows`.
+    The share of rows that are is not k/(n + 1) itself: it depends on which calibration rows were drawn, as a beta
+    distribution of k and n + 1 - k. So their number has a beta-binomial one. The sum runs over terms that fall, so
+    `count` has to be above the expected one. `k` is at most n + 1.
     """
-    if share >= 1:
+    if k > n:
         return 1.0
-    logs = math.lgamma(rows + 1) - math.lgamma(count + 1) - math.lgamma(rows - count + 1)
-    term = math.exp(logs + count * math.log(share) + (rows - count) * math.log1p(-share))
-    total = 0.0
-    while term > total * 1e-12 and count <= rows:
+    a, b, gamma = k, n + 1 - k, math.lgamma
+    logs = gamma(rows + 1) - gamma(count + 1) - gamma(rows - count + 1) + gamma(a + b) - gamma(a) - gamma(b)
+    logs += gamma(count + a) + gamma(rows - count + b) - gamma(rows + a + b)
+    term, total = math.exp(logs), 0.0
+    while count <= rows and term > total * 1e-12:
         total += term
-        term *= (rows - count) / (count + 1) * share / (1 - share)
+        term *= (rows - count) / (count + 1) * (count + a) / (rows - count + b - 1) if count < rows else 0
         count += 1
     return min(1.0, total)

@@ -467,9 +467,9 @@ class Model:
         return self._rebuild(batch, live=live, filling=True)
 
     def _score(self, batch: Batch, *, live: bool = False) -> Scored:
-        score, logs = self.scoring, list[Array]()
-        out = self._rebuild(batch, live=live, logs=logs)
-        scores = score.scores(np.concatenate(logs))
+        score, signs = self.scoring, list[Array]()
+        out = self._rebuild(batch, live=live, signs=signs)
+        scores = score.scores(np.concatenate(signs))
         p = score.p(scores)
         if out.there is not None:  # a row without any value has no score
             scores[~out.there.any(axis=1)] = p[~out.there.any(axis=1)] = np.nan
@@ -477,9 +477,9 @@ class Model:
         return Scored(**values, score=_blanked(scores, batch), p=_blanked(p, batch))
 
     def _rebuild(
-        self, batch: Batch, *, live: bool = False, filling: bool = False, logs: list[Array] | None = None
+        self, batch: Batch, *, live: bool = False, filling: bool = False, signs: list[Array] | None = None
     ) -> Rebuilt:
-        """Rebuild a batch; add to `logs`, where there are some, the logarithms that rows are scored by."""
+        """Rebuild a batch; add to `signs`, where there are some, what rows are scored by."""
         parts = []
         for raw in self._blocks(batch.x):
             x = self._padded(self.scaler.transform(raw), live=live)  # (N, E)
@@ -490,9 +490,9 @@ class Model:
                 squares = np.square(errors)
                 mse = squares.mean(axis=1)  # (N,)
                 empty = self.scaler.holes(raw)
-                if logs is not None:
+                if signs is not None:
                     there = None if empty is None else ~self._padded(empty, live=live)
-                    logs.append(self.scoring.logs(z, errors, there)[: len(raw)])
+                    signs.append(self.scoring.signs(x, z, errors, there)[: len(raw)])
                 if filling and empty is not None:
                     recon = holes.fill(x, recon, self._padded(empty, live=live), self.tensors.get(checkpoint.PRECISION))
                 parts.append(tuple(values[: len(raw)] for values in (z, self.scaler.inverse(recon), mse, squares)))

@@ -4,7 +4,9 @@ Two numbers say so. A row's `distance` is the Mahalanobis distance of its code a
 those of training rows. Its `loneliness` is how far its code is from the twentieth nearest of stored training codes.
 Both are put on the scale of the scores that training rows had which the model had not seen. A row's score is the sum
 of what each says against it, in nats: the logarithm of how rarely a row has as much or more, under a normal
-distribution of logarithms. Its `p` is the share of those training rows that are as strange or stranger.
+distribution of logarithms; and of how far a value lies beyond all of its column in training, half its square in
+standard deviations. A narrow code does not tell of each column, and the error of one that it leaves out is large in
+every row. A row's `p` is the share of those training rows that are as strange or stranger.
 
 The errors of a row's values hang together, and so do their codes, so each is judged beside all others. The tenth of the
 rows that fit least are left out when the covariance is fitted: they may be anomalies.
@@ -29,12 +31,15 @@ CALIBRATION_ROWS = 20_000
 STORED_VALUES = 1 << 17  # of codes of training rows
 NEIGHBOUR = 20  # the twentieth nearest: with 5, two or three anomalies that lie together vouch for one another
 ALL_AXES, AXES = 360, 64  # up to so many of codes and inputs all axes are stored, above it so many
+ROWS_AN_AXIS = 20  # of the latter: of fewer rows the axes would be chance
 TRIMMED, REFITS = 0.1, 3  # of the rows, those that fit least
 FLOOR = 1e-3  # of the mean error's square, added to each: a constant column has none
 LEAST = 1e-12  # below it a distance is none
-LARGEST_LOG = math.log(np.finfo(np.float32).max)  # of what is out of all proportion: its score is a number all the same
+SAME = 1e-4  # of the magnitude of a latent value, below which it varies by rounding
+LARGEST = float(np.finfo(np.float32).max) / 4  # of what is out of all proportion: its score is a number all the same
+LARGEST_LOG = math.log(np.finfo(np.float32).max)
 LEAST_ROWS = 10  # that a score is fitted to
-Logs = Array  # (N, 2): the logarithms of distance and loneliness
+Signs = Array  # (N, 3): the logarithms of distance and loneliness, and the nats of the value that is farthest beyond
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +50,7 @@ class Score:
     `axes` (F, J) are of length 1; a row's place along each counts `weights` (F,) times, squared, and what is left of it
     `rest` times. `codes` (M, K) are scaled codes of training rows. `usual` (2, 2) are the means and the standard
     deviations of the logarithms of distance and loneliness, `calibration` (n,) the scores in ascending order, both of
-    training rows that the model had not seen. `mean` and `spread` (E,) are those of the inputs: see drift.py.
+    training rows that the model had not seen. `mean`, `spread`, `low` and `high` (E,) are those of the inputs.
     """
 
     code_scale: Array
@@ -59,6 +64,8 @@ class Score:
     calibration: Array
     mean: Array
     spread: Array
+    low: Array
+    high: Array
 
     def tensors(self) -> dict[str, Array]:
         """Return float32 tensors by the names that they have in a checkpoint; the codes are float16."""
@@ -140,23 +147,39 @@ class Score:
         if not len(self.codes):
             return np.ones(len(z), np.float32)
         with np.errstate(all="ignore"):
-            codes = z / self.code_scale
+            codes = self.scaled(z)
             near = np.einsum("mk,mk->m", self.codes, self.codes) - 2 * (codes @ self.codes.T)  # (N, M)
             nth = min(NEIGHBOUR, len(self.codes)) - 1
             squares = np.partition(near, nth, axis=1)[:, nth] + np.einsum("nk,nk->n", codes, codes)
         found: Array = np.sqrt(np.where(np.isnan(squares), np.inf, np.maximum(squares, 0)))
         return found
 
-    def logs(self, z: Array, errors: Array, there: Array | None = None) -> Logs:
-        """Return the logarithms of distance and loneliness (N, 2): see `distances`."""
+    def scaled(self, z: Array) -> Array:
+        """Return codes (N, K) as those that are stored: less their middle, by their scale."""
+        codes: Array = z / self.code_scale - self.centre[: z.shape[1]]
+        return codes
+
+    def beyond(self, x: Array, there: Array | None = None) -> Array:
+        """Return how far the farthest value of inputs (N, E) lies beyond those of training, (N,), in nats."""
+        with np.errstate(all="ignore"):
+            scale = np.maximum(self.spread, np.sqrt(np.square(self.spread).mean()) / 2) + LEAST
+            off = np.maximum(np.maximum(x - self.high, self.low - x), 0) / scale  # (N, E)
+            if there is not None:
+                off[~there] = 0
+            found: Array = np.square(off.max(axis=1)) / 2
+        return np.minimum(found, LARGEST)
+
+    def signs(self, x: Array, z: Array, errors: Array, there: Array | None = None) -> Signs:
+        """Return the logarithms of distance and loneliness, and the nats of what lies beyond (N, 3)."""
         both = np.stack([self.distances(z, errors, there), self.loneliness(z)], axis=1)
-        found: Array = np.log(np.maximum(both, LEAST))
+        logs = np.minimum(np.log(np.maximum(both, LEAST)), LARGEST_LOG)
+        found: Array = np.concatenate([logs, self.beyond(x, there)[:, None]], axis=1)
         return found
 
-    def scores(self, logs: Logs) -> Array:
-        """Return the scores (N,), in nats, of logarithms (N, 2)."""
+    def scores(self, signs: Signs) -> Array:
+        """Return the scores (N,), in nats, of signs (N, 3)."""
         mean, spread = self.usual
-        found: Array = _surprise((np.minimum(logs, LARGEST_LOG) - mean) / spread).sum(axis=1)
+        found: Array = _surprise((signs[:, :2] - mean) / spread).sum(axis=1) + signs[:, 2]
         return found
 
     def p(self, scores: Array) -> Array:
@@ -166,11 +189,12 @@ class Score:
         share: Array = (1 + beyond) / (n + 1)
         return share
 
-    def calibrated(self, logs: Logs) -> "Score":
-        """Return the score on the scale of rows that the model has not seen, of whose logarithms (n, 2) these are."""
+    def calibrated(self, signs: Signs) -> "Score":
+        """Return the score on the scale of rows that the model has not seen, whose signs (n, 3) these are."""
+        logs = signs[:, :2]
         usual = np.stack([logs.mean(axis=0), np.maximum(logs.std(axis=0), 1e-6)])
         own = dataclasses.replace(self, usual=usual.astype(np.float32))
-        return dataclasses.replace(own, calibration=np.sort(own.scores(logs).astype(np.float32)))
+        return dataclasses.replace(own, calibration=np.sort(own.scores(signs).astype(np.float32)))
 
 
 def fit(x: Array, z: Array, errors: Array, there: Array | None, codes: int, seed: int) -> Score:
@@ -183,7 +207,8 @@ def fit(x: Array, z: Array, errors: Array, there: Array | None, codes: int, seed
     count = np.maximum(1, known.sum(axis=0))
     mean = np.where(known, x, 0).sum(axis=0, dtype=np.float64) / count
     variance = np.where(known, np.square(x - mean), 0).sum(axis=0) / count
-    code_scale = z.std(axis=0, dtype=np.float64)
+    middle_code, code_scale = z.mean(axis=0, dtype=np.float64), z.std(axis=0, dtype=np.float64)
+    code_scale = np.maximum(code_scale, SAME * (np.abs(middle_code) + code_scale.max()))  # less is rounding
     squares = np.where(known, np.square(errors, dtype=np.float64), 0).sum(axis=0) / count
     error_scale = np.sqrt(squares + FLOOR * squares.mean() + LEAST)
     code_scale = np.where(code_scale > LEAST, code_scale, 1)
@@ -192,24 +217,27 @@ def fit(x: Array, z: Array, errors: Array, there: Array | None, codes: int, seed
         middle = np.where(known, both[:, z.shape[1] :], 0).sum(axis=0) / count
         both[:, z.shape[1] :] = np.where(known, both[:, z.shape[1] :], middle)
     both = both.astype(np.float32)
-    stored = np.sort(np.random.default_rng(seed).permutation(len(z))[:codes])
-    largest = np.finfo(np.float16).max
     made = Score(
         code_scale.astype(np.float32),
         error_scale.astype(np.float32),
         *_fitted(both),
-        np.clip(z[stored] / code_scale, -largest, largest).astype(np.float16).astype(np.float32),
+        np.zeros((0, z.shape[1]), np.float32),
         np.array([[0, 0], [1, 1]], np.float32),
         np.zeros(0, np.float32),
         mean.astype(np.float32),
         np.sqrt(variance).astype(np.float32),
+        np.where(known, x, np.inf).min(axis=0).clip(-LARGEST, LARGEST).astype(np.float32),
+        np.where(known, x, -np.inf).max(axis=0).clip(-LARGEST, LARGEST).astype(np.float32),
     )
     for _ in range(REFITS if len(z) * TRIMMED >= 1 else 0):
         distances = made.distances(z, errors, there)
         kept = distances <= np.quantile(distances, 1 - TRIMMED)
         centre, axes, weights, rest = _fitted(both[kept])
         made = dataclasses.replace(made, centre=centre, axes=axes, weights=weights, rest=rest)
-    return made
+    stored = np.sort(np.random.default_rng(seed).permutation(len(z))[:codes])
+    largest = np.finfo(np.float16).max
+    halves = np.clip(made.scaled(z[stored]), -largest, largest).astype(np.float16)
+    return dataclasses.replace(made, codes=halves.astype(np.float32))
 
 
 def _fitted(u: Array) -> tuple[Array, Array, Array, float]:
@@ -227,7 +255,7 @@ def _fitted(u: Array) -> tuple[Array, Array, Array, float]:
         variances, vectors = np.linalg.eigh((1 - share) * covariance + share * mean * np.eye(width))
         variances = np.maximum(variances, max(1e-6 * mean, LEAST))
         return _single(centre, vectors.T, 1 / variances, 0.0)
-    most = min(AXES, max(1, count // 20))
+    most = min(AXES, max(1, count // ROWS_AN_AXIS))
     products = (off @ off.T if count < width else off.T @ off).astype(np.float64)
     total = float(np.einsum("nj,nj->", off, off, dtype=np.float64)) / count
     variances, vectors = np.linalg.eigh(products / count)

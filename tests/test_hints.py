@@ -311,6 +311,12 @@ CASES = {
             "score t.safetensors t.csv --line-buffered --only-anomalies",
         ),
     ),
+    "an exit code for rows without a score": Case(
+        "score t.safetensors none.csv --exit-code",
+        "look whether what writes the data still does; without --exit-code this is no error",
+        given={"none.csv": b"a,b,c\n"},
+        then=("score t.safetensors none.csv",),
+    ),
     "an alpha that no p is as small as": Case(
         "score t.safetensors t.csv --alpha 0.001",
         "--alpha 0.0182 is the smallest; a model of more rows has a smaller one",

@@ -31,6 +31,7 @@ TORCH_MAY = {
     "training/run",
     "training/choose",
     "training/folds",
+    "training/scored",
     "training/start",
     "training/loop",
     "training/rows",

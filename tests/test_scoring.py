@@ -21,7 +21,8 @@ def rows(count, inputs, seed=0):
 @pytest.fixture
 def made():
     x, z, errors = rows(400, 6)
-    return scoring.fit(x, z, errors, None, 100, 0).calibrated(np.random.default_rng(1).normal(size=(99, 2)))
+    signs = np.random.default_rng(1).normal(size=(99, 3)) * [1, 1, 0]
+    return scoring.fit(x, z, errors, None, 100, 0).calibrated(signs)
 
 
 @pytest.mark.parametrize(("count", "width"), [(200, 4), (50, 30), (10, 40)])
@@ -82,10 +83,19 @@ def test_a_code_among_stored_ones_is_less_lonely_than_one_far_off(made):
     ).all()
 
 
+def test_p_holds_for_a_model_that_went_on_from_one_that_knew_the_rows():
+    x, fresh = (np.random.default_rng(seed).normal(size=(300, 12)).astype(np.float32) for seed in (1, 2))
+    options = {"hidden_dims": (128, 64), "latent_dim": 4, "device": "cpu"}
+    first = aecli.fit(x, epochs=150, **options)
+    further = aecli.fit(x, init_from=first, epochs=5, device="cpu")
+    for model in (first, further):
+        assert (model.scoring.p(model.score(fresh)) <= 0.05).mean() < 0.12
+
+
 def test_what_is_out_of_all_proportion_has_a_finite_score_above_all_others(made):
-    _, z, errors = rows(20, 6, seed=3)
+    x, z, errors = rows(20, 6, seed=3)
     errors[3, 2], errors[4, 1], z[5, 0], errors[6, 0] = 1e9, 1e30, np.inf, np.nan
-    scores = made.scores(made.logs(z, errors))
+    scores = made.scores(made.signs(x, z, errors))
     assert np.isfinite(scores).all()
     assert set(np.argsort(-scores)[:4].tolist()) == {3, 4, 5, 6}
 

@@ -78,8 +78,8 @@ def _alarms(made: "Checkpoint") -> list[str]:
     if made.score is None or alarms is None or not rows:
         return []
     return [
-        f"scores: {alarms:,} of {console.counted(rows, 'held-out row')} ({alarms / rows:.1%}) are anomalies at p <= "
-        f"{smallest(made.score.alpha)}"
+        f"scores: anomalies at p <= {smallest(made.score.alpha)}: {alarms:,} of "
+        f"{console.counted(rows, 'held-out row')} ({alarms / rows:.1%})"
     ]
 
 

@@ -98,7 +98,7 @@ def score(
 
     Kept columns and the label come first, then score, p and anomaly; one row for each input row, in input order.
 
-    p is how many rows like the training rows are as strange or stranger, as a share; an anomaly has at most --alpha.
+    p is the share of training rows that are as strange or stranger. An anomaly is a row whose p is at most --alpha.
     """
     _check(output, top, line_buffered=line_buffered, as_json=as_json)
     rows.check_data(model, data)
@@ -127,6 +127,11 @@ def score(
         console.say(_sentence(verdict, drift, source), quiet=quiet)
     if as_json:
         console.result(json.dumps({"checkpoint": str(model), "data": source.name, **_facts(loaded, drift, verdict)}))
+    if exit_code and not drift.rows:
+        raise DataError(
+            f"{source.name}: no row has a score, so there is nothing that --exit-code could tell",
+            hint="look whether what writes the data still does; without --exit-code this is no error",
+        )
     if exit_code and drift.anomalies:
         sys.exit(FOUND)
 

@@ -347,6 +347,8 @@ def _expected(header: Mapping[str, Any], checkpoint: Checkpoint) -> dict[str, tu
             "calibration": (score.calibration,),
             "mean": (inputs,),
             "spread": (inputs,),
+            "low": (inputs,),
+            "high": (inputs,),
         }
         types = {"codes": "F16"}
         expected |= {f"{SCORE}{name}": (types.get(name, "F32"), (shape,)) for name, shape in shapes_of.items()}

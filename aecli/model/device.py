@@ -43,7 +43,7 @@ def describe(device: torch.device) -> str:
 
 
 @contextmanager
-def threads_for(device: torch.device, multiplications: int) -> Iterator[None]:
+def threads_for(device: torch.device, multiplications: float) -> Iterator[None]:
     """Compute with one thread inside, where a step takes so few multiplications that more threads gain no time.
 
     They wait for one another at each product. On a machine with other work that takes ten times as long.

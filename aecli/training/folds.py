@@ -54,6 +54,10 @@ class Folds:
         self.device, self.latent_dim = device, model.latent_dim
         self._networks: dict[int, Autoencoder] = {}
         precision: Any = config.precision
+        self._start = rows.start
+        if rows.start is not None and rows.start.may_know(rows.origin):  # a fold that it knows is not left out
+            self._start, before = None, len(rows.start.model.checkpoint.history.loss)
+            asked = dataclasses.replace(asked, init="fan-in", epochs=config.epochs + before)
         self._asked = dataclasses.replace(
             asked,
             channels=model.channels,
@@ -93,7 +97,7 @@ class Folds:
             model=None if rows.start is None else rows.start.model.checkpoint.model,
         )
         training, model = Rows(rest, scaler, self.device), Autoencoder(model_config)
-        first_weights(model, config, rows.start, training)
+        first_weights(model, config, self._start, training)
         model.to(self.device)
         loop.Trainer(model, config, training, image_shape=image_shape).run(lambda _: None)
         return model

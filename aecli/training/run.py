@@ -68,7 +68,8 @@ def run(
     """Train a model on prepared rows: see `aecli.fit`."""
     where = devices.pick(device)
     model_config, config = _resolved(rows, asked, where)
-    with devices.threads_for(where, config.batch_size * model_config.parameters):
+    multiplications = math.inf if model_config.channels else config.batch_size * model_config.parameters
+    with devices.threads_for(where, multiplications):
         return _run(
             rows,
             asked,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 
 from aecli import scoring
 from aecli.config import PCA, ModelConfig
@@ -18,10 +19,12 @@ from aecli.model.scaler import Scaler
 from aecli.scoring import CALIBRATION_ROWS, FITTED_ROWS, FITTED_VALUES, LEAST_ROWS, Score
 from aecli.training import choose
 from aecli.training.fit import Prepared
-from aecli.training.folds import Folds, has_few
+from aecli.training.folds import FOLDS, FOLDS_OF_IMAGES, Folds, has_few
 
 Array = np.ndarray[Any, Any]
 MANY_ROWS = 20  # for each input, of which PCA knows none by heart
+QUICK_ROWS = 5_000  # that networks are trained on so quickly that each of few rows calibrates
+SOME_BY_HEART = 50  # of fewer values for each weight a network knows so much that twice as many seem strange as should
 BLOCK_ROWS = 256  # what layers of usual widths give for so many rows fits a core's cache
 
 
@@ -30,24 +33,25 @@ def with_score(
 ) -> Model:
     """Return a model, on the CPU, with a score that stores at most so many codes.
 
-    Where rows are so few that a network may learn them by heart, the scores that calibrate it are those of rows in
-    each fold, by the network without that fold. Else the rows are known to the network, but the score is fitted to
-    others. It is the model as it is where the training rows are fewer than ten, or nothing finite is made of them.
+    Where rows are so few that a network may learn some by heart, the scores that calibrate it are those of rows in
+    each fold, by the network without that fold; of more rows, in one fold alone. Of many rows the network knows these
+    too, but the score is fitted to others. It is the model as it is where the training rows are fewer than ten, or
+    nothing finite is made of them.
     """
     made, seed = trained.checkpoint, trained.checkpoint.train.seed
     if len(rows.training) < LEAST_ROWS:
         return trained
     network, rng = Network(made.model, checkpoint.weights(trained.tensors)), np.random.default_rng(seed)
-    if is_by_folds(rows, made):
-        found = _fitted(network, rows.scaler, rows.training.sample(_most(made, FITTED_ROWS), rng), codes, seed)
-        logs = [] if found is None else _of_folds(made, rows, folds(), codes, on_phase)
+    if looked_at := _folds_to_look_at(rows, made):
+        found = _fitted(network, rows.scaler, rows.training.sample(_most_fitted(made), rng), codes, seed)
+        signs = [] if found is None else _of_folds(made, rows, folds(), looked_at, codes, on_phase)
     else:
         sample = rng.permutation(rows.training.sample(_most(made, FITTED_ROWS + CALIBRATION_ROWS), rng))
-        first = min(FITTED_ROWS, len(sample) // 2)
+        first = min(_most_fitted(made), len(sample) // 2)
         found = _fitted(network, rows.scaler, sample[:first], codes, seed)
-        logs = [] if found is None else [_logs(found, network, rows.scaler, sample[first:])]
-    known = np.concatenate([np.zeros((0, 2), np.float32), *logs])
-    known = known[np.isfinite(known).all(axis=1)][:CALIBRATION_ROWS]
+        signs = [] if found is None else [_signs(found, network, rows.scaler, sample[first:])]
+    known = np.concatenate([np.zeros((0, 3), np.float32), *signs])
+    known = known[:CALIBRATION_ROWS]
     if found is None or not len(known):
         return trained
     found = found.calibrated(known)
@@ -57,16 +61,22 @@ def with_score(
         return scored
     alarms = 0
     for chunk in rows.held_out.chunks(FITTED_VALUES // 16):
-        of_them = _logs(found, network, rows.scaler, chunk)
+        of_them = _signs(found, network, rows.scaler, chunk)
         alarms += int((found.p(found.scores(of_them)) <= found.alpha).sum())
     results = dataclasses.replace(made.results, test_alarms=alarms)
     return Model(dataclasses.replace(made, results=results), scored.tensors, scored.scaler)
 
 
-def is_by_folds(rows: Prepared, made: Checkpoint) -> bool:
-    """Return whether the model may know its training rows by heart: PCA does so with few rows for each input."""
-    of_pca = made.train.init == PCA and rows.training.blocks is None
-    return has_few(rows, made.model) or (of_pca and len(rows.training) <= MANY_ROWS * made.model.inputs)
+def _folds_to_look_at(rows: Prepared, made: Checkpoint) -> int:
+    """Return how many folds are looked at: none where no row is learnt by heart. PCA takes many rows for each input."""
+    all_of_them = FOLDS if rows.schema.image_shape is None else FOLDS_OF_IMAGES
+    if rows.training.blocks is not None:
+        return 0
+    if made.train.init == PCA:
+        return FOLDS if len(rows.training) <= MANY_ROWS * made.model.inputs else 0
+    if has_few(rows, made.model) or len(rows.training) <= QUICK_ROWS:
+        return all_of_them
+    return int(len(rows.training) * rows.scaler.inputs <= SOME_BY_HEART * made.model.parameters)
 
 
 def _most(made: Checkpoint, rows: int) -> int:
@@ -74,27 +84,40 @@ def _most(made: Checkpoint, rows: int) -> int:
     return max(LEAST_ROWS, min(rows, FITTED_VALUES // made.model.inputs))
 
 
+def _most_fitted(made: Checkpoint) -> int:
+    """Return how many rows a score is fitted to at most: of wide ones as many as its axes take."""
+    is_wide = made.model.inputs + made.model.latent_dim > scoring.ALL_AXES
+    return _most(made, scoring.ROWS_AN_AXIS * scoring.AXES if is_wide else FITTED_ROWS)
+
+
 def _of_folds(
-    made: Checkpoint, rows: Prepared, folds: Folds, codes: int, on_phase: Callable[[str, float], None]
+    made: Checkpoint,
+    rows: Prepared,
+    folds: Folds,
+    looked_at: int,
+    codes: int,
+    on_phase: Callable[[str, float], None],
 ) -> list[Array]:
-    """Return the logarithms (n, 2) of the rows in each fold, by the score of a network that was trained without it."""
-    scaler, logs = rows.scaler, []
-    for fold in range(folds.looked_at):
+    """Return the signs (n, 3) of the rows in each fold, by the score of a network that was trained without it."""
+    scaler, signs = rows.scaler, list[Array]()
+    for fold in range(min(looked_at, len(folds))):
+        if sum(map(len, signs)) >= CALIBRATION_ROWS:
+            break
+        on_phase("calibrating scores", fold / looked_at)
         rest, left_out = folds.rest(fold), folds.left_out(fold)
         if made.train.init == PCA:
             pca = choose.tensors(Pca(rest, scaler, made.model.latent_dim))
             network = Network(ModelConfig(made.model.inputs, (), made.model.latent_dim), _arrays(pca))
         else:
-            on_phase("calibrating scores", fold / folds.looked_at)
             try:
                 own = folds.network(fold)
-            except TrainingError:
+            except (TrainingError, torch.OutOfMemoryError):
                 continue
             network = Network(made.model, _arrays(own.state_dict()))
-        seen = rest.sample(_most(made, FITTED_ROWS), np.random.default_rng(fold))
+        seen = rest.sample(_most_fitted(made), np.random.default_rng(fold))
         if (found := _fitted(network, scaler, seen, codes, made.train.seed)) is not None:
-            logs.append(_logs(found, network, scaler, left_out.x[:]))
-    return logs
+            signs.append(_signs(found, network, scaler, left_out.x[:]))
+    return signs
 
 
 def _arrays(state: Any) -> dict[str, Array]:
@@ -103,26 +126,26 @@ def _arrays(state: Any) -> dict[str, Array]:
 
 def _fitted(network: Network, scaler: Scaler, raw: Array, codes: int, seed: int) -> Score | None:
     """Fit a score to raw rows (N, D). None where nothing finite is made of them."""
-    z, errors, there = _judged(network, scaler, raw)
+    x, z, errors, there = _judged(network, scaler, raw)
     finite = np.isfinite(z).all(axis=1) & np.isfinite(errors).all(axis=1)
     if not finite.any():
         return None
     there = None if there is None else there[finite]
-    return scoring.fit(scaler.transform(raw[finite]), z[finite], errors[finite], there, codes, seed)
+    return scoring.fit(x[finite], z[finite], errors[finite], there, codes, seed)
 
 
-def _logs(score: Score, network: Network, scaler: Scaler, raw: Array) -> Array:
+def _signs(score: Score, network: Network, scaler: Scaler, raw: Array) -> Array:
     blocks = (raw[start : start + BLOCK_ROWS] for start in range(0, len(raw), BLOCK_ROWS))
-    parts = [score.logs(*_judged(network, scaler, block)) for block in blocks]
-    return np.concatenate([np.zeros((0, 2), np.float32), *parts])
+    parts = [score.signs(*_judged(network, scaler, block)) for block in blocks]
+    return np.concatenate([np.zeros((0, 3), np.float32), *parts])
 
 
-def _judged(network: Network, scaler: Scaler, raw: Array) -> tuple[Array, Array, Array | None]:
-    """Return the codes (N, K) of raw rows (N, D), the errors of what is rebuilt (N, E), and what is no hole (N, E)."""
-    z, errors = [], []
+def _judged(network: Network, scaler: Scaler, raw: Array) -> tuple[Array, Array, Array, Array | None]:
+    """Return of raw rows (N, D) the inputs (N, E), codes (N, K), errors (N, E), and what is no hole (N, E)."""
+    x, z, errors = [], [], []
     for start in range(0, len(raw), BLOCK_ROWS):
-        x = scaler.transform(raw[start : start + BLOCK_ROWS])
-        z.append(network.encode(x))
-        errors.append(network.decode(z[-1]) - x)
+        x.append(scaler.transform(raw[start : start + BLOCK_ROWS]))
+        z.append(network.encode(x[-1]))
+        errors.append(network.decode(z[-1]) - x[-1])
     holes = scaler.holes(raw)
-    return np.concatenate(z), np.concatenate(errors), None if holes is None else ~holes
+    return np.concatenate(x), np.concatenate(z), np.concatenate(errors), None if holes is None else ~holes

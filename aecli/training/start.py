@@ -19,6 +19,7 @@ from aecli.data.source import Source
 from aecli.errors import DataError, UsageError
 from aecli.inference import Model
 from aecli.model import checkpoint
+from aecli.model.checkpoint import Origin
 from aecli.model.module import Autoencoder, initialise
 from aecli.model.scaler import CHUNK_VALUES, Scaler
 from aecli.options import Columns, FitOptions, Matching
@@ -42,6 +43,11 @@ class Start:
     def weights(self) -> dict[str, Array]:
         """The state dict of the network."""
         return checkpoint.weights(self.model.tensors)
+
+    def may_know(self, origin: Origin | None) -> bool:
+        """Return whether the model was trained on rows of this origin, as far as is known."""
+        before = self.model.checkpoint.origin
+        return before is None or origin is None or before.rows == origin.rows
 
     def digest(self) -> str:
         """Return the SHA-256 of all that the run takes from the model, in hexadecimal digits."""

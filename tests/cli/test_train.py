@@ -38,7 +38,7 @@ def test_off_a_terminal_each_epoch_is_a_line_and_the_end_is_told_beside_pca(run)
         r"wrote digits\.safetensors\n"
         rf"training MSE {number} after 3 epochs, \d+\.\d s\n"
         rf"held-out MSE {number} on 360 rows; PCA with 5 components 0\.034474: \d+\.\d\d of it\n"
-        r"scores: \d+ of 360 held-out rows \(\d\.\d%\) are anomalies at p <= 0\.01\n"
+        r"scores: anomalies at p <= 0\.01: \d+ of 360 held-out rows \(\d\.\d%\)\n"
         r"PCA does better on these rows: more --epochs or --channels 16,32 may help\n"
     )
     assert re.fullmatch(expected, done.err), done.err

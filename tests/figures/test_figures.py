@@ -60,6 +60,8 @@ SCORE = Score(
     calibration=np.linspace(0, 7, 300, dtype=np.float32),
     mean=np.zeros(1),
     spread=np.zeros(1),
+    low=np.zeros(1),
+    high=np.zeros(1),
 )
 IMAGES = RNG.random((10, 8, 8))
 LONG_NAMES = [f"a column with a name of considerable length, in units of {i}" for i in range(30)]

@@ -222,7 +222,7 @@ def test_a_run_that_began_without_a_model_is_another_one():
     with ResumeFile(Path("new.safetensors"), resume=True, force=False, announce=said.append) as kept:
         aecli.fit("old.csv", init_from="m.safetensors", resume=kept, **options)
         kept.remove()
-    assert "init was fan-in, and is model" in said[-2]
+    assert "init was fan-in, and is model" in said[-1]
 
 
 def test_images_of_another_shape_are_refused_and_the_recipe_is_the_models(run):

@@ -50,8 +50,7 @@ def with_score(
         first = min(_most_fitted(made), len(sample) // 2)
         found = _fitted(network, rows.scaler, sample[:first], codes, seed)
         signs = [] if found is None else [_signs(found, network, rows.scaler, sample[first:])]
-    known = np.concatenate([np.zeros((0, 3), np.float32), *signs])
-    known = known[:CALIBRATION_ROWS]
+    known = np.concatenate([np.zeros((0, 3), np.float32), *signs])[:CALIBRATION_ROWS]
     if found is None or not len(known):
         return trained
     found = found.calibrated(known)
@@ -69,13 +68,13 @@ def with_score(
 
 def _folds_to_look_at(rows: Prepared, made: Checkpoint) -> int:
     """Return how many folds are looked at: none where no row is learnt by heart. PCA takes many rows for each input."""
-    all_of_them = FOLDS if rows.schema.image_shape is None else FOLDS_OF_IMAGES
+    takes_long = rows.schema.image_shape is not None or made.train.neighbours
     if rows.training.blocks is not None:
         return 0
     if made.train.init == PCA:
         return FOLDS if len(rows.training) <= MANY_ROWS * made.model.inputs else 0
     if has_few(rows, made.model) or len(rows.training) <= QUICK_ROWS:
-        return all_of_them
+        return FOLDS_OF_IMAGES if takes_long else FOLDS
     return int(len(rows.training) * rows.scaler.inputs <= SOME_BY_HEART * made.model.parameters)
 
 

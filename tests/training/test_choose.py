@@ -134,9 +134,10 @@ def test_the_shell_says_so_and_a_second_run_finds_it_finished(run):
     assert lines[0] == "comparing a network with PCA first, by cross-validation"
     assert lines[1].startswith("the model is PCA's, a linear autoencoder: by cross-validation a network's error is ")
     assert lines[2].startswith("fitting PCA 12-2 on 180 rows, 20 held out, on CPU")
-    assert lines[4].startswith("training MSE ")
-    assert " of PCA, " in lines[4]
-    assert lines[5].endswith(": 1.00 of it")
+    assert lines[3:5] == ["calibrating scores", "wrote noise.safetensors"]
+    assert lines[5].startswith("training MSE ")
+    assert " of PCA, " in lines[5]
+    assert lines[6].endswith(": 1.00 of it")
     assert run("train", "noise.npy", "--latent-dim", "2", "--resume").err == "already finished: noise.safetensors\n"
     assert "PCA" in run("info", "noise.safetensors").out
     done = run("plot", "noise.safetensors", "--kind", "history")

@@ -18,7 +18,7 @@ from aecli.model.module import inactive
 WARMUP = 0.1  # of the steps, over which what makes codes poor gets its strength: at once, it would leave them empty
 PULL = 1.5  # at which neighbours are held together; 1 holds clusters less apart
 RISE = 0.4  # of the steps, over which that gets its strength
-FAR = 0.07  # weight of far rows lying far apart beside that; on MNIST, 1 costs a hundredth of k-NN accuracy
+FAR = 0.05  # weight of far rows lying far apart beside that; on MNIST, 1 costs a hundredth of k-NN accuracy
 TINY = 1e-6  # beside distances
 ACTIVE = 0.01  # nats, above which a latent value tells something
 Sums = tuple[Tensor, Tensor]

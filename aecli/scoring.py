@@ -1,12 +1,11 @@
 """How strange a row is: how the model rebuilds it, and where its code lies. Fitted on training rows.
 
-Two numbers say so. A row's `distance` is the Mahalanobis distance of its code and of the errors of its values from
-those of training rows. Its `loneliness` is how far its code is from the twentieth nearest of stored training codes.
-Both are put on the scale of the scores that training rows had which the model had not seen. A row's score is the sum
-of what each says against it, in nats: the logarithm of how rarely a row has as much or more, under a normal
-distribution of logarithms; and of how far a value lies beyond all of its column in training, half its square in
-standard deviations. A narrow code does not tell of each column, and the error of one that it leaves out is large in
-every row. A row's `p` is the share of those training rows that are as strange or stranger.
+A row's score is a sum of three signs, in nats. Its `distance` is the Mahalanobis distance of its code and of the errors
+of its values from those of training rows. Its `loneliness` is how far its code is from the twentieth nearest of stored
+training codes. Each counts by how rarely training rows that the model had not seen have as much or more, under a normal
+distribution of logarithms. And the value that lies the farthest `beyond` all of its column in training counts by half
+the square of how far, in standard deviations: a narrow code leaves columns out, whose errors are large in every row.
+A row's `p` is the share of those training rows that are as strange or stranger.
 
 The errors of a row's values hang together, and so do their codes, so each is judged beside all others. The tenth of the
 rows that fit least are left out when the covariance is fitted: they may be anomalies.
@@ -204,7 +203,7 @@ def fit(x: Array, z: Array, errors: Array, there: Array | None, codes: int, seed
     """
     codes = min(codes, STORED_VALUES // z.shape[1])
     known = np.ones_like(errors, bool) if there is None else there
-    count = np.maximum(1, known.sum(axis=0))
+    count, is_known = np.maximum(1, known.sum(axis=0)), known.any(axis=0)
     mean = np.where(known, x, 0).sum(axis=0, dtype=np.float64) / count
     variance = np.where(known, np.square(x - mean), 0).sum(axis=0) / count
     middle_code, code_scale = z.mean(axis=0, dtype=np.float64), z.std(axis=0, dtype=np.float64)
@@ -226,8 +225,8 @@ def fit(x: Array, z: Array, errors: Array, there: Array | None, codes: int, seed
         np.zeros(0, np.float32),
         mean.astype(np.float32),
         np.sqrt(variance).astype(np.float32),
-        np.where(known, x, np.inf).min(axis=0).clip(-LARGEST, LARGEST).astype(np.float32),
-        np.where(known, x, -np.inf).max(axis=0).clip(-LARGEST, LARGEST).astype(np.float32),
+        np.where(is_known, np.where(known, x, LARGEST).min(axis=0), -LARGEST).astype(np.float32),
+        np.where(is_known, np.where(known, x, -LARGEST).max(axis=0), LARGEST).astype(np.float32),
     )
     for _ in range(REFITS if len(z) * TRIMMED >= 1 else 0):
         distances = made.distances(z, errors, there)

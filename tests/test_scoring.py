@@ -83,6 +83,18 @@ def test_a_code_among_stored_ones_is_less_lonely_than_one_far_off(made):
     ).all()
 
 
+def test_of_a_column_without_any_value_in_training_nothing_lies_beyond():
+    x, z, errors = rows(200, 6)
+    there = np.ones(x.shape, bool)
+    there[:, 2] = False
+    made = scoring.fit(x, z, errors, there, 50, 0)
+    new = x[:1].repeat(2, axis=0)
+    new[1, 2], new[1, 4] = 50, made.high[4]
+    assert made.beyond(new).tolist() == [0, 0]
+    new[1, 4] += 10 * made.spread[4]
+    assert made.beyond(new)[1] > 20
+
+
 def test_p_holds_for_a_model_that_went_on_from_one_that_knew_the_rows():
     x, fresh = (np.random.default_rng(seed).normal(size=(300, 12)).astype(np.float32) for seed in (1, 2))
     options = {"hidden_dims": (128, 64), "latent_dim": 4, "device": "cpu"}

@@ -232,7 +232,7 @@ def test_a_file_without_a_row_that_has_a_score_never_looks_as_if_all_were_well(r
         assert "no row has a score, so there is nothing that --exit-code could tell\nhint: look whether " in done.err
 
 
-def test_a_value_far_beyond_all_of_training_is_an_anomaly_also_where_the_code_leaves_its_column_out(run, model):
+def test_a_value_far_beyond_all_of_training_is_an_anomaly_in_whatever_column_and_direction(run, model):
     for name in ("heat", "damp", "power"):
         for value in ("-900", "900"):
             done = run("score", model, written(changed(readings(40, seed=12), (7, name, value))), "--only-anomalies")

@@ -8,6 +8,8 @@ from pathlib import Path
 # As the program has them, before anything imports torch or NumPy.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:  # each core has its tests, and no thread waits for another
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pandas as pd  # noqa: F401, before the program says that there is none

@@ -72,8 +72,10 @@ def format_of(path: Path, asked: str | None) -> str:
 
 
 @contextlib.contextmanager
-def to_stream(stream: BinaryIO, form: str, *, header: bool = True) -> Iterator[Sink]:
-    """Open a sink that writes to a stream."""
+def to_stream(
+    stream: BinaryIO, form: str, *, header: bool = True, metadata: Mapping[bytes, bytes] | None = None
+) -> Iterator[Sink]:
+    """Open a sink that writes to a stream. Parquet and Arrow hold the `metadata`, beside the columns."""
     if form == "npy" and not stream.seekable():
         raise UsageError("NPY is written to a file, not to a pipe", hint="name one: -o rows.npy")
     sink: Sink
@@ -83,7 +85,7 @@ def to_stream(stream: BinaryIO, form: str, *, header: bool = True) -> Iterator[S
         case "jsonl":
             sink = JsonLines(stream)
         case "parquet" | "arrow":
-            sink = Arrow(stream, form)
+            sink = Arrow(stream, form, metadata)
         case _:
             sink = Npy(stream)
     yield sink
@@ -92,9 +94,11 @@ def to_stream(stream: BinaryIO, form: str, *, header: bool = True) -> Iterator[S
 
 
 @contextlib.contextmanager
-def to_file(path: Path, form: str, *, header: bool = True) -> Iterator[Sink]:
+def to_file(
+    path: Path, form: str, *, header: bool = True, metadata: Mapping[bytes, bytes] | None = None
+) -> Iterator[Sink]:
     """Open a sink that writes a file, which appears under its name only when it is whole."""
-    with files.replacing(path) as stream, to_stream(stream, form, header=header) as sink:
+    with files.replacing(path) as stream, to_stream(stream, form, header=header, metadata=metadata) as sink:
         yield sink
 
 
@@ -276,9 +280,9 @@ class Arrow(Sink):
 
     GROUP_BYTES = 16 << 20
 
-    def __init__(self, stream: BinaryIO, form: str) -> None:
+    def __init__(self, stream: BinaryIO, form: str, metadata: Mapping[bytes, bytes] | None = None) -> None:
         super().__init__(stream)
-        self._form = form
+        self._form, self._metadata = form, metadata
         self._writer: Any = None  # made when the first piece has shown the columns' types
         self._waiting: list[pa.Table] = []
 
@@ -305,7 +309,7 @@ class Arrow(Sink):
             table = pa.concat_tables(self._waiting, promote_options="permissive")
             self._waiting = []
             if self._writer is None:
-                table = table.cast(pa.schema([(f.name, _settled(f.type)) for f in table.schema]))
+                table = table.cast(pa.schema([(f.name, _settled(f.type)) for f in table.schema], self._metadata))
                 self._schema = table.schema
                 make = pq.ParquetWriter if self._form == "parquet" else pa.ipc.new_file
                 self._writer = make(self._stream, self._schema)

@@ -38,17 +38,16 @@ def are_wanted(ctx: typer.Context) -> bool:
                     hint="name a folder, which ends in /: -o parts/",
                 )
         return False
-    one = f"name one file for all rows: -o {Path(output).name or 'rows'}"
     if form not in (None, "parquet"):
         raise UsageError(
             f"{output}: a folder has Parquet parts, which hold what they were made of, and --format is {form}",
-            hint=f"{one}.{form}",
+            hint=f"leave it out, or name one file for all rows: -o rows.{form}",
         )
     for name in ONE_OUTPUT:
         if name in given:
             raise UsageError(
                 f"{given[name]} is about all rows at once, and {output} is a folder of parts",
-                hint=f"leave it out, or {one}.parquet",
+                hint="leave it out, or name one file for all rows: -o rows.parquet",
             )
     return True
 
@@ -74,12 +73,14 @@ def write(
     if not given["data"]:
         raise UsageError(
             f"a folder takes a part for each input file, and {loaded.checkpoint.data} is a built-in set",
-            hint=f"name one file for all rows: -o {folder.name}.parquet",
+            hint="name one file for all rows: -o rows.parquet",
         )
     _check_folder(folder)
     planned, notes = parts.planned(given["data"], folder)
     for sentence in notes:
         console.say(sentence, quiet=quiet)
+    if told := sorted({column for part in planned for column in part.apart}):
+        console.say(f"columns that folders stand for are in no part: {', '.join(told)}", quiet=quiet)
     of, shards = shard or (0, 1)
     mine = planned[of::shards]
     if not mine:
@@ -116,7 +117,7 @@ def _write(
     with parts.writing(part, made) as sink:
         source = rows.open_rows(loaded, [part.given], *groups, data_dir=given["data_dir"], quiet=given["quiet"])
         if source.resizes:
-            raise parts.no_part_of_images(source.name, Path(given["output"]))
+            raise parts.no_part_of_images(source.name)
         answer(source, sink, shown)
     for sentence in source.notes():
         named = sentence if source.name in sentence else f"{source.name}: {sentence}"

@@ -48,7 +48,7 @@ def tables_in(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
     """
     import pyarrow as pa
 
-    found = [(file, _values(file.relative_to(folder))) for file in files_in(folder) if _is_parquet(file)]
+    found = [(file, values_of(file.relative_to(folder))) for file in files_in(folder) if _is_parquet(file)]
     texts: dict[str, set[str | None]] = {}
     for _, values in found:
         for column, value in values.items():
@@ -87,7 +87,7 @@ def _is_parquet(file: Path) -> bool:
         return False
 
 
-def _values(path: Path) -> dict[str, str | None]:
+def values_of(path: Path) -> dict[str, str | None]:
     """Return what the folders of a path such as `year=2024/site=x/part.parquet` stand for."""
     pairs = [found.groups() for part in path.parts[:-1] if (found := re.fullmatch(r"([^=]+)=(.*)", part))]
     return {unquote(column): None if value == NO_VALUE else unquote(value) for column, value in pairs}

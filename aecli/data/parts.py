@@ -15,13 +15,14 @@ from typing import Any
 
 from aecli.data import sinks
 from aecli.data.beside import file_beside
-from aecli.data.folder import files_in, is_table, tables_in
+from aecli.data.folder import files_in, is_table, tables_in, values_of
 from aecli.data.formats import ARRAYS, COMPRESSED, IDX, IMAGES, table_form
 from aecli.data.opening import TABLE, Input, npz_key, split_name
 from aecli.errors import AecliError, DataError, UsageError
 
 KEY = b"aecli"
 NAMED_FILES = 3
+ONE_FILE = "name one file for all rows: -o rows.parquet"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class Part:
     file: Path
     name: Path
     path: Path
+
+    @property
+    def apart(self) -> frozenset[str]:
+        """The columns that its folders stand for, as `year=2024` does. Readers take them from there."""
+        return frozenset(values_of(self.name))
 
 
 @dataclass(frozen=True)
@@ -92,9 +98,10 @@ def planned(data: Sequence[str], folder: Path) -> tuple[list[Part], list[str]]:
                     hint="rename it first",
                 )
             if (other := parts.setdefault(part.path, part)) is not part:
+                again = other.file.samefile(file)
                 raise DataError(
                     f"{other.file} and {file} would both be written to {part.path}",
-                    hint="give one of them another name, or name the folder that holds both",
+                    hint="give each file once" if again else "rename one of them, or name the folder that holds both",
                 )
     return list(parts.values()), notes
 
@@ -116,23 +123,21 @@ def _files_of(word: str, folder: Path) -> tuple[list[tuple[Any, Path, Path]], li
     And files of a folder that are left out: by their names they are neither tables nor arrays.
     """
     if word == "-" or split_name(word, "test") is not None:
-        what = "standard input" if word == "-" else f"{word}, a built-in set"
-        raise UsageError(f"a folder takes a part for each input file, and {what} is none", hint=_one(folder))
+        what = "standard input has no name" if word == "-" else f"{word} is a built-in set"
+        raise UsageError(f"a folder takes a part for each input file, and {what}", hint=ONE_FILE)
     path = Path(npz_key(word)[0])
     if not path.exists():
         raise DataError(f"{word}: no such file")
     if path.is_file():
-        _check_no_image(path, folder)
+        _check_no_image(path)
         return [(word, path, Path(path.name))], []
     if not path.is_dir():
-        raise UsageError(
-            f"{word}: a pipe can be read only once, and a part is known again by its file", hint=_one(folder)
-        )
+        raise UsageError(f"{word}: a pipe can be read only once, and a part is known again by its file", hint=ONE_FILE)
     if path.resolve() in (folder.resolve(), *folder.resolve().parents):
         raise DataError(f"{folder} lies in {path}, which is read", hint="name a folder elsewhere")
     every = list(files_in(path))
     for file in every:
-        _check_no_image(file, folder)
+        _check_no_image(file)
     if is_table(path):
         found = [
             (Input(str(file), TABLE, file, form="parquet", folders=values) if values else str(file), file)
@@ -150,18 +155,14 @@ def _is_data(name: str) -> bool:
     return table_form(name) is not None or Path(name).suffix.lower() in ARRAYS or re.search(IDX, name) is not None
 
 
-def _check_no_image(file: Path, folder: Path) -> None:
+def _check_no_image(file: Path) -> None:
     if file.suffix.lower() in IMAGES:
-        raise no_part_of_images(str(file), folder)
+        raise no_part_of_images(str(file))
 
 
-def no_part_of_images(name: str, folder: Path) -> UsageError:
+def no_part_of_images(name: str) -> UsageError:
     """Return the error for images, of which each file is a row."""
-    return UsageError(f"{name}: an image is one row, and a folder of parts is for tables and arrays", hint=_one(folder))
-
-
-def _one(folder: Path) -> str:
-    return f"name one file for all rows: -o {folder.name or 'rows'}.parquet"
+    return UsageError(f"{name}: an image is one row, and a folder of parts is for tables and arrays", hint=ONE_FILE)
 
 
 def is_there(part: Part, made: Made, *, force: bool) -> bool:
@@ -234,7 +235,7 @@ def writing(part: Part, made: Made) -> Iterator[sinks.Sink]:
     record = made.of(part)
     _make_folder(part.path.parent)
     metadata = {KEY: json.dumps(record, sort_keys=True).encode()}
-    with sinks.to_file(part.path, "parquet", metadata=metadata) as sink:
+    with sinks.to_file(part.path, "parquet", metadata=metadata, apart=part.apart) as sink:
         yield sink
         if made.of(part) != record:
             raise DataError(f"{part.file}: changed while it was read")

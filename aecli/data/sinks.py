@@ -7,7 +7,7 @@ import io
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import date, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -73,9 +73,17 @@ def format_of(path: Path, asked: str | None) -> str:
 
 @contextlib.contextmanager
 def to_stream(
-    stream: BinaryIO, form: str, *, header: bool = True, metadata: Mapping[bytes, bytes] | None = None
+    stream: BinaryIO,
+    form: str,
+    *,
+    header: bool = True,
+    metadata: Mapping[bytes, bytes] | None = None,
+    apart: Collection[str] = (),
 ) -> Iterator[Sink]:
-    """Open a sink that writes to a stream. Parquet and Arrow hold the `metadata`, beside the columns."""
+    """Open a sink that writes to a stream.
+
+    Parquet and Arrow hold the `metadata`, and no columns of the names that stand `apart`.
+    """
     if form == "npy" and not stream.seekable():
         raise UsageError("NPY is written to a file, not to a pipe", hint="name one: -o rows.npy")
     sink: Sink
@@ -85,7 +93,7 @@ def to_stream(
         case "jsonl":
             sink = JsonLines(stream)
         case "parquet" | "arrow":
-            sink = Arrow(stream, form, metadata)
+            sink = Arrow(stream, form, metadata, apart)
         case _:
             sink = Npy(stream)
     yield sink
@@ -94,11 +102,9 @@ def to_stream(
 
 
 @contextlib.contextmanager
-def to_file(
-    path: Path, form: str, *, header: bool = True, metadata: Mapping[bytes, bytes] | None = None
-) -> Iterator[Sink]:
+def to_file(path: Path, form: str, **how: Any) -> Iterator[Sink]:
     """Open a sink that writes a file, which appears under its name only when it is whole."""
-    with files.replacing(path) as stream, to_stream(stream, form, header=header, metadata=metadata) as sink:
+    with files.replacing(path) as stream, to_stream(stream, form, **how) as sink:
         yield sink
 
 
@@ -280,14 +286,20 @@ class Arrow(Sink):
 
     GROUP_BYTES = 16 << 20
 
-    def __init__(self, stream: BinaryIO, form: str, metadata: Mapping[bytes, bytes] | None = None) -> None:
+    def __init__(
+        self,
+        stream: BinaryIO,
+        form: str,
+        metadata: Mapping[bytes, bytes] | None = None,
+        apart: Collection[str] = (),
+    ) -> None:
         super().__init__(stream)
-        self._form, self._metadata = form, metadata
+        self._form, self._metadata, self._apart = form, metadata, apart
         self._writer: Any = None  # made when the first piece has shown the columns' types
         self._waiting: list[pa.Table] = []
 
     def write(self, columns: Mapping[str, Any]) -> None:
-        self._waiting.append(to_table(columns))
+        self._waiting.append(to_table({name: each for name, each in columns.items() if name not in self._apart}))
         if sum(table.nbytes for table in self._waiting) >= self.GROUP_BYTES:
             self._write_group()
 

@@ -13,7 +13,7 @@ from aecli.errors import AecliError, UsageError
 
 if TYPE_CHECKING:
     import aecli
-    from aecli.data.parts import Made, Part
+    from aecli.data.part_files import Made, PartFile
     from aecli.data.sinks import Sink
     from aecli.data.source import Source
     from aecli.options import Matching, Reading
@@ -26,10 +26,13 @@ NOT_THE_ROWS = ("model", "data", "output", "form", "data_dir", "quiet", "force",
 
 
 def are_wanted(ctx: typer.Context) -> bool:
-    """Return whether --output is a folder. Raises UsageError for options that do not go with it, or without it."""
+    """Return whether --output is a folder: it ends in /, or there is one.
+
+    Raises UsageError for options that do not go with a folder, or only with one.
+    """
     given = {each.name: each.opts[0] for each in ctx.command.params if ctx.params.get(each.name)}
     output, form = ctx.params["output"], ctx.params["form"]
-    if output is None or not output.endswith("/"):
+    if output in (None, "-") or not (output.endswith("/") or Path(output).is_dir()):
         for name in ("force", "shard"):
             if name in given:
                 where = " (or AECLI_SHARD)" * (name == "shard")
@@ -66,7 +69,7 @@ def write(
     Where one fails, those that are done stay. Raises AecliError before any work, where two files would be one part, or
     another file is in a part's place.
     """
-    from aecli.data import parts
+    from aecli.data import part_files
 
     given, quiet = ctx.params, ctx.params["quiet"]
     folder = Path(given["output"])
@@ -76,7 +79,7 @@ def write(
             hint="name one file for all rows: -o rows.parquet",
         )
     _check_folder(folder)
-    planned, notes = parts.planned(given["data"], folder)
+    planned, notes = part_files.planned(given["data"], folder)
     for sentence in notes:
         console.say(sentence, quiet=quiet)
     if told := sorted({column for part in planned for column in part.apart}):
@@ -86,8 +89,10 @@ def write(
     if not mine:
         console.say(f"shard {of}/{shards} has no file: there are {len(planned):,}", quiet=quiet)
         return
-    made = parts.Made(str(ctx.info_name), _options(ctx), files.digest(Path(given["model"])), loaded.schema.label_file)
-    missing = [part for part in mine if not parts.is_there(part, made, force=force)]
+    made = part_files.Made(
+        str(ctx.info_name), _options(ctx), files.digest(Path(given["model"])), loaded.schema.label_file
+    )
+    missing = [part for part in mine if not part_files.is_there(part, made, force=force)]
     done = 0
     with progress.Parts(len(missing), quiet=quiet) as bar:
         for part in missing:
@@ -104,7 +109,7 @@ def write(
 
 
 def _write(
-    part: "Part",
+    part: "PartFile",
     made: "Made",
     loaded: "aecli.Model",
     groups: "tuple[Reading | Matching, ...]",
@@ -112,12 +117,12 @@ def _write(
     shown: "Shown",
     given: dict[str, Any],
 ) -> None:
-    from aecli.data import parts
+    from aecli.data import part_files
 
-    with parts.writing(part, made) as sink:
+    with part_files.writing(part, made) as sink:
         source = rows.open_rows(loaded, [part.given], *groups, data_dir=given["data_dir"], quiet=given["quiet"])
         if source.resizes:
-            raise parts.no_part_of_images(source.name)
+            raise part_files.no_part_of_images(source.name)
         answer(source, sink, shown)
     for sentence in source.notes():
         named = sentence if source.name in sentence else f"{source.name}: {sentence}"

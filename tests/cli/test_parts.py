@@ -112,7 +112,7 @@ def test_a_part_that_is_there_is_left(run, model, data):
     before = contents("out")
     Path("out/b/p.parquet").unlink()
     kept = Path("out/q.parquet").stat()
-    done = run("embed", model, data, "-o", "out/")
+    done = run("embed", model, data, "-o", "out")
     assert (done.code, done.err) == (0, "wrote out/b/p.parquet (1 of 1)\nwrote 1 part to out/, 2 were there\n")
     assert contents("out") == before
     assert Path("out/q.parquet").stat() == kept

@@ -26,7 +26,7 @@ ONE_FILE = "name one file for all rows: -o rows.parquet"
 
 
 @dataclass(frozen=True)
-class Part:
+class PartFile:
     """A part to be written: what is read for it, as `Model.open` takes it, and where it goes.
 
     `file` is the input, and `name` its path relative to what the user named.
@@ -55,7 +55,7 @@ class Made:
     model: str
     labels: str | None = None
 
-    def of(self, part: Part) -> dict[str, Any]:
+    def of(self, part: PartFile) -> dict[str, Any]:
         """Return the record of a part. Raises DataError where its input is gone."""
         labels = None if self.labels is None else file_beside(self.labels, part.file)
         return {
@@ -79,19 +79,19 @@ def identity(file: Path, name: Path) -> dict[str, Any]:
     return {"path": name.as_posix(), "size": found.st_size, "time": found.st_mtime_ns}
 
 
-def planned(data: Sequence[str], folder: Path) -> tuple[list[Part], list[str]]:
+def planned(data: Sequence[str], folder: Path) -> tuple[list[PartFile], list[str]]:
     """Return the parts that DATA makes in a folder, in its order; and sentences on files in it that make none.
 
     Raises UsageError for data that is no file or folder, DataError where there is none or two files make one part.
     """
-    parts, notes = dict[Path, Part](), list[str]()
+    parts, notes = dict[Path, PartFile](), list[str]()
     for word in data:
         found, left_out = _files_of(word, folder)
         if left_out:
             more = f" and {len(left_out) - NAMED_FILES:,} more" * (len(left_out) > NAMED_FILES)
             notes.append(f"{word}: no tables and no arrays by their names, left out: {_listed(left_out)}{more}")
         for given, file, name in found:
-            part = Part(given, file, name, folder / name.with_name(f"{_stem(name.name)}.parquet"))
+            part = PartFile(given, file, name, folder / name.with_name(f"{_stem(name.name)}.parquet"))
             if name.name.startswith((".", "_")):
                 raise DataError(
                     f"{file}: what reads a folder of Parquet files passes over names that begin with {name.name[0]}",
@@ -165,7 +165,7 @@ def no_part_of_images(name: str) -> UsageError:
     return UsageError(f"{name}: an image is one row, and a folder of parts is for tables and arrays", hint=ONE_FILE)
 
 
-def is_there(part: Part, made: Made, *, force: bool) -> bool:
+def is_there(part: PartFile, made: Made, *, force: bool) -> bool:
     """Return whether a part is there already, whole, and as it would be written. With `force`, another may be replaced.
 
     Raises AecliError for another file in its place, with the difference; UsageError where that file is read.
@@ -227,7 +227,7 @@ def _difference(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def writing(part: Part, made: Made) -> Iterator[sinks.Sink]:
+def writing(part: PartFile, made: Made) -> Iterator[sinks.Sink]:
     """Open a part to write, which appears only when it is whole. Open it before its input is read.
 
     Raises DataError where the input changed meanwhile.

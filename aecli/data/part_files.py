@@ -82,7 +82,8 @@ def identity(file: Path, name: Path) -> dict[str, Any]:
 def planned(data: Sequence[str], folder: Path) -> tuple[list[PartFile], list[str]]:
     """Return the parts that DATA makes in a folder, in its order; and sentences on files in it that make none.
 
-    Raises UsageError for data that is no file or folder, DataError where there is none or two files make one part.
+    Raises UsageError for data that is no file or folder, and for a part that is read itself; DataError where there is no
+    data, or two files make one part.
     """
     parts, notes = dict[Path, PartFile](), list[str]()
     for word in data:
@@ -103,6 +104,9 @@ def planned(data: Sequence[str], folder: Path) -> tuple[list[PartFile], list[str
                     f"{other.file} and {file} would both be written to {part.path}",
                     hint="give each file once" if again else "rename one of them, or name the folder that holds both",
                 )
+    read = {part.file.resolve() for part in parts.values()}
+    if lost := [path for path in parts if path.resolve() in read]:
+        raise UsageError(f"{lost[0]} is read by this command, and would be written over", hint="name another --output")
     return list(parts.values()), notes
 
 
@@ -168,14 +172,10 @@ def no_part_of_images(name: str) -> UsageError:
 def is_there(part: PartFile, made: Made, *, force: bool) -> bool:
     """Return whether a part is there already, whole, and as it would be written. With `force`, another may be replaced.
 
-    Raises AecliError for another file in its place, with the difference; UsageError where that file is read.
+    Raises AecliError for another file in its place, with the difference.
     """
     if not os.path.lexists(part.path):
         return False
-    if part.path.exists() and part.path.samefile(part.file):
-        raise UsageError(
-            f"{part.path} is read by this command, and would be written over", hint="name another --output"
-        )
     if part.path.exists() and not part.path.is_file():
         raise AecliError(f"{part.path}: no file, and a part would be written there", hint="name another --output")
     there = record_of(part.path)

@@ -82,8 +82,8 @@ def identity(file: Path, name: Path) -> dict[str, Any]:
 def planned(data: Sequence[str], folder: Path) -> tuple[list[PartFile], list[str]]:
     """Return the parts that DATA makes in a folder, in its order; and sentences on files in it that make none.
 
-    Raises UsageError for data that is no file or folder, and for a part that is read itself; DataError where there is no
-    data, or two files make one part.
+    Raises UsageError for data that is no file or folder, and for a part that is read itself; DataError where there is
+    no data, or two files make one part.
     """
     parts, notes = dict[Path, PartFile](), list[str]()
     for word in data:

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all."""
 
 import contextlib
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -8,6 +9,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from aecli.errors import AecliError
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file. Raises AecliError where it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise AecliError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 @contextlib.contextmanager

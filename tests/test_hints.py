@@ -404,6 +404,30 @@ CASES = {
         values={"--output": "z.png"},
     ),
     "no rows": Case("embed t.safetensors", "aecli embed t.safetensors t.csv"),
+    "a part that is another": Case(
+        "embed t.safetensors t.csv -o out/ --error",
+        "aecli embed t.safetensors t.csv -o out/ --error --force",
+        before="embed t.safetensors t.csv -o out/",
+    ),
+    "a part of standard input": Case(
+        "embed t.safetensors - -o out/",
+        "name one file for all rows: -o rows.parquet",
+        stdin=table(),
+    ),
+    "an option for all rows, with parts": Case(
+        "score t.safetensors t.csv -o out/ --exit-code --alpha 0.02",
+        "leave it out, or name one file for all rows: -o rows.parquet",
+        then=(
+            "score t.safetensors t.csv -o out/ --alpha 0.02",
+            "score t.safetensors t.csv -o rows.parquet --alpha 0.02",
+        ),
+    ),
+    "parts in another format": Case(
+        "embed t.safetensors t.csv -o out/ --format jsonl",
+        "leave it out, or name one file for all rows: -o rows.jsonl",
+        then=("embed t.safetensors t.csv -o out/", "embed t.safetensors t.csv -o rows.jsonl --format jsonl"),
+    ),
+    "a share of one file": Case("embed t.safetensors t.csv --shard 0/2", "name a folder, which ends in /: -o parts/"),
     "no rows for a picture": Case(
         "plot away.safetensors",
         "aecli plot away.safetensors DATA",

@@ -2,19 +2,28 @@
 
 import dataclasses
 import functools
+from typing import TYPE_CHECKING
+
+import typer
 
 import aecli
-from aecli.cli import flags, options, progress, rows, tables
+from aecli.cli import flags, options, parts, progress, rows, tables
 from aecli.options import Applying, Reading
+
+if TYPE_CHECKING:
+    from aecli.cli.parts import Shown
+    from aecli.data.sinks import Sink
+    from aecli.data.source import Source
 
 
 @flags.spread
 def embed(
+    ctx: typer.Context,
     model: options.Model,
     reading: Reading,
     applying: Applying,
     data: options.Data = None,
-    output: options.Output = None,
+    output: options.OutputOrParts = None,
     form: options.Format = None,
     label: options.CarryLabel = True,
     header: options.Header = True,
@@ -23,6 +32,8 @@ def embed(
     line_buffered: options.LineBuffered = False,
     device: options.Device = "cpu",
     data_dir: options.DataDir = None,
+    force: options.ReplaceParts = False,
+    shard: options.Shard = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Compress rows to their latent values: CSV on stdout.
@@ -31,6 +42,7 @@ def embed(
 
     Kept columns and the label come first, then z0, z1, ...; one row for each input row, in input order.
     """
+    as_parts = parts.are_wanted(ctx)
     rows.check_data(model, data)
     if held_out:
         rows.check_read_twice(data, "--held-out")
@@ -43,13 +55,13 @@ def embed(
     unseen = of_training.held_out(loaded.checkpoint, opened(quiet=True)) if held_out else None
     if held_out and unseen is None:
         raise rows.not_the_training_data(loaded, data)
-    source = opened(quiet=quiet)
     names = [f"z{i}" for i in range(loaded.checkpoint.model.latent_dim)]
     appended = ["mse"] * error + ["held_out"] * held_out
-    carried = tables.Carried(source, applying.keep, label=label, beside=[*names, *appended])
-    with tables.open_output(output, form, header=header, inputs=(str(model), *(data or ())), quiet=quiet) as sink:
+
+    def answer(source: "Source", sink: "Sink", shown: "Shown") -> None:
+        carried = tables.Carried(source, applying.keep, label=label, beside=[*names, *appended])
         stream, first = loaded.rebuilt if error else loaded.encoded, 0
-        for out in progress.shown(stream(source, live=line_buffered), source, output, quiet=quiet):
+        for out in shown(stream(source, live=line_buffered), source):
             columns = dict(zip(names, out.z.T, strict=True)) | ({"mse": out.mse} if isinstance(out, Rebuilt) else {})
             if unseen is not None:
                 columns["held_out"] = rows.part_of(unseen, first, len(out.z), source)
@@ -57,4 +69,11 @@ def embed(
             sink.write(carried.of(out.batch) | tables.emptied(columns, tables.blank_rows(out, sink)))
             if line_buffered:
                 sink.flush()
+
+    if as_parts:
+        parts.write(ctx, loaded, (reading, applying), answer, force=force, shard=shard)
+        return
+    source = opened(quiet=quiet)
+    with tables.open_output(output, form, header=header, inputs=(str(model), *(data or ())), quiet=quiet) as sink:
+        answer(source, sink, functools.partial(progress.shown, output=output, quiet=quiet))
     rows.say_notes(source, quiet=quiet)

@@ -20,6 +20,17 @@ def parse_device(text: str) -> str:
     return text
 
 
+def parse_shard(text: str | tuple[int, int]) -> tuple[int, int]:
+    """Read "0/4", the first of four, as (0, 4)."""
+    if isinstance(text, tuple):
+        return text
+    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+    of, shards = (int(found[1]), int(found[2])) if found else (0, 0)
+    if of >= shards:
+        raise typer.BadParameter(f"{text!r} is no share such as 0/4, the first of four")
+    return of, shards
+
+
 Model = Annotated[
     Path,
     typer.Argument(
@@ -46,6 +57,33 @@ Output = Annotated[
         help="Where to write. - is stdout.",
         show_default=False,
         autocompletion=completion.files,
+    ),
+]
+OutputOrParts = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="PATH",
+        help="Where to write. - is stdout. A name that ends in / is a folder: each input file gets a Parquet file in "
+        "it. Those that are there from an earlier run are left.",
+        show_default=False,
+        autocompletion=completion.files,
+    ),
+]
+ReplaceParts = Annotated[
+    bool,
+    typer.Option("--force", help="In a folder, write anew what is there and was made otherwise.", rich_help_panel=RUN),
+]
+Shard = Annotated[
+    Any,
+    typer.Option(
+        parser=parse_shard,
+        metavar="I/N",
+        envvar="AECLI_SHARD",
+        help="To a folder, write only the I-th of N shares of the input files. I counts from 0.",
+        show_default=False,
+        rich_help_panel=RUN,
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.", rich_help_panel=RUN)]

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -152,6 +153,44 @@ def shown(outputs: Iterator[Out], source: "Source", output: str | None, *, quiet
                 bar.update(task, total=1.0, completed=share, share=f"{share:.0%}")
             bar.update(task, rows=f"{rows:,}")
             yield out
+
+
+class Parts:
+    """Shows how many parts of a folder are written: on a bar, else by a line for each of them, at most 100 in a run."""
+
+    def __init__(self, total: int, *, quiet: bool) -> None:
+        self._total, self._quiet, self._done = total, quiet, 0
+        self._bar: rich.progress.Progress | None = None
+        if total and not quiet and console.bars():
+            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+
+            parts = TextColumn("{task.fields[parts]} parts")
+            self._bar = _bar(parts, BarColumn(bar_width=None), TimeRemainingColumn(compact=True))
+            self._task = self._bar.add_task("parts", total=total, parts=f"0/{total:,}")
+
+    def shown(self, outputs: Iterator[Out], source: "Source") -> Iterator[Out]:
+        """Pass on what is computed of the source of a part."""
+        for out in outputs:
+            if self._bar is not None:
+                self._bar.update(self._task, completed=self._done + (source.share_read() or 0))
+            yield out
+
+    def wrote(self, path: Path) -> None:
+        """Show that a part is written."""
+        self._done += 1
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done, parts=f"{self._done:,}/{self._total:,}")
+        elif _has_a_line(self._done, self._total):
+            console.say(f"wrote {path} ({self._done:,} of {self._total:,})", quiet=self._quiet)
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: object, traceback: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
 
 
 def _short(number: float) -> str:

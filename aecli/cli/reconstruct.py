@@ -1,27 +1,33 @@
 """aecli reconstruct."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 import aecli
-from aecli.cli import console, flags, images, options, progress, rows, tables
+from aecli.cli import console, flags, images, options, parts, progress, rows, tables
 from aecli.errors import DataError, UsageError
 from aecli.options import Applying, Reading
 
 if TYPE_CHECKING:
+    from aecli.cli.parts import Shown
+    from aecli.data.sinks import Sink
     from aecli.data.source import Source
     from aecli.inference import Rebuilt
 
 
 @flags.spread
 def reconstruct(
+    ctx: typer.Context,
     model: options.Model,
     reading: Reading,
     applying: Applying,
     data: options.Data = None,
-    output: options.Output = None,
+    output: options.OutputOrParts = None,
     form: options.Format = None,
     header: options.Header = True,
     error: options.Error = False,
@@ -30,6 +36,8 @@ def reconstruct(
     line_buffered: options.LineBuffered = False,
     device: options.Device = "cpu",
     data_dir: options.DataDir = None,
+    force: options.ReplaceParts = False,
+    shard: options.Shard = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Rebuild rows from their latent values, in the data's own columns and units: CSV on stdout.
@@ -40,36 +48,32 @@ def reconstruct(
 
     $ aecli reconstruct faces.safetensors face.png -o rebuilt.png
 
-    An output that ends in / is a folder, for the images of an image model.
+    An output that ends in / is a folder: of an image model for images, with --format parquet and of others for tables.
     """
     if top_features is not None and not error:
         raise UsageError("--top-features tells what the error comes from, and there is none", hint="add --error")
+    as_parts = parts.are_wanted(ctx)
     rows.check_data(model, data)
     from aecli.data.sinks import Npy
 
     loaded = aecli.load(model, device=device)
     applying = dataclasses.replace(applying, keep_all=fill_holes, line_buffered=line_buffered)
-    source = rows.open_rows(loaded, data, reading, applying, data_dir=data_dir, quiet=quiet)
-    said = {"--format": form, "--error": error, "--keep": applying.keep, "--fill-holes": fill_holes}
-    if images.are_wanted(loaded, output, [flag for flag, value in said.items() if value]):
-        source.blanks = False
-        _write_images(loaded, source, Path(output or ""), data or (), quiet=quiet)
-        rows.say_notes(source, quiet=quiet)
-        return
-    schema = loaded.schema if loaded.schema.features else source.schema
-    order = tables.order(loaded.schema, turned=source.turned)
-    names = tables.in_order(schema.names, order) if tables.is_by_name(schema) else schema.names
-    top = min(top_features or 0, len(names))
-    appended = ["mse"] * error + [f"{what}{i + 1}" for i in range(top) for what in ("worst", "share")]
-    for name in appended:
-        if name in names:
-            raise DataError(f"{source.name}: a feature is named {name!r}, as a column that the output appends")
-    carried = tables.Carried(source, applying.keep, label=False, beside=[*names, *appended])
-    with tables.open_output(output, form, header=header, inputs=(str(model), *(data or ())), quiet=quiet) as sink:
+    as_parts = as_parts and (form is not None or loaded.schema.image_shape is None)
+
+    def answer(source: "Source", sink: "Sink", shown: "Shown") -> None:
+        source.fills = fill_holes
+        schema = loaded.schema if loaded.schema.features else source.schema
+        order = tables.order(loaded.schema, turned=source.turned)
+        names = tables.in_order(schema.names, order) if tables.is_by_name(schema) else schema.names
+        top = min(top_features or 0, len(names))
+        appended = ["mse"] * error + [f"{what}{i + 1}" for i in range(top) for what in ("worst", "share")]
+        if taken := [name for name in appended if name in names]:
+            raise DataError(f"{source.name}: a feature is named {taken[0]!r}, as a column that the output appends")
+        carried = tables.Carried(source, applying.keep, label=False, beside=[*names, *appended])
         if isinstance(sink, Npy):
             sink.row_shape = source.row_shape or tables.row_shape(loaded.schema, turned=source.turned)
         stream = loaded.filled if fill_holes else loaded.rebuilt
-        for given in progress.shown(stream(source, live=line_buffered), source, output, quiet=quiet):
+        for given in shown(stream(source, live=line_buffered), source):
             errors = _errors(given, loaded, top, order) if error else {}
             out = given.in_units(source.units)
             blank = tables.blank_rows(out, sink)
@@ -81,9 +85,20 @@ def reconstruct(
             sink.write(own | columns | tables.emptied(errors, blank))
             if line_buffered:
                 sink.flush()
-    if fill_holes:
-        console.say(f"filled {console.counted(source.holes, 'empty cell')}", quiet=quiet)
-        source.holes = 0
+
+    if as_parts:
+        parts.write(ctx, loaded, (reading, applying), answer, force=force, shard=shard)
+        return
+    source = rows.open_rows(loaded, data, reading, applying, data_dir=data_dir, quiet=quiet)
+    said = {"--format": form, "--error": error, "--keep": applying.keep, "--fill-holes": fill_holes}
+    said |= {"--force": force, "--shard": shard}
+    if images.are_wanted(loaded, output, [flag for flag, value in said.items() if value]):
+        source.blanks = False
+        _write_images(loaded, source, Path(output or ""), data or (), quiet=quiet)
+        rows.say_notes(source, quiet=quiet)
+        return
+    with tables.open_output(output, form, header=header, inputs=(str(model), *(data or ())), quiet=quiet) as sink:
+        answer(source, sink, functools.partial(progress.shown, output=output, quiet=quiet))
     rows.say_notes(source, quiet=quiet)
 
 

@@ -1,7 +1,7 @@
 """aecli score."""
 
-import collections
 import dataclasses
+import functools
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import aecli
-from aecli.cli import console, flags, judged, options, progress, rows, tables
+from aecli.cli import console, flags, judged, options, parts, progress, rows, tables
 from aecli.errors import DataError, UsageError
 from aecli.options import RUN, Applying, Reading
 
 if TYPE_CHECKING:
+    from aecli.cli.parts import Shown
     from aecli.data.sinks import Sink
     from aecli.data.source import Source
     from aecli.drift import Drift, Verdict
@@ -71,11 +72,12 @@ Json = Annotated[
 
 @flags.spread
 def score(
+    ctx: typer.Context,
     model: options.Model,
     reading: Reading,
     applying: Applying,
     data: options.Data = None,
-    output: options.Output = None,
+    output: options.OutputOrParts = None,
     form: options.Format = None,
     label: options.CarryLabel = True,
     header: options.Header = True,
@@ -86,6 +88,8 @@ def score(
     line_buffered: options.LineBuffered = False,
     device: options.Device = "cpu",
     data_dir: options.DataDir = None,
+    force: options.ReplaceParts = False,
+    shard: options.Shard = None,
     exit_code: ExitCode = False,
     as_json: Json = False,
     quiet: options.Quiet = False,
@@ -101,30 +105,38 @@ def score(
     p is the share of training rows that are as strange or stranger. An anomaly is a row whose p is at most --alpha.
     """
     _check(output, top, line_buffered=line_buffered, as_json=as_json)
+    as_parts = parts.are_wanted(ctx)
     rows.check_data(model, data)
     from aecli.drift import Drift
 
     loaded = aecli.load(model, device=device)
     level = _level(loaded, alpha, quiet=quiet)
     applying = dataclasses.replace(applying, line_buffered=line_buffered)
-    source = rows.open_rows(loaded, data, reading, applying, data_dir=data_dir, quiet=quiet)
     numbered, reasons = only_anomalies or top is not None, min(top_features or 0, loaded.schema.inputs)
-    answers = _Answers(loaded, source, level, reasons, applying.keep, label=label, numbered=numbered)
     drift = Drift(loaded, level)
-    outputs = progress.shown(loaded.scored(source, live=line_buffered), source, output, quiet=quiet)
-    written = _written(outputs, drift, top, only_anomalies=only_anomalies)
-    if as_json and output is None:
-        collections.deque(written, maxlen=0)
-    else:
-        with tables.open_output(output, form, header=header, inputs=(str(model), *(data or ())), quiet=quiet) as sink:
-            for found in written:
+
+    def answer(source: "Source", sink: "Sink | None", shown: "Shown") -> None:
+        answers = _Answers(loaded, source, level, reasons, applying.keep, label=label, numbered=numbered)
+        outputs = shown(loaded.scored(source, live=line_buffered), source)
+        for found in _written(outputs, drift, top, only_anomalies=only_anomalies):
+            if sink is not None:
                 sink.write(answers.of(found, sink))
                 if line_buffered:
                     sink.flush()
+
+    if as_parts:
+        parts.write(ctx, loaded, (reading, applying), answer, force=force, shard=shard)
+        _judge(drift, "what was read", quiet=quiet)
+        return
+    source = rows.open_rows(loaded, data, reading, applying, data_dir=data_dir, quiet=quiet)
+    shown = functools.partial(progress.shown, output=output, quiet=quiet)
+    if as_json and output is None:
+        answer(source, None, shown)
+    else:
+        with tables.open_output(output, form, header=header, inputs=(str(model), *(data or ())), quiet=quiet) as sink:
+            answer(source, sink, shown)
     rows.say_notes(source, quiet=quiet)
-    verdict = drift.verdict()
-    if verdict is not None:
-        console.say(_sentence(verdict, drift, source), quiet=quiet)
+    verdict = _judge(drift, source.name, quiet=quiet)
     if as_json:
         console.result(json.dumps({"checkpoint": str(model), "data": source.name, **_facts(loaded, drift, verdict)}))
     if exit_code and not drift.rows:
@@ -217,14 +229,19 @@ def _level(loaded: "aecli.Model", asked: float | None, *, quiet: bool) -> float:
     return asked
 
 
-def _sentence(verdict: "Verdict", drift: "Drift", source: "Source") -> str:
-    """Say that rows differ from the training rows, and in which columns."""
+def _judge(drift: "Drift", name: str, *, quiet: bool) -> "Verdict | None":
+    """Return whether rows differ from the training rows, and say in which columns where they do."""
+    verdict = drift.verdict()
+    if verdict is None:
+        return None
     usual = f"{drift.expected:,.0f}" if drift.expected >= 10 else f"{drift.expected:.2g}"
     most = f", most in {'column' if len(verdict.columns) == 1 else 'columns'} {', '.join(verdict.columns)}"
-    return (
-        f"{drift.anomalies:,} of {drift.rows:,} rows are anomalies, where about {usual} were expected: {source.name} "
-        f"differs from the training data{most if verdict.columns else ''}: is it time to train anew?"
+    console.say(
+        f"{drift.anomalies:,} of {drift.rows:,} rows are anomalies, where about {usual} were expected: {name} "
+        f"differs from the training data{most if verdict.columns else ''}: is it time to train anew?",
+        quiet=quiet,
     )
+    return verdict
 
 
 def _facts(loaded: "aecli.Model", drift: "Drift", verdict: "Verdict | None") -> dict[str, Any]:

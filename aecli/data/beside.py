@@ -84,8 +84,7 @@ def _found_again(source: "Source", inputs: "Sequence[Input]", asked: "Request") 
     schema, own = asked.schema, source.schema.label is not None
     assert schema is not None  # noqa: S101, for the type checker
     name = str(schema.label_file)
-    folders = _around(inputs[0].path)
-    file = next((folder / name for folder in (*folders, Path()) if (folder / name).is_file()), None)
+    file = file_beside(name, inputs[0].path)
     if file is None:
         inside = inputs[0].path is not None and inputs[0].path.is_dir()
         why: str | None = f"they were in {name}, which lies neither {'in nor ' * inside}beside {source.name} nor here"
@@ -98,6 +97,11 @@ def _found_again(source: "Source", inputs: "Sequence[Input]", asked: "Request") 
     if not own:
         asked.announce(f"no labels: {why}")
     return None
+
+
+def file_beside(name: str, path: Path | None) -> Path | None:
+    """Return the file of this name in the folder that a path is or lies in, beside it, or here; None for none."""
+    return next((folder / name for folder in (*_around(path), Path()) if (folder / name).is_file()), None)
 
 
 def _around(path: Path | None) -> list[Path]:

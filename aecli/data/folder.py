@@ -20,7 +20,7 @@ def is_table(folder: Path) -> bool:
     Raises DataError where it holds images or other tables beside them, or a table that its files alone do not tell.
     """
     tables, others = [], []
-    for file in _files(folder):
+    for file in files_in(folder):
         if file.suffix.lower() in IMAGES:
             others.append(file)
         elif _is_parquet(file):
@@ -48,7 +48,7 @@ def tables_in(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
     """
     import pyarrow as pa
 
-    found = [(file, _values(file.relative_to(folder))) for file in _files(folder) if _is_parquet(file)]
+    found = [(file, values_of(file.relative_to(folder))) for file in files_in(folder) if _is_parquet(file)]
     texts: dict[str, set[str | None]] = {}
     for _, values in found:
         for column, value in values.items():
@@ -66,7 +66,7 @@ def tables_in(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
     ]
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def files_in(folder: Path) -> Iterator[Path]:
     """Yield the files in a folder and its folders, sorted. Those that begin with . or _ are for programs."""
     found: list[Path] = []
     for where, folders, names in os.walk(folder):
@@ -87,7 +87,7 @@ def _is_parquet(file: Path) -> bool:
         return False
 
 
-def _values(path: Path) -> dict[str, str | None]:
+def values_of(path: Path) -> dict[str, str | None]:
     """Return what the folders of a path such as `year=2024/site=x/part.parquet` stand for."""
     pairs = [found.groups() for part in path.parts[:-1] if (found := re.fullmatch(r"([^=]+)=(.*)", part))]
     return {unquote(column): None if value == NO_VALUE else unquote(value) for column, value in pairs}

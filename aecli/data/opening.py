@@ -176,14 +176,14 @@ def identified(given: Any, split: str, asked: Request, *, turn: int = 0) -> Inpu
     What can be read only once, such as a pipe, is looked at when its `turn` comes, after all that are before it.
     Raises DataError where there is no such file or set, or it is of a format that is not read.
     """
-    if isinstance(given, Source):
-        return Input(given, SOURCE)
+    if isinstance(given, Input | Source):
+        return given if isinstance(given, Input) else Input(given, SOURCE)
     if not isinstance(given, str | Path):
         return Input(given, FRAME if hasattr(given, "columns") or hasattr(given, "schema") else ARRAY)
     word = str(given)
     if named := split_name(word, split):
         return Input(word, SET, part=named[1])
-    file, key = _npz_key(word)
+    file, key = npz_key(word)
     path = None if word == "-" else Path(file)
     if path is not None and not path.exists():
         raise DataError(f"{word}: no such file")
@@ -277,7 +277,7 @@ def split_name(data: str, split: str) -> tuple[str, str] | None:
     return None
 
 
-def _npz_key(word: str) -> tuple[str, str | None]:
+def npz_key(word: str) -> tuple[str, str | None]:
     """Split `file.npz:key`, which names an array in a file."""
     path, _, key = word.rpartition(":")
     return (path, key) if path.lower().endswith(".npz") and not Path(word).exists() else (word, None)

@@ -7,7 +7,7 @@ import io
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import date, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -72,8 +72,18 @@ def format_of(path: Path, asked: str | None) -> str:
 
 
 @contextlib.contextmanager
-def to_stream(stream: BinaryIO, form: str, *, header: bool = True) -> Iterator[Sink]:
-    """Open a sink that writes to a stream."""
+def to_stream(
+    stream: BinaryIO,
+    form: str,
+    *,
+    header: bool = True,
+    metadata: Mapping[bytes, bytes] | None = None,
+    apart: Collection[str] = (),
+) -> Iterator[Sink]:
+    """Open a sink that writes to a stream.
+
+    Parquet and Arrow hold the `metadata`, and no columns of the names that stand `apart`.
+    """
     if form == "npy" and not stream.seekable():
         raise UsageError("NPY is written to a file, not to a pipe", hint="name one: -o rows.npy")
     sink: Sink
@@ -83,7 +93,7 @@ def to_stream(stream: BinaryIO, form: str, *, header: bool = True) -> Iterator[S
         case "jsonl":
             sink = JsonLines(stream)
         case "parquet" | "arrow":
-            sink = Arrow(stream, form)
+            sink = Arrow(stream, form, metadata, apart)
         case _:
             sink = Npy(stream)
     yield sink
@@ -92,9 +102,9 @@ def to_stream(stream: BinaryIO, form: str, *, header: bool = True) -> Iterator[S
 
 
 @contextlib.contextmanager
-def to_file(path: Path, form: str, *, header: bool = True) -> Iterator[Sink]:
+def to_file(path: Path, form: str, **how: Any) -> Iterator[Sink]:
     """Open a sink that writes a file, which appears under its name only when it is whole."""
-    with files.replacing(path) as stream, to_stream(stream, form, header=header) as sink:
+    with files.replacing(path) as stream, to_stream(stream, form, **how) as sink:
         yield sink
 
 
@@ -276,14 +286,20 @@ class Arrow(Sink):
 
     GROUP_BYTES = 16 << 20
 
-    def __init__(self, stream: BinaryIO, form: str) -> None:
+    def __init__(
+        self,
+        stream: BinaryIO,
+        form: str,
+        metadata: Mapping[bytes, bytes] | None = None,
+        apart: Collection[str] = (),
+    ) -> None:
         super().__init__(stream)
-        self._form = form
+        self._form, self._metadata, self._apart = form, metadata, apart
         self._writer: Any = None  # made when the first piece has shown the columns' types
         self._waiting: list[pa.Table] = []
 
     def write(self, columns: Mapping[str, Any]) -> None:
-        self._waiting.append(to_table(columns))
+        self._waiting.append(to_table({name: each for name, each in columns.items() if name not in self._apart}))
         if sum(table.nbytes for table in self._waiting) >= self.GROUP_BYTES:
             self._write_group()
 
@@ -305,7 +321,7 @@ class Arrow(Sink):
             table = pa.concat_tables(self._waiting, promote_options="permissive")
             self._waiting = []
             if self._writer is None:
-                table = table.cast(pa.schema([(f.name, _settled(f.type)) for f in table.schema]))
+                table = table.cast(pa.schema([(f.name, _settled(f.type)) for f in table.schema], self._metadata))
                 self._schema = table.schema
                 make = pq.ParquetWriter if self._form == "parquet" else pa.ipc.new_file
                 self._writer = make(self._stream, self._schema)

@@ -108,6 +108,7 @@ class Source(ABC):
     resizes = False
     endless = False  # whether infinite cells stop no row, and only have infinite errors
     blanks = True  # whether a row without any value is answered by an empty one, and not left out
+    fills = False  # whether what is written has values in the place of its holes
     further = False  # whether the rows are to train a model further, whose columns stay
     units: Units | None = None  # how pixels become a model's, where they are in others
     laid_on: str | None = None  # the background, where transparent pixels were met
@@ -259,7 +260,10 @@ class Source(ABC):
     def notes(self) -> list[str]:
         """Return sentences on what was read otherwise than a user may think: what was left out, what was filled."""
         counts = ((self.dropped, "row", "with holes"), (self.skipped, "image", "that cannot be read"))
-        notes = [f"left out {count:,} {what}{'s' * (count != 1)} {why}" for count, what, why in counts if count]
+        filled = [f"filled {self.holes:,} empty cell{'s' * (self.holes != 1)}"] if self.fills else []
+        notes = filled + [
+            f"left out {count:,} {what}{'s' * (count != 1)} {why}" for count, what, why in counts if count
+        ]
         notes += [] if self.beside is None else self.beside.notes()
         notes += [] if self.doubt is None else [self.doubt]
         if self._bad_count:
@@ -269,6 +273,8 @@ class Source(ABC):
         if self._empty_count:
             what = "left out" if self._leaves_out_empty else "left blank"
             notes.append(f"{what} {_first_of(self._empty_count, 'without any value', self._empty)}")
+        if self.fills:
+            return notes
         if self.holes == 1:
             notes.append(f"1 empty cell was taken as its column's {self.filled_with}")
         elif self.holes:

@@ -67,13 +67,6 @@ def test_a_folder_in_no_folder_is_an_error(run, digits_model):
     assert "there is no folder" in done.err
 
 
-def test_a_table_is_no_folder_of_images(run, iris_model, iris_csv):
-    done = run("reconstruct", iris_model, iris_csv, "-o", "rebuilt/")
-    assert done.code == 1
-    assert done.err.startswith("error: rebuilt: ")
-    assert not Path("rebuilt").exists()
-
-
 def test_python_gives_what_the_command_gives(run, digits_model):
     assert run("reconstruct", digits_model, "digits", "-o", "recon.npy").code == 0
     x = open_source(["digits"], split="test", data_dir=Path()).read().x

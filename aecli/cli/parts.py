@@ -1,0 +1,156 @@
+"""A folder out, for embed, reconstruct and score: a Parquet part for each input file."""
+
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from aecli import files
+from aecli.cli import console, progress, rows
+from aecli.errors import AecliError, UsageError
+
+if TYPE_CHECKING:
+    import aecli
+    from aecli.data.part_files import Made, PartFile
+    from aecli.data.sinks import Sink
+    from aecli.data.source import Source
+    from aecli.options import Matching, Reading
+
+    Shown = Callable[[Iterator[Any], Source], Iterator[Any]]
+    Answer = Callable[[Source, Sink, Shown], None]  # writes what is computed of a source
+
+ONE_OUTPUT = ("held_out", "line_buffered", "exit_code", "as_json")  # are about all rows at once
+NOT_THE_ROWS = ("model", "data", "output", "form", "data_dir", "quiet", "force", "shard")  # change no part's bytes
+
+
+def are_wanted(ctx: typer.Context) -> bool:
+    """Return whether --output is a folder: it ends in /, or there is one.
+
+    Raises UsageError for options that do not go with a folder, or only with one.
+    """
+    given = {each.name: each.opts[0] for each in ctx.command.params if ctx.params.get(each.name)}
+    output, form = ctx.params["output"], ctx.params["form"]
+    if output in (None, "-") or not (output.endswith("/") or Path(output).is_dir()):
+        for name in ("force", "shard"):
+            if name in given:
+                where = " (or AECLI_SHARD)" * (name == "shard")
+                raise UsageError(
+                    f"{given[name]}{where} is for a folder of parts, and --output is none",
+                    hint="name a folder, which ends in /: -o parts/",
+                )
+        return False
+    if form not in (None, "parquet"):
+        raise UsageError(
+            f"{output}: a folder has Parquet parts, which hold what they were made of, and --format is {form}",
+            hint=f"leave it out, or name one file for all rows: -o rows.{form}",
+        )
+    for name in ONE_OUTPUT:
+        if name in given:
+            raise UsageError(
+                f"{given[name]} is about all rows at once, and {output} is a folder of parts",
+                hint="leave it out, or name one file for all rows: -o rows.parquet",
+            )
+    return True
+
+
+def write(
+    ctx: typer.Context,
+    loaded: "aecli.Model",
+    groups: "tuple[Reading | Matching, ...]",
+    answer: "Answer",
+    *,
+    force: bool,
+    shard: tuple[int, int] | None,
+) -> None:
+    """Write the parts of the command's DATA that are not there already.
+
+    Where one fails, those that are done stay. Raises AecliError before any work, where two files would be one part, or
+    another file is in a part's place.
+    """
+    from aecli.data import part_files
+
+    given, quiet = ctx.params, ctx.params["quiet"]
+    folder = Path(given["output"])
+    if not given["data"]:
+        raise UsageError(
+            f"a folder takes a part for each input file, and {loaded.checkpoint.data} is a built-in set",
+            hint="name one file for all rows: -o rows.parquet",
+        )
+    _check_folder(folder)
+    planned, notes = part_files.planned(given["data"], folder)
+    for sentence in notes:
+        console.say(sentence, quiet=quiet)
+    if told := sorted({column for part in planned for column in part.apart}):
+        console.say(f"columns that folders stand for are in no part: {', '.join(told)}", quiet=quiet)
+    of, shards = shard or (0, 1)
+    mine = planned[of::shards]
+    if not mine:
+        console.say(f"shard {of}/{shards} has no file: there are {len(planned):,}", quiet=quiet)
+        return
+    made = part_files.Made(
+        str(ctx.info_name), _options(ctx), files.digest(Path(given["model"])), loaded.schema.label_file
+    )
+    missing = [part for part in mine if not part_files.is_there(part, made, force=force)]
+    done = 0
+    with progress.Parts(len(missing), quiet=quiet) as bar:
+        for part in missing:
+            try:
+                _write(part, made, loaded, groups, answer, bar.shown, given)
+            except AecliError:
+                console.say(f"stopped at {part.file}; wrote {console.counted(done, 'part')} to {folder}/", quiet=quiet)
+                raise
+            done += 1
+            bar.wrote(part.path)
+    there = len(mine) - len(missing)
+    were = f", {there:,} {'was' if there == 1 else 'were'} there" if there else ""
+    console.say(f"wrote {console.counted(done, 'part')} to {folder}/{were}", quiet=quiet)
+
+
+def _write(
+    part: "PartFile",
+    made: "Made",
+    loaded: "aecli.Model",
+    groups: "tuple[Reading | Matching, ...]",
+    answer: "Answer",
+    shown: "Shown",
+    given: dict[str, Any],
+) -> None:
+    from aecli.data import part_files
+
+    with part_files.writing(part, made) as sink:
+        source = rows.open_rows(loaded, [part.given], *groups, data_dir=given["data_dir"], quiet=given["quiet"])
+        if source.resizes:
+            raise part_files.no_part_of_images(source.name)
+        answer(source, sink, shown)
+    for sentence in source.notes():
+        named = sentence if source.name in sentence else f"{source.name}: {sentence}"
+        console.say(named, quiet=given["quiet"])
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse, before any work is done, what is no folder."""
+    if folder.exists() and not folder.is_dir():
+        raise AecliError(f"{folder}: a file, and a folder was expected")
+    if not folder.parent.is_dir():
+        raise AecliError(
+            f"{folder}: there is no folder {folder.parent}", hint=shlex.join(["mkdir", "-p", str(folder.parent)])
+        )
+
+
+def _options(ctx: typer.Context) -> tuple[str, ...]:
+    """Return the options that say what a part holds, as words, where they are not what holds by default."""
+    found = []
+    for each in ctx.command.params:
+        value = ctx.params.get(each.name)
+        if each.name in NOT_THE_ROWS or value in (None, [], ()) or value == each.get_default(ctx):
+            continue
+        flag = each.opts[0] if value is not False else each.secondary_opts[0]
+        items = [] if isinstance(value, bool) else value if isinstance(value, list) else [value]
+        found.append(" ".join(shlex.join([flag, _text(item)]) for item in items) or flag)
+    return tuple(sorted(found))
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

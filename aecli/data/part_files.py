@@ -1,0 +1,248 @@
+"""A folder of parts: a Parquet file for each input file, with a record of what it was made of.
+
+The record is the metadata `aecli` of the file's schema: sorted JSON. It tells the command, its options, the SHA-256 of
+the model, and the input's path, size and time; so a later run knows a part again, and leaves it.
+"""
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aecli.data import sinks
+from aecli.data.beside import file_beside
+from aecli.data.folder import files_in, is_table, tables_in, values_of
+from aecli.data.formats import ARRAYS, COMPRESSED, IDX, IMAGES, table_form
+from aecli.data.opening import TABLE, Input, npz_key, split_name
+from aecli.errors import AecliError, DataError, UsageError
+
+KEY = b"aecli"
+NAMED_FILES = 3
+ONE_FILE = "name one file for all rows: -o rows.parquet"
+
+
+@dataclass(frozen=True)
+class PartFile:
+    """A part to be written: what is read for it, as `Model.open` takes it, and where it goes.
+
+    `file` is the input, and `name` its path relative to what the user named.
+    """
+
+    given: Any
+    file: Path
+    name: Path
+    path: Path
+
+    @property
+    def apart(self) -> frozenset[str]:
+        """The columns that its folders stand for, as `year=2024` does. Readers take them from there."""
+        return frozenset(values_of(self.name))
+
+
+@dataclass(frozen=True)
+class Made:
+    """What all parts of a run have in common: the command, its options as words, and the model's SHA-256.
+
+    `labels` is the name of the table that has the labels of the model's training rows, None where none has.
+    """
+
+    command: str
+    options: tuple[str, ...]
+    model: str
+    labels: str | None = None
+
+    def of(self, part: PartFile) -> dict[str, Any]:
+        """Return the record of a part. Raises DataError where its input is gone."""
+        labels = None if self.labels is None else file_beside(self.labels, part.file)
+        return {
+            "command": self.command,
+            "options": list(self.options),
+            "model": self.model,
+            "input": identity(part.file, part.name),
+            "labels": None if labels is None else identity(labels, Path(labels.name)),
+        }
+
+
+def identity(file: Path, name: Path) -> dict[str, Any]:
+    """Return what tells whether a file is the same later: its name, its size in bytes, and its time in nanoseconds.
+
+    Raises DataError where there is no such file.
+    """
+    try:
+        found = file.stat()
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror or error})") from error
+    return {"path": name.as_posix(), "size": found.st_size, "time": found.st_mtime_ns}
+
+
+def planned(data: Sequence[str], folder: Path) -> tuple[list[PartFile], list[str]]:
+    """Return the parts that DATA makes in a folder, in its order; and sentences on files in it that make none.
+
+    Raises UsageError for data that is no file or folder, and for a part that is read itself; DataError where there is
+    no data, or two files make one part.
+    """
+    parts, notes = dict[Path, PartFile](), list[str]()
+    for word in data:
+        found, left_out = _files_of(word, folder)
+        if left_out:
+            more = f" and {len(left_out) - NAMED_FILES:,} more" * (len(left_out) > NAMED_FILES)
+            notes.append(f"{word}: no tables and no arrays by their names, left out: {_listed(left_out)}{more}")
+        for given, file, name in found:
+            part = PartFile(given, file, name, folder / name.with_name(f"{_stem(name.name)}.parquet"))
+            if name.name.startswith((".", "_")):
+                raise DataError(
+                    f"{file}: what reads a folder of Parquet files passes over names that begin with {name.name[0]}",
+                    hint="rename it first",
+                )
+            if (other := parts.setdefault(part.path, part)) is not part:
+                again = other.file.samefile(file)
+                raise DataError(
+                    f"{other.file} and {file} would both be written to {part.path}",
+                    hint="give each file once" if again else "rename one of them, or name the folder that holds both",
+                )
+    read = {part.file.resolve() for part in parts.values()}
+    if lost := [path for path in parts if path.resolve() in read]:
+        raise UsageError(f"{lost[0]} is read by this command, and would be written over", hint="name another --output")
+    return list(parts.values()), notes
+
+
+def _listed(files: Sequence[Path]) -> str:
+    return ", ".join(str(file) for file in files[:NAMED_FILES])
+
+
+def _stem(name: str) -> str:
+    """Return a file's name without its ending, nor that of a compression: x of x.csv.gz, x.2024-01 of x.2024-01."""
+    for ending in COMPRESSED:
+        name = name.removesuffix(ending)
+    return re.sub(r"(?<=.)\.[A-Za-z]\w*$", "", name)
+
+
+def _files_of(word: str, folder: Path) -> tuple[list[tuple[Any, Path, Path]], list[Path]]:
+    """Return the files that a word of DATA names: what is read, its path, and this relative to the word.
+
+    And files of a folder that are left out: by their names they are neither tables nor arrays.
+    """
+    if word == "-" or split_name(word, "test") is not None:
+        what = "standard input has no name" if word == "-" else f"{word} is a built-in set"
+        raise UsageError(f"a folder takes a part for each input file, and {what}", hint=ONE_FILE)
+    path = Path(npz_key(word)[0])
+    if not path.exists():
+        raise DataError(f"{word}: no such file")
+    if path.is_file():
+        _check_no_image(path)
+        return [(word, path, Path(path.name))], []
+    if not path.is_dir():
+        raise UsageError(f"{word}: a pipe can be read only once, and a part is known again by its file", hint=ONE_FILE)
+    if path.resolve() in (folder.resolve(), *folder.resolve().parents):
+        raise DataError(f"{folder} lies in {path}, which is read", hint="name a folder elsewhere")
+    every = list(files_in(path))
+    for file in every:
+        _check_no_image(file)
+    if is_table(path):
+        found = [
+            (Input(str(file), TABLE, file, form="parquet", folders=values) if values else str(file), file)
+            for file, values in tables_in(path)
+        ]
+    else:
+        found = [(str(file), file) for file in every if _is_data(file.name)]
+    if not found:
+        raise DataError(f"{word}: a folder without tables or arrays")
+    left_out = sorted({*every} - {file for _, file in found})
+    return [(given, file, file.relative_to(path)) for given, file in found], left_out
+
+
+def _is_data(name: str) -> bool:
+    return table_form(name) is not None or Path(name).suffix.lower() in ARRAYS or re.search(IDX, name) is not None
+
+
+def _check_no_image(file: Path) -> None:
+    if file.suffix.lower() in IMAGES:
+        raise no_part_of_images(str(file))
+
+
+def no_part_of_images(name: str) -> UsageError:
+    """Return the error for images, of which each file is a row."""
+    return UsageError(f"{name}: an image is one row, and a folder of parts is for tables and arrays", hint=ONE_FILE)
+
+
+def is_there(part: PartFile, made: Made, *, force: bool) -> bool:
+    """Return whether a part is there already, whole, and as it would be written. With `force`, another may be replaced.
+
+    Raises AecliError for another file in its place, with the difference.
+    """
+    if not os.path.lexists(part.path):
+        return False
+    if part.path.exists() and not part.path.is_file():
+        raise AecliError(f"{part.path}: no file, and a part would be written there", hint="name another --output")
+    there = record_of(part.path)
+    if there == (wanted := made.of(part)):
+        return True
+    if force:
+        return False
+    why = "it is no whole part that aecli wrote" if there is None else _difference(there, wanted)
+    raise AecliError(f"{part.path} is there already, and {why}", options=("--force",))
+
+
+def record_of(path: Path) -> dict[str, Any] | None:
+    """Return the record of a part; None where the file is none, or not whole."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        found = json.loads((pq.read_metadata(path).metadata or {})[KEY])
+    except (pa.ArrowException, OSError, LookupError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _difference(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Say how a part that is there differs from the one that would be written, given both records."""
+    differing = next((key for key in wanted if there.get(key) != wanted[key]), "record")
+    match differing, there.get(differing), wanted.get(differing):
+        case "command", str(then), now:
+            why = f"{then} wrote it, not {now}"
+        case "options", list(then), list(now):
+            words = [f"with {each}" for each in then if each not in now]
+            words += [f"without {each}" for each in now if each not in then]
+            why = f"it was written {' and '.join(words)}"
+        case "model", str(then), str(now):
+            why = f"it was written with another model (SHA-256 {then[:12]}..., now {now[:12]}...)"
+        case "labels", then, None:
+            why = "it was written with labels of a table that is not there"
+        case "labels", None, {"path": name}:
+            why = f"it was written without the labels of {name}"
+        case _, {"path": str(then)}, {"path": str(now)} if then != now:
+            why = f"it was made of {then}, not of {now}"
+        case _, {"size": int(then)}, {"size": int(now), "path": name} if then != now:
+            why = f"{name} has changed since: it had {then:,} bytes, and has {now:,}"
+        case _, {"time": int()}, {"path": name}:
+            why = f"{name} has changed since: it was written at another time"
+        case _:
+            why = "its record is not one that this aecli writes"
+    return why
+
+
+@contextlib.contextmanager
+def writing(part: PartFile, made: Made) -> Iterator[sinks.Sink]:
+    """Open a part to write, which appears only when it is whole. Open it before its input is read.
+
+    Raises DataError where the input changed meanwhile.
+    """
+    record = made.of(part)
+    _make_folder(part.path.parent)
+    metadata = {KEY: json.dumps(record, sort_keys=True).encode()}
+    with sinks.to_file(part.path, "parquet", metadata=metadata, apart=part.apart) as sink:
+        yield sink
+        if made.of(part) != record:
+            raise DataError(f"{part.file}: changed while it was read")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AecliError(f"{folder}: the folder cannot be made ({error.strerror or error})") from error

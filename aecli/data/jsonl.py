@@ -185,6 +185,8 @@ class JsonLinesTable(Table):
             return isinstance(value, str) and _casts(value, lambda: timestamps(pa.array([value], pa.string())))
         if kind == "category":
             return isinstance(value, str | int | float)
+        if kind == "vector":
+            return _casts(value, lambda: pa.array([value], ARROW_TYPES[kind]))
         if kind == "boolean":
             return isinstance(value, bool) or value in (0, 1)
         types = PYTHON_TYPES.get(kind, (str,))

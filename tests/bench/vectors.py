@@ -1,0 +1,125 @@
+"""200,000 x 768 float32 vectors from Parquet to Parquet: `aecli embed` beside the bare work, and what memory it takes.
+
+python -m tests.bench.vectors [--rounds 3] [--rows 200000] [--width 768]
+
+The bare work reads the file with pyarrow, multiplies its rows with the encoder's matrices, and writes the result with
+pyarrow. Both are processes of their own, in turn; their time is that of the whole process less that of its imports. The
+products are multiplied in as many threads as there are cores, in the bare work by NumPy, in aecli by its own.
+"""
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def prepare(rows, width):
+    """Write the vectors, and a model that is trained on some of them."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    import aecli
+
+    rng = np.random.default_rng(0)
+    directions = rng.normal(size=(48, width)).astype(np.float32)
+    kind = pa.list_(pa.float32(), width)
+    with pq.ParquetWriter("vectors.parquet", pa.schema([("embedding", kind)])) as writer:
+        for start in range(0, rows, 10_000):
+            count = min(10_000, rows - start)
+            x = rng.normal(size=(count, 48)).astype(np.float32) @ directions
+            x += rng.normal(size=x.shape).astype(np.float32)
+            x /= np.linalg.norm(x, axis=1, keepdims=True)
+            column = pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), width)
+            writer.write_table(pa.table({"embedding": column}))
+            if not start:
+                pq.write_table(pa.table({"embedding": column}), "some.parquet")
+    aecli.fit("some.parquet", epochs=1, device="cpu", holdout=0, store_rows=0).save("m.safetensors")
+
+
+def bare():
+    """Read, multiply and write."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from safetensors.numpy import load_file
+
+    tensors = load_file("m.safetensors")
+    names = sorted(name for name in tensors if re.fullmatch(r"encoder\.\d+\.weight", name))
+    weights = [np.ascontiguousarray(tensors[name].T) for name in names]
+    started = time.perf_counter()
+    x = pq.read_table("vectors.parquet")["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, len(weights[0]))
+    read = time.perf_counter()
+    parts = []
+    for start in range(0, len(x), 1024):
+        h = x[start : start + 1024]
+        for weight in weights:
+            h = h @ weight
+        parts.append(h)
+    z = np.concatenate(parts)
+    multiplied = time.perf_counter()
+    pq.write_table(pa.table({"z": pa.FixedSizeListArray.from_arrays(pa.array(z.ravel()), z.shape[1])}), "bare.parquet")
+    return {"read": read - started, "products": multiplied - read, "write": time.perf_counter() - multiplied}
+
+
+def embed():
+    """Run the program."""
+    from aecli import cli
+    from aecli.data import arrow  # noqa: F401, an import that the time is without
+
+    started = time.perf_counter()
+    sys.argv = ["aecli", "embed", "m.safetensors", "vectors.parquet", "--as-vector", "-o", "embedded.parquet", "-q"]
+    try:
+        cli.main()
+    except SystemExit as end:
+        if end.code:
+            raise
+    return {"embed": time.perf_counter() - started}
+
+
+def measured(name):
+    """Run a function of this module in a process of its own: the seconds of its parts, and its peak in MB."""
+    code = (
+        f"import json; from tests.bench import vectors; found = vectors.{name}(); "
+        'print(json.dumps([found, open("/proc/self/status").read()]))'
+    )
+    threads = {"OPENBLAS_NUM_THREADS": str(os.cpu_count()), "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
+    threads = threads if name == "bare" else threads | {"OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True, env=os.environ | threads
+    )
+    seconds, status = json.loads(done.stdout)
+    return seconds, int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
+
+
+def main():
+    """Print a table, and the ratio of the medians."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--width", type=int, default=768)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        prepare(asked.rows, asked.width)
+        print(f"{Path('vectors.parquet').stat().st_size / 1e6:,.0f} MB")
+        totals = {"bare": [], "embed": []}
+        for _ in range(asked.rounds):
+            for name, times in totals.items():
+                seconds, peak = measured(name)
+                times.append(sum(seconds.values()))
+                parts = ", ".join(f"{part} {spent:.2f}" for part, spent in seconds.items())
+                print(f"{name:6} {times[-1]:6.2f} s ({parts}), {peak:,.0f} MB at its peak", flush=True)
+        print(f"embed takes {statistics.median(totals['embed']) / statistics.median(totals['bare']):.2f} of the bare work")
+
+
+if __name__ == "__main__":
+    main()

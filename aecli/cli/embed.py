@@ -18,6 +18,8 @@ def embed(
     form: options.Format = None,
     label: options.CarryLabel = True,
     header: options.Header = True,
+    as_vector: options.AsVector = None,
+    dtype: options.CodeType = "float32",
     error: options.Error = False,
     held_out: options.HeldOut = False,
     line_buffered: options.LineBuffered = False,
@@ -29,9 +31,13 @@ def embed(
 
     $ aecli embed digits.safetensors digits > codes.csv
 
+    $ aecli embed texts.safetensors texts.parquet --as-vector --dtype float16 -o codes.parquet
+
     Kept columns and the label come first, then z0, z1, ...; one row for each input row, in input order.
     """
     rows.check_data(model, data)
+    if dtype != "float32":
+        tables.check_has_types(output, form, f"--dtype {dtype}")
     if held_out:
         rows.check_read_twice(data, "--held-out")
     from aecli.inference import Rebuilt
@@ -44,13 +50,15 @@ def embed(
     if held_out and unseen is None:
         raise rows.not_the_training_data(loaded, data)
     source = opened(quiet=quiet)
-    names = [f"z{i}" for i in range(loaded.checkpoint.model.latent_dim)]
+    names = [as_vector] if as_vector else [f"z{i}" for i in range(loaded.checkpoint.model.latent_dim)]
     appended = ["mse"] * error + ["held_out"] * held_out
     carried = tables.Carried(source, applying.keep, label=label, beside=[*names, *appended])
     with tables.open_output(output, form, header=header, inputs=(str(model), *(data or ())), quiet=quiet) as sink:
         stream, first = loaded.rebuilt if error else loaded.encoded, 0
         for out in progress.shown(stream(source, live=line_buffered), source, output, quiet=quiet):
-            columns = dict(zip(names, out.z.T, strict=True)) | ({"mse": out.mse} if isinstance(out, Rebuilt) else {})
+            z = tables.of_type(out.z, dtype, source.name)
+            columns = dict(zip(names, [z] if as_vector else z.T, strict=True))
+            columns |= {"mse": out.mse} if isinstance(out, Rebuilt) else {}
             if unseen is not None:
                 columns["held_out"] = rows.part_of(unseen, first, len(out.z), source)
                 first += len(out.z)

@@ -63,7 +63,7 @@ class ParquetTable(Table):
         leaves = [group.column(i) for i in range(group.num_columns)]
         wanted = [f"{column}." for column in columns or ()]
         found = [leaf for leaf in leaves if columns is None or f"{leaf.path_in_schema}.".startswith(tuple(wanted))]
-        return sum(leaf.num_values for leaf in found) / rows
+        return float(sum(leaf.num_values for leaf in found) / rows)
 
 
 class ArrowTable(Table):
@@ -138,7 +138,9 @@ class FrameTable(Table):
         return self._table.slice(0, _rows_of(_inside(self._table)))
 
     def pieces(self, wanted: Sequence[tuple[str, str]]) -> Iterator[Piece]:
-        return _pieces(self.name, iter(self._table.to_batches(_rows_of(_inside(self._table)))), wanted, self._table.schema)
+        return _pieces(
+            self.name, iter(self._table.to_batches(_rows_of(_inside(self._table)))), wanted, self._table.schema
+        )
 
 
 def _pieces(
@@ -175,7 +177,8 @@ def _rows_of(values: float) -> int:
 def _inside(rows: Any) -> float:
     """Return how many values the vectors of a row of a batch or a table have together."""
     vectors = [column for column in rows.columns if kind_of(column.type) == "vector"]
-    return sum(pc.sum(pc.list_value_length(column)).as_py() or 0 for column in vectors) / max(1, len(rows))
+    inside = sum(pc.sum(pc.list_value_length(column)).as_py() or 0 for column in vectors)
+    return float(inside / max(1, len(rows)))
 
 
 def flattened(rows: Any) -> Any:

@@ -177,16 +177,14 @@ class JsonLinesTable(Table):
     def _fits(self, column: str, kind: str, value: Any) -> bool:
         """Return whether a value is of its kind."""
         found = self._peeked.schema.field(column).type
-        if kind == TEXT:
-            return _casts(value, lambda: pa.array([value], found))
+        if kind in (TEXT, "vector"):
+            return _casts(value, lambda: pa.array([value], found if kind == TEXT else ARROW_TYPES[kind]))
         if kind == "number" and isinstance(value, str) and pa.types.is_string(found):
             return is_number(value)
         if kind in ("date", "timestamp"):
             return isinstance(value, str) and _casts(value, lambda: timestamps(pa.array([value], pa.string())))
         if kind == "category":
             return isinstance(value, str | int | float)
-        if kind == "vector":
-            return _casts(value, lambda: pa.array([value], ARROW_TYPES[kind]))
         if kind == "boolean":
             return isinstance(value, bool) or value in (0, 1)
         types = PYTHON_TYPES.get(kind, (str,))

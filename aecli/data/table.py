@@ -179,6 +179,8 @@ class TableSource(Source):
             (name, "category" if column.kind == "category" else kinds.reader_kind(column, types.get(name)))
             for name, column in zip(self.features, self.schema.columns, strict=True)
         ]
+        found = [pa.null() if self._table.is_text else types.get(name, pa.null()) for name in self.features]
+        self.types = [kind if kinds.kind_of(kind) == "vector" else None for kind in found]
         carried = [*self._keep, *([self._label] if self._label is not None else [])]
         self._read = [*self._wanted, *((column, TEXT) for column in carried)]
 

@@ -118,7 +118,8 @@ def main():
                 times.append(sum(seconds.values()))
                 parts = ", ".join(f"{part} {spent:.2f}" for part, spent in seconds.items())
                 print(f"{name:6} {times[-1]:6.2f} s ({parts}), {peak:,.0f} MB at its peak", flush=True)
-        print(f"embed takes {statistics.median(totals['embed']) / statistics.median(totals['bare']):.2f} of the bare work")
+        embedded, alone = (statistics.median(totals[name]) for name in ("embed", "bare"))
+        print(f"embed takes {embedded / alone:.2f} of the bare work")
 
 
 if __name__ == "__main__":

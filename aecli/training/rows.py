@@ -34,7 +34,9 @@ class Rows:
         quick = part.x.dtype == np.uint8 and scaler.kind == FULL_SCALE and not scaler.shift.any()
         self._divisor = float(scaler.scale[0]) if quick else None
         self._affine: tuple[Tensor, Tensor] | None = None
-        if not quick and part.x.dtype in SMALL and scaler.knots is None and device.type != "mps":  # which has no float64
+        if (
+            not quick and part.x.dtype in SMALL and scaler.knots is None and device.type != "mps"
+        ):  # which has no float64
             self._affine = torch.from_numpy(scaler.shift).to(device), torch.from_numpy(scaler.scale).to(device)
         self.resident = self._tensor(part.x[:]).to(device) if part.blocks is None else None
         self.holes = part.x.dtype.kind == "f" and (self.resident is None or bool(self.resident.isnan().any()))

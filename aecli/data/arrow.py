@@ -16,6 +16,7 @@ from aecli.errors import DataError
 
 MAX_BATCH_ROWS = 1 << 16
 BATCH_VALUES = 1 << 20
+COMPUTED_ROWS = 1024  # together: pieces of so many vectors, or of several times as many, are not copied to be joined
 BUFFER_BYTES = 1 << 20  # of a column in a Parquet file that are read ahead: a vector column is the whole file
 FILE_MAGIC = b"ARROW1\0\0"
 
@@ -47,7 +48,8 @@ class ParquetTable(Table):
 
     def _batches(self, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
         try:
-            rows = _rows_of(self._values(columns))
+            count = len(columns or self.columns)
+            rows = _rows_of(count, self._values(columns) - count)
             for batch in self._file.iter_batches(rows, columns=columns):
                 batch.validate(full=True)
                 yield batch
@@ -110,7 +112,7 @@ class ArrowTable(Table):
         try:
             for batch in self._reader:
                 batch.validate(full=True)
-                step = _rows_of(len(self.columns) + _inside(flattened(batch)))
+                step = _rows_of(len(self.columns), _inside(flattened(batch)))
                 for start in range(0, len(batch), step):
                     yield batch.slice(start, step)
         except (pa.ArrowException, OSError) as error:
@@ -135,11 +137,11 @@ class FrameTable(Table):
         return {field.name: field.type for field in self._table.schema}
 
     def peek(self) -> pa.Table:
-        return self._table.slice(0, _rows_of(_inside(self._table)))
+        return self._table.slice(0, _rows_of(1, _inside(self._table)))
 
     def pieces(self, wanted: Sequence[tuple[str, str]]) -> Iterator[Piece]:
         return _pieces(
-            self.name, iter(self._table.to_batches(_rows_of(_inside(self._table)))), wanted, self._table.schema
+            self.name, iter(self._table.to_batches(_rows_of(1, _inside(self._table)))), wanted, self._table.schema
         )
 
 
@@ -169,9 +171,10 @@ class _Rest:
         return start + self._stream.block(size - len(start)) if size > len(start) else start
 
 
-def _rows_of(values: float) -> int:
-    """Return how many rows are read together, of so many values each."""
-    return max(1, min(MAX_BATCH_ROWS, int(BATCH_VALUES / max(1, values))))
+def _rows_of(columns: int, inside: float) -> int:
+    """Return how many rows are read together, of so many columns and so many values inside of vectors."""
+    rows = max(1, min(MAX_BATCH_ROWS, int(BATCH_VALUES / max(1, columns + inside))))
+    return (rows // COMPUTED_ROWS * COMPUTED_ROWS or rows) if inside > 0 else rows
 
 
 def _inside(rows: Any) -> float:

@@ -88,8 +88,9 @@ def _is_number(kind: pa.DataType) -> bool:
 
 def _guessed_vector(name: str, lengths: Sequence[int]) -> Guess:
     different = Counter(lengths)
-    width = different.most_common(1)[0][0] if different else 0
-    if not width:
+    if not different:
+        return Guess(Column(name), "holds nothing: --exclude leaves it out", ("--exclude", name))
+    if not (width := different.most_common(1)[0][0]):
         return Guess(Column(name), "holds empty lists", ("--exclude", name))
     return Guess(Column(name, "vector", width=width))
 

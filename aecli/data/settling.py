@@ -152,8 +152,9 @@ def _check(
     seds: dict[str, None] = {}
     for column, guess in learnt.items():
         if guess.problem:
-            row = _row_of(guess.cell, peeked[column])
-            shown = "" if guess.cell is None else f"holds {kinds.shortened(guess.cell)} in row {row}, "
+            shown = ""
+            if guess.cell is not None:
+                shown = f"holds {kinds.shortened(guess.cell)} in row {_row_of(guess.cell, peeked[column])}, "
             problems.append(f"column {column!r} {shown}{guess.problem}")
             options += guess.options if is_text or not guess.sed else ("--exclude", column)
             seds |= dict.fromkeys([guess.sed] if guess.sed and is_text else [])

@@ -256,7 +256,8 @@ class TableSource(Source):
 
     def learning(self) -> list[str]:
         """Return sentences on what training is about to learn of the table, and what else should be known."""
-        names = [column.name or f"x{i}" for i, column in enumerate(self.schema.columns)]
+        wide = [f" ({column.width:,} values)" * (column.kind == "vector") for column in self.schema.columns]
+        names = [f"{column.name or f'x{i}'}{wide[i]}" for i, column in enumerate(self.schema.columns)]
         shown = ", ".join(names[:SHOWN_COLUMNS]) + (", ..." if len(names) > SHOWN_COLUMNS else "")
         parts = [f"learning {len(names):,} column{'s' * (len(names) != 1)}: {shown}"]
         if self._label is not None:

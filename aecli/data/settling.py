@@ -226,6 +226,7 @@ def grouped(counts: Array, most: int) -> tuple[Array, Array]:
 def spikes(names: Sequence[str], x: Array) -> list[str]:
     """Return sentences on values that are out of all proportion to the rest of their columns, for rows (N, D)."""
     said: list[str] = []
+    x = x.astype(np.float64, copy=False)
     told = np.asarray(~np.isnan(x).all(axis=0))
     names, x = [name for name, is_told in zip(names, told, strict=True) if is_told], x[:, told]
     low, middle, high = (

@@ -278,3 +278,14 @@ def test_a_missing_vector_is_a_row_without_a_value_and_nan_in_one_is_a_hole(run,
     skipped = run("embed", model_file, "x.parquet", "--keep", "name", "--bad-rows", "skip")
     assert [line.split(",")[0] for line in skipped.out.splitlines()[1:]] == ["r0", "r2", "r4"]
     assert skipped.out.splitlines()[1:] == [blank.out.splitlines()[1:][i] for i in (0, 2, 4)]
+
+
+def test_half_precision_is_enough_for_no_statistic(run, recwarn):
+    x = (100 * X.astype(np.float32)).astype(np.float16)  # sums, squares and spreads go beyond what it holds
+    pq.write_table(frame(x, LISTS["fixed"](pa.float16())), "x.parquet")
+    done = run("train", "x.parquet", "-o", "m.safetensors", "--hidden-dims", 4, "--epochs", 1, "--device", "cpu")
+    assert done.code == 0, done.err
+    for words in ("evaluate m.safetensors x.parquet", "score m.safetensors x.parquet --top-features 1 -o s.csv"):
+        assert run(*words.split()).code == 0
+    assert [str(warning.message) for warning in recwarn] == []
+    assert aecli.load("m.safetensors").scaler.scale == pytest.approx(x[:].astype(np.float64).std(axis=0), rel=0.2)

@@ -90,6 +90,9 @@ ANSWERS = {
     "aecli train --bottleneck ": ["none", "variational", "sparse"],
     "aecli train --active ": [],
     "aecli embed model.safetensors --format p": ["parquet"],
+    "aecli embed model.safetensors --dtype ": ["float32", "float16"],
+    "aecli embed --as-vector mod": ["model.safetensors"],  # its value comes after a =
+    "aecli embed --as-vector=": [],
     "aecli plot model.safetensors --kind h": ["history"],
     "aecli decode ": ["./-m.safetensors", "model.safetensors", *FOLDERS],
     "aecli decode model.safetensors ": READ,

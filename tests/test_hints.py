@@ -445,6 +445,13 @@ CASES = {
         values={"DATA": "new.csv"},
     ),
     "an array to stdout": Case("embed t.safetensors t.csv --format npy", "name one: -o rows.npy"),
+    "half precision in text": Case("embed t.safetensors t.csv --dtype float16", "name a file of one: -o codes.parquet"),
+    "a code beyond half precision": Case(
+        "embed t.safetensors x.csv --dtype float16 -o z.npy",
+        "leave --dtype out",
+        given={"x.csv": with_line("1e12,1e12,1e12")},
+        then=("embed t.safetensors x.csv -o z.npy",),
+    ),
     "a label of a code's name": Case(
         "embed z.safetensors z.csv",
         "leave it out with --no-label, or rename it first",

@@ -14,6 +14,7 @@ from typing import Any
 
 import typer
 
+from aecli.cli.usage import ALONE
 from aecli.data.formats import ARRAYS, IDX, IMAGES, NAMES, SPLITS, table_form
 
 VARIABLE = "_AECLI_COMPLETE"
@@ -90,7 +91,7 @@ def _given(parameters: list[Any], words: list[str]) -> tuple[dict[str, list[str]
             if not word.startswith("--"):  # -qo: of short options in one word, only the last may wait for a value
                 name = f"-{word[-1]}"
             option = _named(parameters, name)
-            if option is not None and not option.is_flag and not equals:
+            if option is not None and not option.is_flag and not equals and name not in ALONE:
                 waiting = option
             elif option is not None:
                 given.setdefault(option.name, []).append(value or name)

@@ -144,15 +144,14 @@ def _write_table(
 
     schema = loaded.schema
     order = tables.order(schema, turned=schema.channels_first)  # that of the training rows
-    names = tables.in_order(schema.names, order) if tables.is_by_name(schema) else schema.names
+    names = tables.written_names(schema, order)
     carried = None if source is None else tables.Carried(source, decoding.keep, label=False, beside=names)
     with tables.open_output(output, form, header=header, inputs=(loaded.name, *inputs), quiet=quiet) as sink:
         if isinstance(sink, Npy):
             sink.row_shape = tables.row_shape(schema, turned=schema.channels_first)
         for out in outputs:
-            decoded = tables.rebuilt_columns(out, loaded, blank=tables.blank_rows(out, sink))
             own = {} if carried is None else carried.of(out.batch)
-            sink.write(own | dict(zip(names, tables.in_order(decoded, order), strict=True)))
+            sink.write(own | tables.rebuilt_table(out, loaded, names, sink, places=order))
             if decoding.line_buffered:
                 sink.flush()
 

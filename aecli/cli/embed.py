@@ -27,6 +27,8 @@ def embed(
     form: options.Format = None,
     label: options.CarryLabel = True,
     header: options.Header = True,
+    as_vector: options.AsVector = None,
+    dtype: options.CodeType = "float32",
     error: options.Error = False,
     held_out: options.HeldOut = False,
     line_buffered: options.LineBuffered = False,
@@ -40,10 +42,14 @@ def embed(
 
     $ aecli embed digits.safetensors digits > codes.csv
 
+    $ aecli embed texts.safetensors texts.parquet --as-vector --dtype float16 -o codes.parquet
+
     Kept columns and the label come first, then z0, z1, ...; one row for each input row, in input order.
     """
     as_parts = parts.are_wanted(ctx)
     rows.check_data(model, data)
+    if dtype != "float32":
+        tables.check_has_types(output, form or ("parquet" if as_parts else None), f"--dtype {dtype}")
     if held_out:
         rows.check_read_twice(data, "--held-out")
     from aecli.inference import Rebuilt
@@ -55,14 +61,16 @@ def embed(
     unseen = of_training.held_out(loaded.checkpoint, opened(quiet=True)) if held_out else None
     if held_out and unseen is None:
         raise rows.not_the_training_data(loaded, data)
-    names = [f"z{i}" for i in range(loaded.checkpoint.model.latent_dim)]
+    names = [as_vector] if as_vector else [f"z{i}" for i in range(loaded.checkpoint.model.latent_dim)]
     appended = ["mse"] * error + ["held_out"] * held_out
 
     def answer(source: "Source", sink: "Sink", shown: "Shown") -> None:
         carried = tables.Carried(source, applying.keep, label=label, beside=[*names, *appended])
         stream, first = loaded.rebuilt if error else loaded.encoded, 0
         for out in shown(stream(source, live=line_buffered), source):
-            columns = dict(zip(names, out.z.T, strict=True)) | ({"mse": out.mse} if isinstance(out, Rebuilt) else {})
+            z = tables.of_type(out.z, dtype, source.name)
+            columns = dict(zip(names, [z] if as_vector else z.T, strict=True))
+            columns |= {"mse": out.mse} if isinstance(out, Rebuilt) else {}
             if unseen is not None:
                 columns["held_out"] = rows.part_of(unseen, first, len(out.z), source)
                 first += len(out.z)

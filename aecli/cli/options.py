@@ -141,6 +141,21 @@ Header = Annotated[bool, typer.Option("--header/--no-header", help="Begin with t
 Error = Annotated[
     bool, typer.Option("--error", help="Append mse: each row's mean squared reconstruction error, in scaled units.")
 ]
+AsVector = Annotated[
+    str | None,
+    typer.Option(
+        "--as-vector",
+        metavar="[=NAME]",
+        help="Write one column of lists, z or NAME, in the place of z0, z1, ...",
+        show_default=False,
+    ),
+]
+CodeType = Annotated[
+    Literal["float32", "float16"],
+    typer.Option(
+        "--dtype", metavar="TYPE", help="The type of the latent values in Parquet, Arrow and NPY: float32 or float16."
+    ),
+]
 HeldOut = Annotated[
     bool,
     typer.Option(

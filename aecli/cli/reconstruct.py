@@ -62,10 +62,10 @@ def reconstruct(
 
     def answer(source: "Source", sink: "Sink", shown: "Shown") -> None:
         source.fills = fill_holes
-        schema = loaded.schema if loaded.schema.features else source.schema
+        schema = loaded.schema if loaded.schema.features or not source.schema.columns else source.schema
         order = tables.order(loaded.schema, turned=source.turned)
-        names = tables.in_order(schema.names, order) if tables.is_by_name(schema) else schema.names
-        top = min(top_features or 0, len(names))
+        names = tables.written_names(schema, order)
+        top = min(top_features or 0, schema.inputs)
         appended = ["mse"] * error + [f"{what}{i + 1}" for i in range(top) for what in ("worst", "share")]
         if taken := [name for name in appended if name in names]:
             raise DataError(f"{source.name}: a feature is named {taken[0]!r}, as a column that the output appends")
@@ -76,13 +76,13 @@ def reconstruct(
         for given in shown(stream(source, live=line_buffered), source):
             errors = _errors(given, loaded, top, order) if error else {}
             out = given.in_units(source.units)
-            blank = tables.blank_rows(out, sink)
-            rebuilt = tables.rebuilt_columns(out, loaded, blank=blank, holes_only=fill_holes)
-            columns = dict(zip(names, tables.in_order(rebuilt, order), strict=True))
+            columns = tables.rebuilt_table(
+                out, loaded, names, sink, places=order, types=source.types, holes_only=fill_holes
+            )
             own = carried.of(out.batch)
             if fill_holes and source.columns and sink.has_nulls:  # an NPY has numbers alone
                 columns = tables.filled_columns(out, columns, source)
-            sink.write(own | columns | tables.emptied(errors, blank))
+            sink.write(own | columns | tables.emptied(errors, tables.blank_rows(out, sink)))
             if line_buffered:
                 sink.flush()
 

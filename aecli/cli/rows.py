@@ -109,7 +109,9 @@ def check_model_first(model: Path, data: Sequence[str] | None) -> None:
     from aecli.model import checkpoint
 
     if data and data[0].endswith(".safetensors") and model.is_file() and not checkpoint.is_checkpoint(model):
-        raise AecliError(f"{model} is no checkpoint", hint=f"the model comes first, then the data; is it {data[0]}?")
+        is_model = checkpoint.is_checkpoint(Path(data[0]))
+        asked = f"; is it {data[0]}?" if is_model else ""
+        raise AecliError(f"{model} is no checkpoint", hint=f"the model comes first, then the data{asked}")
 
 
 def say_notes(source: "Source", *, quiet: bool) -> None:
@@ -128,7 +130,9 @@ def check_output(output: Path, *inputs: str) -> None:
         )
     if (output.is_file() or not output.exists()) and not os.access(output.parent, os.W_OK):
         raise AecliError(f"{output}: the folder {output.parent} may not be written")
-    if any(output.exists() and _is_read(output, Path(word)) for word in inputs):
+    from aecli.data.opening import array_key
+
+    if any(output.exists() and _is_read(output, Path(array_key(word)[0])) for word in inputs):
         raise UsageError(f"{output} is read by this command, and would be written over", hint="name another --output")
 
 
@@ -144,7 +148,7 @@ def _is_read(file: Path, given: Path) -> bool:
     ending = file.suffix.lower()
     return (
         ending in IMAGES
-        or (ending == ".npy" and endings == {ending})
+        or (ending in (".npy", ".safetensors") and endings == {ending})
         or (ending == ".parquet" and not endings & {*IMAGES})
     )
 

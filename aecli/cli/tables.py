@@ -49,6 +49,30 @@ def open_output(
     rows.say_written(path, replaced=existed, quiet=quiet)
 
 
+def check_has_types(output: str | None, form: str | None, said: str) -> None:
+    """Refuse what was `said` of the types of values where the output is text."""
+    from aecli.data import sinks
+
+    chosen = form or ("csv" if output in (None, "-") else sinks.format_of(Path(output or ""), None))
+    if chosen in sinks.TEXTS:
+        raise UsageError(
+            f"{said} is for formats that have types, and {chosen} has none", hint="name a file of one: -o codes.parquet"
+        )
+
+
+def of_type(z: "Array", dtype: str, name: str) -> "Array":
+    """Return latent rows (N, K) as numbers of this type. Raises DataError for a value that it cannot hold."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        found = z.astype(dtype, copy=False)
+    if dtype != "float32" and (lost := np.isinf(found) & np.isfinite(z)).any():
+        raise DataError(
+            f"{name}: a latent value is {z[lost][0]:g}, beyond what {dtype} holds", hint="leave --dtype out"
+        )
+    return found
+
+
 class Carried:
     """The columns that are carried along: kept ones, then the label, where the data has one and it is wanted."""
 
@@ -107,24 +131,78 @@ def filled_columns(out: "Rebuilt", rebuilt: Mapping[str, Any], source: "Source")
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from aecli.data.sinks import to_table
+    from aecli.data.sinks import texts, to_table
 
     columns = dict(out.batch.kept)
     place = 0
     for name, column in zip(source.features, source.schema.columns, strict=True):
-        holes = np.isnan(out.batch.x[:, place])
+        holes = np.isnan(out.batch.x[:, place : place + column.width]).any(axis=1)
         if out.batch.blank is not None:
             holes &= ~out.batch.blank
         own = columns[name]
-        if holes.any() and column.width == 1:
+        if holes.any():
             values = to_table({name: rebuilt[column.name or name]}).column(0).combine_chunks()
-            if pa.types.is_integer(own.type) and pa.types.is_floating(values.type):
-                values = pc.round(values)
-            values = values.cast(pa.string() if pa.types.is_dictionary(own.type) else own.type, safe=False)
+            if column.kind == "vector":
+                values = values if pa.types.is_nested(own.type) else pa.array(texts(values), own.type)
+            else:
+                if pa.types.is_integer(own.type) and pa.types.is_floating(values.type):
+                    values = pc.round(values)
+                values = values.cast(pa.string() if pa.types.is_dictionary(own.type) else own.type, safe=False)
             own = own.cast(values.type) if own.type != values.type else own
             columns[name] = pc.if_else(pa.array(holes), values, own)
         place += column.width
     return columns
+
+
+def written_names(schema: "Schema", places: "Array | None") -> Sequence[str]:
+    """Return the names of the columns that rebuilt rows are written in, a vector's one."""
+    if any(column.kind == "vector" for column in schema.columns):
+        return schema.column_names
+    return in_order(schema.names, places) if is_by_name(schema) else schema.names
+
+
+def rebuilt_table(
+    out: "Decoded",
+    model: "Model",
+    names: Sequence[str],
+    sink: "Sink",
+    *,
+    places: "Array | None" = None,
+    types: Sequence[Any] = (),
+    holes_only: bool = False,
+) -> dict[str, Any]:
+    """Return rebuilt rows as columns by their `written_names`, with empty cells in rows that could not be read.
+
+    `types` are those of the data's columns, where it has some: a vector comes back as one. See `rebuilt_columns`.
+    """
+    blank, columns = blank_rows(out, sink), model.schema.columns
+    if all(column.kind != "vector" for column in columns):
+        values = rebuilt_columns(out, model, blank=blank, holes_only=holes_only)
+        return dict(zip(names, in_order(values, places), strict=True))
+    table, place = dict[str, Any](), 0
+    for i, (name, column) in enumerate(zip(names, columns, strict=True)):
+        if column.kind == "vector":
+            vectors = _vectors(out, model, slice(place, place + column.width), holes_only=holes_only)
+            vectors = vectors if places is None else vectors[:, places]
+            table[name] = _as_lists(vectors, types[i] if types else None) if sink.has_nulls else vectors
+        else:
+            table[name] = _rebuilt(out, model, place, holes_only=holes_only)
+        place += column.width
+    return emptied(table, blank)
+
+
+def _vectors(out: "Decoded", model: "Model", place: slice, *, holes_only: bool) -> "Array":
+    """Return the values of a vector (N, width) in rebuilt rows: float64 where float32 would round them visibly."""
+    import numpy as np
+
+    vectors = out.recon[:, place].astype(np.float64 if any(model.scaler.decimals[1][place]) else np.float32, copy=False)
+    return np.where(np.isnan(own := out.batch.x[:, place]), vectors, own) if holes_only else vectors
+
+
+def _as_lists(vectors: "Array", kind: Any) -> Any:
+    from aecli.data.sinks import as_lists
+
+    return as_lists(vectors, kind)
 
 
 def rebuilt_columns(out: "Decoded", model: "Model", *, blank: Any = None, holes_only: bool = False) -> list[Any]:
@@ -133,20 +211,23 @@ def rebuilt_columns(out: "Decoded", model: "Model", *, blank: Any = None, holes_
     With `holes_only` the rows' own values stay, and what is rebuilt stands in their holes. Rows that are `blank` (N,)
     are empty, and so are dates out of all range.
     """
+    columns = [_rebuilt(out, model, i, holes_only=holes_only) for i in range(len(model.schema.values))]
+    return columns if blank is None else [_without(column, blank) for column in columns]
+
+
+def _rebuilt(out: "Decoded", model: "Model", place: int, *, holes_only: bool) -> Any:
+    """Return one of the columns of `rebuilt_columns`."""
     import numpy as np
 
-    decimals, wide = model.scaler.decimals
-    columns = []
-    for i, column in enumerate(model.schema.values):
-        values = out.recon[:, i]
-        if column.kind == "number" and (wide[i] or holes_only):
-            values = np.round(values.astype(np.float64), decimals[i])
-        if holes_only:
-            own = out.batch.x[:, i]
-            values = np.where(np.isnan(own), values, own)
-        is_coarse = column.kind == "number" and not (wide[i] or holes_only)
-        columns.append(values.astype(np.float32, copy=False) if is_coarse else _as_written(values, column))
-    return columns if blank is None else [_without(column, blank) for column in columns]
+    (decimals, wide), column = model.scaler.decimals, model.schema.values[place]
+    values = out.recon[:, place]
+    if column.kind == "number" and (wide[place] or holes_only):
+        values = np.round(values.astype(np.float64), decimals[place])
+    if holes_only:
+        own = out.batch.x[:, place]
+        values = np.where(np.isnan(own), values, own)
+    is_coarse = column.kind == "number" and not (wide[place] or holes_only)
+    return values.astype(np.float32, copy=False) if is_coarse else _as_written(values, column)
 
 
 def _as_written(values: "Array", column: "Column") -> Any:

@@ -40,8 +40,16 @@ class Explained:
             super().format_help(ctx, formatter)  # type: ignore[misc]
 
 
+ALONE = {"--as-vector": "z"}  # options whose value may be left out, and what it is then
+
+
 class Command(Explained, TyperCommand):
-    """One command."""
+    """One command. An option may stand ALONE: a word behind it is an argument, and its value comes after a =."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        end = args.index("--") if "--" in args else len(args)
+        given = [f"{word}={ALONE[word]}" if word in ALONE else word for word in args[:end]]
+        return super().parse_args(ctx, given + args[end:])
 
 
 def print_help(context: Any) -> None:

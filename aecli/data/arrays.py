@@ -16,6 +16,7 @@ from aecli.data.part import FileRows
 from aecli.data.refused import refused
 from aecli.data.source import ArraySource
 from aecli.data.stream import Stream
+from aecli.data.tensors import open_safetensors
 from aecli.errors import DataError
 
 Array = np.ndarray[Any, Any]
@@ -43,13 +44,15 @@ def open_array(
     told: tuple[int, ...] | None = None,
     schema: Schema | None = None,
 ) -> ArraySource:
-    """Open the array of a stream, for NPZ the one called `key`, as `array_source` does.
+    """Open the array of a stream, for NPZ and safetensors the one called `key`, as `array_source` does.
 
-    `form` is idx, npy or npz, and `path` is the file's, where it has one.
+    `form` is idx, npy, npz or safetensors, and `path` is the file's, where it has one.
     Raises DataError where it holds no such array of numbers.
     """
     if form == "npz":
         array: Array | FileRows = _npz(stream, key, path)
+    elif form == "safetensors":
+        array = open_safetensors(stream, key, path)
     else:
         array = idx_array(stream) if form == "idx" else open_npy(stream, path)
     name = stream.name if key is None else f"{stream.name}:{key}"

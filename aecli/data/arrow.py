@@ -8,12 +8,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from aecli.data import compute as pc
+from aecli.data.kinds import kind_of
 from aecli.data.stream import Stream
 from aecli.data.table import Piece, Table, as_kind
 from aecli.errors import DataError
 
 MAX_BATCH_ROWS = 1 << 16
 BATCH_VALUES = 1 << 20
+COMPUTED_ROWS = 1024  # together: pieces of so many vectors, or of several times as many, are not copied to be joined
+BUFFER_BYTES = 1 << 20  # of a column in a Parquet file that are read ahead: a vector column is the whole file
 FILE_MAGIC = b"ARROW1\0\0"
 
 
@@ -23,7 +27,7 @@ class ParquetTable(Table):
     def __init__(self, stream: Stream) -> None:
         self._stream, self._name = stream, stream.name
         try:
-            self._file = pq.ParquetFile(stream.file(), pre_buffer=False)
+            self._file = pq.ParquetFile(stream.file(), pre_buffer=False, buffer_size=BUFFER_BYTES)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(f"{stream.name}: not a Parquet file, or a damaged one ({_first_line(error)})") from error
         schema, rows = self._file.schema_arrow, self._file.metadata.num_rows
@@ -43,13 +47,25 @@ class ParquetTable(Table):
         return _pieces(self.name, batches, wanted, self._file.schema_arrow)
 
     def _batches(self, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
-        rows = max(1, min(MAX_BATCH_ROWS, BATCH_VALUES // len(columns or self.columns)))
         try:
+            count = len(columns or self.columns)
+            rows = _rows_of(count, self._values(columns) - count)
             for batch in self._file.iter_batches(rows, columns=columns):
                 batch.validate(full=True)
                 yield batch
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{self._name}: a damaged Parquet file ({_first_line(error)})") from error
+
+    def _values(self, columns: list[str] | None) -> float:
+        """Return how many values a row of some columns has, those inside lists too; by the first group of rows."""
+        metadata = self._file.metadata
+        if not metadata.num_row_groups or not (rows := metadata.row_group(0).num_rows):
+            return 0
+        group = metadata.row_group(0)
+        leaves = [group.column(i) for i in range(group.num_columns)]
+        wanted = [f"{column}." for column in columns or ()]
+        found = [leaf for leaf in leaves if columns is None or f"{leaf.path_in_schema}.".startswith(tuple(wanted))]
+        return float(sum(leaf.num_values for leaf in found) / rows)
 
 
 class ArrowTable(Table):
@@ -93,10 +109,10 @@ class ArrowTable(Table):
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the batches in pieces of a bounded size, each checked: its bytes come from strangers."""
-        step = max(1, min(MAX_BATCH_ROWS, BATCH_VALUES // max(1, len(self.columns))))
         try:
             for batch in self._reader:
                 batch.validate(full=True)
+                step = _rows_of(len(self.columns), _inside(flattened(batch)))
                 for start in range(0, len(batch), step):
                     yield batch.slice(start, step)
         except (pa.ArrowException, OSError) as error:
@@ -121,10 +137,12 @@ class FrameTable(Table):
         return {field.name: field.type for field in self._table.schema}
 
     def peek(self) -> pa.Table:
-        return self._table.slice(0, MAX_BATCH_ROWS)
+        return self._table.slice(0, _rows_of(1, _inside(self._table)))
 
     def pieces(self, wanted: Sequence[tuple[str, str]]) -> Iterator[Piece]:
-        return _pieces(self.name, iter(self._table.to_batches(MAX_BATCH_ROWS)), wanted, self._table.schema)
+        return _pieces(
+            self.name, iter(self._table.to_batches(_rows_of(1, _inside(self._table)))), wanted, self._table.schema
+        )
 
 
 def _pieces(
@@ -153,11 +171,36 @@ class _Rest:
         return start + self._stream.block(size - len(start)) if size > len(start) else start
 
 
+def _rows_of(columns: int, inside: float) -> int:
+    """Return how many rows are read together, of so many columns and so many values inside of vectors."""
+    rows = max(1, min(MAX_BATCH_ROWS, int(BATCH_VALUES / max(1, columns + inside))))
+    return (rows // COMPUTED_ROWS * COMPUTED_ROWS or rows) if inside > 0 else rows
+
+
+def _inside(rows: Any) -> float:
+    """Return how many values the vectors of a row of a batch or a table have together."""
+    vectors = [column for column in rows.columns if kind_of(column.type) == "vector"]
+    inside = sum(pc.sum(pc.list_value_length(column)).as_py() or 0 for column in vectors)
+    return float(inside / max(1, len(rows)))
+
+
 def flattened(rows: Any) -> Any:
-    """Return a batch or a table whose structs are columns of their own, `item.embedding`."""
+    """Return a batch or a table whose structs are columns of their own, `item.embedding`, and tensors are lists."""
+    if any(isinstance(field.type, pa.FixedShapeTensorType) for field in rows.schema):
+        columns = [_storage(column) for column in rows.columns]
+        rows = type(rows).from_arrays(columns, rows.schema.names)
     while any(pa.types.is_struct(field.type) for field in rows.schema):
         rows = (rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])).flatten()
     return rows
+
+
+def _storage(column: Any) -> Any:
+    """Return a column of tensors as one of lists; any other as it is."""
+    if not isinstance(column.type, pa.FixedShapeTensorType):
+        return column
+    if isinstance(column, pa.ChunkedArray):
+        return pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
+    return column.storage
 
 
 def _index_columns(schema: pa.Schema) -> dict[str, str]:

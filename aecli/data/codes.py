@@ -1,8 +1,8 @@
-"""Codes, the latent rows that `aecli embed` writes: tables with columns z0, z1, ..., or arrays (N, K)."""
+"""Codes, the latent rows that `aecli embed` writes: tables with columns z0, z1, ... or one of lists; arrays (N, K)."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from aecli.data.opening import open_source, split_name
 from aecli.data.source import Array, Batch, Source
 from aecli.errors import DataError, WidthError
 from aecli.options import Applying, Decoding, Reading, Writing
+
+if TYPE_CHECKING:
+    from aecli.data.table import Table
 
 PIECE = 1024  # steps between two codes, at a time
 BAD = "--bad-rows skip leaves such rows out, --bad-rows blank writes empty ones"
@@ -39,7 +42,8 @@ class Codes(Source):
         for row in np.flatnonzero(~finite.all(axis=1)).tolist():
             place = int(finite[row].argmin())
             what = "is empty or NaN" if np.isnan(z[row, place]) else "is infinite, or too large"
-            where = f"{batch.name or self.name}: row {batch.row + row + 1}, column 'z{place}'"
+            column = self.schema.column_of(place) or f"z{place}"
+            where = f"{batch.name or self.name}: row {batch.row + row + 1}, column {column!r}"
             found[row] = DataError(f"{where} {what}, and a code has all of its {z.shape[1]} values", hint=BAD)
         return found
 
@@ -74,7 +78,7 @@ class Codes(Source):
 def open_codes(data: Any, values: int, asked: Decoding, announce: Callable[[str], None] = lambda _: None) -> Codes:
     """Open codes of so many latent values: files, "-" for standard input, a data frame or an array.
 
-    Columns z0, z1, ... are matched by name, where there are names.
+    Columns z0, z1, ... are matched by name, where there are names. Codes may also be one column of lists.
     Raises DataError where there is no such data, or its codes are of another width.
     """
     names = [f"z{i}" for i in range(values)]
@@ -91,7 +95,7 @@ def open_codes(data: Any, values: int, asked: Decoding, announce: Callable[[str]
     )
     schema = Schema(values, tuple(Column(name) for name in names))
     try:
-        source = open_source(data, schema=schema, reading=reading, applying=applying, announce=announce)
+        source = open_source(data, schema=schema, reading=reading, applying=applying, announce=announce, codes=True)
     except WidthError as error:
         from aecli.data.table import NAMELESS
 
@@ -103,6 +107,18 @@ def open_codes(data: Any, values: int, asked: Decoding, announce: Callable[[str]
     if (more := f"z{values}") in source.columns:
         raise DataError(f"{source.name}: a column {more!r}, and the model has {values} latent values", hint=written)
     return Codes(source, asked.bad_rows)
+
+
+def in_one_column(table: "Table", schema: Schema) -> Schema:
+    """Return the schema of codes as a table has them: in one column of lists, where it has one and no z0."""
+    from aecli.data import kinds
+
+    if not table.named or schema.column_names[0] in table.columns:
+        return schema
+    peeked = table.peek()
+    found = [kinds.guessed(name, peeked[name]).column for name in table.columns]
+    codes = [column for column in found if column.kind == "vector" and column.width == schema.inputs]
+    return Schema(schema.inputs, (codes[0],)) if len(codes) == 1 else schema
 
 
 def _between(first: Array, last: Array, steps: int) -> Iterator[Batch]:

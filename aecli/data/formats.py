@@ -21,6 +21,7 @@ TABLES = {
 TEXTS = ("csv", "tsv", "jsonl")
 COMPRESSED = (".gz", ".zst", ".xz", ".bz2", ".zip")
 ARRAYS = (".npy", ".npz")
+KEYED = (".npz", ".safetensors")  # files of several arrays
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pbm", ".pgm", ".ppm")
 IDX = r"(-idx\d-[a-z]+|\.idx)(\.gz)?$"  # in t10k-images-idx3-ubyte.gz
 
@@ -116,6 +117,11 @@ def _is_idx(start: bytes) -> bool:
     return len(start) >= 4 and start[:2] == b"\0\0" and start[2] in (8, 9, 11, 12, 13, 14) and 0 < start[3] <= 8
 
 
+def _is_safetensors(start: bytes) -> bool:
+    """Return whether the length of a header stands here, in eight bytes, and then an object."""
+    return start[8:9] == b"{" and 2 <= int.from_bytes(start[:8], "little") <= 100_000_000
+
+
 def _is_tar(start: bytes) -> bool:
     return start[257:262] == b"ustar"
 
@@ -136,6 +142,7 @@ def _is_dicom(start: bytes) -> bool:
 SHAPES = {
     "image": _is_webp,
     "dicom": _is_dicom,
+    "safetensors": _is_safetensors,
     "arrow": _is_arrow_stream,
     "idx": _is_idx,
     "tar": _is_tar,

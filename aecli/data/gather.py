@@ -80,7 +80,11 @@ def _spooled(source: Source, parts: list[Array], rest: Iterable[Array], folder: 
     try:
         for x in chain(parts, rest):
             if x.dtype != dtype:
-                raise DataError(f"{source.name}: its values are {dtype} at first, and {x.dtype} from row {rows + 1} on")
+                given, x = x, x.astype(dtype)  # noqa: PLW2901, rows after a missing one may have a wider type
+                if not np.array_equal(given, x, equal_nan=dtype.kind == "f"):
+                    raise DataError(
+                        f"{source.name}: its values are {dtype} at first, and {given.dtype} from row {rows + 1} on"
+                    )
             file.write(np.ascontiguousarray(x).data)
             rows += len(x)
         file.flush()

@@ -177,8 +177,8 @@ class JsonLinesTable(Table):
     def _fits(self, column: str, kind: str, value: Any) -> bool:
         """Return whether a value is of its kind."""
         found = self._peeked.schema.field(column).type
-        if kind == TEXT:
-            return _casts(value, lambda: pa.array([value], found))
+        if kind in (TEXT, "vector"):
+            return _casts(value, lambda: pa.array([value], found if kind == TEXT else ARROW_TYPES[kind]))
         if kind == "number" and isinstance(value, str) and pa.types.is_string(found):
             return is_number(value)
         if kind in ("date", "timestamp"):

@@ -52,7 +52,7 @@ def guessed(name: str, values: Any, dialect: Dialect = PLAIN, na: Sequence[str] 
 
     `na` are the values that stand for a hole beside the usual spellings.
     """
-    values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    values = as_one(values)
     kind = kind_of(values.type)
     if kind == "vector":
         return _guessed_vector(name, pc.list_value_length(values).drop_null().to_pylist())
@@ -88,8 +88,9 @@ def _is_number(kind: pa.DataType) -> bool:
 
 def _guessed_vector(name: str, lengths: Sequence[int]) -> Guess:
     different = Counter(lengths)
-    width = different.most_common(1)[0][0] if different else 0
-    if not width:
+    if not different:
+        return Guess(Column(name), "holds nothing: --exclude leaves it out", ("--exclude", name))
+    if not (width := different.most_common(1)[0][0]):
         return Guess(Column(name), "holds empty lists", ("--exclude", name))
     return Guess(Column(name, "vector", width=width))
 
@@ -180,23 +181,28 @@ def reader_kind(column: Column, kind: pa.DataType | None) -> str:
         parsed = ("number", "date", "timestamp") if column.words == () else ()
         return column.kind if column.kind in parsed or (column.kind == "boolean" and not column.words) else TEXT
     if pa.types.is_null(kind):
-        return column.kind if column.kind in ("number", "boolean", "date", "timestamp") else TEXT
+        return column.kind if column.kind in ("number", "boolean", "date", "timestamp", "vector") else TEXT
     if column.kind == "number" and (_is_number(kind) or pa.types.is_boolean(kind)):
         return "number"
     if column.kind == "boolean" and not column.words and pa.types.is_boolean(kind):
         return "boolean"
+    if column.kind == "vector" and kind_of(kind) == "vector":
+        return "vector"
     return column.kind if column.kind in ("date", "timestamp") and kind_of(kind) in ("date", "timestamp") else TEXT
 
 
 def to_numbers(values: Any, column: Column, dialect: Dialect = PLAIN, na: Sequence[str] = ()) -> tuple[Array, Array]:
     """Return a column's cells (N,), as a reader gave them, as numbers (N, width), and which cells (N,) cannot be read.
 
-    Holes are NaN. Categories are not converted here: what their numbers are, the model knows.
+    They are float64, but of a list column of the type that it has. Holes are NaN. Categories are not converted here:
+    what their numbers are, the model knows.
     """
-    values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    values = as_one(values)
     if column.kind == "vector":
+        if kind_of(values.type) == "vector":
+            return _vectors(values, column.width)
         is_text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
-        return _vectors(cells_of.stripped(values.cast(pa.string()), na) if is_text else values, column.width)
+        return _written_vectors(cells_of.stripped(values.cast(pa.string()), na) if is_text else values, column.width)
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         return _texts(values.cast(pa.string()), column, dialect, na)
     try:
@@ -261,14 +267,38 @@ _READERS: dict[str, Callable[[str, Column], float]] = {
 }
 
 
+def as_one(column: Any) -> Any:
+    """Return a column as one array. One chunk is taken as it lies."""
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
 def _vectors(values: Any, width: int) -> tuple[Array, Array]:
-    """Return lists of numbers as rows (N, width), a missing list as holes; and which are of another length."""
-    if kind_of(values.type) == "vector" and not values.null_count:
-        lengths = np.asarray(pc.list_value_length(values).to_numpy(zero_copy_only=False))
-        if (lengths == width).all():  # the buffer as it lies, without a list for each row
-            flat = values.flatten().cast(pa.float64(), safe=False)
-            out: Array = flat.to_numpy(zero_copy_only=False).reshape(-1, width)
-            return out, np.zeros(len(out), bool)
+    """Return lists of numbers as rows (N, width), a missing list as holes; and which (N,) are of another length.
+
+    Where all are lists of that length, the rows are Arrow's buffer as it lies.
+    """
+    lengths = np.asarray(pc.list_value_length(values).fill_null(-1).to_numpy(zero_copy_only=False))
+    fits = lengths == width
+    if fits.all():
+        return _flat(values.flatten()).reshape(-1, width), ~fits
+    rows = _flat(values.filter(pa.array(fits)).flatten()).reshape(-1, width)
+    out = np.full((len(values), width), np.nan, np.result_type(rows.dtype, np.float16))
+    out[fits] = rows
+    return out, ~fits & (lengths >= 0)
+
+
+def _flat(numbers: Any) -> Array:
+    """Return numbers (N,) of Arrow's as NumPy has them, of the same type; as floats where some are missing, as NaN."""
+    if pa.types.is_decimal(numbers.type) or pa.types.is_null(numbers.type):
+        numbers = numbers.cast(pa.float64(), safe=False)
+    found: Array = numbers.to_numpy(zero_copy_only=False)
+    return found
+
+
+def _written_vectors(values: Any, width: int) -> tuple[Array, Array]:
+    """Return texts of lists as rows (N, width), an empty text as holes; and which (N,) are no list of that length."""
     cells = values.to_pylist()
     rows = [_list(cell) for cell in cells]
     other = [row is None or len(row) != width for row in rows]
@@ -295,7 +325,7 @@ def category(text: str) -> str:
 
 def texts(values: Any, na: Sequence[str] = ()) -> Any:
     """Return a column of anything as text, without blanks around it; empty texts, and those of `na`, are nulls."""
-    values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    values = as_one(values)
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     if pa.types.is_boolean(values.type):

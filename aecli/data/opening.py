@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from aecli.config import Dialect, Schema, sized
 from aecli.data.folder import is_table
-from aecli.data.formats import ARRAYS, BLANKS, BOM, IDX, NAMES, SPLITS, TEXTS, form_of, is_text, table_form
+from aecli.data.formats import ARRAYS, BLANKS, BOM, IDX, KEYED, NAMES, SPLITS, TEXTS, form_of, is_text, table_form
 from aecli.data.formats import IMAGES as IMAGE_ENDINGS
 from aecli.data.refused import refused
 from aecli.data.source import ArraySource, Chain, Source
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from aecli.data.table import Table, TableSource
 
 READ = (
-    "read are CSV, JSON Lines, a JSON array, Parquet, Arrow, NPY, NPZ, IDX and images, compressed by gzip, zstd, xz, "
-    "bzip2 or zip or not"
+    "read are CSV, JSON Lines, a JSON array, Parquet, Arrow, NPY, NPZ, safetensors, IDX and images, compressed by "
+    "gzip, zstd, xz, bzip2 or zip or not"
 )
 SET, TABLE, ARRAY, IMAGES, FRAME, SOURCE = "built-in set", "table", "array", "images", "data frame", "source"
 
 CARRIED = ("path", "page")  # of images, always
 KINDS = dict.fromkeys(("csv", "tsv", "jsonl", "parquet", "arrow"), TABLE)
-KINDS |= dict.fromkeys(("npy", "npz", "idx"), ARRAY) | {"image": IMAGES}
+KINDS |= dict.fromkeys(("npy", "npz", "safetensors", "idx"), ARRAY) | {"image": IMAGES}
 
 
 def _silent(_: str) -> None:
@@ -45,8 +45,8 @@ class Input:
     """One thing to read: what was given, and what it is.
 
     `kind` is None where that is found out at its turn. `path` is its file, None where it has none. `part` is the split
-    of a built-in set, or the key of an NPZ's array. `form` is a file's format, and `stream` its bytes, where they can
-    be read only once. `folders` are the values that a table's folders stand for, as `year=2024` does.
+    of a built-in set, or the key of an array in a file of several. `form` is a file's format, and `stream` its bytes,
+    where they can be read only once. `folders` are the values that a table's folders stand for, as `year=2024` does.
     """
 
     given: Any
@@ -63,7 +63,7 @@ class Request:
     """What is asked of the rows: with the `schema` of a model, they are matched to it.
 
     With `force`, what may be a decompression bomb is read all the same. `trained_on` is what the data of a model is
-    called, None where it has no name.
+    called, None where it has no name. `codes` tells that the schema is one of codes, which may be one column of lists.
     """
 
     schema: Schema | None = None
@@ -74,6 +74,7 @@ class Request:
     stdin: BinaryIO | None = None
     force: bool = False
     trained_on: str | None = None
+    codes: bool = False
     announce: Callable[[str], None] = _silent
 
     @property
@@ -162,12 +163,12 @@ def _as_images(source: "TableSource", asked: Request) -> None:
 
 
 def _arrays_in(given: Any) -> list[Any]:
-    """Return the NPY files in a folder that holds nothing else; all else as it is."""
+    """Return the NPY or safetensors files in a folder that holds nothing else; all else as it is."""
     if not isinstance(given, str | Path) or given == "-" or not Path(given).is_dir():
         return [given]
     files = [file for file in Path(given).iterdir() if not file.name.startswith(".")]
-    are_arrays = files and all(file.suffix.lower() == ".npy" and file.is_file() for file in files)
-    return sorted(files) if are_arrays else [given]
+    endings = {file.suffix.lower() if file.is_file() else "" for file in files}
+    return sorted(files) if endings in ({".npy"}, {".safetensors"}) else [given]
 
 
 def identified(given: Any, split: str, asked: Request, *, turn: int = 0) -> Input:
@@ -183,7 +184,7 @@ def identified(given: Any, split: str, asked: Request, *, turn: int = 0) -> Inpu
     word = str(given)
     if named := split_name(word, split):
         return Input(word, SET, part=named[1])
-    file, key = npz_key(word)
+    file, key = array_key(word)
     path = None if word == "-" else Path(file)
     if path is not None and not path.exists():
         raise DataError(f"{word}: no such file")
@@ -277,10 +278,10 @@ def split_name(data: str, split: str) -> tuple[str, str] | None:
     return None
 
 
-def npz_key(word: str) -> tuple[str, str | None]:
-    """Split `file.npz:key`, which names an array in a file."""
+def array_key(word: str) -> tuple[str, str | None]:
+    """Split `file.npz:key` or `file.safetensors:key`, which names an array in a file."""
     path, _, key = word.rpartition(":")
-    return (path, key) if path.lower().endswith(".npz") and not Path(word).exists() else (word, None)
+    return (path, key) if path.lower().endswith(KEYED) and not Path(word).exists() else (word, None)
 
 
 def _open_set(inputs: Sequence[Input], asked: Request) -> Source:
@@ -292,7 +293,6 @@ def _open_set(inputs: Sequence[Input], asked: Request) -> Source:
 
 def _open_tables(inputs: Sequence[Input], asked: Request) -> Source:
     from aecli.data.dialect import na_values
-    from aecli.data.table import TableSource
 
     if asked.columns.image_size is not None:
         raise UsageError("--image-size is for images, and this is a table")
@@ -317,7 +317,18 @@ def _open_tables(inputs: Sequence[Input], asked: Request) -> Source:
             raise DataError(f"{table.name}: no rows to read, {why}")
         if len(files) == 1:
             asked.announce(f"{table.name}: no rows in it")
-    return TableSource(table, asked.columns, asked.applying, asked.schema)
+    return _rows(table, asked)
+
+
+def _rows(table: "Table", asked: Request) -> Source:
+    from aecli.data.table import TableSource
+
+    schema = asked.schema
+    if asked.codes and schema is not None:
+        from aecli.data.codes import in_one_column
+
+        schema = in_one_column(table, schema)
+    return TableSource(table, asked.columns, asked.applying, schema)
 
 
 def _files(one: Input) -> list[Input]:
@@ -332,11 +343,10 @@ def _files(one: Input) -> list[Input]:
 def _open_frame(inputs: Sequence[Input], asked: Request) -> Source:
     from aecli.data.arrow import FrameTable
     from aecli.data.dialect import na_values
-    from aecli.data.table import TableSource
 
     table = _with_marks(FrameTable(inputs[0].given), asked)
     table.na = na_values(asked.reading, asked.schema)
-    return TableSource(table, asked.columns, asked.applying, asked.schema)
+    return _rows(table, asked)
 
 
 def _open_arrays(inputs: Sequence[Input], asked: Request) -> Source:
@@ -394,14 +404,18 @@ def _check_depth(name: str, dtype: Any, first: str, wanted: Any) -> None:
 
 
 def _rows_of(inputs: Sequence[Input], asked: Request) -> int | None:
-    """Return how many rows several NPY files have, by their first bytes; None where these do not tell."""
+    """Return how many rows several NPY or safetensors files have, by their first bytes; None where they do not tell."""
     from aecli.data.arrays import open_npy
+    from aecli.data.tensors import open_safetensors
 
     total = 0
     for one in inputs:
-        if one.form != "npy" or one.path is None or not (stream := _stream(one.path, asked)).is_plain():
+        if one.form not in ("npy", "safetensors") or one.path is None:
             return None
-        total += (*open_npy(stream, one.path).shape, 0)[0]
+        if not (stream := _stream(one.path, asked)).is_plain():
+            return None
+        array = open_npy(stream, one.path) if one.form == "npy" else open_safetensors(stream, one.part, one.path)
+        total += (*array.shape, 0)[0]
     return total
 
 

@@ -30,14 +30,17 @@ class FileRows:
         shape: tuple[int, ...],
         *,
         turned: tuple[int, int, int] | None = None,
+        bfloat16: bool = False,
     ) -> None:
         """Take what lies there; each row is `turned` from (C, H, W) to (H, W, C) where these are given.
 
+        What NumPy has as uint16 is `bfloat16`, and comes as float32.
         Raises DataError where the file is shorter than that.
         """
         self.turned = turned
         self.name, self._file, self._start, self._stored, self.shape = name, file, start, dtype, shape
-        self.dtype = dtype.newbyteorder("=")
+        self.bfloat16 = bfloat16
+        self.dtype = np.dtype(np.float32) if bfloat16 else dtype.newbyteorder("=")
         self.ndim, self.size, self.itemsize = len(shape), math.prod(shape), dtype.itemsize
         self.nbytes = self.size * self.itemsize
         held = os.fstat(file.fileno()).st_size - start
@@ -56,6 +59,8 @@ class FileRows:
             if not count:
                 raise DataError(f"{self.name}: became shorter while it was read")
             unread, place = unread[count:], place + count
+        if self.bfloat16:  # the upper half of a float32
+            out = (out.astype(np.uint32) << 16).view(np.float32)
         out = out.astype(self.dtype, copy=False)
         if self.turned is not None:
             out = np.ascontiguousarray(np.moveaxis(out.reshape(-1, *self.turned), 1, -1)).reshape(out.shape)
@@ -64,7 +69,10 @@ class FileRows:
     def reshape(self, rows: int, width: int) -> "FileRows":
         """Return the same values as rows of another shape; a width of -1 is what is left."""
         width = self.size // max(1, rows) if width < 0 else width
-        return FileRows(self.name, self._file, self._start, self._stored, (rows, width), turned=self.turned)
+        shape = (rows, width)
+        return FileRows(
+            self.name, self._file, self._start, self._stored, shape, turned=self.turned, bfloat16=self.bfloat16
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,8 @@ from typing import Any
 from aecli.data import sinks
 from aecli.data.beside import file_beside
 from aecli.data.folder import files_in, is_table, tables_in, values_of
-from aecli.data.formats import ARRAYS, COMPRESSED, IDX, IMAGES, table_form
-from aecli.data.opening import TABLE, Input, npz_key, split_name
+from aecli.data.formats import ARRAYS, COMPRESSED, IDX, IMAGES, KEYED, table_form
+from aecli.data.opening import TABLE, Input, array_key, split_name
 from aecli.errors import AecliError, DataError, UsageError
 
 KEY = b"aecli"
@@ -129,7 +129,7 @@ def _files_of(word: str, folder: Path) -> tuple[list[tuple[Any, Path, Path]], li
     if word == "-" or split_name(word, "test") is not None:
         what = "standard input has no name" if word == "-" else f"{word} is a built-in set"
         raise UsageError(f"a folder takes a part for each input file, and {what}", hint=ONE_FILE)
-    path = Path(npz_key(word)[0])
+    path = Path(array_key(word)[0])
     if not path.exists():
         raise DataError(f"{word}: no such file")
     if path.is_file():
@@ -156,7 +156,11 @@ def _files_of(word: str, folder: Path) -> tuple[list[tuple[Any, Path, Path]], li
 
 
 def _is_data(name: str) -> bool:
-    return table_form(name) is not None or Path(name).suffix.lower() in ARRAYS or re.search(IDX, name) is not None
+    return (
+        table_form(name) is not None
+        or Path(name).suffix.lower() in (*ARRAYS, *KEYED)
+        or re.search(IDX, name) is not None
+    )
 
 
 def _check_no_image(file: Path) -> None:

@@ -152,8 +152,9 @@ def _check(
     seds: dict[str, None] = {}
     for column, guess in learnt.items():
         if guess.problem:
-            row = _row_of(guess.cell, peeked[column])
-            shown = "" if guess.cell is None else f"holds {kinds.shortened(guess.cell)} in row {row}, "
+            shown = ""
+            if guess.cell is not None:
+                shown = f"holds {kinds.shortened(guess.cell)} in row {_row_of(guess.cell, peeked[column])}, "
             problems.append(f"column {column!r} {shown}{guess.problem}")
             options += guess.options if is_text or not guess.sed else ("--exclude", column)
             seds |= dict.fromkeys([guess.sed] if guess.sed and is_text else [])
@@ -225,6 +226,7 @@ def grouped(counts: Array, most: int) -> tuple[Array, Array]:
 def spikes(names: Sequence[str], x: Array) -> list[str]:
     """Return sentences on values that are out of all proportion to the rest of their columns, for rows (N, D)."""
     said: list[str] = []
+    x = x.astype(np.float64, copy=False)
     told = np.asarray(~np.isnan(x).all(axis=0))
     names, x = [name for name, is_told in zip(names, told, strict=True) if is_told], x[:, told]
     low, middle, high = (

@@ -30,12 +30,14 @@ ENDINGS = {
     ".feather": "arrow",
     ".npy": "npy",
 }
+TEXTS = ("csv", "tsv", "jsonl")
 FORMATS = tuple(dict.fromkeys(ENDINGS.values()))
 
 
 class Sink(ABC):
     """Takes a table in pieces, each a mapping of column names to columns (N,), and writes it to a stream.
 
+    A column may also be an array (N, width): a vector, which is one column of lists.
     `has_nulls` tells whether a cell may be empty; where none may be, NaN stands for it.
     """
 
@@ -159,7 +161,7 @@ class Delimited(Sink):
 
 
 def to_table(columns: Mapping[str, Any]) -> pa.Table:
-    """Make an Arrow table of named columns (N,), which are Arrow arrays or NumPy's.
+    """Make an Arrow table of named columns, which are Arrow arrays (N,) or NumPy's, these (N,) or vectors (N, width).
 
     Numbers are taken over by their bytes: to convert a NumPy array, pyarrow imports pandas first, where there is one.
     """
@@ -169,9 +171,28 @@ def to_table(columns: Mapping[str, Any]) -> pa.Table:
 def _to_arrow(column: Any) -> Any:
     if not isinstance(column, np.ndarray) or column.dtype.kind not in "iuf" or not column.dtype.isnative:
         return column
+    if column.ndim == 2:
+        return as_lists(column)
     return pa.Array.from_buffers(
         pa.from_numpy_dtype(column.dtype), len(column), [None, pa.py_buffer(np.ascontiguousarray(column))]
     )
+
+
+def as_lists(vectors: Array, kind: Any = None) -> Any:
+    """Return vectors of floats (N, width) as an Arrow column of lists: of the type `kind`, else of fixed size.
+
+    A `kind` of lists of integers gives single precision.
+    """
+    width = vectors.shape[1]
+    if kind is None:
+        return pa.FixedSizeListArray.from_arrays(_to_arrow(vectors.ravel()), width)
+    is_float = pa.types.is_floating(kind.value_type)
+    numbers = _to_arrow(vectors.ravel().astype(kind.value_type.to_pandas_dtype() if is_float else np.float32))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.FixedSizeListArray.from_arrays(numbers, width)
+    is_large = pa.types.is_large_list(kind)
+    ends = _to_arrow(np.arange(len(vectors) + 1, dtype=np.int64 if is_large else np.int32) * width)
+    return (pa.LargeListArray if is_large else pa.ListArray).from_arrays(ends, numbers)
 
 
 def _is_text(kind: Any) -> bool:
@@ -193,8 +214,9 @@ def _as_text(column: Any) -> Any:
 
     What is nested becomes JSON, bytes base64, and durations seconds, as durations in text are read.
     """
-    if isinstance(column, np.ndarray):
+    if isinstance(column, np.ndarray) and column.ndim == 1:
         return column
+    column = _to_arrow(column)
     kind = column.type
     if pa.types.is_duration(kind):
         import pyarrow.compute as pc
@@ -203,10 +225,29 @@ def _as_text(column: Any) -> Any:
     if pa.types.is_dictionary(kind) or pa.types.is_string_view(kind):
         return _as_text(column.cast(kind.value_type if pa.types.is_dictionary(kind) else pa.large_string()))
     if pa.types.is_nested(kind):
-        return pa.array([None if value is None else to_json(value) for value in _values(column)], pa.string())
+        return _nested_texts(column)
     if not _is_text(kind) and (pa.types.is_binary(kind) or not _has_cast(kind)):
         return pa.array([None if value is None else str(plain(value)) for value in _values(column)], pa.string())
     return column
+
+
+def _nested_texts(column: Any) -> Any:
+    """Return nested values as JSON; in lists of floats, each number with no more digits than its type has."""
+    import pyarrow.compute as pc
+
+    if getattr(column.type, "value_type", None) not in (pa.float16(), pa.float32()):
+        return pa.array([None if value is None else to_json(value) for value in _values(column)], pa.string())
+    numbers, there = column.flatten(), column.is_valid()
+    numbers = numbers.cast(pa.float32()) if pa.types.is_float16(numbers.type) else numbers
+    written = pc.if_else(pc.is_finite(numbers), numbers.cast(pa.string()), "null").fill_null("null")
+    lengths = pc.list_value_length(column.filter(there)).to_numpy(zero_copy_only=False)
+    ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    joined = pc.binary_join(pa.ListArray.from_arrays(_to_arrow(ends), written), ",")
+    lists = pc.binary_join_element_wise("[", joined, "]", "")
+    if not column.null_count:
+        return lists
+    given = there.to_numpy(zero_copy_only=False)
+    return lists.take(pa.array(np.maximum(np.cumsum(given) - 1, 0), mask=~given))
 
 
 def texts(column: Any) -> list[str | None]:
@@ -312,9 +353,15 @@ class Arrow(Sink):
         if self._writer is not None:
             self._writer.close()
 
-    def _write_group(self) -> None:
+    def _open(self) -> Any:
         import pyarrow.parquet as pq
 
+        if self._form == "arrow":
+            return pa.ipc.new_file(self._stream, self._schema)
+        others = [field.name for field in self._schema if not pa.types.is_fixed_size_list(field.type)]
+        return pq.ParquetWriter(self._stream, self._schema, use_dictionary=others)  # no value of a vector comes again
+
+    def _write_group(self) -> None:
         if not self._waiting:
             return
         try:
@@ -323,8 +370,7 @@ class Arrow(Sink):
             if self._writer is None:
                 table = table.cast(pa.schema([(f.name, _settled(f.type)) for f in table.schema], self._metadata))
                 self._schema = table.schema
-                make = pq.ParquetWriter if self._form == "parquet" else pa.ipc.new_file
-                self._writer = make(self._stream, self._schema)
+                self._writer = self._open()
             self._writer.write_table(table.cast(self._schema).combine_chunks())
         except pa.ArrowException as error:
             raise DataError(
@@ -341,7 +387,7 @@ def _settled(kind: Any) -> Any:
 class Npy(Sink):
     """One array (N, columns) of the columns of real numbers; labels and kept columns find no place in it.
 
-    It is float64 where one of the first rows' columns is, else float32. With a `row_shape` each row is of that shape.
+    It is of the widest type of the first rows' columns. With a `row_shape` each row is of that shape.
     """
 
     row_shape: tuple[int, ...] | None = None
@@ -357,8 +403,8 @@ class Npy(Sink):
 
     def write(self, columns: Mapping[str, Any]) -> None:
         numbers = [c for c in columns.values() if isinstance(c, np.ndarray) and c.dtype.kind == "f"]
-        self._dtype = self._dtype or np.result_type(*numbers, np.float32)
-        array = np.stack(numbers, axis=1).astype(self._dtype, copy=False)
+        self._dtype = self._dtype or np.result_type(*numbers)
+        array = np.column_stack(numbers).astype(self._dtype, copy=False)
         self._shape = (self._shape[0] + len(array), array.shape[1])
         self._stream.write(array.tobytes())
 

@@ -103,6 +103,7 @@ class Source(ABC):
     where the schema decides. `bad_rows` says what becomes of rows that cannot be read: "error", "blank" or "skip".
     `beside` is the column of another table that has the labels. `turned` tells that images came as (C, H, W), and are
     yielded as (H, W, C); `row_shape` is what a row was before, None for rows that are neither an array's nor images.
+    `types` are the features' in a table that has types, by Arrow, None for those that are no list of numbers.
     """
 
     resizes = False
@@ -120,6 +121,7 @@ class Source(ABC):
     paths: Sequence[str] | None = None  # of the rows, where each is an image of a file
     columns: Sequence[str] = ()
     features: Sequence[str] = ()
+    types: Sequence[Any] = ()
     beside: "Beside | None" = None
 
     def __init__(self, name: str, schema: Schema, rows: int | None = None) -> None:

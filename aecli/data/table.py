@@ -32,7 +32,13 @@ MAX_DISTINCT = 1_000_000  # categories that are told apart while rows are read
 SHOWN_COLUMNS = 12
 NAMELESS = "a column of labels or other text must bear a name in a header"
 LOOKED_AT = 1000  # columns of which a look at their cells is quick
-ARROW_TYPES = {"number": pa.float64(), "boolean": pa.bool_(), "category": pa.string(), TEXT: pa.string()}
+ARROW_TYPES = {
+    "number": pa.float64(),
+    "boolean": pa.bool_(),
+    "category": pa.string(),
+    "vector": pa.list_(pa.float64()),  # where a format has no types
+    TEXT: pa.string(),
+}
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,7 @@ class Table(ABC):
 
         A number, boolean or category comes with its type in ARROW_TYPES, numbers that are all whole ones of 0 to 255
         perhaps as uint8; a date or timestamp as any that can be cast to a timestamp, a text as the data has it. Raises
-        DataError where a cell is not of its kind.
+        DataError where a cell is not of its kind. Lists of numbers, a vector, come as the type that the data has.
         """
 
     def share_read(self) -> float | None:
@@ -173,6 +179,8 @@ class TableSource(Source):
             (name, "category" if column.kind == "category" else kinds.reader_kind(column, types.get(name)))
             for name, column in zip(self.features, self.schema.columns, strict=True)
         ]
+        found = [pa.null() if self._table.is_text else types.get(name, pa.null()) for name in self.features]
+        self.types = [kind if kinds.kind_of(kind) == "vector" else None for kind in found]
         carried = [*self._keep, *([self._label] if self._label is not None else [])]
         self._read = [*self._wanted, *((column, TEXT) for column in carried)]
 
@@ -248,7 +256,8 @@ class TableSource(Source):
 
     def learning(self) -> list[str]:
         """Return sentences on what training is about to learn of the table, and what else should be known."""
-        names = [column.name or f"x{i}" for i, column in enumerate(self.schema.columns)]
+        wide = [f" ({column.width:,} values)" * (column.kind == "vector") for column in self.schema.columns]
+        names = [f"{column.name or f'x{i}'}{wide[i]}" for i, column in enumerate(self.schema.columns)]
         shown = ", ".join(names[:SHOWN_COLUMNS]) + (", ..." if len(names) > SHOWN_COLUMNS else "")
         parts = [f"learning {len(names):,} column{'s' * (len(names) != 1)}: {shown}"]
         if self._label is not None:
@@ -266,7 +275,8 @@ class TableSource(Source):
     def _matrix(self, piece: Piece, columns: list[Any], bad: dict[int, DataError]) -> Array:
         """Return the features as float64 (N, D), holes as NaN; or for a model's use as uint8, where they come so.
 
-        Rows with a cell that cannot be read are added to `bad`, by their place.
+        Vectors that are all features keep their type. Rows with a cell that cannot be read are added to `bad`, by their
+        place.
         """
         plain = not self._table.na
         if plain and self.schema.all_numbers and all(kind == "number" for _, kind in self._wanted):
@@ -276,30 +286,37 @@ class TableSource(Source):
             if not may_have_holes and not self._training:
                 return x
             x = x.astype(np.float64, copy=False)
+        elif all(column.kind == "vector" for column in self.schema.columns):
+            parts = [self._numbers(piece, values, i, bad) for i, values in enumerate(columns)]
+            x = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
         else:
-            x = np.empty((len(columns[0]), self.schema.inputs))
-            place = 0
+            x, place = np.empty((len(columns[0]), self.schema.inputs)), 0
             for i, (values, column) in enumerate(zip(columns, self.schema.columns, strict=True)):
-                if column.kind == "category":
-                    x[:, place] = self._numbered(piece, values, i, bad)
-                else:
-                    numbers, wrong = kinds.to_numbers(
-                        values, column, self._table.dialect or kinds.PLAIN, self._table.na
-                    )
-                    x[:, place : place + column.width] = numbers
-                    for row in np.flatnonzero(wrong).tolist():
-                        bad.setdefault(row, self._unreadable(piece, row, i, values[row].as_py()))
+                x[:, place : place + column.width] = self._numbers(piece, values, i, bad)
                 place += column.width
         return x if self._places is None else x[:, self._places]
 
-    def _unreadable(self, piece: Piece, row: int, place: int, cell: object) -> DataError:
+    def _numbers(self, piece: Piece, values: Any, place: int, bad: dict[int, DataError]) -> Array:
+        """Return a feature's numbers (N, width). Rows with a cell that cannot be read are added to `bad`."""
+        column = self.schema.columns[place]
+        if column.kind == "category":
+            return self._numbered(piece, values, place, bad)[:, None]
+        dialect = self._table.dialect or kinds.PLAIN
+        numbers, wrong = kinds.to_numbers(values, column, dialect, self._table.na)
+        for row in np.flatnonzero(wrong).tolist():
+            bad.setdefault(row, self._unreadable(piece, row, place, values[row].as_py()))
+        return numbers
+
+    def _unreadable(self, piece: Piece, row: int, place: int, cell: Any) -> DataError:
         column = self.schema.columns[place]
         expected = {
             "vector": f"a list of {column.width} numbers",
             "boolean": " or ".join(column.words or ("true", "false")),
         }.get(column.kind, f"a {column.kind}")
+        is_other = isinstance(cell, list) and len(cell) != column.width
+        held = f"a list of {len(cell)}" if is_other else shortened(cell)
         return DataError(
-            f"{piece.name}: row {piece.row + row + 1}, column {self.features[place]!r} holds {shortened(cell)}, and "
+            f"{piece.name}: row {piece.row + row + 1}, column {self.features[place]!r} holds {held}, and "
             f"{expected} was expected",
             hint=mend(self._applying, training=self._training),
         )
@@ -493,7 +510,7 @@ def as_kind(values: Any, kind: str, name: str, column: str, first_row: int) -> A
 
     `name` is the file's, `first_row` the number of rows before these.
     """
-    values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    values = kinds.as_one(values)
     try:
         if pa.types.is_dictionary(values.type):
             values = values.cast(values.type.value_type)
@@ -511,7 +528,7 @@ def as_kind(values: Any, kind: str, name: str, column: str, first_row: int) -> A
 
 
 def _cast(values: Any, kind: str) -> Any:
-    if kind == TEXT:
+    if kind in (TEXT, "vector"):
         return values
     if kind == "category":
         return kinds.texts(values)

@@ -14,15 +14,16 @@ Array = np.ndarray[Any, Any]
 # Of a batch where no gradients are needed. So many values of x stay in a CPU's cache, the layers' outputs with them;
 CACHED_VALUES, MAX_VALUES = 1 << 17, 1 << 20
 FEW_ROWS = 64  # but fewer rows would read the weights too often
+SMALL = (np.uint8, np.float16)  # none is so large that a scaler would refuse it
 WINDOW_BYTES = 1 << 26  # of a mapped file, shuffled together
 
 
 class Rows:
-    """Training rows as batches in the model's units, float32 (B, E), on a device. 8-bit pixels stay 8 bits until then.
+    """Training rows as batches in the model's units, float32 (B, E), on a device. Small values stay small until then.
 
-    Those are float32 from the start whose black is not 0. The rows of an array in memory lie on the device. Those of a
-    mapped file are read a window of random blocks at a time, and shuffled within it. Holes are NaN until `filled` is
-    asked; `holes` tells whether there may be some.
+    Those are SMALL that take 8 or 16 bits. The rows of an array in memory lie on the device. Those of a mapped file are
+    read a window of random blocks at a time, and shuffled within it. Holes are NaN until `filled` is asked; `holes`
+    tells whether there may be some.
     """
 
     def __init__(self, part: Part, scaler: Scaler, device: torch.device) -> None:
@@ -32,6 +33,11 @@ class Rows:
         self._values = min(MAX_VALUES, max(least, FEW_ROWS * self.inputs))
         quick = part.x.dtype == np.uint8 and scaler.kind == FULL_SCALE and not scaler.shift.any()
         self._divisor = float(scaler.scale[0]) if quick else None
+        self._affine: tuple[Tensor, Tensor] | None = None
+        if (
+            not quick and part.x.dtype in SMALL and scaler.knots is None and device.type != "mps"
+        ):  # which has no float64
+            self._affine = torch.from_numpy(scaler.shift).to(device), torch.from_numpy(scaler.scale).to(device)
         self.resident = self._tensor(part.x[:]).to(device) if part.blocks is None else None
         self.holes = part.x.dtype.kind == "f" and (self.resident is None or bool(self.resident.isnan().any()))
         self._filling = (
@@ -73,6 +79,10 @@ class Rows:
         """Return a batch in the model's units, each value from where `columns` (E,) say; in `out` if it is scaled."""
         if columns is not None:
             batch = batch.index_select(1, columns)
+        if self._affine is not None:  # as the scaler does it, to the last bit
+            limit = self.scaler.farthest
+            made = ((batch.double() - self._affine[0]) / self._affine[1]).float().clamp_(-limit, limit)
+            return made if out is None else out.copy_(made)
         if self._divisor is None:
             return batch
         return (batch.float() if out is None else out.copy_(batch)).div_(self._divisor)
@@ -102,7 +112,8 @@ class Rows:
             yield self._tensor(x[rng.permutation(len(x))])
 
     def _tensor(self, x: Array) -> Tensor:
-        values = x if self._divisor else self.scaler.transform(x, training=True)
+        as_they_are = self._divisor is not None or self._affine is not None
+        values = x if as_they_are else self.scaler.transform(x, training=True)
         if not values.flags.writeable:  # a tensor that shares its memory would let it be written
             values = values.copy()
         return torch.from_numpy(values)

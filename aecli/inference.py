@@ -532,4 +532,6 @@ def _blanked(values: Array, batch: Batch) -> Array:
 
 def _is_array(rows: Any) -> bool:
     """Return whether rows are an array or nested lists of numbers; frames, paths and names have to be opened."""
+    if isinstance(rows, list | tuple) and rows and all(isinstance(each, str | Path) for each in rows):
+        return False
     return not (isinstance(rows, str | Path | Source) or hasattr(rows, "columns") or hasattr(rows, "schema"))

@@ -43,7 +43,8 @@ Output = Annotated[
         "-o",
         metavar="PATH",
         help="Where to write the checkpoint. Default: <data's name>.safetensors here, or <data's "
-        "name>-<recipe>.safetensors for a recipe other than modern; - is stdout.",
+        "name>-<recipe>.safetensors for a recipe other than modern; <data's name>-model for data in safetensors; "
+        "- is stdout.",
         show_default=False,
         autocompletion=completion.files,
     ),

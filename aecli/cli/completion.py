@@ -15,6 +15,7 @@ from typing import Any
 import typer
 
 from aecli.data.formats import ARRAYS, IDX, IMAGES, NAMES, SPLITS, table_form
+from aecli.data.places import is_remote
 
 VARIABLE = "_AECLI_COMPLETE"
 MAX_LINE_BYTES = 1 << 20
@@ -130,6 +131,8 @@ def _options(parameters: list[Any], start: str, given: dict[str, list[str]]) -> 
 
 def _paths(start: str, wanted: Callable[[str], bool]) -> list[str]:
     """List the folders, and the files with a `wanted` name, whose paths begin so. Hidden ones want a dot."""
+    if "://" in start:
+        return []
     folder, slash, name = start.rpartition("/")
     try:
         entries = list(os.scandir(Path(folder + slash).expanduser()))
@@ -209,6 +212,8 @@ def columns(ctx: typer.Context) -> list[str]:
     import zlib
 
     for word in ctx.params.get("data", ctx.params.get("codes", [])):
+        if is_remote(word):
+            continue
         try:
             path = Path(word).expanduser()
             form = table_form(path.name)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from aecli.cli import completion
+from aecli.data.places import place
 from aecli.options import READING, RUN
 
 
@@ -20,10 +21,19 @@ def parse_device(text: str) -> str:
     return text
 
 
+def parse_place(text: str) -> Any:
+    """Return the path that a text names, here or elsewhere."""
+    return place(text)
+
+
 Model = Annotated[
-    Path,
+    Any,
     typer.Argument(
-        metavar="MODEL", help="A checkpoint that train wrote.", show_default=False, autocompletion=completion.models
+        parser=parse_place,
+        metavar="MODEL",
+        help="A checkpoint that train wrote.",
+        show_default=False,
+        autocompletion=completion.models,
     ),
 ]
 Data = Annotated[

@@ -2,10 +2,10 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aecli.cli import console, rows
+from aecli.data.places import place
 from aecli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def open_output(
         ):
             yield sink
         return
-    path = Path(output)
+    path = place(output)
     chosen = sinks.format_of(path, form)
     rows.check_output(path, *inputs)
     rows.keep_checkpoint(path)

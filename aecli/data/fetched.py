@@ -1,5 +1,6 @@
 """The bytes of a file elsewhere: read ahead in order, or from any place."""
 
+import contextlib
 import io
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -34,13 +35,14 @@ class Head:
 
 
 def instant(text: str | None) -> float | None:
-    """Return the seconds since 1970 that a date in an answer's header tells; None where it tells none."""
+    """Return the seconds since 1970 that a date tells, of HTTP or ISO 8601; None where it tells none."""
+    import datetime as dt
     from email.utils import parsedate_to_datetime
 
-    try:
-        return parsedate_to_datetime(text or "").timestamp()
-    except ValueError:
-        return None
+    for read in (dt.datetime.fromisoformat, parsedate_to_datetime):
+        with contextlib.suppress(ValueError):
+            return read(text or "").timestamp()
+    return None
 
 
 class Store(Protocol):

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 from urllib.parse import unquote
 
 from aecli.errors import UsageError
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 WRITTEN = ("s3", "gs")
 SCHEMES = (*WRITTEN, "https", "http")
 URL = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.IGNORECASE | re.DOTALL)
-USER = re.compile(r"[^/]*@|[^/@]*:(?!\d+(?:/|$))[^@]*@")  # a password may hold a slash
+USER = re.compile(r"\A(?:[^/]*@|[^/@]*:(?!\d+(?:/|$))[^@]*@)")  # a password may hold a slash
 GLOB = re.compile(r"[*?\[]")
 QUERY = r"\?(?=[\w.-]+=)"  # in a key; any other ? there is part of a pattern
-IN_TEXT = re.compile(r"\b(?:s3|gs|https?)://[^\s'\"]+", re.IGNORECASE)
+IN_TEXT = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"]+", re.IGNORECASE)
 
 
 def is_remote(word: object) -> bool:
@@ -49,7 +49,7 @@ def hidden(text: str) -> str:
 
 def secret_in(word: str) -> str | None:
     """Return the URL in a word of the command line that is not to be shown as it is, None where there is none."""
-    found = re.search(r"\b(?:s3|gs|https?)://.*", word, re.IGNORECASE | re.DOTALL)
+    found = re.search(r"\b[a-z][a-z0-9+.-]*://.*", word, re.IGNORECASE | re.DOTALL)
     return found[0] if found is not None and shown(found[0]) != found[0] else None
 
 
@@ -58,9 +58,13 @@ def place(word: "str | Where") -> "Where":
 
     Raises UsageError for a URL that makes no sense.
     """
-    if isinstance(word, str) and is_remote(word):
+    if not isinstance(word, str):
+        return word
+    if is_remote(word):
         return Place(word)
-    return Path(word) if isinstance(word, str) else word
+    if URL.match(word) and not Path(word).exists():
+        raise UsageError(f"{shown(word)}: no such place", hint="places elsewhere begin with s3://, gs:// or https://")
+    return Path(word)
 
 
 @dataclass(frozen=True)
@@ -240,14 +244,16 @@ class Place:
     def copy(self) -> BinaryIO:
         """Return an unnamed copy of the file on this machine, the same one each time. Raises as `open` does."""
         if self._copy is None:
+            import os
             import shutil
             import tempfile
 
-            made: Any = tempfile.TemporaryFile()  # noqa: SIM115, it is gone when nobody holds it
-            with self.open() as file:
+            from aecli.data.stream import OwnFile
+
+            with tempfile.TemporaryFile() as made, self.open() as file:
                 shutil.copyfileobj(file, made, 1 << 20)
-            made.flush()
-            self._copy = made
+                made.flush()
+                self._copy = cast(BinaryIO, OwnFile(os.dup(made.fileno()), "r+b"))
         self._copy.seek(0)
         return self._copy
 

@@ -26,7 +26,7 @@ class Web:
         self.faults = []  # of the next answers: a status, or "drop"
         self.redirects = {}
         self.asked = []  # (path, range)
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"web": self}))
         self._server.daemon_threads = True
         self.host = f"127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
@@ -34,54 +34,53 @@ class Web:
     def url(self, path):
         return f"http://{self.host}/{path}"
 
+    def lets_in(self, said):
+        return self.user is None or said == "Basic " + base64.b64encode(self.user.encode()).decode()
+
     def close(self):
         self._server.shutdown()
         self._server.server_close()
 
 
-def _handler(web):
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
+class _Handler(http.server.BaseHTTPRequestHandler):
+    web = None
 
-        def do_GET(self):  # noqa: N802, the library calls it so
-            path = self.path.partition("?")[0].lstrip("/")
-            web.asked.append((self.path.lstrip("/"), self.headers.get("Range")))
-            fault = web.faults.pop(0) if web.faults else None
-            wanted = web.user and "Basic " + base64.b64encode(web.user.encode()).decode()
-            if isinstance(fault, int):
-                self._end(fault)
-            elif web.user and self.headers.get("Authorization") != wanted:
-                self._end(401)
-            elif path in web.redirects:
-                self._end(302, Location=web.redirects[path])
-            elif path not in web.files:
-                self._end(404)
-            else:
-                self._send(web.files[path], dropped=fault == "drop")
+    def log_message(self, *_):
+        pass
 
-        def _end(self, status, **headers):
-            self.send_response(status)
-            for name, value in ({"Content-Length": "0"} | headers).items():
-                self.send_header(name, value)
-            self.end_headers()
+    def do_GET(self):
+        path = self.path.partition("?")[0].lstrip("/")
+        self.web.asked.append((self.path.lstrip("/"), self.headers.get("Range")))
+        fault = self.web.faults.pop(0) if self.web.faults else None
+        if isinstance(fault, int) or (path not in self.web.files and path not in self.web.redirects):
+            self._end(fault or 404)
+        elif not self.web.lets_in(self.headers.get("Authorization")):
+            self._end(401)
+        elif path in self.web.redirects:
+            self._end(302, Location=self.web.redirects[path])
+        else:
+            self._send(self.web.files[path], dropped=fault == "drop")
 
-        def _send(self, data, *, dropped):
-            asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")) if web.ranges else None
-            part = data[int(asked[1]) : int(asked[2]) + 1] if asked else data
-            if asked and not part:
-                self._end(416)
-                return
-            self.send_response(206 if asked else 200)
-            self.send_header("ETag", web.version)
-            self.send_header("Content-Length", str(len(part)))
-            if asked:
-                self.send_header("Content-Range", f"bytes {asked[1]}-{int(asked[1]) + len(part) - 1}/{len(data)}")
-            self.end_headers()
-            with contextlib.suppress(OSError):
-                self.wfile.write(part[: len(part) // 2] if dropped else part)
+    def _end(self, status, **headers):
+        self.send_response(status)
+        for name, value in ({"Content-Length": "0"} | headers).items():
+            self.send_header(name, value)
+        self.end_headers()
 
-    return Handler
+    def _send(self, data, *, dropped):
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")) if self.web.ranges else None
+        part = data[int(asked[1]) : int(asked[2]) + 1] if asked else data
+        if asked and not part:
+            self._end(416)
+            return
+        self.send_response(206 if asked else 200)
+        self.send_header("ETag", self.web.version)
+        self.send_header("Content-Length", str(len(part)))
+        if asked:
+            self.send_header("Content-Range", f"bytes {asked[1]}-{int(asked[1]) + len(part) - 1}/{len(data)}")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(part[: len(part) // 2] if dropped else part)
 
 
 @contextlib.contextmanager
@@ -149,7 +148,7 @@ def closed_s3(status=403, code="AccessDenied"):
         def log_message(self, *_):
             pass
 
-        def do_GET(self):  # noqa: N802, the library calls it so
+        def do_GET(self):
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             body = f"<Error><Code>{code}</Code><Message>It is closed.</Message></Error>".encode()
             self.send_response(status)

@@ -31,7 +31,7 @@ Model = Annotated[
     typer.Argument(
         parser=parse_place,
         metavar="MODEL",
-        help="A checkpoint that train wrote.",
+        help="A checkpoint that train wrote, here or elsewhere.",
         show_default=False,
         autocompletion=completion.models,
     ),
@@ -41,8 +41,8 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         autocompletion=completion.data,
-        help="A built-in set (digits, mnist, ...; name:train or name:test), files of one kind, a folder of images, or "
-        "- for standard input.",
+        help="A built-in set (digits, mnist, ...; name:train or name:test), files of one kind, a folder of images, "
+        "here or at s3://, gs:// or https://, or - for standard input.",
         show_default=False,
     ),
 ]
@@ -53,7 +53,7 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="PATH",
-        help="Where to write. - is stdout.",
+        help="Where to write, here or at s3:// or gs://. - is stdout.",
         show_default=False,
         autocompletion=completion.files,
     ),

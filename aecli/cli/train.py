@@ -33,8 +33,8 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         autocompletion=completion.data,
-        help="A built-in set, with or without :train or :test; files of one kind; a folder of images; - for standard "
-        "input.",
+        help="A built-in set, with or without :train or :test; files of one kind; a folder of images; here or at "
+        "s3://, gs:// or https://; - for standard input.",
         show_default="digits",
     ),
 ]
@@ -44,8 +44,8 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="PATH",
-        help="Where to write the checkpoint. Default: <data's name>.safetensors here, or <data's "
-        "name>-<recipe>.safetensors for a recipe other than modern; - is stdout.",
+        help="Where to write the checkpoint, here or at s3:// or gs://. Default: <data's name>.safetensors here, or "
+        "<data's name>-<recipe>.safetensors for a recipe other than modern; - is stdout.",
         show_default=False,
         autocompletion=completion.files,
     ),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CONNECT_SECONDS, REQUEST_SECONDS = 5.0, 10.0
 TRIES = 3
 GCS_SECONDS = 15
-UPLOADED_BYTES = 8 << 20
+UPLOADED_BYTES = 40 << 20  # some parts of an upload, which go at once; between them it can be stopped
 WAYS = {
     "s3": "credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or from AWS_PROFILE",
     "gs": "credentials come from GOOGLE_APPLICATION_CREDENTIALS, or from: gcloud auth application-default login",
@@ -106,6 +106,7 @@ class Bucket:
                 stream = self._files.open_output_stream(f"{place.root}/{place.key}")
                 while block := file.read(UPLOADED_BYTES):
                     stream.write(block)
+                    stream.flush()
                 stream.close()
         except BaseException as error:
             if stream is not None and not stream.closed:

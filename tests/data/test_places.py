@@ -1,8 +1,10 @@
-"""Places elsewhere: what may be shown of them, and how they are read and written. Servers on this machine stand for them."""
+"""Places elsewhere: what is shown of them, and how they are read and written. Servers here stand for them."""
 
+import gc
 import io
 import os
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,7 +78,8 @@ def test_a_place_answers_as_a_path_does():
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_file_comes_whole_whatever_breaks_on_the_way(web, small_blocks, ranges):
+@pytest.mark.usefixtures("small_blocks")
+def test_a_file_comes_whole_whatever_breaks_on_the_way(web, ranges):
     web.files["a.csv"], web.ranges = CSV, ranges
     for faults in ([], [503], ["drop"], [503, "drop", 500], [None, "drop", 503]):
         web.faults[:] = faults
@@ -84,7 +87,8 @@ def test_a_file_comes_whole_whatever_breaks_on_the_way(web, small_blocks, ranges
             assert file.read() == CSV
 
 
-def test_a_server_that_stays_broken_is_an_error_after_four_tries(web, small_blocks):
+@pytest.mark.usefixtures("small_blocks")
+def test_a_server_that_stays_broken_is_an_error_after_four_tries(web):
     web.faults[:] = [503] * 9
     with pytest.raises(PlaceError) as error:
         place(web.url("a.csv?sig=secret")).exists()
@@ -93,23 +97,25 @@ def test_a_server_that_stays_broken_is_an_error_after_four_tries(web, small_bloc
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_file_that_changes_while_it_is_read_is_an_error(web, small_blocks, ranges, monkeypatch):
+@pytest.mark.usefixtures("small_blocks")
+def test_a_file_that_changes_while_it_is_read_is_an_error(web, ranges, monkeypatch):
     monkeypatch.setattr(fetched, "READERS", 1)
     web.files["a.csv"], web.ranges = CSV, ranges
     found = place(web.url("a.csv"))
     assert found.exists()
     web.version = '"2"'
-    with pytest.raises(PlaceError, match="a.csv: changed while it was read"), found.open() as file:
+    with pytest.raises(PlaceError, match=r"a\.csv: changed while it was read"), found.open() as file:
         file.read()
 
 
-def test_an_object_that_changes_while_it_is_read_is_an_error(bucket, small_blocks):
+@pytest.mark.usefixtures("small_blocks")
+def test_an_object_that_changes_while_it_is_read_is_an_error(bucket):
     bucket["a.csv"] = CSV
     found = place(bucket.url("a.csv"))
     with found.open() as file:
         assert file.read(50) == CSV[:50]
         bucket["a.csv"] = CSV[::-1]
-        with pytest.raises(PlaceError, match="a.csv: changed while it was read"):
+        with pytest.raises(PlaceError, match=r"a\.csv: changed while it was read"):
             file.read()
 
 
@@ -195,7 +201,7 @@ def test_a_write_is_there_when_it_is_whole_and_not_before(bucket):
 
 
 @pytest.mark.parametrize("size", [10, 25 << 20])
-def test_a_write_that_fails_leaves_what_was_there(bucket, size, monkeypatch):
+def test_a_write_that_fails_leaves_what_was_there(bucket, size):
     bucket["a.bin"] = b"before"
 
     def write(target, *, at):
@@ -223,13 +229,12 @@ def test_a_write_that_fails_leaves_what_was_there(bucket, size, monkeypatch):
     target = place(bucket.url("a.bin"))
     with pytest.raises(KeyboardInterrupt):
         target._store.upload(target, Interrupted())
-    import gc
-
     gc.collect()
     assert bucket["a.bin"] == b"before"
 
 
-def test_a_bucket_that_is_not_there_is_refused_before_any_work(bucket):
+@pytest.mark.usefixtures("bucket")
+def test_a_bucket_that_is_not_there_is_refused_before_any_work():
     for url in ("s3://no-such-bucket/a.csv", "s3://no-such-bucket"):
         with pytest.raises(PlaceError) as error:
             place(url).exists()
@@ -245,9 +250,9 @@ def test_google_s_buckets_are_reached_through_pyarrow(monkeypatch):
 
     from aecli.data import buckets
 
-    local = fs.SubTreeFileSystem(os.getcwd(), fs.LocalFileSystem())  # stands for Google, which nothing here does
+    local = fs.SubTreeFileSystem(str(Path.cwd()), fs.LocalFileSystem())  # stands for Google, which nothing here does
     monkeypatch.setattr(buckets, "_gcs", lambda: buckets.Bucket(local))
-    os.mkdir("bucket")
+    Path("bucket").mkdir()
     with files.replacing(place("gs://bucket/a.csv")) as stream:
         stream.write(CSV)
     with place("gs://bucket/a.csv").open() as file:
@@ -257,7 +262,8 @@ def test_google_s_buckets_are_reached_through_pyarrow(monkeypatch):
     assert isinstance(buckets._gcs()._files, fs.GcsFileSystem)
 
 
-def test_no_thread_is_left_of_a_file_that_was_not_read_to_its_end(web, small_blocks):
+@pytest.mark.usefixtures("small_blocks")
+def test_no_thread_is_left_of_a_file_that_was_not_read_to_its_end(web):
     web.files["a.csv"] = CSV * 20
     before = threading.active_count()
     with place(web.url("a.csv")).open() as file:

@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from aecli.data import http
+
 QUICK = ("--epochs", "1", "--hidden-dims", "4", "--holdout", "0")
 ROWS = "a,b,c\n" + "".join(f"{i % 7},{i * i % 11},{(3 * i) % 5}.5\n" for i in range(60))
 SECRET = "s3cr3t"
@@ -54,7 +56,7 @@ def test_each_command_reads_and_writes_a_bucket_as_it_does_a_folder(run, bucket,
     assert re.search(r"^written +\d{4}-\d\d-\d\d \d\d:\d\d$", facts, re.MULTILINE)
 
 
-def test_a_model_is_trained_from_a_bucket_and_into_it(run, bucket, small_model):
+def test_a_model_is_trained_from_a_bucket_and_into_it(run, bucket):
     bucket["in/rows.csv"] = ROWS.encode()
     target = bucket.url("m/rows.safetensors")
     done = run("train", bucket.url("in/rows.csv"), *QUICK, "-o", target)
@@ -155,7 +157,8 @@ def test_a_run_that_is_stopped_before_its_end_goes_on_where_it_was(process, buck
 
 
 @pytest.mark.parametrize("fault", ["", "the server is closed", "the file is gone"])
-def test_no_command_shows_a_user_a_password_or_a_query(run, web, small_model, fault):
+def test_no_command_shows_a_user_a_password_or_a_query(run, web, small_model, fault, monkeypatch):
+    monkeypatch.setattr(http, "WAITS", (0.0, 0.0, 0.0))
     web.user = f"me:{SECRET}"
     web.files = {"m.safetensors": (small_model / "rows.safetensors").read_bytes(), "rows.csv": ROWS.encode()}
     web.files["codes.csv"] = b"z0,z1\n0,1\n1,0\n"
@@ -220,7 +223,7 @@ def test_a_run_of_a_url_with_a_password_is_saved_without_it(web, process):
     assert process("info", "m.safetensors.resume").code == 0
 
 
-def test_a_model_is_written_to_s3_and_gs_alone(run, small_model):
+def test_a_model_is_written_to_s3_and_gs_alone(run):
     Path("rows.csv").write_text(ROWS)
     done = run("train", "rows.csv", *QUICK, "-o", "https://host/m.safetensors")
     assert (done.code, done.out, done.err) == (

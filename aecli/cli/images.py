@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aecli.cli import rows
 from aecli.data.formats import IMAGES
-from aecli.data.places import Where, place
+from aecli.data.places import Place, Where, place
 from aecli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ def are_wanted(loaded: "Model", output: str | None, given: Sequence[str]) -> boo
     if output is None or output == "-":
         return False
     path = place(output)
+    if isinstance(path, Place):
+        path.check_writable(folder=output.endswith("/"))
     if output.endswith("/") or path.is_dir():
         if given:
             raise UsageError(

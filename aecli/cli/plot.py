@@ -144,7 +144,7 @@ def plot(
         rows.check_data(model, data)
         applying = dataclasses.replace(applying, **_as_drawn(applying, colour))
         loaded = aecli.load(model, device=device)
-        opened = functools.partial(_opened, loaded, data, reading, applying, data_dir=data_dir)
+        opened = functools.partial(_opened, loaded, rows.fixed(data), reading, applying, data_dir=data_dir)
         held_out = _held_out(loaded, opened) if kind == "reconstruction" and rows.can_be_read_twice(data) else None
         made = _made(kind, loaded, opened(quiet=quiet), colour, examples, held_out)
         for sentence in made.notes:

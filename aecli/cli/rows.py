@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def open_rows(
     loaded: "aecli.Model",
-    data: Sequence[str] | None,
+    data: Sequence[str | Place] | None,
     *groups: "Reading | Matching",
     data_dir: Path | None,
     quiet: bool,
@@ -46,6 +46,15 @@ def open_rows(
         console.say(message, quiet=quiet)
 
     return loaded.open(data[0] if len(data) == 1 else list(data), data_dir=data_dir, announce=announce, **asked)
+
+
+def fixed(data: Sequence[str] | None) -> list[str | Place]:
+    """Return DATA that is to be read twice: files elsewhere that change in between are an error."""
+    return [each for word in data or () for each in (_fixed(word) if is_remote(word) else [word])]
+
+
+def _fixed(word: str) -> Sequence[str | Place]:
+    return [word] if ".npz:" in word.lower() else Place(word).expanded() or [word]
 
 
 def part_of(known: "Array", first: int, count: int, source: "Source") -> "Array":

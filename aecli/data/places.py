@@ -97,7 +97,7 @@ class Place:
             if USER.match(rest) or re.search(QUERY, rest):
                 raise UsageError(
                     f"{name}: {self.scheme}:// takes a bucket and a key, and there is more",
-                    hint="credentials come from the environment or its files: aecli guide places",
+                    hint="credentials come from the environment, or from the files of the tools of these places",
                 )
             root, _, key = rest.partition("/")
         else:

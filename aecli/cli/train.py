@@ -44,8 +44,8 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="PATH",
-        help="Where to write the checkpoint, here or at s3:// or gs://. Default: <data's name>.safetensors here, or "
-        "<data's name>-<recipe>.safetensors for a recipe other than modern; - is stdout.",
+        help="Where to write the checkpoint. Default: <data's name>.safetensors here, or <data's "
+        "name>-<recipe>.safetensors for a recipe other than modern; - is stdout. It may lie at s3:// or gs://.",
         show_default=False,
         autocompletion=completion.files,
     ),

@@ -23,6 +23,11 @@ CONNECT_SECONDS, REQUEST_SECONDS = 5.0, 10.0
 TRIES = 3
 GCS_SECONDS = 15
 UPLOADED_BYTES = 40 << 20  # some parts of an upload, which go at once; between them it can be stopped
+MAX_WORDS = 200  # letters of them
+DENIED = (
+    "ACCESS_DENIED|HTTP status 40[13]|PERMISSION_DENIED|UNAUTHENTICATED|INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH|"
+    "OAuth2 access token"
+)
 WAYS = {
     "s3": "credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or from AWS_PROFILE",
     "gs": "credentials come from GOOGLE_APPLICATION_CREDENTIALS, or from: gcloud auth application-default login",
@@ -176,9 +181,18 @@ def _answers(place: "Place") -> Iterator[None]:
         raise
     except OSError as error:
         said = str(error)
-        if re.search(r"ACCESS_DENIED|HTTP status 40[13]|PERMISSION_DENIED|UNAUTHENTICATED|INVALID_ACCESS_KEY", said):
+        if re.search(DENIED, said):
             raise PlaceError(f"{place}: access is denied", hint=WAYS[place.scheme]) from error
         if re.search("NO_SUCH_BUCKET|Bucket '.*' not found", said):
             raise PlaceError(f"{place}: there is no bucket {place.root}") from error
-        why = re.sub(r"^.*?AWS Error |;? ?Details: .*$", "", said.partition("\n")[0])
-        raise PlaceError(f"{place}: no answer ({why})") from error
+        hint = WAYS[place.scheme] if "HTTP status 400" in said else None  # as for a token that has expired
+        raise PlaceError(f"{place}: no answer ({_why(said)})", hint=hint) from error
+
+
+def _why(said: str) -> str:
+    """Return the part of pyarrow's words that a stranger can use."""
+    if status := re.search(r"HTTP status (\d+)", said):
+        return f"HTTP {status[1]}"
+    if curl := re.search(r"curlCode: \d+, ([^;]+)", said):
+        return curl[1]
+    return re.sub(r"^.*?AWS Error ", "", said.partition("\n")[0])[:MAX_WORDS]

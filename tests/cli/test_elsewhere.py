@@ -123,6 +123,15 @@ def test_what_is_not_there_or_closed_is_an_error_within_seconds(process, small_m
         assert time.monotonic() - started < 60
 
 
+def test_data_elsewhere_that_is_read_twice_is_one_version(run, web, small_model):
+    web.files["rows.csv"] = ROWS.encode()
+    Path("rows.csv").write_text(ROWS)
+    model = small_model / "rows.safetensors"
+    done = run("embed", model, web.url("rows.csv"), "--held-out")
+    assert done.out == run("embed", model, "rows.csv", "--held-out").out
+    assert len(web.asked) == 1
+
+
 def test_a_run_that_is_stopped_before_its_end_goes_on_where_it_was(process, bucket):
     bucket["rows.csv"] = ROWS.encode()
     target = bucket.url("m.safetensors")

@@ -18,6 +18,7 @@ from aecli.data import units
 from aecli.data.arrays import array_source, places
 from aecli.data.codes import Codes, open_codes
 from aecli.data.opening import open_source
+from aecli.data.places import Where, place
 from aecli.data.source import ArraySource, Batch, Source, check_finite, resized
 from aecli.data.units import Units
 from aecli.errors import DataError, UsageError
@@ -99,7 +100,7 @@ class Model:
         tensors: dict[str, Array],
         scaler: Scaler,
         *,
-        path: Path | None = None,
+        path: Where | None = None,
         device: str = "cpu",
     ) -> None:
         """Take what a checkpoint holds: see `aecli.load` and `aecli.fit`.
@@ -113,20 +114,22 @@ class Model:
         self._batch_rows, self._block_rows = min(MAX_BATCH_ROWS, rows), min(MAX_BLOCK_ROWS, rows)
 
     @classmethod
-    def load(cls, path: str | Path, *, device: str = "cpu") -> "Model":
+    def load(cls, path: str | Where, *, device: str = "cpu") -> "Model":
         """Load a checkpoint.
 
         Raises CheckpointError where the file is none, AecliError where there is no such device.
         """
-        return cls(*checkpoint.load(Path(path)), path=Path(path), device=device)
+        where = place(path)
+        return cls(*checkpoint.load(where), path=where, device=device)
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Where) -> None:
         """Write the checkpoint, atomically: a reader finds the old file or the new one, whole.
 
         Raises AecliError where it cannot be written.
         """
-        checkpoint.save(Path(path), self.checkpoint, self.tensors, self.scaler)
-        self.path = Path(path)
+        where = place(path)
+        checkpoint.save(where, self.checkpoint, self.tensors, self.scaler)
+        self.path = where
 
     def to_bytes(self) -> bytes:
         """Return the checkpoint's bytes. Equal models have equal bytes."""

@@ -258,6 +258,12 @@ def test_training_loads_neither_pytorchs_compiler_nor_torchvision(optimizer, idx
     assert Path("rows.safetensors").exists()
 
 
+@pytest.mark.parametrize("word", ["embed", "score"])
+def test_files_here_load_nothing_of_what_reaches_places_elsewhere(word, iris_model, iris_csv):
+    elsewhere = {"aecli.data.buckets", "aecli.data.http", "pyarrow.fs", "pyarrow._s3fs", "http.client", "ssl"}
+    assert heavy_modules_after([word, str(iris_model), str(iris_csv), "-o", "out.csv"], elsewhere) == ""
+
+
 def test_importing_the_package_loads_nothing_heavy():
     code = f"import sys, aecli; print(*sorted({HEAVY | {'typer', 'rich'}!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)

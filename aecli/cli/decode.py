@@ -10,6 +10,7 @@ import typer
 
 import aecli
 from aecli.cli import completion, console, flags, images, options, progress, rows, tables
+from aecli.data.places import Where, place
 from aecli.errors import UsageError
 from aecli.options import Decoding
 
@@ -120,7 +121,7 @@ def decode(
             outputs = loaded.decoded(opened.between(*between, steps or 10))
     if as_images:
         named = source.name if source is not None else "--samples" if between is None else "--steps"
-        images.write(loaded, outputs, Path(output or ""), named=named, inputs=codes or (), roots=[Path()], quiet=quiet)
+        images.write(loaded, outputs, place(output or ""), named=named, inputs=codes or (), roots=[Path()], quiet=quiet)
     else:
         _write_table(loaded, outputs, source, decoding, output, form, header=header, inputs=codes or (), quiet=quiet)
     if source is not None:
@@ -157,7 +158,7 @@ def _write_table(
 
 
 def _check(
-    model: Path,
+    model: Where,
     codes: list[str] | None,
     decoding: Decoding,
     samples: int | None,

@@ -57,7 +57,7 @@ def embed(
 
     loaded = aecli.load(model, device=device)
     applying = dataclasses.replace(applying, line_buffered=line_buffered)
-    opened = functools.partial(rows.open_rows, loaded, data, reading, applying, data_dir=data_dir)
+    opened = functools.partial(rows.open_rows, loaded, rows.fixed(data), reading, applying, data_dir=data_dir)
     unseen = of_training.held_out(loaded.checkpoint, opened(quiet=True)) if held_out else None
     if held_out and unseen is None:
         raise rows.not_the_training_data(loaded, data)

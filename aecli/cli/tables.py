@@ -2,10 +2,10 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aecli.cli import console, rows
+from aecli.data.places import place
 from aecli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def open_output(
         ):
             yield sink
         return
-    path = Path(output)
+    path = place(output)
     chosen = sinks.format_of(path, form)
     rows.check_output(path, *inputs)
     rows.keep_checkpoint(path)
@@ -53,7 +53,7 @@ def check_has_types(output: str | None, form: str | None, said: str) -> None:
     """Refuse what was `said` of the types of values where the output is text."""
     from aecli.data import sinks
 
-    chosen = form or ("csv" if output in (None, "-") else sinks.format_of(Path(output or ""), None))
+    chosen = form or ("csv" if output in (None, "-") else sinks.format_of(place(output or ""), None))
     if chosen in sinks.TEXTS:
         raise UsageError(
             f"{said} is for formats that have types, and {chosen} has none", hint="name a file of one: -o codes.parquet"

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aecli.data import compute as pc
+from aecli.data.fetched import Fetched
 from aecli.data.kinds import kind_of
 from aecli.data.stream import Stream
 from aecli.data.table import Piece, Table, as_kind
@@ -27,7 +28,8 @@ class ParquetTable(Table):
     def __init__(self, stream: Stream) -> None:
         self._stream, self._name = stream, stream.name
         try:
-            self._file = pq.ParquetFile(stream.file(), pre_buffer=False, buffer_size=BUFFER_BYTES)
+            file = stream.anywhere()
+            self._file = pq.ParquetFile(file, pre_buffer=isinstance(file, Fetched), buffer_size=BUFFER_BYTES)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(f"{stream.name}: not a Parquet file, or a damaged one ({_first_line(error)})") from error
         schema, rows = self._file.schema_arrow, self._file.metadata.num_rows

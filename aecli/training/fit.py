@@ -24,6 +24,7 @@ from aecli.data.formats import NAMES, source_name
 from aecli.data.gather import gather
 from aecli.data.opening import open_source, split_name
 from aecli.data.part import Part
+from aecli.data.places import Where
 from aecli.data.source import Source
 from aecli.errors import DataError, UsageError
 from aecli.inference import Model
@@ -76,7 +77,7 @@ def fit(
     data: Any,
     *,
     test: Any = None,
-    init_from: str | Path | Model | None = None,
+    init_from: str | Where | Model | None = None,
     device: str = "auto",
     data_dir: Path | None = None,
     scratch: Path | None = None,

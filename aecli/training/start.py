@@ -5,7 +5,6 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from aecli.config import FROM_MODEL, PCA, Schema, TrainConfig
 from aecli.data import units
 from aecli.data.opening import split_name
 from aecli.data.part import Part
+from aecli.data.places import Where
 from aecli.data.source import Source
 from aecli.errors import DataError, UsageError
 from aecli.inference import Model
@@ -84,7 +84,7 @@ class Start:
 
 
 def start_from(
-    given: str | Path | Model, asked: FitOptions, columns: Columns, matching: Matching
+    given: str | Where | Model, asked: FitOptions, columns: Columns, matching: Matching
 ) -> tuple[Start, FitOptions]:
     """Return where a run starts from a model, and its options with the model's recipe, loss, noise and weight decay.
 

@@ -23,7 +23,7 @@ class Web:
         self.ranges = True
         self.version = '"1"'
         self.user = None  # "name:password", which has to be given
-        self.faults = []  # of the next answers: a status, or "drop"
+        self.faults = []  # of the next answers: a status, "drop" or "change"
         self.redirects = {}
         self.asked = []  # (path, range)
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"web": self}))
@@ -52,6 +52,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         path = self.path.partition("?")[0].lstrip("/")
         self.web.asked.append((self.path.lstrip("/"), self.headers.get("Range")))
         fault = self.web.faults.pop(0) if self.web.faults else None
+        if fault == "change":
+            self.web.version = '"2"'
         if isinstance(fault, int) or (path not in self.web.files and path not in self.web.redirects):
             self._end(fault or 404)
         elif not self.web.lets_in(self.headers.get("Authorization")):
@@ -141,8 +143,11 @@ class Objects:
 
 
 @contextlib.contextmanager
-def closed_s3(status=403, code="AccessDenied"):
-    """Run what answers as S3 does to all that may not read or write: the variables by which programs find it."""
+def closed_s3(status=403, code="AccessDenied", *, read=False):
+    """Run what answers as S3 does to all that may not read or write: the variables by which programs find it.
+
+    With `read`, there is one empty bucket that may be read.
+    """
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def log_message(self, *_):
@@ -151,7 +156,11 @@ def closed_s3(status=403, code="AccessDenied"):
         def do_GET(self):
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             body = f"<Error><Code>{code}</Code><Message>It is closed.</Message></Error>".encode()
-            self.send_response(status)
+            found = status
+            if read and self.command in ("HEAD", "GET"):
+                of_bucket = self.path.partition("?")[0].strip("/") == "bucket"
+                found, body = (200, b"<ListBucketResult/>") if of_bucket else (404, b"")
+            self.send_response(found)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             if self.command != "HEAD":

@@ -1,7 +1,7 @@
 """Buckets: s3:// and gs://, through pyarrow, which finds the credentials by itself.
 
-An upload can be ended here only by finishing it: pyarrow does so, too, where its stream is closed or goes. What was
-uploaded in part is therefore left open, which nobody sees: a bucket's lifecycle rule removes such parts.
+pyarrow can end an upload only by finishing it, and does so where its stream is closed or goes. One that is not whole is
+therefore left open, which nobody sees: a bucket's lifecycle rule removes its parts.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import dataclasses
 import datetime as dt
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from aecli.data.fetched import START_BYTES, Head, changed, instant
@@ -104,21 +104,27 @@ class Bucket:
             raise
         raise PlaceError(f"{place}: there is no bucket {place.root}")
 
-    def upload(self, place: "Place", file: BinaryIO) -> None:
-        stream = None
-        try:
+    @contextlib.contextmanager
+    def uploading(self, place: "Place") -> Iterator[Callable[[BinaryIO], None]]:
+        stream: Any = None
+
+        def send(file: BinaryIO) -> None:
             with _answers(place):
-                stream = self._files.open_output_stream(f"{place.root}/{place.key}")
                 while block := file.read(UPLOADED_BYTES):
                     stream.write(block)
                     stream.flush()
                 stream.close()
-        except BaseException as error:
-            if stream is not None and not stream.closed:
+
+        try:
+            with _answers(place):
+                stream = self._files.open_output_stream(f"{place.root}/{place.key}")
+        except FileNotFoundError as error:
+            raise PlaceError(f"{place}: there is no bucket {place.root}") from error
+        try:
+            yield send
+        finally:
+            if not stream.closed:
                 _keep_open(stream)
-            if isinstance(error, FileNotFoundError):
-                raise PlaceError(f"{place}: there is no bucket {place.root}") from error
-            raise
 
 
 def store(place: "Place") -> Bucket:

@@ -2,7 +2,8 @@
 
 import contextlib
 import io
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
@@ -63,8 +64,11 @@ class Store(Protocol):
     def check_bucket(self, place: "Place") -> None:
         """Raise PlaceError where there is no such bucket."""
 
-    def upload(self, place: "Place", file: BinaryIO) -> None:
-        """Write a file that is there only when it is whole."""
+    def uploading(self, place: "Place") -> AbstractContextManager[Callable[[BinaryIO], None]]:
+        """Give what sends a file, which is there only when it is whole.
+
+        Raises PlaceError at once where the place may not be written.
+        """
 
 
 def changed(place: "Place") -> PlaceError:

@@ -10,7 +10,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aecli.data.fetched import BLOCK_BYTES, START_BYTES, Head, changed, instant
 from aecli.data.places import URL, USER, is_loopback, shown
@@ -81,8 +81,8 @@ class Http:
     def check_bucket(self, place: "Place") -> None:
         """Check nothing: there is no bucket."""
 
-    def upload(self, place: "Place", file: BinaryIO) -> None:
-        raise NotImplementedError
+    def uploading(self, place: "Place") -> Any:
+        place.check_writable()
 
 
 BROKEN = (OSError, http.client.HTTPException)  # URLError, HTTPError, timeouts and dropped connections are among them

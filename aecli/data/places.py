@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, cast
 from urllib.parse import unquote
 
-from aecli.errors import UsageError
+from aecli.errors import PlaceError, UsageError
 
 if TYPE_CHECKING:
     from aecli.data.fetched import Head, Store
@@ -297,15 +297,25 @@ class Place:
     def replacing(self) -> Iterator[BinaryIO]:
         """Open a file to write that is there, whole, when the block ends well; else nothing changes there.
 
-        It is made in the folder for temporary files first.
+        It is made in the folder for temporary files first. Raises PlaceError where that has no room for it.
         """
         import tempfile
 
-        with tempfile.TemporaryFile() as made:
-            yield cast(BinaryIO, made)
-            made.flush()
-            made.seek(0)
-            self._store.upload(self, cast(BinaryIO, made))
+        self.check_writable()
+        with self._store.uploading(self) as send:
+            try:
+                with tempfile.TemporaryFile() as made:
+                    yield cast(BinaryIO, made)
+                    made.flush()
+                    made.seek(0)
+                    send(cast(BinaryIO, made))
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                raise PlaceError(
+                    f"{self}: no room for it in {tempfile.gettempdir()} ({error.strerror or error})",
+                    hint="name a folder with more room: TMPDIR=FOLDER aecli ...",
+                ) from error
         self._asked, self._copy = False, None
 
 

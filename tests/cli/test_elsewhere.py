@@ -123,6 +123,34 @@ def test_what_is_not_there_or_closed_is_an_error_within_seconds(process, small_m
         assert time.monotonic() - started < 60
 
 
+def test_a_bucket_that_is_only_read_is_refused_before_a_row_is_computed(process, small_model):
+    with elsewhere.closed_s3(read=True) as env:
+        done = process(
+            "embed", small_model / "rows.safetensors", "-", "-o", "s3://bucket/z.csv", env=env, stdin=b"a,b,c\nx"
+        )
+    assert (done.code, done.err.splitlines()[0]) == (1, "error: s3://bucket/z.csv: access is denied")
+
+
+@pytest.mark.parametrize("faults", [["503", "drop"], [None, "change"]], ids=["broken", "changed"])
+def test_what_breaks_on_the_way_is_mended_or_leaves_nothing(run, web, small_model, faults):
+    long = "a,b,c\n" + "1,2,3.5\n" * 40_000
+    web.files["rows.csv"] = long.encode()
+    Path("rows.csv").write_text(long)
+    model = small_model / "rows.safetensors"
+    web.faults[:] = [int(fault) if str(fault).isdigit() else fault for fault in faults]
+    done = run("embed", model, web.url("rows.csv"), "-o", "z.csv")
+    if "change" in faults:
+        assert (done.code, done.err) == (
+            1,
+            f"error: {web.url('rows.csv')}: changed while it was read\n"
+            "hint: run the command again, when it changes no more\n",
+        )
+        assert not Path("z.csv").exists()
+    else:
+        assert done.code == 0, done.err
+        assert run("embed", model, "rows.csv").out == Path("z.csv").read_text()
+
+
 def test_data_elsewhere_that_is_read_twice_is_one_version(run, web, small_model):
     web.files["rows.csv"] = ROWS.encode()
     Path("rows.csv").write_text(ROWS)

@@ -227,10 +227,18 @@ def test_a_write_that_fails_leaves_what_was_there(bucket, size):
             return bytes(taken)
 
     target = place(bucket.url("a.bin"))
-    with pytest.raises(KeyboardInterrupt):
-        target._store.upload(target, Interrupted())
+    with pytest.raises(KeyboardInterrupt), target._store.uploading(target) as send:
+        send(Interrupted())
     gc.collect()
     assert bucket["a.bin"] == b"before"
+
+
+def test_no_room_for_an_output_is_an_error(bucket):
+    target = place(bucket.url("a.bin"))
+    with pytest.raises(PlaceError) as error, files.replacing(target):
+        raise OSError(28, "No space left on device")
+    assert error.value.message.startswith(f"{target}: no room for it in /")
+    assert list(bucket) == []
 
 
 @pytest.mark.usefixtures("bucket")

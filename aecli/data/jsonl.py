@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -30,7 +31,8 @@ QUOTE, COMMA = 2, 3
 MARKS = np.zeros(256, np.int8)
 MARKS[[ord(each) for each in '"{[}],']] = [QUOTE, 1, 1, -1, -1, COMMA]
 BLANKED = bytes.maketrans(b"\r\n", b"  ")
-PYTHON_TYPES: dict[str, tuple[type, ...]] = {"number": (int, float), "boolean": (bool,), "category": (str,)}
+WORDS = {"category": "texts or numbers", "vector": "lists of numbers"}  # for values of a kind
+PYTHON_TYPES: dict[str, tuple[type, ...]] = {"number": (int, float), "category": (str, int, float)}
 
 
 class JsonLinesTable(Table):
@@ -99,11 +101,11 @@ class JsonLinesTable(Table):
         seen: dict[str, str] = {}
         for number, row in enumerate(rows, 1):
             for key, value in row.items():
-                kind = "number" if isinstance(value, bool) and _is_mixed(key, rows) else _json_type(value)
-                if kind != "null" and seen.setdefault(key, kind) != kind:
+                kind = "numbers" if isinstance(value, bool) and _is_mixed(key, rows) else _json_type(value)
+                if kind is not None and seen.setdefault(key, kind) != kind:
                     return DataError(
-                        f"{self._stream.name}: row {number}, column {key!r} holds {shortened(value)}, a {kind}, "
-                        f"and the values before it are {seen[key]}s"
+                        f"{self._stream.name}: row {number}, column {key!r} holds {shortened(value)}, and the values "
+                        f"before it are {seen[key]}"
                     )
         return None
 
@@ -156,7 +158,7 @@ class JsonLinesTable(Table):
                         place,
                         DataError(
                             f"{self._stream.name}: row {first_row + place + 1}, column {column!r} holds "
-                            f"{shortened(value)}, and the values of this feature must be {kind}s",
+                            f"{shortened(value)}, and the values of this feature must be {WORDS.get(kind, f'{kind}s')}",
                             hint=self._mend,
                         ),
                     )
@@ -177,18 +179,18 @@ class JsonLinesTable(Table):
     def _fits(self, column: str, kind: str, value: Any) -> bool:
         """Return whether a value is of its kind."""
         found = self._peeked.schema.field(column).type
-        if kind in (TEXT, "vector"):
-            return _casts(value, lambda: pa.array([value], found if kind == TEXT else ARROW_TYPES[kind]))
+        if kind == TEXT:
+            return _casts(value, lambda: pa.array([value], found))
+        if kind == "vector":
+            return isinstance(value, list) and _json_type(value) in (None, "lists of numbers")
         if kind == "number" and isinstance(value, str) and pa.types.is_string(found):
             return is_number(value)
         if kind in ("date", "timestamp"):
             return isinstance(value, str) and _casts(value, lambda: timestamps(pa.array([value], pa.string())))
-        if kind == "category":
-            return isinstance(value, str | int | float)
         if kind == "boolean":
             return isinstance(value, bool) or value in (0, 1)
         types = PYTHON_TYPES.get(kind, (str,))
-        return isinstance(value, types) and (kind == "boolean" or not isinstance(value, bool))
+        return isinstance(value, types) and (kind == "category" or not isinstance(value, bool))
 
     def _row(self, line: bytes, number: int) -> dict[str, Any] | DataError:
         """Return the object in a line, or the error that says why there is none."""
@@ -241,19 +243,26 @@ def _told(block: bytes) -> list[bytes]:
     return [line for line in block.split(b"\n") if line.strip()]
 
 
-def _json_type(value: Any) -> str:
-    names = {bool: "boolean", int: "number", float: "number", str: "text", list: "list", dict: "object"}
-    return names.get(type(value), "null")
+def _json_type(value: Any) -> str | None:
+    """Return what values of this type are called; None for null, and for a list that holds no value."""
+    names = {bool: "booleans", int: "numbers", float: "numbers", str: "texts", dict: "objects"}
+    if not isinstance(value, list):
+        return names.get(type(value))
+    inside = sorted({name for each in value if (name := _json_type(each))})
+    return f"lists of {' and '.join(inside)}" if inside else None
 
 
 def _array(values: list[Any]) -> Any:
-    """Return values as a column, as texts where they are of several types."""
+    """Return values as a column of the type that most of them have; those of another type are missing."""
     if any(isinstance(value, bool) for value in values) and all(value in (None, 0, 1) for value in values):
         return pa.array([None if value is None else bool(value) for value in values])
+    types = [_json_type(value) for value in values]
+    most = Counter(kind for kind in types if kind).most_common(1)
+    alike = [value if not kind or kind == most[0][0] else None for kind, value in zip(types, values, strict=True)]
     try:
-        return pa.array(values)
+        return pa.array(alike)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        return pa.array([None if value is None else _word(value) for value in values], pa.string())
+        return pa.array([None if value is None else _word(value) for value in alike], pa.string())
 
 
 def _casts(value: Any, cast: Callable[[], Any]) -> bool:

@@ -1,6 +1,7 @@
 """How tables are written: found by itself, said by options, remembered by a model."""
 
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -300,6 +301,17 @@ def test_bad_rows_of_json_lines_are_told_and_the_others_come():
         "data: row 4 is [1], and an object was expected",
         "data: row 5, column 'a' holds 'two', and the values of this feature must be numbers",
     ]
+
+
+@pytest.mark.parametrize("cell", ["two", [1], {"b": 1}, True])
+@pytest.mark.parametrize("place", [0, 2])
+def test_a_value_of_another_type_is_the_bad_row_of_json_lines_and_not_those_beside_it(place, cell):
+    cells: list[object] = [1, 2.5, 3, None, 4]
+    cells[place] = cell
+    lines = "".join(json.dumps({"a": each, "k": "x"}) + "\n" for each in cells)
+    piece = next(JsonLinesTable(Stream("data", io.BytesIO(lines.encode()))).pieces([("a", "number"), ("k", "text")]))
+    assert piece.columns[0].to_pylist() == [None if i == place else each for i, each in enumerate(cells)]
+    assert list(piece.bad) == [place]
 
 
 @pytest.mark.parametrize(

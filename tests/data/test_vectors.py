@@ -16,6 +16,7 @@ import aecli.config
 from aecli.data import arrow, gather, kinds
 from aecli.data.opening import open_source
 from aecli.data.part import FileRows
+from aecli.errors import DataError
 
 X = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float16)  # which all types of floats hold
 WHOLE = np.random.default_rng(1).integers(0, 256, (60, 5)).astype(np.uint8)
@@ -289,3 +290,19 @@ def test_half_precision_is_enough_for_no_statistic(run, recwarn):
         assert run(*words.split()).code == 0
     assert [str(warning.message) for warning in recwarn] == []
     assert aecli.load("m.safetensors").scaler.scale == pytest.approx(x[:].astype(np.float64).std(axis=0), rel=0.2)
+
+
+@pytest.mark.parametrize("place", [0, 5])
+@pytest.mark.parametrize(
+    "cell", ["text", 3, {"a": 1}, ["a"] * 5, [[1]] * 5, [1, 2, "3", 4, 5], [True] * 5, "[1, 2, 3, 4, 5]"]
+)
+def test_a_json_value_that_is_no_vector_is_one_bad_row_wherever_it_stands(model, place, cell):
+    rows = [row.astype(float).tolist() for row in X]
+    rows[place] = cell
+    Path("x.jsonl").write_text("".join(json.dumps({"embedding": row}) + "\n" for row in rows))
+    held = "and the values of this feature must be lists of numbers"
+    with pytest.raises(DataError, match=f"x.jsonl: row {place + 1}, column 'embedding' holds .*{held}"):
+        model.embed("x.jsonl")
+    source = model.open("x.jsonl", bad_rows="skip")
+    codes = np.concatenate([out.z for out in model.encoded(source)])
+    assert np.array_equal(codes, model.embed(np.delete(X, place, axis=0)))

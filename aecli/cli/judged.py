@@ -65,7 +65,8 @@ def recall_of(made: "Checkpoint") -> str | None:
     if recall is None or of_pca is None:
         return None
     values = console.counted(made.model.latent_dim, "value")
-    return f"{recall:.3f} in {values}, PCA's {of_pca:.3f}: found among the training rows by cosine"
+    found = f"{recall:.3f} in {values}, PCA's {of_pca:.3f}: found among the training rows by cosine"
+    return f"{found}; PCA finds more" if of_pca > recall and made.train.init != PCA else found
 
 
 def summary(made: "Checkpoint", seconds: float) -> list[str]:

@@ -35,9 +35,11 @@ def mnist(_folder, _rows):
 
 
 def codes(folder, rows):
-    images = mnist(folder, rows)
-    model = fit(images[0].reshape(-1, 28, 28) / 255, latent_dim=256, epochs=3, holdout=0, device="cpu", store_rows=0)
-    return [model.embed(each.reshape(-1, 28, 28) / 255) for each in images]
+    images = [each.reshape(-1, 28, 28).astype(np.uint8) for each in mnist(folder, rows)]
+    images[0] = images[0][:rows]
+    asked = {"latent_dim": 256, "hidden_dims": (512,), "epochs": 5, "holdout": 0}
+    model = fit(images[0], device="cpu", store_rows=0, **asked)
+    return [model.embed(each) for each in images]
 
 
 def adbench(name):

@@ -22,7 +22,7 @@ BOTTLENECKS = ("none", "variational", "sparse")
 LOSSES = ("mse", "bce", "huber")
 KINDS = ("number", "boolean", "date", "timestamp", "time", "duration", "category", "vector")
 MISSING = ("mean", "drop")
-RECIPES = ("modern", "map", "classic", "classic-2d")
+RECIPES = ("modern", "map", "vectors", "classic", "classic-2d")
 MAX_PARAMETERS = 10**10
 KERNEL, STRIDE, PADDING = 4, 2, 1  # of all convolutions
 
@@ -339,8 +339,8 @@ class TrainConfig(Config):
     """How a model is trained, every choice made. Where `init` is PCA it is not, and the rest is what was meant to be.
 
     `loss` is what training minimises, `beta` the weight of a variational bottleneck's KL divergence beside it, 1 for
-    all others; `neighbours` how many nearest rows of each a map holds near it, 0 for all other models; `holdout` the
-    share of rows that is held out.
+    all others; `neighbours` how many nearest rows of each a map holds near it, 0 for all other models; `nested` tells
+    that the first values of a code are a code by themselves; `holdout` the share of rows that is held out.
     """
 
     recipe: str
@@ -360,6 +360,7 @@ class TrainConfig(Config):
     loss: str = "mse"
     beta: float = 1.0
     neighbours: int = 0
+    nested: bool = False
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
@@ -398,6 +399,9 @@ class Results(Config):
     over training rows. `active_dims` is how many latent values tell something of these: have more than 0.01 nats, or
     of a sparse bottleneck are among the largest of any row; None for other bottlenecks. `test_alarms` are how many of
     the held-out rows score as anomalies where no alpha is said, None where none is held out or nothing scores.
+    Of nested codes `prefix_mse` are the errors of the first values alone, by so many as `prefixes` says, of the
+    held-out rows where there are some. Of vectors `test_recall` is the recall@10 of held-out rows among training rows,
+    see search.py, and `pca_recall` that of PCA with as many values.
     """
 
     rows: int
@@ -410,6 +414,17 @@ class Results(Config):
     kl: tuple[float, ...] = ()
     active_dims: int | None = None
     test_alarms: int | None = None
+    prefix_mse: tuple[float, ...] = ()
+    test_recall: float | None = None
+    pca_recall: float | None = None
+
+
+def prefixes(latent_dim: int) -> tuple[int, ...]:
+    """Return how many of the first values of a nested code are a code by themselves: the half and the quarter of them.
+
+    More such codes would cost these two: on MNIST an eighth beside them costs a tenth of their errors.
+    """
+    return tuple(latent_dim >> halved for halved in (1, 2) if latent_dim >> halved)
 
 
 def sized(shape: tuple[int, ...]) -> str:

@@ -21,11 +21,12 @@ BLOCK_ROWS = 256  # whose distances from all are held at once
 class Pca:
     """PCA of scaled rows: the linear autoencoder with the least error. Holes are filled as a model fills them.
 
-    `mean` (E,) and `basis` (E, K) are float64, where E are the scaled inputs.
+    `mean` (E,) and `basis` (E, K) are float64, where E are the scaled inputs. One that is not `centred` takes 0 for the
+    mean: of all linear codes its own keep the products of rows best (Eckart and Young 1936).
     Source: Pearson 1901; Bourlard and Kamp 1988 for its being the best linear autoencoder.
     """
 
-    def __init__(self, part: Part, scaler: Scaler, components: int) -> None:
+    def __init__(self, part: Part, scaler: Scaler, components: int, *, centred: bool = True) -> None:
         """Fit it to raw rows. Raises ValueError where rows and inputs are both more than PCA_MAX.
 
         Each chunk's products are of what is left of its own mean, so that a mean far from 0 cancels no digits.
@@ -35,18 +36,18 @@ class Pca:
         if is_too_large(len(part), scaler.inputs):
             raise ValueError(f"{len(part):,} rows of {scaler.inputs:,} inputs are too many for PCA")
         if len(part) < scaler.inputs:
-            self.mean, self.basis = _of_few_rows(part, scaler, components)
+            self.mean, self.basis = _of_few_rows(part, scaler, components, centred=centred)
             return
         count, self.mean = 0, np.zeros(scaler.inputs)
         products = np.zeros((scaler.inputs, scaler.inputs))
         for chunk in part.chunks(CHUNK_VALUES):
             x = scaled(chunk, scaler)
-            mean = x.mean(axis=0, dtype=np.float64)
+            mean = x.mean(axis=0, dtype=np.float64) * centred
             away, share = mean - self.mean, len(x) / (count + len(x))
-            centred = np.empty((len(x) + 1, scaler.inputs), np.float32)  # and one row more, of the mean's own step
-            np.subtract(x, mean, out=centred[:-1], casting="same_kind")
-            centred[-1] = away * math.sqrt(count * share)
-            products += centred.T @ centred
+            rest = np.empty((len(x) + 1, scaler.inputs), np.float32)  # and one row more, of the mean's own step
+            np.subtract(x, mean, out=rest[:-1], casting="same_kind")
+            rest[-1] = away * math.sqrt(count * share)
+            products += rest.T @ rest
             self.mean += away * share
             count += len(x)
         _, vectors = np.linalg.eigh(products)
@@ -87,7 +88,7 @@ def bytes_taken(rows: int, inputs: int) -> int:
     return 32 * min(rows, inputs) ** 2 + 4 * rows * inputs * (rows < inputs)
 
 
-def _of_few_rows(part: Part, scaler: Scaler, components: int) -> tuple[Array, Array]:
+def _of_few_rows(part: Part, scaler: Scaler, components: int, *, centred: bool) -> tuple[Array, Array]:
     """Return mean (E,) and basis (E, K) from the Gram matrix (N, N), whose eigenvalues are the covariance matrix's.
 
     Components beyond the rows' rank are zero.
@@ -96,7 +97,7 @@ def _of_few_rows(part: Part, scaler: Scaler, components: int) -> tuple[Array, Ar
     for chunk in part.chunks(CHUNK_VALUES):
         x[place : place + len(chunk)] = scaled(chunk, scaler)
         place += len(chunk)
-    mean = x.mean(axis=0, dtype=np.float64)
+    mean = x.mean(axis=0, dtype=np.float64) * centred
     for row in x:
         np.subtract(row, mean, out=row, casting="same_kind")
     values, vectors = np.linalg.eigh((x @ x.T).astype(np.float64))
@@ -106,9 +107,9 @@ def _of_few_rows(part: Part, scaler: Scaler, components: int) -> tuple[Array, Ar
     return mean, basis
 
 
-def pca(part: Part, scaler: Scaler, components: int) -> Pca | None:
+def pca(part: Part, scaler: Scaler, components: int, *, centred: bool = True) -> Pca | None:
     """Return PCA of raw rows; None where it would cost more than the model."""
-    return None if is_too_large(len(part), scaler.inputs) else Pca(part, scaler, components)
+    return None if is_too_large(len(part), scaler.inputs) else Pca(part, scaler, components, centred=centred)
 
 
 def scaled(x: Array, scaler: Scaler) -> Array:

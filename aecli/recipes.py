@@ -10,7 +10,7 @@ from aecli.errors import DataError, UsageError
 from aecli.options import FitOptions
 
 DEFAULT_HOLDOUT = 0.1
-DEFAULT_RECIPE, MAP = "modern", "map"
+DEFAULT_RECIPE, MAP, VECTORS = "modern", "map", "vectors"
 MAP_STEPS = 2400  # of a map: on MNIST half as many take half the time, and keep neighbours less well
 FEWEST_STEPS, STEPS_A_ROW = 600, 24  # of a map: of 25 rows of the digits 2,400 make no better one, of 100 rows they do
 NEIGHBOURS, FEWEST_NEIGHBOURS = 15, 5  # of a row that a map holds near it: the fewer, the fewer rows are compared
@@ -22,6 +22,9 @@ FLAT = 3  # latent values, which are few for an image: more dense layers rebuild
 DEEP = 256, 128, 128, 128  # dense widths for two values, which take more layers than many do
 NARROW_DEEP, NARROW_ROWS = (128, 64, 64, 64), 500  # of a map of fewer rows: as good, in a third of the time
 LARGE, CHANNELS = 16, (16, 32)  # images of so many pixels a side have convolutions
+# That choose no network:
+OTHERS = frozenset({"recipe", "latent_dim", "nested", "precision", "seed", "holdout", "scale", "store_rows"})
+SAID = tuple(field.name for field in dataclasses.fields(FitOptions) if field.name not in OTHERS)
 ARCHITECTURE = ("channels", "hidden_dims", "latent_dim", "activation", "latent_activation", "bottleneck", "active")
 SHAPE = "add --image-shape if they are some"
 _CLASSIC = FitOptions(
@@ -64,6 +67,7 @@ RECIPES: Mapping[str, FitOptions] = MappingProxyType(
     {
         "modern": _MODERN,
         "map": dataclasses.replace(_MODERN, recipe="map", channels=(), latent_dim=2, noise=None, augment_shift=0),
+        "vectors": dataclasses.replace(_MODERN, recipe="vectors", channels=(), scale="common", augment_shift=0),
         "classic": _CLASSIC,
         "classic-2d": dataclasses.replace(
             _CLASSIC, recipe="classic-2d", hidden_dims=(256, 128, 64, 10), latent_dim=2, latent_activation="none"
@@ -76,6 +80,11 @@ def completed(options: FitOptions) -> FitOptions:
     """Return the options with what their recipe says of those that are None. What is still None is left to a rule."""
     asked = {name: value for name, value in vars(options).items() if value is not None}
     return dataclasses.replace(RECIPES[options.recipe or DEFAULT_RECIPE], **asked)
+
+
+def is_free(asked: FitOptions) -> bool:
+    """Return whether the model is ours to choose: of the network and its training nothing was said."""
+    return asked.recipe in (None, DEFAULT_RECIPE, VECTORS) and all(getattr(asked, name) is None for name in SAID)
 
 
 def resolve(
@@ -104,6 +113,7 @@ def resolve(
     """
     choices = vars(completed(options)).copy()
     large = image_shape is not None and min(image_shape[:2]) >= LARGE
+    bounded = bounded and choices["recipe"] != VECTORS  # a sigmoid would bend what a search takes to be straight
     if choices["holdout"] is None:
         choices["holdout"] = DEFAULT_HOLDOUT
     _choose_bottleneck(choices, options, inputs, bounded=bounded, model=model)
@@ -112,6 +122,7 @@ def resolve(
     elif choices["channels"] is None:
         of_images = large and choices["hidden_dims"] is None and choices["latent_dim"] > FLAT
         choices["channels"] = CHANNELS if of_images else ()
+    _check_nested(choices, model)
     _choose_steps(choices, rows)
     _choose_neighbours(choices, rows, bounded=bounded, model=model)
     going_on = model is not None
@@ -160,6 +171,16 @@ def _choose_bottleneck(
     choices["beta"] = 1.0 if choices["beta"] is None else choices["beta"]
 
 
+def _check_nested(choices: dict[str, Any], model: ModelConfig | None) -> None:
+    """Raise UsageError for nested codes of what has none."""
+    kind = choices["bottleneck"] if model is None else model.bottleneck
+    if choices["nested"] and (kind != "none" or choices["recipe"] == MAP):
+        other = f"--bottleneck {kind}" if kind != "none" else "--recipe map"
+        raise UsageError(
+            f"--nested orders the values of a code by their worth, which is not for {other}", hint="leave --nested out"
+        )
+
+
 def _check(
     model: ModelConfig, train: TrainConfig, image_shape: tuple[int, ...] | None, *, bounded: bool, going_on: bool
 ) -> None:
@@ -206,6 +227,7 @@ def _choose_steps(choices: dict[str, Any], rows: int) -> None:
         choices["batch_size"] = min(most, max(16, rows // 16), rows)
     steps = MAP_STEPS if is_map else factor * rows**0.3
     if choices["epochs"] is None:
+        steps *= 2 if choices["nested"] else 1  # what one code learns, three do in twice the time
         some = min(steps, max(FEWEST_STEPS, STEPS_A_ROW * rows)) if is_map else steps
         choices["epochs"] = max(1 if is_map else 2, round(some * choices["batch_size"] / rows))
     if choices["weight_decay"] is None:  # in a run of few steps more of it would undo what is learnt
@@ -235,7 +257,9 @@ def _model(
         raise DataError("--channels are of convolutions over images, and these rows are none", hint=SHAPE)
     if choices["hidden_dims"] is None:
         of_images, latent_dim = image_shape is not None, choices["latent_dim"]
-        if choices["recipe"] == MAP:
+        if choices["recipe"] == VECTORS:
+            choices["hidden_dims"] = (max(256, 4 * latent_dim),)
+        elif choices["recipe"] == MAP:
             deep = NARROW_DEEP if rows < NARROW_ROWS else DEEP
             choices["hidden_dims"] = DEEP[1:] if choices["channels"] else deep
         else:

@@ -640,6 +640,11 @@ CASES = {
         "add --bottleneck sparse, or leave --active out",
         then=("train t.csv QUICK --active 2 --bottleneck sparse", "train t.csv QUICK"),
     ),
+    "nested codes of a sparse bottleneck": Case(
+        "train t.csv QUICK --nested --bottleneck sparse --active 2",
+        "leave --nested out",
+        then=("train t.csv QUICK --bottleneck sparse --active 2",),
+    ),
     "a weight of no divergence": Case(
         "train t.csv QUICK --beta 2",
         "add --bottleneck variational, or leave --beta out",

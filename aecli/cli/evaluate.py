@@ -60,6 +60,9 @@ def evaluate(
 
     Where DATA has labels, it also tells how well 15 neighbours find them: among codes, and among the rows themselves.
 
+    Where rows are vectors, a second table tells what a search by cosine finds among short codes: recall@10, the share
+    of the 10 rows most alike that are among the 10 codes most alike.
+
     The model's errors are of all rows. Of more than 5,000 rows, all else is of a random sample.
     """
     rows.check_data(model, data)
@@ -91,7 +94,23 @@ def _table(found: "Evaluation") -> str:
         if any(each[metric] is not None for each in shown.values()):
             cells = "".join(f"  {_cell(metric, each[metric]):>{WIDTH}}" for each in shown.values())
             lines.append(f"{metric:<16}{cells}  {tells}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_codes(found)])
+
+
+def _codes(found: "Evaluation") -> list[str]:
+    """Return a second table where there is something in it: a row for each way to shorten rows."""
+    if not found.codes:
+        return []
+    columns = {"values": "values", "bytes": "bytes", "mse": "mse", "recall@10": "recall_at_10"}
+    rows = [{name: getattr(code, field) for name, field in columns.items()} for code in found.codes]
+    shown = [name for name in columns if any(row[name] is not None for row in rows)]
+    lines = ["", f"{'code':<16}" + "".join(f"  {name:>9}" for name in shown)]
+    for code, row in zip(found.codes, rows, strict=True):
+        cells = [
+            f"{value:,}" if type(value) is int else _cell(name, value) for name, value in row.items() if name in shown
+        ]
+        lines.append(f"{code.name:<16}" + "".join(f"  {cell:>9}" for cell in cells))
+    return lines
 
 
 def _cell(metric: str, value: float | None) -> str:

@@ -10,6 +10,7 @@ import typer
 from aecli.cli import completion, console, judged, options
 from aecli.config import FROM_MODEL, PCA, Column, Dialect, History, ModelConfig, Schema, TrainConfig, sized
 from aecli.data.places import Place, Where
+from aecli.recipes import VECTORS
 
 if TYPE_CHECKING:
     from aecli.model.checkpoint import Checkpoint
@@ -159,6 +160,8 @@ def _told(found: "Checkpoint") -> dict[str, str]:
     """Return what training minimised, and what the codes tell, where these are not as usual."""
     name = judged.loss_name(found.model, found.train)
     told = {f"loss, {name}": judged.loss(found), "KL" if found.results.kl else "codes": judged.codes(found)}
+    told["recall@10"] = judged.recall_of(found)
+    told["nested codes"] = judged.prefixes_of(found)
     return {name: value for name, value in told.items() if value is not None}
 
 
@@ -185,7 +188,8 @@ def _scores(found: "Checkpoint") -> str:
 
 def _recipe(train: TrainConfig) -> str:
     if train.init == PCA:
-        return f"{train.recipe}: PCA, where no network rebuilt rows better"
+        better = "served a search" if train.recipe == VECTORS else "rebuilt rows"
+        return f"{train.recipe}: PCA, where no network {better} better"
     return (
         f"{train.recipe}: {train.optimizer}, lr {train.lr:g}, batches of {train.batch_size}, {train.epochs} epochs, "
         f"seed {train.seed}" + (", from the weights of another model" if train.init == FROM_MODEL else "")

@@ -397,6 +397,8 @@ def _kind(schema: "Schema") -> str:
 
 
 def _facts(made: "Checkpoint", seconds: float, device: str | None) -> dict[str, object]:
+    from aecli.config import prefixes
+
     return {
         "rows": made.results.rows,
         "inputs": made.model.inputs,
@@ -411,6 +413,9 @@ def _facts(made: "Checkpoint", seconds: float, device: str | None) -> dict[str, 
         "test_loss": made.results.test_loss,
         "kl": list(made.results.kl),
         "active_dims": made.results.active_dims,
+        "test_recall": made.results.test_recall,
+        "pca_recall": made.results.pca_recall,
+        "prefix_mse": dict(zip(map(str, prefixes(made.model.latent_dim)), made.results.prefix_mse, strict=False)),
         "seconds": round(seconds, 3),
         "device": device,
         "seed": made.train.seed,

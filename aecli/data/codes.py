@@ -20,18 +20,24 @@ BAD = "--bad-rows skip leaves such rows out, --bad-rows blank writes empty ones"
 
 
 class Codes(Source):
-    """The latent rows (N, K) of a source. A row whose values are not all finite in single precision is a bad row."""
+    """The latent rows (N, K) of a source. A row whose values are not all finite in single precision is a bad row.
 
-    def __init__(self, source: Source, bad_rows: str) -> None:
+    Of rows that are narrower than the K `values` of a code, the others are 0.
+    """
+
+    def __init__(self, source: Source, values: int, bad_rows: str) -> None:
         super().__init__(source.name, source.schema, source.rows)
-        self._source = source
+        self._source, self._values = source, values
         self.columns, self.features, self.bad_rows = source.columns, source.features, bad_rows
 
     def _batches(self) -> Iterator[Batch]:
         for batch in self._source._batches():  # noqa: SLF001, bad rows are treated once, here
             with np.errstate(over="ignore"):
                 z = batch.x.astype(np.float32)
-            yield dataclasses.replace(batch, x=z, bad={**self._not_finite(batch, z), **batch.bad})
+            bad = {**self._not_finite(batch, z), **batch.bad}
+            if (missing := self._values - z.shape[1]) > 0:
+                z = np.pad(z, ((0, 0), (0, missing)))
+            yield dataclasses.replace(batch, x=z, bad=bad)
 
     def _not_finite(self, batch: Batch, z: Array) -> dict[int, DataError]:
         """Return the rows that lack a value, or have one that is too large, by their places."""
@@ -75,10 +81,18 @@ class Codes(Source):
         return self._source.share_read() or super().share_read()
 
 
-def open_codes(data: Any, values: int, asked: Decoding, announce: Callable[[str], None] = lambda _: None) -> Codes:
+def open_codes(
+    data: Any,
+    values: int,
+    asked: Decoding,
+    announce: Callable[[str], None] = lambda _: None,
+    *,
+    shorter: tuple[int, ...] = (),
+) -> Codes:
     """Open codes of so many latent values: files, "-" for standard input, a data frame or an array.
 
-    Columns z0, z1, ... are matched by name, where there are names. Codes may also be one column of lists.
+    Columns z0, z1, ... are matched by name, where there are names. Codes may also be one column of lists. So many
+    first values as `shorter` says are a code, too.
     Raises DataError where there is no such data, or its codes are of another width.
     """
     names = [f"z{i}" for i in range(values)]
@@ -91,7 +105,11 @@ def open_codes(data: Any, values: int, asked: Decoding, announce: Callable[[str]
             raise DataError(f"{word}: a data set, and codes were expected", hint=written)
     reading = Reading(**{field.name: getattr(asked, field.name) for field in dataclasses.fields(Writing)})
     applying = Applying(
-        bad_rows=asked.bad_rows, keep=asked.keep, keep_all=asked.keep_all, line_buffered=asked.line_buffered
+        bad_rows=asked.bad_rows,
+        keep=asked.keep,
+        keep_all=asked.keep_all,
+        line_buffered=asked.line_buffered,
+        shorter=shorter,
     )
     schema = Schema(values, tuple(Column(name) for name in names))
     try:
@@ -106,19 +124,22 @@ def open_codes(data: Any, values: int, asked: Decoding, announce: Callable[[str]
         raise DataError(f"{source.name}: an array of images, and codes (N, {values}) were expected", hint=written)
     if (more := f"z{values}") in source.columns:
         raise DataError(f"{source.name}: a column {more!r}, and the model has {values} latent values", hint=written)
-    return Codes(source, asked.bad_rows)
+    return Codes(source, values, asked.bad_rows)
 
 
-def in_one_column(table: "Table", schema: Schema) -> Schema:
-    """Return the schema of codes as a table has them: in one column of lists, where it has one and no z0."""
+def in_one_column(table: "Table", schema: Schema, shorter: tuple[int, ...]) -> Schema:
+    """Return the schema of codes as a table has them: in one column of lists, where it has one and no z0.
+
+    Lists of fewer values are codes where `shorter` has their length.
+    """
     from aecli.data import kinds
 
     if not table.named or schema.column_names[0] in table.columns:
         return schema
     peeked = table.peek()
     found = [kinds.guessed(name, peeked[name]).column for name in table.columns]
-    codes = [column for column in found if column.kind == "vector" and column.width == schema.inputs]
-    return Schema(schema.inputs, (codes[0],)) if len(codes) == 1 else schema
+    codes = [column for column in found if column.kind == "vector" and column.width in (schema.inputs, *shorter)]
+    return Schema(codes[0].width, (codes[0],)) if len(codes) == 1 else schema
 
 
 def _between(first: Array, last: Array, steps: int) -> Iterator[Batch]:

@@ -355,7 +355,7 @@ def _rows(table: "Table", asked: Request) -> Source:
     if asked.codes and schema is not None:
         from aecli.data.codes import in_one_column
 
-        schema = in_one_column(table, schema)
+        schema = in_one_column(table, schema, asked.applying.shorter)
     return TableSource(table, asked.columns, asked.applying, schema)
 
 
@@ -393,7 +393,7 @@ def _open_arrays(inputs: Sequence[Input], asked: Request) -> Source:
                 if asked.schema is None and len(inputs) == 1:
                     raise DataError(f"{source.name}: no rows to read, it has columns alone")
                 asked.announce(f"{source.name}: no rows in it")
-            _check_width(source, asked.schema)
+            _check_width(source, asked)
             if first:
                 _check_alike(source, first[0], training=asked.schema is None)
             first.append(source)
@@ -535,12 +535,14 @@ def _check_unnamed(source: Source, asked: Request) -> None:
         raise UsageError("--image-shape is for arrays and tables, and image files have their own", hint="leave it out")
     if asked.columns.image_size is not None and not source.resizes:
         raise UsageError(f"--image-size is for image files, and {source.name} is an array")
-    _check_width(source, asked.schema)
+    _check_width(source, asked)
 
 
-def _check_width(source: Source, schema: Schema | None) -> None:
-    if schema is not None and source.schema.inputs != schema.inputs:
-        raise WidthError(f"{source.name}: {source.schema.inputs} values a row, and the model takes {schema.inputs}")
+def _check_width(source: Source, asked: Request) -> None:
+    schema, found = asked.schema, source.schema.inputs
+    if schema is None or found in (schema.inputs, *asked.applying.shorter):
+        return
+    raise WidthError(f"{source.name}: {found} values a row, and the model takes {schema.inputs}")
 
 
 def _table(one: Input, asked: Request, first: Input) -> "Table":

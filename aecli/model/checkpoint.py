@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FORMAT = 2  # open until 1.0: fields may be added that have a default
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
-SCALERS = ("full-scale", "standard", "minmax", "robust", "quantile", "none")
+SCALERS = ("full-scale", "standard", "minmax", "robust", "quantile", "common", "none")
 PRECISION = "holes.precision"  # see model/holes.py
 MIXTURE = ("mixture.weights", "mixture.means", "mixture.factors")  # see model/mixture.py
 SCORE = "score."  # begins the names of what scoring.py fits

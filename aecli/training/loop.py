@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from aecli.config import FROM_MODEL, History, TrainConfig
+from aecli.config import FROM_MODEL, History, TrainConfig, prefixes
 from aecli.errors import TrainingError
 from aecli.model.module import Autoencoder
+from aecli.recipes import VECTORS
 from aecli.training import objectives, optim
 from aecli.training.neighbours import Pairs
 from aecli.training.rows import Rows, shifts
@@ -69,8 +70,10 @@ class Trainer:
             model,
             self.batch_size,
             loss=config.loss,
-            bottleneck=objectives.bottleneck(model.config, self.generator),
-            objective=objectives.objective(model.config, config, self._pairs.variance if self._pairs else 0.0),
+            bottleneck=objectives.Nested(model.config.latent_dim)
+            if config.nested
+            else objectives.bottleneck(model.config, self.generator),
+            objective=self._objective(),
             pairs=self._pairs is not None,
             bf16=config.precision == "bf16",
         )
@@ -82,6 +85,13 @@ class Trainer:
             shifts(image_shape, config.augment_shift).to(rows.device) if image_shape and config.augment_shift else None
         )
         self._best: dict[str, Tensor] = {}
+
+    def _objective(self) -> objectives.Objective | None:
+        if self.config.recipe == VECTORS:
+            widths = prefixes(self.model.config.latent_dim) if self.config.nested else ()
+            return objectives.Likeness((self.model.config.latent_dim, *widths))
+        variance = self._pairs.variance if self._pairs else 0.0
+        return objectives.objective(self.model.config, self.config, variance)
 
     def run(
         self,
@@ -269,13 +279,18 @@ class Trainer:
         return float(losses.mean())
 
 
-def evaluate(model: Autoencoder, rows: Rows) -> float:
-    """Return the mean squared error of all the rows' values that are no holes, in the model's units, in fp32."""
+def evaluate(model: Autoencoder, rows: Rows, first: int | None = None) -> float:
+    """Return the mean squared error of all the rows' values that are no holes, in the model's units, in fp32.
+
+    Rows are rebuilt from the `first` values of their codes, or from all.
+    """
     total, count = torch.zeros((), dtype=torch.float64, device=rows.device), len(rows) * rows.inputs
     with torch.no_grad():
         for unfilled in rows.batches():
             batch, there = rows.filled(unfilled)
-            recon = model(batch)
+            z = model.encode(batch)
+            z[:, first or z.shape[1] :] = 0
+            recon = model.decode(z)
             if there is not None:
                 recon = torch.where(there, recon, batch)
                 count -= int(there.numel() - there.sum())
@@ -286,8 +301,8 @@ def evaluate(model: Autoencoder, rows: Rows) -> float:
 def minimised(model: Autoencoder, rows: Rows, config: TrainConfig) -> float:
     """Return what training minimises, of all the rows: a mean over their values that are no holes, in fp32.
 
-    What a bottleneck draws is the same every time. For the cross-entropy, values of other rows than those of training
-    that lie outside of [0, 1] count as its ends.
+    What a bottleneck draws is the same every time. Of nested codes all values are taken. For the cross-entropy, values
+    of other rows than those of training that lie outside of [0, 1] count as its ends.
     """
     objective = objectives.objective(model.config, config)
     if config.loss == "mse" and objective is None:

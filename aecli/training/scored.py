@@ -16,6 +16,7 @@ from aecli.model import checkpoint
 from aecli.model.checkpoint import Checkpoint
 from aecli.model.network import Network
 from aecli.model.scaler import Scaler
+from aecli.recipes import VECTORS
 from aecli.scoring import CALIBRATION_ROWS, FITTED_ROWS, FITTED_VALUES, LEAST_ROWS, Score
 from aecli.training import choose
 from aecli.training.fit import Prepared
@@ -68,7 +69,7 @@ def with_score(
 
 def _folds_to_look_at(rows: Prepared, made: Checkpoint) -> int:
     """Return how many folds are looked at: none where no row is learnt by heart. PCA takes many rows for each input."""
-    takes_long = rows.schema.image_shape is not None or made.train.neighbours
+    takes_long = rows.schema.image_shape is not None or made.train.neighbours or made.train.recipe == VECTORS
     if rows.training.blocks is not None:
         return 0
     if made.train.init == PCA:

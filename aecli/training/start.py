@@ -86,7 +86,7 @@ class Start:
 def start_from(
     given: str | Where | Model, asked: FitOptions, columns: Columns, matching: Matching
 ) -> tuple[Start, FitOptions]:
-    """Return where a run starts from a model, and its options with the model's recipe, loss, noise and weight decay.
+    """Return where a run starts from a model, and its options with what the model's training had of them.
 
     The rule for new weights makes the decay of a short run large: it would forget the model first.
     Raises CheckpointError where the file is none; UsageError where an option asks for another architecture, scaler or
@@ -114,6 +114,7 @@ def start_from(
         asked = dataclasses.replace(asked, weight_decay=made.weight_decay)
     if asked.noise is None:
         asked = dataclasses.replace(asked, noise=made.noise)
+    asked = dataclasses.replace(asked, nested=asked.nested or made.nested)
     is_variational = model.checkpoint.model.bottleneck == "variational"
     if asked.loss is None and (is_variational or made.loss != "mse"):
         asked = dataclasses.replace(asked, loss=made.loss)

@@ -108,7 +108,8 @@ def resolve(
     A map has four dense layers, narrower ones of fewer than 500 rows, or three after convolutions; batches of up to
     512; about 2,400 steps but at least one epoch, of fewer than 100 rows 24 steps a row but at least 600; and 15
     neighbours a row, fewer, down to 5, where rows are so many that only some are compared: 15 times the share of them
-    that is. Of rows in a file, a window of which is a sixteenth at most, they are 5: see `training.run`.
+    that is. Vectors have one dense layer of 256, or of four times the code, and a linear output. Nested codes take twice
+    as many steps. Of rows in a file, a window of which is a sixteenth at most, they are 5: see `training.run`.
     Raises DataError where the layers make no sense of the data, UsageError where they make none of any.
     """
     choices = vars(completed(options)).copy()
@@ -122,7 +123,7 @@ def resolve(
     elif choices["channels"] is None:
         of_images = large and choices["hidden_dims"] is None and choices["latent_dim"] > FLAT
         choices["channels"] = CHANNELS if of_images else ()
-    _check_nested(choices, model)
+    _check_codes(choices, model)
     _choose_steps(choices, rows)
     _choose_neighbours(choices, rows, bounded=bounded, model=model)
     going_on = model is not None
@@ -171,9 +172,14 @@ def _choose_bottleneck(
     choices["beta"] = 1.0 if choices["beta"] is None else choices["beta"]
 
 
-def _check_nested(choices: dict[str, Any], model: ModelConfig | None) -> None:
-    """Raise UsageError for nested codes of what has none."""
+def _check_codes(choices: dict[str, Any], model: ModelConfig | None) -> None:
+    """Raise UsageError for nested codes of what has none, and for codes of vectors by another bottleneck."""
     kind = choices["bottleneck"] if model is None else model.bottleneck
+    if choices["recipe"] == VECTORS and kind != "none":
+        raise UsageError(
+            f"--recipe vectors makes codes for a search by cosine, which is not for --bottleneck {kind}",
+            hint="leave --bottleneck out, or choose another --recipe",
+        )
     if choices["nested"] and (kind != "none" or choices["recipe"] == MAP):
         other = f"--bottleneck {kind}" if kind != "none" else "--recipe map"
         raise UsageError(

@@ -221,6 +221,12 @@ def test_what_has_no_order_of_values_is_not_nested(asked, other):
     assert error.value.message == f"--nested orders the values of a code by their worth, which is not for {other}"
 
 
+@pytest.mark.parametrize("bottleneck", ["variational", "sparse"])
+def test_codes_of_vectors_have_no_other_bottleneck(bottleneck):
+    with pytest.raises(UsageError, match=f"makes codes for a search by cosine, .* --bottleneck {bottleneck}$"):
+        aecli.fit(clustered(40), recipe="vectors", bottleneck=bottleneck, **QUICK)
+
+
 def test_a_model_of_nested_codes_is_trained_further_as_one(trained):
     made = aecli.fit(clustered(60), init_from=trained, epochs=1, **QUICK).checkpoint
     assert made.train.nested

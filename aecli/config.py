@@ -305,6 +305,11 @@ class ModelConfig(Config):
         return self.latent_dim * (2 if self.bottleneck == "variational" else 1)
 
     @property
+    def is_dictionary(self) -> bool:
+        """Whether a row is a weighted sum of few columns of the decoder: a sparse code between two linear layers."""
+        return self.bottleneck == "sparse" and not (self.hidden_dims or self.channels)
+
+    @property
     def kept(self) -> int:
         """To how many values a row is compressed."""
         return self.latent_dim if self.active is None else self.active

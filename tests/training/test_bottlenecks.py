@@ -272,7 +272,7 @@ def test_training_further_keeps_the_strength_of_the_bottleneck_from_the_first_st
     shares = []
     begin = objectives.Sparse.begin
     monkeypatch.setattr(objectives.Sparse, "begin", lambda self, done: (shares.append(done), begin(self, done)))
-    model = aecli.fit("digits", bottleneck="sparse", active=6, epochs=1, device="cpu")
+    model = aecli.fit("digits", bottleneck="sparse", active=6, hidden_dims=(16,), epochs=1, device="cpu")
     steps = shares.index(1) + 1  # those of the networks that calibrate its scores follow
     assert 0 < shares[0] < 0.1 < shares[steps - 1] == 1
     shares.clear()

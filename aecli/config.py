@@ -401,7 +401,10 @@ class Results(Config):
     `train_loss` and `test_loss` are what training minimised, None where that is the mean squared error.
     Of a variational bottleneck `kl` are each latent value's nats of Kullback-Leibler divergence from N(0, 1), a mean
     over training rows. `active_dims` is how many latent values tell something of these: have more than 0.01 nats, or
-    of a sparse bottleneck are among the largest of any row; None for other bottlenecks. `test_alarms` are how many of
+    of a sparse bottleneck are among the largest of any row; None for other bottlenecks. Of a sparse one
+    `explained_variance` is the share of the held-out rows' variance, or without these of the training rows';
+    `active_values` are how many are not 0 in a row, a mean, and `dead_latents` which share of the latents is 0 in all
+    rows, both of at most 10,000 training rows. `test_alarms` are how many of
     the held-out rows score as anomalies where no alpha is said, None where none is held out or nothing scores.
     """
 
@@ -415,6 +418,9 @@ class Results(Config):
     kl: tuple[float, ...] = ()
     active_dims: int | None = None
     test_alarms: int | None = None
+    explained_variance: float | None = None
+    active_values: float | None = None
+    dead_latents: float | None = None
 
 
 def sized(shape: tuple[int, ...]) -> str:

@@ -57,7 +57,7 @@ class FitOptions:
             MODEL,
             "WIDTHS",
             "by the data: 64,64 for a table, 256,128 for much of it, more for two or three values; none with "
-            "--channels, but for a map, and for a sparse code wider than a row",
+            "--channels, but for a map, and for a sparse code at least as wide as a row",
         ),
     ] = None
     channels: Annotated[
@@ -67,8 +67,8 @@ class FitOptions:
             "the image; dense layers follow, those of --hidden-dims before the bottleneck.",
             MODEL,
             "WIDTHS",
-            "16,32 of images of 16 × 16 pixels and more, but for two or three values, a sparse code wider than a row, "
-            "and --hidden-dims",
+            "16,32 of images of 16 × 16 pixels and more, but for two or three values, a sparse code at least as wide "
+            "as a row, and --hidden-dims",
         ),
     ] = None
     latent_dim: Annotated[

@@ -93,7 +93,7 @@ def resolve(
     `bounded` tells that the scaled inputs lie in [0, 1]. A `model` to go on from stays as it is.
     The rules: images of 16 by 16 pixels or more have convolutions, but for codes of up to 3 values and given widths of
     dense layers; the bottleneck holds a twelfth of the inputs, 2 to 64, and a sparse one keeps so many of 16 times as
-    many values, or a sixteenth of a given width; a sparse code that is wider than its inputs has no other layers, a
+    many values, or a sixteenth of a given width; a sparse code at least as wide as its inputs has no other layers, a
     linear output, and Adam at 0.005, which rebuilt more validation rows than Muon in a third of its time; a batch is a
     sixteenth of the rows, 16 to 512, or to 128 with convolutions; the steps grow with the rows to the power of 0.3, and
     the epochs follow; the weight decay adds up to the same over runs of this length and longer ones; images of 16 by 16
@@ -164,10 +164,10 @@ def _choose_bottleneck(
 
 
 def _choose_dictionary(choices: dict[str, Any], options: FitOptions, inputs: int, model: ModelConfig | None) -> None:
-    """Make the choices of a dictionary: where nothing is said of layers, a sparse code wider than its inputs is one."""
+    """Make the choices of a dictionary: where nothing is said of layers, a sparse code as wide as a row is one."""
     is_sparse = choices["bottleneck"] == "sparse"
     free = choices["hidden_dims"] is None and not choices["channels"]
-    if model is None and is_sparse and free and choices["latent_dim"] > inputs:
+    if model is None and is_sparse and free and choices["latent_dim"] >= inputs:
         choices["channels"] = choices["hidden_dims"] = ()
     is_dictionary = model.is_dictionary if model else is_sparse and choices["channels"] == choices["hidden_dims"] == ()
     if is_dictionary and options.optimizer is None and choices["optimizer"] == "muon":

@@ -54,8 +54,8 @@ def started(rows=400, epochs=4):
     return Trainer(model, train, training), torch.from_numpy(x)
 
 
-def test_a_sparse_code_wider_than_its_rows_has_no_other_layers_a_linear_output_and_adam():
-    model, train = chosen(bounded=True, latent_dim=256)
+def test_a_sparse_code_as_wide_as_its_rows_has_no_other_layers_a_linear_output_and_adam():
+    model, train = chosen(bounded=True, latent_dim=64)
     assert (model.hidden_dims, model.channels, model.output_activation) == ((), (), "none")
     assert (train.optimizer, train.lr) == ("adam", 0.005)
     assert chosen(latent_dim=256, lr=0.1)[1].lr == 0.1
@@ -63,8 +63,8 @@ def test_a_sparse_code_wider_than_its_rows_has_no_other_layers_a_linear_output_a
     assert chosen(bounded=True, latent_dim=256, loss="bce")[0].output_activation == "sigmoid"
 
 
-def test_layers_that_are_asked_for_and_codes_no_wider_than_a_row_keep_their_layers():
-    for options in ({"latent_dim": 256, "hidden_dims": (32,)}, {"latent_dim": 64}, {"recipe": "classic"}):
+def test_layers_that_are_asked_for_and_those_of_codes_narrower_than_a_row_stay():
+    for options in ({"latent_dim": 256, "hidden_dims": (32,)}, {"latent_dim": 63}, {"recipe": "classic"}):
         model, train = chosen(bounded=True, **options)
         assert model.hidden_dims
         assert model.output_activation == "sigmoid"

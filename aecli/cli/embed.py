@@ -29,7 +29,8 @@ def embed(
 
     $ aecli embed digits.safetensors digits > codes.csv
 
-    Kept columns and the label come first, then z0, z1, ...; one row for each input row, in input order.
+    Kept columns and the label come first, then z0, z1, ...; of a sparse model index and value, lists of the places and
+    of the values of a row's --active values. One row for each input row, in input order.
     """
     rows.check_data(model, data)
     if held_out:
@@ -44,13 +45,14 @@ def embed(
     if held_out and unseen is None:
         raise rows.not_the_training_data(loaded, data)
     source = opened(quiet=quiet)
-    names = [f"z{i}" for i in range(loaded.checkpoint.model.latent_dim)]
+    names = tables.code_names(loaded.checkpoint.model)
     appended = ["mse"] * error + ["held_out"] * held_out
     carried = tables.Carried(source, applying.keep, label=label, beside=[*names, *appended])
     with tables.open_output(output, form, header=header, inputs=(str(model), *(data or ())), quiet=quiet) as sink:
         stream, first = loaded.rebuilt if error else loaded.encoded, 0
         for out in progress.shown(stream(source, live=line_buffered), source, output, quiet=quiet):
-            columns = dict(zip(names, out.z.T, strict=True)) | ({"mse": out.mse} if isinstance(out, Rebuilt) else {})
+            columns = tables.code_columns(out.z, loaded.checkpoint.model, sink)
+            columns |= {"mse": out.mse} if isinstance(out, Rebuilt) else {}
             if unseen is not None:
                 columns["held_out"] = rows.part_of(unseen, first, len(out.z), source)
                 first += len(out.z)

@@ -11,7 +11,7 @@ from aecli.errors import DataError, UsageError
 if TYPE_CHECKING:
     import numpy as np
 
-    from aecli.config import Column, Schema
+    from aecli.config import Column, ModelConfig, Schema
     from aecli.data.sinks import Sink
     from aecli.data.source import Batch, Source
     from aecli.data.units import Units
@@ -69,6 +69,23 @@ class Carried:
         if self._label is not None and batch.labels is not None:
             columns[self._label] = batch.labels
         return columns
+
+
+def code_names(model: "ModelConfig") -> list[str]:
+    """Return the names of the columns that the codes of a model are written in."""
+    from aecli.data.codes import SPARSE
+
+    return [f"z{i}" for i in range(model.latent_dim)] if model.active is None else list(SPARSE)
+
+
+def code_columns(z: "Array", model: "ModelConfig", sink: "Sink") -> dict[str, Any]:
+    """Return codes (N, K) as columns: those of a sparse model as two of lists, but in an array, which is dense."""
+    from aecli.data.codes import as_lists
+    from aecli.data.sinks import Npy
+
+    if model.active is None or isinstance(sink, Npy):
+        return {f"z{i}": values for i, values in enumerate(z.T)}
+    return as_lists(z, model.active)
 
 
 def order(schema: "Schema", *, turned: bool) -> "Array | None":

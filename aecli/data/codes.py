@@ -1,8 +1,11 @@
-"""Codes, the latent rows that `aecli embed` writes: tables with columns z0, z1, ..., or arrays (N, K)."""
+"""Codes, the latent rows that `aecli embed` writes: tables with columns z0, z1, ..., or arrays (N, K).
+
+Sparse codes are two columns of lists, which hold for each row the places of its active values, and the values.
+"""
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +15,10 @@ from aecli.data.source import Array, Batch, Source
 from aecli.errors import DataError, WidthError
 from aecli.options import Applying, Decoding, Reading, Writing
 
+if TYPE_CHECKING:
+    from aecli.data.table import Table
+
+INDEX, VALUE = SPARSE = "index", "value"  # the columns of sparse codes
 PIECE = 1024  # steps between two codes, at a time
 BAD = "--bad-rows skip leaves such rows out, --bad-rows blank writes empty ones"
 
@@ -19,16 +26,47 @@ BAD = "--bad-rows skip leaves such rows out, --bad-rows blank writes empty ones"
 class Codes(Source):
     """The latent rows (N, K) of a source. A row whose values are not all finite in single precision is a bad row."""
 
-    def __init__(self, source: Source, bad_rows: str) -> None:
+    def __init__(self, source: Source, bad_rows: str, values: int) -> None:
         super().__init__(source.name, source.schema, source.rows)
-        self._source = source
+        self._source, self._values = source, values
+        self._is_sparse = source.schema.features == SPARSE
         self.columns, self.features, self.bad_rows = source.columns, source.features, bad_rows
 
     def _batches(self) -> Iterator[Batch]:
         for batch in self._source._batches():  # noqa: SLF001, bad rows are treated once, here
             with np.errstate(over="ignore"):
                 z = batch.x.astype(np.float32)
-            yield dataclasses.replace(batch, x=z, bad={**self._not_finite(batch, z), **batch.bad})
+            bad = self._not_finite(batch, z)
+            if self._is_sparse:
+                z, wrong = self._dense(batch)
+                bad |= wrong
+            yield dataclasses.replace(batch, x=z, bad={**bad, **batch.bad})
+
+    def _dense(self, batch: Batch) -> tuple[Array, dict[int, DataError]]:
+        """Return codes (N, K) of places and values (N, 2 M), and the rows that have no such place, or one twice."""
+        index, value = np.split(batch.x, 2, axis=1)  # (N, M)
+        fits = (index == np.floor(index)) & (index >= 0) & (index < self._values)
+        places = np.where(fits, index, 0).astype(np.int64)
+        again = np.zeros(len(index), bool)
+        if index.shape[1] > 1:
+            again = (np.diff(np.sort(index, axis=1), axis=1) == 0).any(axis=1)
+        found = {}
+        for row in np.flatnonzero((~fits & ~np.isnan(index)).any(axis=1) | again).tolist():
+            cells = index[row]
+            wrong = cells[int(fits[row].argmin())] if not fits[row].all() else None
+            what = "the same place twice" if wrong is None else f"{wrong:g}"
+            found[row] = DataError(
+                f"{self._where(batch, row, INDEX)} holds {what}, and a code has different places of 0 to "
+                f"{self._values - 1}",
+                hint=BAD,
+            )
+        z = np.zeros((len(index), self._values), np.float32)
+        with np.errstate(over="ignore"):
+            np.put_along_axis(z, places, np.where(fits, value, 0).astype(np.float32), axis=1)
+        return z, found
+
+    def _where(self, batch: Batch, row: int, column: str) -> str:
+        return f"{batch.name or self.name}: row {batch.row + row + 1}, column {column!r}"
 
     def _not_finite(self, batch: Batch, z: Array) -> dict[int, DataError]:
         """Return the rows that lack a value, or have one that is too large, by their places."""
@@ -39,8 +77,11 @@ class Codes(Source):
         for row in np.flatnonzero(~finite.all(axis=1)).tolist():
             place = int(finite[row].argmin())
             what = "is empty or NaN" if np.isnan(z[row, place]) else "is infinite, or too large"
-            where = f"{batch.name or self.name}: row {batch.row + row + 1}, column 'z{place}'"
-            found[row] = DataError(f"{where} {what}, and a code has all of its {z.shape[1]} values", hint=BAD)
+            column = (self.schema.column_of(place) if self._is_sparse else None) or f"z{place}"
+            values = z.shape[1] // (1 + self._is_sparse)
+            found[row] = DataError(
+                f"{self._where(batch, row, column)} {what}, and a code has all of its {values} values", hint=BAD
+            )
         return found
 
     def between(self, first: int, last: int, steps: int) -> Iterator[Batch]:
@@ -74,7 +115,7 @@ class Codes(Source):
 def open_codes(data: Any, values: int, asked: Decoding, announce: Callable[[str], None] = lambda _: None) -> Codes:
     """Open codes of so many latent values: files, "-" for standard input, a data frame or an array.
 
-    Columns z0, z1, ... are matched by name, where there are names.
+    Columns z0, z1, ... are matched by name, where there are names; or index and value, two columns of lists.
     Raises DataError where there is no such data, or its codes are of another width.
     """
     names = [f"z{i}" for i in range(values)]
@@ -91,7 +132,7 @@ def open_codes(data: Any, values: int, asked: Decoding, announce: Callable[[str]
     )
     schema = Schema(values, tuple(Column(name) for name in names))
     try:
-        source = open_source(data, schema=schema, reading=reading, applying=applying, announce=announce)
+        source = open_source(data, schema=schema, reading=reading, applying=applying, announce=announce, codes=True)
     except WidthError as error:
         from aecli.data.table import NAMELESS
 
@@ -102,7 +143,34 @@ def open_codes(data: Any, values: int, asked: Decoding, announce: Callable[[str]
         raise DataError(f"{source.name}: an array of images, and codes (N, {values}) were expected", hint=written)
     if (more := f"z{values}") in source.columns:
         raise DataError(f"{source.name}: a column {more!r}, and the model has {values} latent values", hint=written)
-    return Codes(source, asked.bad_rows)
+    return Codes(source, asked.bad_rows, values)
+
+
+def in_one_column(table: "Table", schema: Schema) -> Schema:
+    """Return the schema of codes as a table has them: as lists of places and of values, where it has those columns."""
+    from aecli.data import kinds
+
+    if not table.named or schema.column_names[0] in table.columns or not set(SPARSE) <= set(table.columns):
+        return schema
+    peeked = table.peek()
+    width = max(kinds.guessed(name, peeked[name]).column.width for name in SPARSE)
+    return Schema(2 * width, tuple(Column(name, "vector", width=width) for name in SPARSE))
+
+
+def as_lists(z: Array, active: int) -> dict[str, Any]:
+    """Return sparse codes (N, K) as columns of lists: the places of so many values of each row, in order, and these.
+
+    They are those that are not 0, and where these are fewer, the first of the others.
+    """
+    import pyarrow as pa
+
+    from aecli.data.sinks import to_table
+
+    order = np.argsort(z == 0, axis=1, kind="stable")[:, :active]  # (N, M)
+    index = np.sort(order, axis=1)
+    value = np.take_along_axis(z, index, axis=1)
+    flat = to_table({INDEX: index.astype(np.int32).ravel(), VALUE: value.ravel()})
+    return {name: pa.FixedSizeListArray.from_arrays(flat[name].combine_chunks(), active) for name in SPARSE}
 
 
 def _between(first: Array, last: Array, steps: int) -> Iterator[Batch]:

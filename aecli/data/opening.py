@@ -63,7 +63,7 @@ class Request:
     """What is asked of the rows: with the `schema` of a model, they are matched to it.
 
     With `force`, what may be a decompression bomb is read all the same. `trained_on` is what the data of a model is
-    called, None where it has no name.
+    called, None where it has no name. `codes` tells that the schema is one of codes, which may be one column of lists.
     """
 
     schema: Schema | None = None
@@ -74,6 +74,7 @@ class Request:
     stdin: BinaryIO | None = None
     force: bool = False
     trained_on: str | None = None
+    codes: bool = False
     announce: Callable[[str], None] = _silent
 
     @property
@@ -292,7 +293,6 @@ def _open_set(inputs: Sequence[Input], asked: Request) -> Source:
 
 def _open_tables(inputs: Sequence[Input], asked: Request) -> Source:
     from aecli.data.dialect import na_values
-    from aecli.data.table import TableSource
 
     if asked.columns.image_size is not None:
         raise UsageError("--image-size is for images, and this is a table")
@@ -317,7 +317,18 @@ def _open_tables(inputs: Sequence[Input], asked: Request) -> Source:
             raise DataError(f"{table.name}: no rows to read, {why}")
         if len(files) == 1:
             asked.announce(f"{table.name}: no rows in it")
-    return TableSource(table, asked.columns, asked.applying, asked.schema)
+    return _rows(table, asked)
+
+
+def _rows(table: "Table", asked: Request) -> Source:
+    from aecli.data.table import TableSource
+
+    schema = asked.schema
+    if asked.codes and schema is not None:
+        from aecli.data.codes import in_one_column
+
+        schema = in_one_column(table, schema)
+    return TableSource(table, asked.columns, asked.applying, schema)
 
 
 def _files(one: Input) -> list[Input]:
@@ -332,11 +343,10 @@ def _files(one: Input) -> list[Input]:
 def _open_frame(inputs: Sequence[Input], asked: Request) -> Source:
     from aecli.data.arrow import FrameTable
     from aecli.data.dialect import na_values
-    from aecli.data.table import TableSource
 
     table = _with_marks(FrameTable(inputs[0].given), asked)
     table.na = na_values(asked.reading, asked.schema)
-    return TableSource(table, asked.columns, asked.applying, asked.schema)
+    return _rows(table, asked)
 
 
 def _open_arrays(inputs: Sequence[Input], asked: Request) -> Source:

@@ -34,7 +34,7 @@ from aecli.training.loop import Trainer
 from aecli.training.rows import Rows
 from aecli.training.start import first_weights
 
-CHOICES = ((1e-3, True), (3e-3, True), (1e-2, True), (3e-3, False))  # rates, and whether they fall to 0
+CHOICES = ((3e-3, True), (1e-2, True), (3e-2, True), (1e-2, False))  # rates, and whether they fall to 0
 SHARE, AVERAGED, LARGEST_NORM, WARMUP = 1 / 32, 0.999, 1.0, 0.05
 CUT, DEAD_ROWS = (0.8, 0.9), 10_000
 

@@ -95,8 +95,10 @@ def evaluate(
     (own, pca, original), reasons = _compared(scaler.transform(drawn["x"]), drawn["z"], of_pca, numbers)
     trained = trained_on(made, name, found)
     trained_rows = None if trained is None else int(trained.sum())
-    errors = _errors(squares, moments)
+    errors: dict[str, float | None] = _errors(squares, moments)
     codes, of_codes = _shortened(model, drawn["x"], drawn["z"], errors["mse"])
+    if made.model.active is not None:
+        errors |= zip(("active_values", "dead_latents"), metrics.activity(drawn["z"]), strict=True)
     return Evaluation(
         rows=moments.rows,
         sample_rows=len(drawn["z"]),
@@ -126,12 +128,10 @@ def _of_batch(out: "Rebuilt", labels: Array | Labels | None, read: int) -> Any:
 
 
 def _errors(squares: Array, moments: metrics.Moments) -> dict[str, float | None]:
-    """Return the `mse` and the `variance_rebuilt` of sums of squared errors (E,), None for equal rows."""
+    """Return the `mse` and the `explained_variance` of sums of squared errors (E,), None for equal rows."""
     error = float(squares.sum())
-    total = float((moments.variance * moments.counts).sum())
-    rounding = 1e-12 * float((np.square(moments.mean) * moments.counts).sum())
-    share = 1 - error / total if total > rounding else None
-    return {"mse": error / float(moments.counts.sum()), "variance_rebuilt": share}
+    explained = metrics.explained_variance(error, moments)
+    return {"mse": error / float(moments.counts.sum()), "explained_variance": explained}
 
 
 def _pca(model: "Model", raw: Array) -> tuple[dict[str, float | None], Array | None, list[str]]:
@@ -262,4 +262,6 @@ def _on_sample(rows: int, drawn: int) -> list[str]:
     """Say what is judged by a sample of the rows, where that is not all."""
     if drawn == rows:
         return []
-    return [f"the model's mse and variance_rebuilt are of all {rows:,} rows; all else is of {drawn:,}, drawn at random"]
+    return [
+        f"the model's mse and explained_variance are of all {rows:,} rows; all else is of {drawn:,}, drawn at random"
+    ]

@@ -351,9 +351,9 @@ class Model:
     def open_codes(self, data: Any, *, announce: Callable[[str], None] = lambda _: None, **options: Any) -> Codes:
         """Open latent rows, to be streamed through the model by `decoded`.
 
-        `data` are tables with columns z0, z1, ... that are matched by name, as `aecli embed` writes them, or arrays
-        (N, K): files, "-" for standard input, a data frame, an array. Of nested codes the first half and
-        the first quarter are taken, too. `options` are the fields of `options.Decoding`.
+        `data` are tables with columns z0, z1, ... that are matched by name, or with lists, as `aecli embed` writes
+        them, or arrays (N, K): files, "-" for standard input, a data frame, an array. Of nested codes the first half
+        and the first quarter are taken, too. `options` are the fields of `options.Decoding`.
         Raises DataError where there is no such data, or its latent rows are of another width.
         """
         (asked,) = grouped(options, Decoding)

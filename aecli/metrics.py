@@ -157,16 +157,40 @@ def variance_rebuilt(squares: Array, moments: Moments, widths: tuple[int, ...]) 
     return np.where(constant, np.nan, 1 - error / np.where(constant, 1, variance))
 
 
+def explained_variance(error: float, moments: Moments) -> float | None:
+    """Return 1 minus the sum of squared errors of rows over that of their distances from their mean, by their moments.
+
+    None for rows that are all the same.
+    """
+    total = float((moments.variance * moments.counts).sum())
+    rounding = 1e-12 * float((np.square(moments.mean) * moments.counts).sum())
+    return 1 - error / total if total > rounding else None
+
+
+def activity(z: Array) -> tuple[float, float]:
+    """Return how many values of sparse codes (N, K) are active in a row, a mean, and which share of latents is dead.
+
+    A value is active that is not 0, and a latent is dead that is active in none of the rows.
+    Source: Gao et al. 2024, arXiv:2406.04093, section 2.
+    """
+    active = z != 0
+    return float(active.sum(axis=1).mean()), 1 - float(active.any(axis=0).mean())
+
+
 @dataclass(frozen=True)
 class Quality:
     """How good codes of rows are, each metric None where it cannot be had.
 
     `mse` is the mean squared error of the rows that are rebuilt, in the model's units, without holes.
-    `variance_rebuilt` is 1 minus that error over the rows' variance. See `compare` for the others.
+    `explained_variance` is 1 minus that error over the rows' variance. Of a sparse code `active_values` is how many of
+    its values are not 0 in a row, a mean, and `dead_latents` the share of its latents that are 0 in all rows. See
+    `compare` for the others.
     """
 
     mse: float | None = None
-    variance_rebuilt: float | None = None
+    explained_variance: float | None = None
+    active_values: float | None = None
+    dead_latents: float | None = None
     trustworthiness: float | None = None
     continuity: float | None = None
     knn_recall: float | None = None
@@ -175,10 +199,9 @@ class Quality:
     silhouette: float | None = None
 
     def to_json(self) -> dict[str, float | None]:
-        """Return the metrics by name; None also for infinity and NaN."""
-        return {
-            name: value if value is not None and math.isfinite(value) else None for name, value in vars(self).items()
-        }
+        """Return the metrics by name; None also for infinity and NaN. One has its earlier name, too."""
+        named = vars(self) | {"variance_rebuilt": self.explained_variance}
+        return {name: value if value is not None and math.isfinite(value) else None for name, value in named.items()}
 
 
 class Points:

@@ -58,7 +58,7 @@ class FitOptions:
             MODEL,
             "WIDTHS",
             "by the data: 64,64 for a table, 256,128 for much of it, more for two or three values; none with "
-            "--channels, but for a map",
+            "--channels, but for a map, and for a sparse code at least as wide as a row",
         ),
     ] = None
     channels: Annotated[
@@ -68,7 +68,8 @@ class FitOptions:
             "the image; dense layers follow, those of --hidden-dims before the bottleneck.",
             MODEL,
             "WIDTHS",
-            "16,32 of images of 16 × 16 pixels and more, but for two or three values and --hidden-dims",
+            "16,32 of images of 16 × 16 pixels and more, but for two or three values, a sparse code at least as wide "
+            "as a row, and --hidden-dims",
         ),
     ] = None
     latent_dim: Annotated[
@@ -122,10 +123,14 @@ class FitOptions:
     latent_activation: str | None = None
     epochs: Annotated[int | None, Option("Passes over the training rows.", TRAINING, "N", low=1)] = None
     batch_size: Annotated[int | None, Option("Rows in a step.", TRAINING, "N", low=1)] = None
-    lr: Annotated[float | None, Option("The highest learning rate.", TRAINING, "RATE")] = None
-    optimizer: Annotated[Literal["muon", "adam"] | None, Option("The optimizer: muon or adam.", TRAINING, "NAME")] = (
-        None
-    )
+    lr: Annotated[
+        float | None,
+        Option("The highest learning rate.", TRAINING, "RATE", "0.01; 0.005 of a sparse code without other layers"),
+    ] = None
+    optimizer: Annotated[
+        Literal["muon", "adam"] | None,
+        Option("The optimizer: muon or adam.", TRAINING, "NAME", "muon; adam of a sparse code without other layers"),
+    ] = None
     schedule: str | None = None
     init: str | None = None
     weight_decay: float | None = None

@@ -28,6 +28,7 @@ LEVELS = [
     {"errors", "pipeline"},
 ]
 TORCH_MAY = {
+    "training/dictionary",
     "training/run",
     "training/choose",
     "training/folds",

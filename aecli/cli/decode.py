@@ -27,7 +27,8 @@ CodesOf = Annotated[
     typer.Argument(
         metavar="CODES",
         autocompletion=completion.data_files,
-        help="Codes as embed writes them: tables with columns z0, z1, ..., NPY arrays, or - for standard input.",
+        help="Codes as embed writes them: tables with columns z0, z1, ... or with index and value, NPY arrays, or - "
+        "for standard input.",
         show_default=False,
     ),
 ]

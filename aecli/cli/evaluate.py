@@ -13,10 +13,12 @@ from aecli.options import Applying, Matching, Reading
 if TYPE_CHECKING:
     from aecli.evaluation import Evaluation
 
-WIDTH = 8  # of a column of values
+NAMES, WIDTH = 18, 8  # of the columns: of the metrics' names, of values
 TELLS = {  # what each metric tells, in words that leave the table 80 columns wide
-    "mse": "error in scaled units; 0 is best",
-    "variance_rebuilt": "share of the variance; to 1",
+    "mse": "error in scaled units; 0 best",
+    "explained_variance": "share of the variance; to 1",
+    "active_values": "code values that are not 0",
+    "dead_latents": "share that is 0 in all rows",
     "trustworthiness": "near codes are near rows; to 1",
     "continuity": "near rows are near codes; to 1",
     "knn_recall": "nearest rows that stay nearest",
@@ -89,11 +91,11 @@ def _table(found: "Evaluation") -> str:
     columns = {"model": found.model, "PCA": found.pca, "rows": found.original}
     values = {name: quality.to_json() for name, quality in columns.items()}
     shown = {name: each for name, each in values.items() if any(value is not None for value in each.values())}
-    lines = ["".join([f"{'metric':<16}", *(f"  {name:>{WIDTH}}" for name in shown)])]
+    lines = ["".join([f"{'metric':<{NAMES}}", *(f"  {name:>{WIDTH}}" for name in shown)])]
     for metric, tells in TELLS.items():
         if any(each[metric] is not None for each in shown.values()):
             cells = "".join(f"  {_cell(metric, each[metric]):>{WIDTH}}" for each in shown.values())
-            lines.append(f"{metric:<16}{cells}  {tells}")
+            lines.append(f"{metric:<{NAMES}}{cells}  {tells}")
     return "\n".join([*lines, *_codes(found)])
 
 

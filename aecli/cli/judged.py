@@ -42,6 +42,11 @@ def codes(made: "Checkpoint") -> str | None:
     results, values = made.results, made.model.latent_dim
     if results.active_dims is None:
         return None
+    if results.active_values is not None:
+        rows = "training" if results.test_mse is None else "held-out"
+        explained = results.explained_variance
+        said = "" if explained is None else f"{rows} explained variance {explained:.3f}; "
+        return f"{said}{results.active_values:.1f} active values a row; {results.dead_latents:.1%} of latents dead"
     if not results.kl:
         return f"{results.active_dims:,} of {values:,} latent values are used, {made.model.kept:,} in each row"
     nats = results.kl

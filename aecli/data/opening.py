@@ -353,9 +353,9 @@ def _rows(table: "Table", asked: Request) -> Source:
 
     schema = asked.schema
     if asked.codes and schema is not None:
-        from aecli.data.codes import in_one_column
+        from aecli.data.codes import in_lists
 
-        schema = in_one_column(table, schema, asked.applying.shorter)
+        schema = in_lists(table, schema, asked.applying.shorter)
     return TableSource(table, asked.columns, asked.applying, schema)
 
 

@@ -20,10 +20,12 @@ from aecli.model import device as devices
 from aecli.model import holes, mixture
 from aecli.model.checkpoint import PRECISION, Checkpoint
 from aecli.model.module import Autoencoder
+from aecli.model.scaler import CHUNK_VALUES
 from aecli.options import FitOptions
 from aecli.recipes import FEWEST_NEIGHBOURS, VECTORS, resolve
 from aecli.recipes import is_free as is_free_to_choose
 from aecli.training import choose, loop
+from aecli.training.dictionary import DEAD_ROWS
 from aecli.training.fit import Prepared
 from aecli.training.folds import Folds
 from aecli.training.neighbours import nearest
@@ -38,6 +40,7 @@ LATER = {  # fields that were added to a config
     "model": frozenset({"channels", "image_shape", "bottleneck", "active"}),
     "train": frozenset({"loss", "beta", "neighbours", "nested"}),
 }
+BATCH = 1024  # rows that are encoded at a time
 NOISE_ROWS, NOISE_VALUES = 4096, 1 << 24  # that are compared
 SMALL = 1 << 16  # parameters up to which bf16 gains no time, and loses some models of few inputs
 
@@ -275,7 +278,7 @@ def _results(
         errors = tuple(loop.evaluate(model, judged, first) for first in widths)
         results = dataclasses.replace(results, prefix_mse=errors)
     if model.config.bottleneck == "sparse":
-        results = dataclasses.replace(results, active_dims=loop.used(model, training))
+        results = _with_activity(results, rows, model, training)
     elif model.config.bottleneck == "variational":
         kl = loop.divergences(model, training)
         results = dataclasses.replace(results, kl=kl, active_dims=sum(nats > ACTIVE for nats in kl))
@@ -285,6 +288,26 @@ def _results(
         results,
         train_loss=loop.minimised(model, training, config),
         test_loss=None if held_out is None else loop.minimised(model, held_out, config),
+    )
+
+
+def _with_activity(results: Results, rows: Prepared, model: Autoencoder, training: Rows) -> Results:
+    """Return the results with what is told of sparse codes."""
+    moments = metrics.Moments(rows.scaler.inputs)
+    mse, part = (results.train_mse, rows.training) if rows.held_out is None else (results.test_mse, rows.held_out)
+    for raw in part.chunks(CHUNK_VALUES):
+        holes = rows.scaler.holes(raw)
+        moments.add(rows.scaler.transform(raw), None if holes is None else ~holes)
+    with torch.no_grad():
+        some = training.sample(DEAD_ROWS, np.random.default_rng(0))
+        z = torch.cat([model.encode(x) for x in torch.split(some, BATCH)]).cpu().numpy()
+    active_values, dead_latents = metrics.activity(z)
+    return dataclasses.replace(
+        results,
+        active_dims=loop.used(model, training),
+        explained_variance=metrics.explained_variance((mse or 0.0) * float(moments.counts.sum()), moments),
+        active_values=active_values,
+        dead_latents=dead_latents,
     )
 
 

@@ -23,6 +23,7 @@ from aecli.model.checkpoint import Origin
 from aecli.model.module import Autoencoder, initialise
 from aecli.model.scaler import CHUNK_VALUES, Scaler
 from aecli.options import Columns, FitOptions, Matching
+from aecli.training.dictionary import first_atoms
 from aecli.training.rows import Rows
 
 Array = np.ndarray[Any, Any]
@@ -191,6 +192,9 @@ def first_weights(model: Autoencoder, config: TrainConfig, start: Start | None, 
     """Set a network's first weights: those of another model, else new ones."""
     if start is None:
         generator = torch.Generator().manual_seed(config.seed)
-        initialise(model, model.config, config.init, training.mean().cpu(), generator)
+        mean = training.mean().cpu()
+        initialise(model, model.config, config.init, mean, generator)
+        if model.config.is_dictionary and config.init == "fan-in":
+            first_atoms(model, training, mean, config.seed)
     else:
         model.load_state_dict({name: torch.tensor(weights) for name, weights in start.weights.items()})

@@ -111,8 +111,8 @@ def resolve(
     512; about 2,400 steps but at least one epoch, of fewer than 100 rows 24 steps a row but at least 600; and 15
     neighbours a row, fewer, down to 5, where rows are so many that only some are compared: 15 times the share of them
     that is. Of rows in a file, a window of which is a sixteenth at most, they are 5: see `training.run`.
-    Vectors have one dense layer of 256, or of four times the code, and a linear output. Nested codes take twice as many
-    steps. A sparse code as wide as a row, or wider, is a dictionary: no other layers, and Adam.
+    Vectors have one dense layer of 256, or of four times the code, and no sigmoid at the end. Nested codes take twice
+    as many steps. A sparse code as wide as a row, or wider, is a dictionary: no other layers, and Adam.
     Raises DataError where the layers make no sense of the data, UsageError where they make none of any.
     """
     choices = vars(completed(options)).copy()

@@ -23,7 +23,7 @@ DEEP = 256, 128, 128, 128  # dense widths for two values, which take more layers
 NARROW_DEEP, NARROW_ROWS = (128, 64, 64, 64), 500  # of a map of fewer rows: as good, in a third of the time
 LARGE, CHANNELS = 16, (16, 32)  # images of so many pixels a side have convolutions
 ARCHITECTURE = ("channels", "hidden_dims", "latent_dim", "activation", "latent_activation", "bottleneck", "active")
-ATOMS_LR = 0.005  # Adam's, of a dictionary
+ATOMS_LR = 0.007  # Adam's, of a dictionary
 SHAPE = "add --image-shape if they are some"
 _CLASSIC = FitOptions(
     recipe="classic",
@@ -94,7 +94,7 @@ def resolve(
     The rules: images of 16 by 16 pixels or more have convolutions, but for codes of up to 3 values and given widths of
     dense layers; the bottleneck holds a twelfth of the inputs, 2 to 64, and a sparse one keeps so many of 16 times as
     many values, or a sixteenth of a given width; a sparse code at least as wide as its inputs has no other layers, a
-    linear output, and Adam at 0.005, which rebuilt more validation rows than Muon in a third of its time; a batch is a
+    linear output, and Adam at 0.007, which rebuilt more validation rows than Muon in a third of its time; a batch is a
     sixteenth of the rows, 16 to 512, or to 128 with convolutions; the steps grow with the rows to the power of 0.3, and
     the epochs follow; the weight decay adds up to the same over runs of this length and longer ones; images of 16 by 16
     pixels or more are shifted by up to one pixel where a model of more than 20 weights a row would learn them by heart.

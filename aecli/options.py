@@ -125,7 +125,7 @@ class FitOptions:
     batch_size: Annotated[int | None, Option("Rows in a step.", TRAINING, "N", low=1)] = None
     lr: Annotated[
         float | None,
-        Option("The highest learning rate.", TRAINING, "RATE", "0.01; 0.005 of a sparse code without other layers"),
+        Option("The highest learning rate.", TRAINING, "RATE", "0.01; 0.007 of a sparse code without other layers"),
     ] = None
     optimizer: Annotated[
         Literal["muon", "adam"] | None,

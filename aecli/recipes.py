@@ -26,7 +26,7 @@ LARGE, CHANNELS = 16, (16, 32)  # images of so many pixels a side have convoluti
 OTHERS = frozenset({"recipe", "latent_dim", "nested", "precision", "seed", "holdout", "scale", "store_rows"})
 SAID = tuple(field.name for field in dataclasses.fields(FitOptions) if field.name not in OTHERS)
 ARCHITECTURE = ("channels", "hidden_dims", "latent_dim", "activation", "latent_activation", "bottleneck", "active")
-ATOMS_LR = 0.005  # Adam's, of a dictionary
+ATOMS_LR = 0.007  # Adam's, of a dictionary
 SHAPE = "add --image-shape if they are some"
 _CLASSIC = FitOptions(
     recipe="classic",
@@ -103,7 +103,7 @@ def resolve(
     The rules: images of 16 by 16 pixels or more have convolutions, but for codes of up to 3 values and given widths of
     dense layers; the bottleneck holds a twelfth of the inputs, 2 to 64, and a sparse one keeps so many of 16 times as
     many values, or a sixteenth of a given width; a sparse code at least as wide as its inputs has no other layers, a
-    linear output, and Adam at 0.005, which rebuilt more validation rows than Muon in a third of its time; a batch is a
+    linear output, and Adam at 0.007, which rebuilt more validation rows than Muon in a third of its time; a batch is a
     sixteenth of the rows, 16 to 512, or to 128 with convolutions; the steps grow with the rows to the power of 0.3, and
     the epochs follow; the weight decay adds up to the same over runs of this length and longer ones; images of 16 by 16
     pixels or more are shifted by up to one pixel where a model of more than 20 weights a row would learn them by heart.

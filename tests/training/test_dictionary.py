@@ -57,7 +57,7 @@ def started(rows=400, epochs=4):
 def test_a_sparse_code_as_wide_as_its_rows_has_no_other_layers_a_linear_output_and_adam():
     model, train = chosen(bounded=True, latent_dim=64)
     assert (model.hidden_dims, model.channels, model.output_activation) == ((), (), "none")
-    assert (train.optimizer, train.lr) == ("adam", 0.005)
+    assert (train.optimizer, train.lr) == ("adam", 0.007)
     assert chosen(latent_dim=256, lr=0.1)[1].lr == 0.1
     assert chosen(latent_dim=256, optimizer="muon")[1].lr == 0.01
     assert chosen(bounded=True, latent_dim=256, loss="bce")[0].output_activation == "sigmoid"

@@ -132,7 +132,7 @@ def filled_columns(out: "Rebuilt", rebuilt: Mapping[str, Any], source: "Source")
     columns = dict(out.batch.kept)
     place = 0
     for name, column in zip(source.features, source.schema.columns, strict=True):
-        holes = np.isnan(out.batch.x[:, place : place + column.width]).any(axis=1)
+        holes = np.asarray(np.isnan(out.batch.x[:, place : place + column.width]).any(axis=1))
         if out.batch.blank is not None:
             holes &= ~out.batch.blank
         if holes.any():

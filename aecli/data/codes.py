@@ -15,6 +15,7 @@ from aecli.options import Applying, Decoding, Reading, Writing
 if TYPE_CHECKING:
     from aecli.data.table import Table
 
+VECTOR = "z"  # the column of codes, where nothing else names it
 PIECE = 1024  # steps between two codes, at a time
 BAD = "--bad-rows skip leaves such rows out, --bad-rows blank writes empty ones"
 
@@ -110,15 +111,24 @@ def open_codes(data: Any, values: int, asked: Decoding, announce: Callable[[str]
 
 
 def in_one_column(table: "Table", schema: Schema) -> Schema:
-    """Return the schema of codes as a table has them: in one column of lists, where it has one and no z0."""
+    """Return the schema of codes as a table has them: in one column of lists, where it has one and no z0.
+
+    Of several columns of lists as wide as codes, the one named z is it.
+    """
     from aecli.data import kinds
 
     if not table.named or schema.column_names[0] in table.columns:
         return schema
-    peeked = table.peek()
-    found = [kinds.guessed(name, peeked[name]).column for name in table.columns]
+    try:
+        peeked = table.peek()
+        found = [kinds.guessed(name, peeked[name]).column for name in table.columns]
+    except DataError:  # of a row that cannot be read, which is told at its turn
+        vectors = [name for name, kind in table.types().items() if kinds.kind_of(kind) == "vector"]
+        found = [Column(name, "vector", width=schema.inputs) for name in vectors]
     codes = [column for column in found if column.kind == "vector" and column.width == schema.inputs]
-    return Schema(schema.inputs, (codes[0],)) if len(codes) == 1 else schema
+    if len(codes) > 1:
+        codes = [column for column in codes if column.name == VECTOR]
+    return Schema(schema.inputs, (codes[0],)) if codes else schema
 
 
 def _between(first: Array, last: Array, steps: int) -> Iterator[Batch]:

@@ -115,6 +115,28 @@ def test_codes_in_one_column_are_decoded(run, model_file, data, form):
     assert run("decode", model_file, f"z.{form}", "--keep", "name").out.splitlines()[1].startswith("r0,")
 
 
+def test_codes_in_one_column_are_found_beside_a_row_that_cannot_be_read(run, model_file):
+    Path("z.jsonl").write_text('{"code": [1, 2]}\nno\n{"code": [3, 4]}\n')
+    assert run("decode", model_file, "z.jsonl").err == "error: z.jsonl: row 2 is not JSON: 'no'\n"
+    done = run("decode", model_file, "z.jsonl", "--bad-rows", "skip")
+    assert (done.code, done.err) == (0, "left out 1 row that cannot be read: z.jsonl: row 2 is not JSON: 'no'\n")
+    Path("z.csv").write_text("z0,z1\n1,2\n3,4\n")
+    assert done.out == run("decode", model_file, "z.csv").out
+
+
+def test_of_several_columns_as_wide_as_codes_the_one_named_z_is_decoded(run, model_file):
+    table = pa.table({"place": [[9.0, 9]] * 2, "z": [[1.0, 2], [3, 4]]})
+    pq.write_table(table, "z.parquet")
+    pq.write_table(table.select(["z"]), "alone.parquet")
+    assert run("decode", model_file, "z.parquet").out == run("decode", model_file, "alone.parquet").out
+    pq.write_table(table.rename_columns(["place", "code"]), "z.parquet")
+    done = run("decode", model_file, "z.parquet")
+    assert (done.code, done.err.splitlines()[0]) == (
+        1,
+        "error: z.parquet: 2 of the model's 2 columns are missing: 'z0', 'z1'",
+    )
+
+
 def test_a_code_that_lacks_a_value_is_named_by_its_column(run, model_file):
     Path("z.jsonl").write_text('{"code": [1, 2]}\n{"code": [1, null]}\n')
     done = run("decode", model_file, "z.jsonl")

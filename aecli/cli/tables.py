@@ -156,33 +156,21 @@ def row_shape(schema: "Schema", *, turned: bool) -> "tuple[int, ...] | None":
 
 
 def filled_columns(out: "Rebuilt", rebuilt: Mapping[str, Any], source: "Source") -> dict[str, Any]:
-    """Return a table's own columns, each cell as it was read, with what is rebuilt in the holes of its features.
-
-    A hole of a column of integers gets the nearest integer, so that the others stay exactly what they are.
-    """
+    """Return a table's own columns, each cell as it was read, with what is rebuilt in the holes of its features."""
     import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
 
-    from aecli.data.sinks import texts, to_table
+    from aecli.data.filling import filled
+    from aecli.data.sinks import to_table
 
     columns = dict(out.batch.kept)
     place = 0
     for name, column in zip(source.features, source.schema.columns, strict=True):
-        holes = np.isnan(out.batch.x[:, place : place + column.width]).any(axis=1)
+        holes = np.asarray(np.isnan(out.batch.x[:, place : place + column.width]).any(axis=1))
         if out.batch.blank is not None:
             holes &= ~out.batch.blank
-        own = columns[name]
         if holes.any():
             values = to_table({name: rebuilt[column.name or name]}).column(0).combine_chunks()
-            if column.kind == "vector":
-                values = values if pa.types.is_nested(own.type) else pa.array(texts(values), own.type)
-            else:
-                if pa.types.is_integer(own.type) and pa.types.is_floating(values.type):
-                    values = pc.round(values)
-                values = values.cast(pa.string() if pa.types.is_dictionary(own.type) else own.type, safe=False)
-            own = own.cast(values.type) if own.type != values.type else own
-            columns[name] = pc.if_else(pa.array(holes), values, own)
+            columns[name] = filled(columns[name], values, holes)
         place += column.width
     return columns
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from aecli.data.table import Table
 
 INDEX, VALUE = SPARSE = "index", "value"  # the columns of sparse codes
+VECTOR = "z"  # the column of codes, where nothing else names it
 PIECE = 1024  # steps between two codes, at a time
 BAD = "--bad-rows skip leaves such rows out, --bad-rows blank writes empty ones"
 
@@ -167,21 +168,28 @@ def open_codes(
 def in_lists(table: "Table", schema: Schema, shorter: tuple[int, ...]) -> Schema:
     """Return the schema of codes as a table has them: in columns of lists, where it has some and no z0.
 
-    They are lists of places and of values, or one column of lists, which may have fewer values, as `shorter` says.
+    They are lists of places and of values, or one column of lists, which may have fewer values, as `shorter` says. Of
+    several columns of lists as wide as codes, the one named z is it.
     """
     from aecli.data import kinds
 
     if not table.named or schema.column_names[0] in table.columns:
         return schema
-    peeked = table.peek()
-    found = {name: kinds.guessed(name, peeked[name]).column for name in table.columns}
-    for name in table.columns:
+    try:
+        peeked = table.peek()
+        found = {name: kinds.guessed(name, peeked[name]).column for name in table.columns}
+    except DataError:  # of a row that cannot be read, which is told at its turn
+        vectors = [name for name, kind in table.types().items() if kinds.kind_of(kind) == "vector"]
+        found = {name: Column(name, "vector", width=schema.inputs) for name in vectors}
+    for name in found:
         pair = name, f"{name.removesuffix(INDEX)}{VALUE}"  # of a struct, too: code.index, code.value
         if name.rpartition(".")[2] == INDEX and pair[1] in found:
             width = max(found[each].width for each in pair)
             return Schema(2 * width, tuple(Column(each, "vector", width=width) for each in pair))
     codes = [each for each in found.values() if each.kind == "vector" and each.width in (schema.inputs, *shorter)]
-    return Schema(codes[0].width, (codes[0],)) if len(codes) == 1 else schema
+    if len(codes) > 1:
+        codes = [column for column in codes if column.name == VECTOR]
+    return Schema(codes[0].width, (codes[0],)) if codes else schema
 
 
 def as_lists(z: Array, active: int) -> dict[str, Any]:

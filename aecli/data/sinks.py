@@ -181,13 +181,14 @@ def _to_arrow(column: Any) -> Any:
 def as_lists(vectors: Array, kind: Any = None) -> Any:
     """Return vectors of floats (N, width) as an Arrow column of lists: of the type `kind`, else of fixed size.
 
-    A `kind` of lists of integers gives single precision.
+    A `kind` of lists of integers gives single precision. What is beyond a type becomes the largest number that it has.
     """
     width = vectors.shape[1]
     if kind is None:
         return pa.FixedSizeListArray.from_arrays(_to_arrow(vectors.ravel()), width)
-    is_float = pa.types.is_floating(kind.value_type)
-    numbers = _to_arrow(vectors.ravel().astype(kind.value_type.to_pandas_dtype() if is_float else np.float32))
+    dtype = kind.value_type.to_pandas_dtype() if pa.types.is_floating(kind.value_type) else np.float32
+    most = np.finfo(dtype).max
+    numbers = _to_arrow(np.clip(vectors.ravel(), -most, most).astype(dtype))
     if pa.types.is_fixed_size_list(kind):
         return pa.FixedSizeListArray.from_arrays(numbers, width)
     is_large = pa.types.is_large_list(kind)

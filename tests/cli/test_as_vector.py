@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import aecli
+from aecli.data.filling import filled
+from aecli.data.sinks import as_lists
 
 X = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
 KINDS = {
@@ -113,6 +115,28 @@ def test_codes_in_one_column_are_decoded(run, model_file, data, form):
     assert run("decode", model_file, f"z.{form}", "--keep", "name").out.splitlines()[1].startswith("r0,")
 
 
+def test_codes_in_one_column_are_found_beside_a_row_that_cannot_be_read(run, model_file):
+    Path("z.jsonl").write_text('{"code": [1, 2]}\nno\n{"code": [3, 4]}\n')
+    assert run("decode", model_file, "z.jsonl").err == "error: z.jsonl: row 2 is not JSON: 'no'\n"
+    done = run("decode", model_file, "z.jsonl", "--bad-rows", "skip")
+    assert (done.code, done.err) == (0, "left out 1 row that cannot be read: z.jsonl: row 2 is not JSON: 'no'\n")
+    Path("z.csv").write_text("z0,z1\n1,2\n3,4\n")
+    assert done.out == run("decode", model_file, "z.csv").out
+
+
+def test_of_several_columns_as_wide_as_codes_the_one_named_z_is_decoded(run, model_file):
+    table = pa.table({"place": [[9.0, 9]] * 2, "z": [[1.0, 2], [3, 4]]})
+    pq.write_table(table, "z.parquet")
+    pq.write_table(table.select(["z"]), "alone.parquet")
+    assert run("decode", model_file, "z.parquet").out == run("decode", model_file, "alone.parquet").out
+    pq.write_table(table.rename_columns(["place", "code"]), "z.parquet")
+    done = run("decode", model_file, "z.parquet")
+    assert (done.code, done.err.splitlines()[0]) == (
+        1,
+        "error: z.parquet: 2 of the model's 2 columns are missing: 'z0', 'z1'",
+    )
+
+
 def test_a_code_that_lacks_a_value_is_named_by_its_column(run, model_file):
     Path("z.jsonl").write_text('{"code": [1, 2]}\n{"code": [1, null]}\n')
     done = run("decode", model_file, "z.jsonl")
@@ -158,6 +182,42 @@ def test_holes_in_vectors_are_filled_and_all_else_stays(run, model_file, kind):
         if i == 3:
             old["embedding"][1] = new["embedding"][1]
         assert new == old
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.int64()), pa.list_(pa.int64(), 5), pa.large_list(pa.int64())])
+def test_holes_in_vectors_of_integers_get_integers_and_the_others_stay_exact(run, model_file, kind):
+    rows = [[2**60 + i, i, -i, 7, 1] for i in range(6)]
+    rows[2][1] = rows[4][0] = None
+    data = pa.table({"embedding": pa.array(rows, kind)})
+    pq.write_table(data, "x.parquet")
+    done = run("reconstruct", model_file, "x.parquet", "--fill-holes", "-o", "filled.parquet")
+    assert (done.code, done.err) == (0, "wrote filled.parquet\nfilled 2 empty cells\n")
+    filled = read("filled.parquet")["embedding"]
+    assert filled.type == read("x.parquet")["embedding"].type
+    for old, new in zip(rows, filled.to_pylist(), strict=True):
+        assert [new[i] if value is None else value for i, value in enumerate(old)] == new
+        assert None not in new
+
+
+def test_a_missing_vector_of_integers_beside_another_feature_is_filled():
+    own = pa.array([[1, 2], None, [None, 4], [5, 6]], pa.list_(pa.uint8()))
+    values = pa.array([[0.0, 0], [3.4, 300], [-8, 0], [0, 0]], pa.list_(pa.float32(), 2))
+    found = filled(own, values, np.array([False, True, True, False]))
+    assert found.equals(pa.array([[1, 2], [3, 255], [0, 4], [5, 6]], pa.list_(pa.uint8())))
+
+
+@pytest.mark.parametrize("kind", [pa.int8(), pa.uint8(), pa.int64()])
+def test_a_hole_of_integers_gets_no_value_beyond_its_type(kind):
+    limits = np.iinfo(kind.to_pandas_dtype())
+    own = pa.array([None, None, 7], kind)
+    found = filled(own, pa.array([1e30, -1e30, 0.0]), np.array([True, True, False]))
+    assert found.equals(pa.array([limits.max, limits.min, 7], kind))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_rebuilt_value_beyond_half_precision_is_the_largest_of_it():
+    found = as_lists(np.array([[7e4, -7e4, np.nan]], np.float32), pa.list_(pa.float16()))
+    assert np.array_equal(matrix(found), [[65504, -65504, np.nan]], equal_nan=True)
 
 
 def test_a_row_that_cannot_be_read_is_an_empty_vector(run, model_file):

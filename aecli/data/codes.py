@@ -84,7 +84,7 @@ class Codes(Source):
         for row in np.flatnonzero(~finite.all(axis=1)).tolist():
             place = int(finite[row].argmin())
             what = "is empty or NaN" if np.isnan(z[row, place]) else "is infinite, or too large"
-            column = (self.schema.column_of(place) if self._is_sparse else None) or f"z{place}"
+            column = self.schema.column_of(place) or f"z{place}"
             values = z.shape[1] // (1 + self._is_sparse)
             found[row] = DataError(
                 f"{self._where(batch, row, column)} {what}, and a code has all of its {values} values", hint=BAD

@@ -124,10 +124,10 @@ def _wait(place: "Place", error: Exception, waits: Iterator[float]) -> None:
 @contextlib.contextmanager
 def _opened(place: "Place", start: int | None = None, size: int = 0) -> Iterator[Any]:
     """Ask for a file, or for a part of it."""
-    scheme, rest = URL.fullmatch(place.url.partition("#")[0]).groups()  # type: ignore[union-attr]
+    scheme, rest = URL.fullmatch(place.url).groups()  # type: ignore[union-attr]
     user = USER.match(rest)
     request = urllib.request.Request(  # noqa: S310, the scheme is one of two
-        f"{scheme}://{urllib.parse.quote(rest[user.end() if user else 0 :], safe=SAFE)}",
+        f"{scheme}://{urllib.parse.quote(USER.sub('', rest).partition('#')[0], safe=SAFE)}",
         headers={"Accept-Encoding": "identity", "User-Agent": "aecli"},
     )
     if user is not None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 WRITTEN = ("s3", "gs")
 SCHEMES = (*WRITTEN, "https", "http")
 URL = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.IGNORECASE | re.DOTALL)
-USER = re.compile(r"\A(?:[^/]*@|[^/@]*:(?!\d+(?:/|$))[^@]*@)")  # a password may hold a slash
+USER = re.compile(r"\A(?:[^/]*@|[^/@]*:(?!\d+(?:/|$))[^@]*@)")  # a password may hold a slash, or a ?
 GLOB = re.compile(r"[*?\[]")
 QUERY = r"\?(?=[\w.-]+=)"  # in a key; any other ? there is part of a pattern
 IN_TEXT = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"]+", re.IGNORECASE)
@@ -39,7 +39,7 @@ def shown(url: str) -> str:
     if found is None:
         return url
     query = QUERY if found[1].lower() in WRITTEN else "[?#]"
-    return f"{found[1]}://{USER.sub('', re.split(query, found[2], maxsplit=1)[0], count=1)}"
+    return f"{found[1]}://{re.split(query, USER.sub('', found[2]), maxsplit=1)[0]}"
 
 
 def hidden(text: str) -> str:

@@ -35,6 +35,7 @@ def small_blocks(monkeypatch):
     ("url", "seen"),
     [
         ("https://me:p%40ss/w:ord@host:8080/a/b.csv?sig=1#x", "https://host:8080/a/b.csv"),
+        ("https://me@corp:p?s#s@host/a.csv?x", "https://host/a.csv"),
         ("https://host/a b.csv?X-Amz-Signature=1/2@3", "https://host/a b.csv"),
         ("s3://key:secret@bucket/a.csv?endpoint_override=x", "s3://bucket/a.csv"),
         ("s3://bucket/day-?/part-*.csv", "s3://bucket/day-?/part-*.csv"),

@@ -156,20 +156,25 @@ def _pca(model: "Model", raw: Array) -> tuple[dict[str, float | None], Array | N
 def _shortened(model: "Model", raw: Array, z: Array, mse: float | None) -> tuple[tuple[search.Code, ...], list[str]]:
     """Return how good codes (N, K) of raw rows (N, D) are, the first values of nested ones, and others of these rows.
 
-    Also return what is to be said of it. Nothing where codes are not nested, and rows no vectors of one unit.
+    Also return what is to be said of it. Nothing where codes are not nested, and rows no vectors of one unit. Sparse
+    codes are not for a search by cosine.
     """
     made, notes, found = model.checkpoint, list[str](), dict[str, search.Code]()
     coded = {"model": z, **{f"model, first {width:,}": z[:, :width] for width in model.prefixes}}
     if not np.isfinite(z).all():
         return (), []
-    if search.is_of_one_unit(made.schema, made.train.recipe):
-        if len(raw) <= search.NEAREST + 1:
-            notes = [f"recall@10 takes more than {search.NEAREST + 1} rows, and there are {len(raw):,}"]
+    if made.model.active is None and search.is_of_one_unit(made.schema, made.train.recipe):
+        x = search.filled(raw, model.scaler.fill)
+        asked = len(search.have_cosine(x))
+        if len(x) <= search.NEAREST + 1:
+            notes = [f"recall@10 takes more than {search.NEAREST + 1} rows, and there are {len(x):,}"]
+        elif not asked:
+            notes = ["recall@10 is left out: all rows are zeros, which have no cosine"]
         else:
-            notes = [f"recall@10: each of {len(raw):,} rows is searched for among the others, by cosine"]
-            x = raw if model.scaler.fill is None else np.where(np.isnan(raw), model.scaler.fill, raw)
-            plain = Scaler("none", np.zeros(1), np.ones(1), None, made.schema)
-            of_pca = metrics.pca(Part(x), plain, made.model.kept, centred=False)
+            zeros = f"; the {len(x) - asked:,} of zeros have no cosine" * (asked < len(x))
+            notes = [f"recall@10: each of {asked:,} rows is searched for among the others, by cosine{zeros}"]
+            plain, few = Scaler("none", np.zeros(1), np.ones(1), None, made.schema), len(x) <= made.model.kept + 1
+            of_pca = None if few else metrics.pca(Part(x), plain, made.model.kept, centred=False)
             every = coded if of_pca is None else coded | {"PCA": of_pca.encode(x)}
             found = search.compare(x, x, {name: (codes, codes) for name, codes in every.items()}, themselves=True)
     if not found and not model.prefixes:

@@ -18,6 +18,7 @@ TOGETHER = 16_384  # rows at most among which a map's neighbours are looked for,
 FEW_ROWS = 30  # for each input
 MOST_SPARSE, SPARSE = 1024, 16  # latent values of a sparse code; for each that is kept
 NARROW = 64  # inputs of a table
+LEAST_BATCH = 3  # of vectors, of two of which nothing is more alike; and one row for each width of nested codes
 FLAT = 3  # latent values, which are few for an image: more dense layers rebuild more than convolutions
 DEEP = 256, 128, 128, 128  # dense widths for two values, which take more layers than many do
 NARROW_DEEP, NARROW_ROWS = (128, 64, 64, 64), 500  # of a map of fewer rows: as good, in a third of the time
@@ -137,6 +138,7 @@ def resolve(
     names = {field.name for field in dataclasses.fields(TrainConfig)}
     train = TrainConfig(**{name: value for name, value in choices.items() if name in names})
     _check(model, train, image_shape, bounded=bounded, going_on=going_on)
+    _check_batch(train, rows)
     return model, train
 
 
@@ -224,6 +226,17 @@ def _check(
         raise DataError(
             f"the bottleneck {verb} {model.kept} values and a row of this data {model.inputs}: nothing is compressed",
             hint=f"choose {'an' if flag == '--active' else 'a'} {flag} below {model.inputs}",
+        )
+
+
+def _check_batch(train: TrainConfig, rows: int) -> None:
+    """Raise DataError for batches too small to be compared, or to be cut to the widths of nested codes."""
+    found = min(train.batch_size, rows)
+    if (train.recipe == VECTORS or train.nested) and found < LEAST_BATCH:
+        whose = "--nested" if train.nested else "--recipe vectors"
+        raise DataError(
+            f"{whose} takes batches of at least {LEAST_BATCH} rows, and these have {found}",
+            hint="train on more rows" if rows < LEAST_BATCH else f"choose a --batch-size of at least {LEAST_BATCH}",
         )
 
 

@@ -69,7 +69,7 @@ def compare(queries: Array, rows: Array, codes: Mapping[str, Coded], *, themselv
     }
     found = recalls(queries, rows, every, themselves=themselves)
     return {
-        name: Code(name, of_rows.shape[1], 1 if name == "int8" else FLOAT_BYTES, recall_at_10=found[name])
+        name: Code(name, of_rows.shape[1], 1 if name == "int8" else FLOAT_BYTES, recall_at_10=found.get(name))
         for name, (_, of_rows) in every.items()
     }
 
@@ -78,35 +78,49 @@ def recalls(queries: Array, rows: Array, codes: Mapping[str, Coded], *, themselv
     """Return the recall@10 of each of several codes: of queries (N, D) among rows (M, D), all of them compared.
 
     With `themselves` the queries are the rows, and a row is not found by itself. A row counts as found if it is as much
-    alike as the tenth. There are more than 10 rows.
+    alike as the tenth. There are more than 10 rows. Queries of zeros are left out: they have no cosine, and are as much
+    alike to all rows. Where all are such, nothing is returned.
     """
+    asked = have_cosine(queries)
+    if not len(asked):
+        return {}
     x, q = unit(rows), unit(queries)
     coded = {name: (unit(of_queries), unit(of_rows)) for name, (of_queries, of_rows) in codes.items()}
     found, step = dict.fromkeys(codes, 0), max(1, BLOCK_VALUES // len(rows))
-    for start in range(0, len(q), step):
-        block = slice(start, start + step)
-        alike = _alike(q[block], x, start, themselves=themselves)  # (B, M)
+    for block in np.split(asked, range(step, len(asked), step)):
+        own = block if themselves else None
+        alike = _alike(q[block], x, own)  # (B, M)
         least = np.partition(alike, -NEAREST, axis=1)[:, -NEAREST, None] - SAME
         for name, (of_queries, of_rows) in coded.items():
-            near = np.argpartition(_alike(of_queries[block], of_rows, start, themselves=themselves), -NEAREST, axis=1)
+            near = np.argpartition(_alike(of_queries[block], of_rows, own), -NEAREST, axis=1)
             found[name] += int((np.take_along_axis(alike, near[:, -NEAREST:], axis=1) >= least).sum())
-    return {name: count / (NEAREST * len(q)) for name, count in found.items()}
+    return {name: count / (NEAREST * len(asked)) for name, count in found.items()}
 
 
-def _alike(queries: Array, rows: Array, first: int, *, themselves: bool) -> Array:
-    """Return the cosines (B, M) of queries (B, D) and rows (M, D) of unit length; a row's of itself is none."""
+def have_cosine(rows: Array) -> Array:
+    """Return the places of the rows (N, D) that are not all zeros."""
+    return np.flatnonzero((rows != 0).any(axis=1))
+
+
+def filled(rows: Array, fill: Array | None) -> Array:
+    """Return raw rows (N, D) with a scaler's `fill` (D,) in their holes."""
+    return rows if fill is None else np.where(np.isnan(rows), fill.astype(np.float32), rows)
+
+
+def _alike(queries: Array, rows: Array, own: Array | None) -> Array:
+    """Return the cosines (B, M) of queries (B, D) and rows (M, D) of unit length.
+
+    Where queries are rows themselves, at places `own` (B,), a row's of itself is none.
+    """
     alike: Array = queries @ rows.T
-    if themselves:
-        places = np.arange(len(queries))
-        alike[places, first + places] = -np.inf
+    if own is not None:
+        alike[np.arange(len(queries)), own] = -np.inf
     return alike
 
 
 def unit(x: Array) -> Array:
     """Return rows (N, D) brought to unit length, float32; one of zeros stays as it is."""
-    rows = x.astype(np.float32)
-    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0)
-    rows /= np.where(largest > 0, largest, 1)  # no square overflows, or falls to 0
+    rows = _by_largest(x)  # no square overflows, or falls to 0
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     rows /= np.where(length > 0, length, 1)
     return rows
@@ -114,5 +128,13 @@ def unit(x: Array) -> Array:
 
 def int8(x: Array) -> Array:
     """Return rows (N, D) as whole numbers from -127 to 127, each row by its own largest value."""
-    largest = np.abs(x).max(axis=1, keepdims=True, initial=0)
-    return np.rint(x * (127 / np.where(largest > 0, largest, 1))).astype(np.int8)
+    whole: Array = np.rint(_by_largest(x) * 127).astype(np.int8)
+    return whole
+
+
+def _by_largest(x: Array) -> Array:
+    """Return rows (N, D) divided by their own largest values, float32; one of zeros stays as it is."""
+    wide: Array = x.astype(np.promote_types(x.dtype, np.float32))
+    largest = np.abs(wide).max(axis=1, keepdims=True, initial=0)
+    wide /= np.where(largest > 0, largest, 1)
+    return wide.astype(np.float32, copy=False)

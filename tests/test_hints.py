@@ -651,6 +651,17 @@ CASES = {
         "leave --nested out",
         then=("train t.csv QUICK --bottleneck sparse --active 2",),
     ),
+    "vectors of several units": Case(
+        "train x.csv QUICK --recipe vectors --categorical d",
+        "leave the column out with --exclude, or choose another --recipe",
+        given={"x.csv": column_of("xyz")},
+        then=("train x.csv QUICK --recipe vectors --exclude d", "train x.csv QUICK --categorical d"),
+    ),
+    "batches of two vectors": Case(
+        "train t.csv QUICK --recipe vectors --batch-size 2",
+        "choose a --batch-size of at least 3",
+        values={"--batch-size": "3"},
+    ),
     "a weight of no divergence": Case(
         "train t.csv QUICK --beta 2",
         "add --bottleneck variational, or leave --beta out",

@@ -51,6 +51,33 @@ def test_any_of_equal_rows_will_do(rows):
     assert search.recalls(equal, equal, {"nearly": (shuffled, shuffled)}, themselves=True) == {"nearly": 1}
 
 
+@pytest.mark.parametrize("themselves", [False, True])
+def test_queries_of_zeros_have_no_cosine_and_are_left_out(rows, monkeypatch, themselves):
+    monkeypatch.setattr(search, "BLOCK_VALUES", 7 * len(rows))
+    zeros = np.insert(rows, [0, 5, 5, 200], 0, axis=0)
+    queries = zeros if themselves else zeros[:50]
+    kept = np.flatnonzero(zeros.any(axis=1))
+    expected = search.recalls(
+        rows if themselves else rows[:47],
+        rows,
+        {"first": (queries[queries.any(axis=1)][:, :6], rows[:, :6])},
+        themselves=themselves,
+    )
+    coded = np.insert(rows[:, :6], [0, 5, 5, 200], 0, axis=0)
+    assert len(kept) == 300
+    found = search.recalls(queries, zeros, {"first": (coded[: len(queries)], coded)}, themselves=themselves)
+    assert found == pytest.approx(expected)
+    assert search.recalls(np.zeros((3, 24)), rows, {"first": (np.ones((3, 6)), rows[:, :6])}) == {}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [1e-200, 1e200])
+def test_rows_beyond_single_precision_have_their_cosines(rows, size):
+    of_double = rows.astype(np.float64) * size
+    np.testing.assert_allclose(search.unit(of_double), search.unit(rows), atol=1e-6)
+    np.testing.assert_array_equal(search.int8(of_double), search.int8(rows))
+
+
 def test_the_simplest_codes_take_as_many_bytes_or_values(rows):
     found = search.compare(rows[:50], rows, {"model": (rows[:50, :4], rows[:, :4])})
     assert {name: (code.values, code.bytes) for name, code in found.items()} == {

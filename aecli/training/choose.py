@@ -33,6 +33,7 @@ CLEARLY_WORSE, ENOUGH = 1.2, 50  # and one above this, on at least so many rows
 MANY = 100  # times; by how many more does not matter
 EXACT = 1e-12  # below this an error is none
 QUERIES, AMONG, AMONG_VALUES = 1_000, 1 << 16, 1 << 26  # rows that are searched for, and among which at most
+BATCH = 1024  # rows that are encoded at a time
 GRACE = 0.01  # for a network that has fewer rows to learn from than the model will have
 
 
@@ -142,24 +143,32 @@ def by_search(
     """Search for some of the rows `queries` among training rows, in the codes of a network and in PCA's.
 
     They are compared whole, and by so many of their first values as `widths` says.
-    None where there are no queries or no PCA, or too few rows.
+    None where there are no queries or no PCA, or too few rows, or all queries are zeros.
     """
     if queries is None or pca is None or len(rows.training) <= search.NEAREST:
         return None
     rng = np.random.default_rng(0)
     most = max(search.NEAREST + 1, min(AMONG, AMONG_VALUES // rows.scaler.inputs))
-    asked, among = queries.sample(QUERIES, rng), rows.training.sample(most, rng)
-    x = [metrics.scaled(each, rows.scaler) for each in (asked, among)]
-    with torch.no_grad():
-        device = next(model.parameters()).device
-        codes = [model.encode(torch.from_numpy(each).to(device)).cpu().numpy() for each in x]
+    raw = queries.sample(QUERIES, rng), rows.training.sample(most, rng)
+    x = [metrics.scaled(each, rows.scaler) for each in raw]
+    codes = [_encoded(model, each) for each in x]
     of_pca = [each @ pca.basis.astype(np.float32) for each in x]  # whose mean is 0
     every = (model.config.latent_dim, *widths)
     both = {"network": codes, "PCA": of_pca}
     cut = {f"{name} {width}": (z[0][:, :width], z[1][:, :width]) for name, z in both.items() for width in every}
-    found = search.recalls(x[0], x[1], cut)
+    asked, among = (search.filled(each, rows.scaler.fill) for each in raw)  # as they are: a scaler may change cosines
+    if not (found := search.recalls(asked, among, cut)):
+        return None
     network, as_wide = (sum(found[f"{name} {width}"] for width in every) / len(every) for name in both)
     return Found(network, as_wide)
+
+
+def _encoded(model: Autoencoder, x: Array) -> Array:
+    """Return the codes (N, K) of rows (N, E) in the model's units."""
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        parts = (model.encode(part.to(device)).cpu() for part in torch.split(torch.from_numpy(x), BATCH))
+        return torch.cat(list(parts)).numpy()
 
 
 def _errors(rows: Prepared, folds: Folds, fold: int) -> Array:

@@ -48,6 +48,7 @@ PLACE_BYTES = 4  # and for each neighbour of each row that is found
 MANY_INPUTS = 10_000
 ROWS_LEFT_OUT = "--missing drop leaves out rows with empty cells, and --init-from MODEL trains a model further"
 VALIDATION = 0.1  # of the training rows, where early stopping is on, and of vectors
+OF_ONE_UNIT = "number", "boolean", "vector"  # kinds of columns
 FEW_VECTORS = 100  # of which none are held back to tell whether PCA is better
 
 
@@ -121,6 +122,7 @@ def fit(
     opened = _opener(start, columns, reading, matching, opening)
     source = opened(data, "train", None)
     on_open(source.schema if start is None else start.schema)
+    _check_unit(source, asked)
     for sentence in (*source.learning(), *_plan(source, asked, start)):
         announce(sentence)
     named = split_name(data, "train") if isinstance(data, str) else None
@@ -190,6 +192,16 @@ def _opener(
         return open_source(data, split=split, schema=schema, columns=asked, reading=reading, **opening)
 
     return opened
+
+
+def _check_unit(source: Source, asked: FitOptions) -> None:
+    """Raise DataError where cosines are asked for of columns that are not of one unit."""
+    others = (each for each in source.schema.columns if each.kind not in OF_ONE_UNIT)
+    if asked.recipe == VECTORS and (other := next(others, None)) is not None:
+        raise DataError(
+            f"{source.name}: --recipe vectors is for numbers of one unit, and column {other.name!r} is a {other.kind}",
+            hint="leave the column out with --exclude, or choose another --recipe",
+        )
 
 
 def _settled(

@@ -252,7 +252,7 @@ class Likeness:
     With p_ij the softmax over the other rows j of a batch of cos(x_i, x_j)/TEMPERATURE, and q_ij that of the codes, a
     row's loss is the KL divergence of q_i from p_i, for the first values of a code by each of several `widths`, a mean
     over these. It weighs as half the mean squared length of a row does, which is as much as rebuilding rows. It counts
-    in no loss that is reported: it grows with the batch.
+    in no loss that is reported: it grows with the batch. A code of length 0 has no direction, and no gradient.
     Source: Hinton and Roweis 2002; Sablayrolles et al. 2019, arXiv:1806.03198, for codes of vectors.
     """
 
@@ -267,7 +267,8 @@ class Likeness:
         p = _likeness(functional.normalize(x, dim=1))
         for width in self._widths:
             z = codes[:, :width]
-            length = torch.linalg.vector_norm(z, dim=1, keepdim=True).clamp_min_(TINY)
+            length = torch.linalg.vector_norm(z, dim=1, keepdim=True)
+            length.masked_fill_(length < TINY, torch.inf)
             unit = z / length
             apart = _likeness(unit).sub_(p)  # (B, B)
             by_unit = (apart + apart.T) @ unit

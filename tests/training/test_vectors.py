@@ -60,6 +60,15 @@ def test_the_gradient_of_likeness_is_autograds(widths):
     torch.testing.assert_close(gradient, z.grad, rtol=1e-3, atol=1e-4)
 
 
+def test_a_code_of_length_0_has_no_gradient_of_likeness():
+    torch.manual_seed(0)
+    x, z = torch.randn(12, 7), torch.randn(12, 5)
+    z[3] = 0
+    gradient = objectives.Likeness((5, 2))(z, x)[1]
+    assert not gradient[3].any()
+    assert 0 < gradient.abs().max() < 1e4
+
+
 def test_nested_codes_are_rebuilt_from_their_first_values_in_equal_parts_of_a_batch():
     torch.manual_seed(0)
     config = ModelConfig(6, (5,), 4)
@@ -126,6 +135,82 @@ def test_who_asks_for_a_network_of_vectors_gets_it_and_is_told_that_pca_finds_mo
     recall, of_pca = made.results.test_recall, made.results.pca_recall
     said = f"held-out recall@10 {recall:.3f} in 4 values, PCA's {of_pca:.3f}: found among the training rows by cosine"
     assert f"{said}; PCA finds more\n" in done.err
+
+
+def test_what_train_says_of_a_search_is_of_the_rows_as_they_are_and_not_as_they_are_scaled():
+    x, queries = clustered(200), clustered(50, seed=1)
+    options = {"recipe": "vectors", "scale": "standard", "latent_dim": 4, "epochs": 1}
+    model = aecli.fit(x, test=queries, **options, **QUICK)
+    found = search.recalls(queries, x, {"codes": (model.embed(queries), model.embed(x))})["codes"]
+    assert model.checkpoint.results.test_recall == pytest.approx(found, abs=2e-3)
+
+
+def test_rows_of_zeros_are_not_searched_for(run, trained):
+    x = clustered(60, seed=3)
+    x[::6] = 0
+    np.save("some.npy", x)
+    np.save("zeros.npy", x * 0)
+    done = run("evaluate", trained, "some.npy", "--json")
+    said = "recall@10: each of 50 rows is searched for among the others, by cosine; the 10 of zeros have no cosine\n"
+    assert said in done.err
+    z = aecli.load(trained).embed(x)
+    expected = search.recalls(x, x, {"model": (z, z)}, themselves=True)["model"]
+    assert json.loads(done.out)["codes"][0]["recall_at_10"] == pytest.approx(expected)
+    done = run("evaluate", trained, "zeros.npy", "--json")
+    assert "recall@10 is left out: all rows are zeros, which have no cosine\n" in done.err
+    assert {code["recall_at_10"] for code in json.loads(done.out)["codes"]} == {None}
+
+
+def test_pca_that_finds_every_row_of_few_is_left_out(trained):
+    names = [code.name for code in aecli.load(trained).evaluate(clustered(12, seed=3)).codes]
+    assert "PCA" in names
+    model = aecli.fit(clustered(40), latent_dim=20, epochs=1, **QUICK)
+    assert [code.name for code in model.evaluate(clustered(21, seed=3)).codes] == ["model", "int8", "truncated"]
+
+
+def test_sparse_codes_are_not_searched(run):
+    np.save("x.npy", clustered(40))
+    asked = "--bottleneck sparse --latent-dim 48 --active 4 --epochs 1 --device cpu -o m.safetensors"
+    assert run("train", "x.npy", *asked.split()).code == 0
+    done = run("evaluate", "m.safetensors", "x.npy", "--json")
+    assert json.loads(done.out)["codes"] == []
+    assert "recall@10" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"), [("b,a,b", "category"), ("2024-01-03,2024-01-01,2024-01-05", "date")], ids=["category", "date"]
+)
+def test_columns_of_other_units_are_no_vectors(run, column, kind):
+    Path("t.csv").write_text(
+        "x,y,d\n" + "".join(f"{i % 7},{i * i % 5},{each}\n" for i, each in enumerate(column.split(",") * 4))
+    )
+    done = run("train", "t.csv", "--recipe", "vectors", *["--categorical", "d"] * (kind == "category"))
+    assert done.code == 1
+    said = f"error: t.csv: --recipe vectors is for numbers of one unit, and column 'd' is a {kind}\n"
+    assert said in done.err
+
+
+@pytest.mark.parametrize(
+    ("asked", "rows", "said"),
+    [
+        (
+            {"recipe": "vectors", "batch_size": 2},
+            40,
+            "--recipe vectors takes batches of at least 3 rows, and these have 2",
+        ),
+        (
+            {"recipe": "vectors", "holdout": 0.0},
+            1,
+            "--recipe vectors takes batches of at least 3 rows, and these have 1",
+        ),
+        ({"nested": True, "batch_size": 1}, 40, "--nested takes batches of at least 3 rows, and these have 1"),
+    ],
+    ids=["two rows a step", "one row", "nested"],
+)
+def test_a_batch_too_small_to_be_compared_or_cut_is_an_error(asked, rows, said):
+    with pytest.raises(DataError) as error:
+        aecli.fit(clustered(rows), **asked, **QUICK)
+    assert error.value.message == said
 
 
 def test_evaluate_says_what_a_search_finds(run, trained):

@@ -186,6 +186,11 @@ def _check_codes(choices: dict[str, Any], model: ModelConfig | None) -> None:
             f"--recipe vectors makes codes for a search by cosine, which is not for --bottleneck {kind}",
             hint="leave --bottleneck out, or choose another --recipe",
         )
+    if choices["nested"] and choices["latent_dim"] == 1:
+        raise UsageError(
+            "--nested cuts a code to its half, and this one is 1 value",
+            hint="choose a --latent-dim of at least 2, or leave --nested out",
+        )
     if choices["nested"] and (kind != "none" or choices["recipe"] == MAP):
         other = f"--bottleneck {kind}" if kind != "none" else "--recipe map"
         raise UsageError(
@@ -212,10 +217,16 @@ def _check(
     if train.augment_shift and image_shape is None:
         raise DataError("--augment-shift moves images, and these rows are none", hint="leave it out")
     if train.loss == "bce" and not (bounded and model.output_activation == "sigmoid"):
-        found = "outputs of a sigmoid, which the model has not" if bounded else "this scaling holds no bounds"
+        is_free = train.recipe != VECTORS  # which never has the sigmoid
+        found = (
+            "outputs of a sigmoid, which the model has not"
+            if bounded or not is_free
+            else "this scaling holds no bounds"
+        )
         raise DataError(
             f"--loss bce is for values from 0 to 1, and {found}",
-            hint="--loss mse or huber takes any values" + ("" if going_on else "; --scale minmax brings them there"),
+            hint="--loss mse or huber takes any values"
+            + "; --scale minmax brings them there" * (is_free and not going_on),
         )
     if model.kept >= model.inputs:
         if model.inputs == 1:

@@ -662,6 +662,11 @@ CASES = {
         "choose a --batch-size of at least 3",
         values={"--batch-size": "3"},
     ),
+    "nested codes of one value": Case(
+        "train t.csv QUICK --nested --latent-dim 1",
+        "choose a --latent-dim of at least 2, or leave --nested out",
+        then=("train t.csv QUICK --nested --latent-dim 2", "train t.csv QUICK --latent-dim 1"),
+    ),
     "a weight of no divergence": Case(
         "train t.csv QUICK --beta 2",
         "add --bottleneck variational, or leave --beta out",

@@ -87,7 +87,9 @@ def summary(made: "Checkpoint", seconds: float) -> list[str]:
     verdict = (
         f"{results.test_mse / results.pca_mse:.2f} of it" if results.pca_mse > 1e-12 else "nothing is left to gain"
     )
-    lines.append(f"{held_out}; PCA with {made.model.kept} components {results.pca_mse:.5g}: {verdict}")
+    lines.append(
+        f"{held_out}; PCA with {console.counted(made.model.kept, 'component')} {results.pca_mse:.5g}: {verdict}"
+    )
     lines += _alarms(made)
     plain = made.train.init != PCA and results.train_loss is None and not made.train.neighbours
     plain = plain and results.test_recall is None

@@ -311,7 +311,7 @@ class TableSource(Source):
     def _unreadable(self, piece: Piece, row: int, place: int, cell: Any) -> DataError:
         column = self.schema.columns[place]
         expected = {
-            "vector": f"a list of {column.width} numbers",
+            "vector": f"a list of {column.width} number{'s' * (column.width != 1)}",
             "boolean": " or ".join(column.words or ("true", "false")),
         }.get(column.kind, f"a {column.kind}")
         is_other = isinstance(cell, list) and len(cell) != column.width

@@ -306,6 +306,19 @@ def test_what_has_no_order_of_values_is_not_nested(asked, other):
     assert error.value.message == f"--nested orders the values of a code by their worth, which is not for {other}"
 
 
+def test_a_code_of_one_value_is_not_nested():
+    with pytest.raises(UsageError, match=r"^--nested cuts a code to its half, and this one is 1 value$"):
+        aecli.fit(clustered(40), nested=True, latent_dim=1, **QUICK)
+
+
+@pytest.mark.parametrize("scale", ["common", "minmax"])
+def test_vectors_have_no_cross_entropy_whatever_their_scale(scale):
+    with pytest.raises(DataError) as error:
+        aecli.fit(clustered(40), recipe="vectors", loss="bce", scale=scale, **QUICK)
+    said = "--loss bce is for values from 0 to 1, and outputs of a sigmoid, which the model has not"
+    assert (error.value.message, error.value.hint) == (said, "--loss mse or huber takes any values")
+
+
 @pytest.mark.parametrize("bottleneck", ["variational", "sparse"])
 def test_codes_of_vectors_have_no_other_bottleneck(bottleneck):
     with pytest.raises(UsageError, match=f"makes codes for a search by cosine, .* --bottleneck {bottleneck}$"):

@@ -1,5 +1,6 @@
 """Vectors, read: columns of lists in every format, arrays of safetensors files, and what is wrong with them."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -103,6 +104,36 @@ def test_texts_and_json_give_the_same_codes(model):
     Path("x.jsonl").write_text("".join(json.dumps({"embedding": row}) + "\n" for row in x.tolist()))
     for data in ("x.csv", "x.jsonl"):
         assert np.array_equal(model.embed(data), model.embed(x))
+
+
+def test_lists_as_python_and_numpy_write_them_are_read_in_text(model):
+    x = np.round(4 * X.astype(np.float64)) / 4  # NumPy writes eight digits
+    x[3, 1] = np.nan
+    np.save("x.npy", x)
+    for write in (str, lambda row: str(np.array(row)), lambda row: str(row).replace("nan", "None")):
+        Path("x.csv").write_text("embedding\n" + "".join(f'"{write(row)}"\n' for row in x.tolist()))
+        assert np.array_equal(model.embed("x.csv"), model.embed("x.npy"))
+        assert [column.width for column in aecli.fit("x.csv", missing="mean", **QUICK).schema.columns] == [5]
+
+
+def test_texts_in_brackets_that_are_no_lists_of_numbers_are_told():
+    Path("x.csv").write_text("tags,a,b\n" + "".join(f'"[red, {i}]",{i % 7},{i % 5}\n' for i in range(9)))
+    with pytest.raises(DataError) as told:
+        aecli.fit("x.csv", **QUICK)
+    what = "column 'tags' holds '[red, 0]' in row 1, which is no list of numbers such as [0.5, 1, 2]"
+    assert told.value.message == f"x.csv: {what}: --exclude leaves it out"
+    assert told.value.options == ("--exclude", "tags")
+
+
+@pytest.mark.parametrize(
+    "cell", ["[1, 2, 3, 4, 1e999999, x]", "[1 2 3 4 ...]", f"[{'9' * 400}, 1, 2, 3, 4]", "12345", '"12345"']
+)
+def test_a_text_that_is_no_vector_is_a_bad_row(model, cell):
+    cells = [*(str(row) for row in X.astype(float).tolist()), cell]
+    with Path("x.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([["embedding"], *([each] for each in cells)])
+    with pytest.raises(DataError, match=r"row 61, column 'embedding' holds .*a list of 5 numbers was expected"):
+        model.embed("x.csv")
 
 
 def test_vectors_of_whole_numbers_at_first_and_of_fractions_later_are_read_in_json(model, monkeypatch):

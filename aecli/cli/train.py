@@ -211,15 +211,13 @@ def keep_freed_memory() -> None:
 
 def _output_path(data: str, output: str | None, recipe: str) -> Path | None:
     """Return the checkpoint's path, None for stdout."""
-    from aecli.data.formats import COMPRESSED
+    from aecli.data.formats import uncompressed
     from aecli.data.opening import array_key, split_name
 
     named = split_name(data, "train")
     if output is not None:
         return None if output == "-" else Path(output)
-    name = Path(array_key(data)[0]).name
-    for ending in COMPRESSED:
-        name = name.removesuffix(ending)
+    name = uncompressed(Path(array_key(data)[0]).name)
     stem = named[0] if named else Path(name).stem or "model"
     stem += "-model" * name.lower().endswith(".safetensors")  # lest it take the data's place
     return Path(f"{stem}-{recipe}.safetensors" if recipe != DEFAULT_RECIPE else f"{stem}.safetensors")

@@ -68,7 +68,7 @@ def kind_of(kind: pa.DataType) -> str:
     """Return the kind of feature that a column of this type makes, "text" where its cells have to tell."""
     types = pa.types
     if types.is_dictionary(kind):
-        return "category"
+        return TEXT if types.is_nested(kind.value_type) else "category"
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         return "vector" if _is_number(kind.value_type) else TEXT
     tests: dict[str, Callable[[Any], bool]] = {

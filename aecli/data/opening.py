@@ -14,7 +14,20 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from aecli.config import Dialect, Schema, sized
 from aecli.data.folder import is_table
-from aecli.data.formats import ARRAYS, BLANKS, BOM, IDX, KEYED, NAMES, SPLITS, TEXTS, form_of, is_text, table_form
+from aecli.data.formats import (
+    ARRAYS,
+    BLANKS,
+    BOM,
+    IDX,
+    KEYED,
+    NAMES,
+    SPLITS,
+    TEXTS,
+    form_of,
+    is_text,
+    table_form,
+    uncompressed,
+)
 from aecli.data.formats import IMAGES as IMAGE_ENDINGS
 from aecli.data.refused import refused
 from aecli.data.source import ArraySource, Chain, Source
@@ -281,7 +294,7 @@ def split_name(data: str, split: str) -> tuple[str, str] | None:
 def array_key(word: str) -> tuple[str, str | None]:
     """Split `file.npz:key` or `file.safetensors:key`, which names an array in a file."""
     path, _, key = word.rpartition(":")
-    return (path, key) if path.lower().endswith(KEYED) and not Path(word).exists() else (word, None)
+    return (path, key) if uncompressed(path.lower()).endswith(KEYED) and not Path(word).exists() else (word, None)
 
 
 def _open_set(inputs: Sequence[Input], asked: Request) -> Source:

@@ -513,7 +513,7 @@ def as_kind(values: Any, kind: str, name: str, column: str, first_row: int) -> A
     values = kinds.as_one(values)
     try:
         if pa.types.is_dictionary(values.type):
-            values = values.cast(values.type.value_type)
+            values = values.dictionary_decode()
         return _cast(values, kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         for i in range(len(values)):

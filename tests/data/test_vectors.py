@@ -1,6 +1,7 @@
 """Vectors, read: columns of lists in every format, arrays of safetensors files, and what is wrong with them."""
 
 import csv
+import gzip
 import json
 from pathlib import Path
 
@@ -337,3 +338,21 @@ def test_a_json_value_that_is_no_vector_is_one_bad_row_wherever_it_stands(model,
     source = model.open("x.jsonl", bad_rows="skip")
     codes = np.concatenate([out.z for out in model.encoded(source)])
     assert np.array_equal(codes, model.embed(np.delete(X, place, axis=0)))
+
+
+def test_a_column_of_lists_in_a_dictionary_is_told_and_carried_along(model):
+    lists = pa.DictionaryArray.from_arrays(pa.array([0, 1] * 30, pa.int8()), pa.array([[1.5], [2.5]]))
+    table = frame().append_column("d", lists)
+    with pytest.raises(DataError, match=r"column 'd' is of type dictionary<.*, which cannot be learnt"):
+        aecli.fit(table, **QUICK)
+    kept = pa.chunked_array([batch.kept["d"] for batch in model.open(table, keep=("d",)).batches()])
+    assert kept.to_pylist() == [[1.5], [2.5]] * 30
+
+
+def test_an_array_in_a_compressed_file_is_named_by_its_key(model):
+    save_file({"a": X, "b": X[:, :2]}, "x.safetensors")
+    Path("x.safetensors.gz").write_bytes(gzip.compress(Path("x.safetensors").read_bytes()))
+    assert np.array_equal(model.embed("x.safetensors.gz:a"), model.embed(X))
+    save_file({}, "x.safetensors")
+    with pytest.raises(DataError, match=r"x.safetensors: no array in it$"):
+        model.embed("x.safetensors")

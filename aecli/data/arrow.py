@@ -85,7 +85,8 @@ class ArrowTable(Table):
             ) from error
         super().__init__(stream.name, names)
         self._stream = stream
-        self._first = next(self._batches(), None)
+        self._batches = self._read()
+        self._first = next(self._batches, None)
         self.rows = 0 if self._first is None else None
         self.aside = _index_columns(self._reader.schema)
 
@@ -103,11 +104,11 @@ class ArrowTable(Table):
             first, self._first = self._first, None
             if first is not None:
                 yield first
-                yield from self._batches()
+                yield from self._batches
 
         return _pieces(self.name, batches(), wanted, self._reader.schema)
 
-    def _batches(self) -> Iterator[pa.RecordBatch]:
+    def _read(self) -> Iterator[pa.RecordBatch]:
         """Yield the batches in pieces of a bounded size, each checked: its bytes come from strangers."""
         try:
             for batch in self._reader:

@@ -149,7 +149,9 @@ def test_a_large_group_of_rows_is_read_in_small_pieces(model, monkeypatch):
     monkeypatch.setattr(arrow, "BATCH_VALUES", 60)
     table = frame(np.repeat(X, 5, axis=0))
     pq.write_table(table, "x.parquet", row_group_size=300)
-    for data in ("x.parquet", table):
+    with pa.ipc.new_file("x.arrow", table.schema) as writer:
+        writer.write_table(table)
+    for data in ("x.parquet", "x.arrow", table):
         pieces = rows_of(data, model)
         assert max(map(len, pieces)) <= 12
         assert np.array_equal(np.concatenate(pieces), np.repeat(X, 5, axis=0))

@@ -181,6 +181,13 @@ class TableSource(Source):
         ]
         found = [pa.null() if self._table.is_text else types.get(name, pa.null()) for name in self.features]
         self.types = [kind if kinds.kind_of(kind) == "vector" else None for kind in found]
+        for name, column, kind in zip(self.features, self.schema.columns, self.types, strict=True):
+            width = kind.list_size if kind is not None and pa.types.is_fixed_size_list(kind) else column.width
+            if column.kind == "vector" and width != column.width:
+                raise DataError(
+                    f"{self._table.name}: column {name!r} holds lists of {width}, and lists of {column.width} numbers "
+                    "were expected"
+                )
         carried = [*self._keep, *([self._label] if self._label is not None else [])]
         self._read = [*self._wanted, *((column, TEXT) for column in carried)]
 

@@ -358,3 +358,12 @@ def test_an_array_in_a_compressed_file_is_named_by_its_key(model):
     save_file({}, "x.safetensors")
     with pytest.raises(DataError, match=r"x.safetensors: no array in it$"):
         model.embed("x.safetensors")
+
+
+def test_a_column_of_lists_of_another_size_is_an_error_whatever_becomes_of_bad_rows(model):
+    table = frame(X[:, :4], pa.list_(pa.float32(), 4))
+    with pytest.raises(DataError) as told:
+        model.open(table, bad_rows="skip")
+    assert told.value.message == (
+        "the data frame: column 'embedding' holds lists of 4, and lists of 5 numbers were expected"
+    )

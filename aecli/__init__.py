@@ -16,10 +16,10 @@ another device than the CPU; `fit` imports torch.
 """
 
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aecli.data.places import Where
     from aecli.evaluation import Evaluation as Evaluation
     from aecli.inference import Model as Model
     from aecli.training.fit import fit as fit
@@ -29,7 +29,7 @@ __version__ = "0.2.0"
 _HOMES = {"Evaluation": "aecli.evaluation", "Model": "aecli.inference", "fit": "aecli.training.fit"}
 
 
-def load(path: str | Path, *, device: str = "cpu") -> "Model":
+def load(path: "str | Where", *, device: str = "cpu") -> "Model":
     """Load a trained model from its checkpoint, onto a device (cpu, cuda, cuda:N, mps, or auto).
 
     Raises aecli.errors.CheckpointError where the file is no checkpoint that can be used.

@@ -22,7 +22,7 @@ BOTTLENECKS = ("none", "variational", "sparse")
 LOSSES = ("mse", "bce", "huber")
 KINDS = ("number", "boolean", "date", "timestamp", "time", "duration", "category", "vector")
 MISSING = ("mean", "drop")
-RECIPES = ("modern", "map", "classic", "classic-2d")
+RECIPES = ("modern", "map", "vectors", "classic", "classic-2d")
 MAX_PARAMETERS = 10**10
 KERNEL, STRIDE, PADDING = 4, 2, 1  # of all convolutions
 
@@ -305,6 +305,11 @@ class ModelConfig(Config):
         return self.latent_dim * (2 if self.bottleneck == "variational" else 1)
 
     @property
+    def is_dictionary(self) -> bool:
+        """Whether a row is a weighted sum of few columns of the decoder: a sparse code between two linear layers."""
+        return self.bottleneck == "sparse" and not (self.hidden_dims or self.channels)
+
+    @property
     def kept(self) -> int:
         """To how many values a row is compressed."""
         return self.latent_dim if self.active is None else self.active
@@ -339,8 +344,8 @@ class TrainConfig(Config):
     """How a model is trained, every choice made. Where `init` is PCA it is not, and the rest is what was meant to be.
 
     `loss` is what training minimises, `beta` the weight of a variational bottleneck's KL divergence beside it, 1 for
-    all others; `neighbours` how many nearest rows of each a map holds near it, 0 for all other models; `holdout` the
-    share of rows that is held out.
+    all others; `neighbours` how many nearest rows of each a map holds near it, 0 for all other models; `nested` tells
+    that the first values of a code are a code by themselves; `holdout` the share of rows that is held out.
     """
 
     recipe: str
@@ -360,6 +365,7 @@ class TrainConfig(Config):
     loss: str = "mse"
     beta: float = 1.0
     neighbours: int = 0
+    nested: bool = False
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
@@ -396,8 +402,14 @@ class Results(Config):
     `train_loss` and `test_loss` are what training minimised, None where that is the mean squared error.
     Of a variational bottleneck `kl` are each latent value's nats of Kullback-Leibler divergence from N(0, 1), a mean
     over training rows. `active_dims` is how many latent values tell something of these: have more than 0.01 nats, or
-    of a sparse bottleneck are among the largest of any row; None for other bottlenecks. `test_alarms` are how many of
+    of a sparse bottleneck are among the largest of any row; None for other bottlenecks. Of a sparse one
+    `explained_variance` is the share of the held-out rows' variance, or without these of the training rows';
+    `active_values` are how many are not 0 in a row, a mean, and `dead_latents` which share of the latents is 0 in all
+    rows, both of at most 10,000 training rows. `test_alarms` are how many of
     the held-out rows score as anomalies where no alpha is said, None where none is held out or nothing scores.
+    Of nested codes `prefix_mse` are the errors of the first values alone, by so many as `prefixes` says, of the
+    held-out rows where there are some. Of vectors `test_recall` is the recall@10 of held-out rows among training rows,
+    see search.py, and `pca_recall` that of PCA with as many values.
     """
 
     rows: int
@@ -410,6 +422,20 @@ class Results(Config):
     kl: tuple[float, ...] = ()
     active_dims: int | None = None
     test_alarms: int | None = None
+    explained_variance: float | None = None
+    active_values: float | None = None
+    dead_latents: float | None = None
+    prefix_mse: tuple[float, ...] = ()
+    test_recall: float | None = None
+    pca_recall: float | None = None
+
+
+def prefixes(latent_dim: int) -> tuple[int, ...]:
+    """Return how many of the first values of a nested code are a code by themselves: the half and the quarter of them.
+
+    More such codes would cost these two: on MNIST an eighth beside them costs a tenth of their errors.
+    """
+    return tuple(latent_dim >> halved for halved in (1, 2) if latent_dim >> halved)
 
 
 def sized(shape: tuple[int, ...]) -> str:

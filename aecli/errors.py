@@ -4,6 +4,7 @@
     ├── DataError              rows that cannot be used, or cannot be had
     │   ├── WidthError         rows of another width than was expected
     │   └── EmptyRowError      a row without any value
+    ├── PlaceError             a place elsewhere that gives no answer, or another one than before
     ├── CheckpointError        a file that is no checkpoint, or not one that can be used
     ├── TrainingError          a run that cannot go on
     └── UsageError             exit 2: what no data could make right
@@ -61,6 +62,10 @@ class WidthError(DataError):
 
 class EmptyRowError(DataError):
     """A row without any value, where nothing says what becomes of holes."""
+
+
+class PlaceError(AecliError):
+    """A place elsewhere that gives no answer, or another one than before."""
 
 
 class CheckpointError(AecliError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aecli import metrics
+from aecli import metrics, search
 from aecli.data.digest import Digest
 from aecli.data.formats import source_name
 from aecli.data.labels import Labels, is_quantity, reads_as_number
@@ -19,6 +19,7 @@ from aecli.data.sample import Sample
 from aecli.errors import DataError
 from aecli.metrics import Quality
 from aecli.model.held_out import learnable, trained_on
+from aecli.model.scaler import Scaler
 
 if TYPE_CHECKING:
     from aecli.inference import Model, Rebuilt
@@ -35,7 +36,8 @@ class Evaluation:
     `model` is judged by all rows in its errors, by a random sample of `sample_rows` in all else; `pca` by the sample
     alone, to which it is fitted, with as many `components` as the model keeps. `original` are the rows themselves as
     codes: what they tell of labels. `trained_rows` are how many of the rows the model was trained on, None where that
-    is unknown. `notes` are sentences that a user should know.
+    is unknown. `codes` are the model's and the first values of nested ones, and where rows are vectors of one unit
+    others of as many values or bytes, all by the sample. `notes` are sentences that a user should know.
     """
 
     rows: int
@@ -45,13 +47,14 @@ class Evaluation:
     model: Quality
     pca: Quality
     original: Quality
+    codes: tuple[search.Code, ...] = ()
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return all but the notes as plain JSON values."""
         values = {name: each.to_json() if isinstance(each, Quality) else each for name, each in vars(self).items()}
         del values["notes"]
-        return values
+        return values | {"codes": [code.to_json() for code in self.codes]}
 
 
 def evaluate(
@@ -88,11 +91,14 @@ def evaluate(
     drawn = {column: values[np.argsort(drawn["key"])] for column, values in drawn.items()}  # ties fall at random
     called = labels.name if isinstance(labels, Labels) else made.schema.label
     numbers, notes = _classes(drawn.get("label", np.full(len(drawn["z"]), "")), called)
-    pca_errors, codes, more = _pca(model, drawn["x"])
-    (own, pca, original), reasons = _compared(scaler.transform(drawn["x"]), drawn["z"], codes, numbers)
+    pca_errors, of_pca, more = _pca(model, drawn["x"])
+    (own, pca, original), reasons = _compared(scaler.transform(drawn["x"]), drawn["z"], of_pca, numbers)
     trained = trained_on(made, name, found)
     trained_rows = None if trained is None else int(trained.sum())
-    errors = _errors(squares, moments)
+    errors: dict[str, float | None] = _errors(squares, moments)
+    codes, of_codes = _shortened(model, drawn["x"], drawn["z"], errors["mse"])
+    if made.model.active is not None:
+        errors |= zip(("active_values", "dead_latents"), metrics.activity(drawn["z"]), strict=True)
     return Evaluation(
         rows=moments.rows,
         sample_rows=len(drawn["z"]),
@@ -101,12 +107,14 @@ def evaluate(
         model=dataclasses.replace(own, **errors),
         pca=dataclasses.replace(pca, **pca_errors),
         original=original,
+        codes=codes,
         notes=(
             *told,
             *_on_training(model, name, moments.rows, trained_rows),
             *_on_sample(moments.rows, len(drawn["z"])),
             *more,
             *reasons,
+            *of_codes,
             *notes,
         ),
     )
@@ -120,12 +128,10 @@ def _of_batch(out: "Rebuilt", labels: Array | Labels | None, read: int) -> Any:
 
 
 def _errors(squares: Array, moments: metrics.Moments) -> dict[str, float | None]:
-    """Return the `mse` and the `variance_rebuilt` of sums of squared errors (E,), None for equal rows."""
+    """Return the `mse` and the `explained_variance` of sums of squared errors (E,), None for equal rows."""
     error = float(squares.sum())
-    total = float((moments.variance * moments.counts).sum())
-    rounding = 1e-12 * float((np.square(moments.mean) * moments.counts).sum())
-    share = 1 - error / total if total > rounding else None
-    return {"mse": error / float(moments.counts.sum()), "variance_rebuilt": share}
+    explained = metrics.explained_variance(error, moments)
+    return {"mse": error / float(moments.counts.sum()), "explained_variance": explained}
 
 
 def _pca(model: "Model", raw: Array) -> tuple[dict[str, float | None], Array | None, list[str]]:
@@ -145,6 +151,42 @@ def _pca(model: "Model", raw: Array) -> tuple[dict[str, float | None], Array | N
         squares[holes] = 0
     errors = _errors(squares.sum(axis=0), moments)
     return errors, codes, [f"{said} is fitted to these rows themselves, which favours it"]
+
+
+def _shortened(model: "Model", raw: Array, z: Array, mse: float | None) -> tuple[tuple[search.Code, ...], list[str]]:
+    """Return how good codes (N, K) of raw rows (N, D) are, the first values of nested ones, and others of these rows.
+
+    Also return what is to be said of it. Nothing where codes are not nested, and rows no vectors of one unit.
+    """
+    made, notes, found = model.checkpoint, list[str](), dict[str, search.Code]()
+    coded = {"model": z, **{f"model, first {width:,}": z[:, :width] for width in model.prefixes}}
+    if not np.isfinite(z).all():
+        return (), []
+    if search.is_of_one_unit(made.schema, made.train.recipe):
+        if len(raw) <= search.NEAREST + 1:
+            notes = [f"recall@10 takes more than {search.NEAREST + 1} rows, and there are {len(raw):,}"]
+        else:
+            notes = [f"recall@10: each of {len(raw):,} rows is searched for among the others, by cosine"]
+            x = raw if model.scaler.fill is None else np.where(np.isnan(raw), model.scaler.fill, raw)
+            plain = Scaler("none", np.zeros(1), np.ones(1), None, made.schema)
+            of_pca = metrics.pca(Part(x), plain, made.model.kept, centred=False)
+            every = coded if of_pca is None else coded | {"PCA": of_pca.encode(x)}
+            found = search.compare(x, x, {name: (codes, codes) for name, codes in every.items()}, themselves=True)
+    if not found and not model.prefixes:
+        return (), notes
+    errors = {"model": mse} | {
+        f"model, first {width:,}": _prefix_error(model, raw, z, width) for width in model.prefixes
+    }
+    codes = {name: search.Code(name, values.shape[1]) for name, values in coded.items()} | found
+    return tuple(dataclasses.replace(code, mse=errors.get(name)) for name, code in codes.items()), notes
+
+
+def _prefix_error(model: "Model", raw: Array, z: Array, width: int) -> float:
+    """Return the mean squared error of raw rows (N, D) that are rebuilt from the first values of their codes (N, K)."""
+    first = np.where(np.arange(z.shape[1]) < width, z, 0)
+    squares = np.square(model.decoded_inputs(first) - model.scaler.transform(raw))
+    holes = model.scaler.holes(raw)
+    return float(squares.mean() if holes is None else squares[~holes].mean())
 
 
 def _compared(x: Array, z: Array, pca: Array | None, labels: Array) -> tuple[list[Quality], list[str]]:
@@ -220,4 +262,6 @@ def _on_sample(rows: int, drawn: int) -> list[str]:
     """Say what is judged by a sample of the rows, where that is not all."""
     if drawn == rows:
         return []
-    return [f"the model's mse and variance_rebuilt are of all {rows:,} rows; all else is of {drawn:,}, drawn at random"]
+    return [
+        f"the model's mse and explained_variance are of all {rows:,} rows; all else is of {drawn:,}, drawn at random"
+    ]

@@ -6,28 +6,35 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from aecli.errors import AecliError
 
+if TYPE_CHECKING:
+    from aecli.data.places import Where
 
-def digest(path: Path) -> str:
+
+def digest(path: "Where") -> str:
     """Return the SHA-256 of a file. Raises AecliError where it cannot be read."""
     try:
         with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+            return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
     except OSError as error:
         raise AecliError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: "Where") -> Iterator[BinaryIO]:
     """Open a file to write that takes the name `path` when the block ends well, and vanishes when it does not.
 
     The bytes are written beside `path`, flushed to disk, then renamed over it, so a reader sees the old file or the
     new one. What is no regular file, such as a named pipe, is written to directly.
-    Raises AecliError where the system refuses.
+    Raises AecliError where the system refuses, PlaceError where a place elsewhere does.
     """
+    if not isinstance(path, Path):
+        with path.replacing() as stream:
+            yield stream
+        return
     if path.exists() and not path.is_file():
         with _refusals(path), path.open("wb") as stream:
             yield stream

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from aecli.config import Schema
+from aecli.config import Schema, prefixes
 from aecli.data import units
 from aecli.data.arrays import array_source, places
 from aecli.data.codes import Codes, open_codes
 from aecli.data.opening import open_source
+from aecli.data.places import Where, place
 from aecli.data.source import ArraySource, Batch, Source, check_finite, resized
 from aecli.data.units import Units
 from aecli.errors import DataError, UsageError
@@ -99,7 +100,7 @@ class Model:
         tensors: dict[str, Array],
         scaler: Scaler,
         *,
-        path: Path | None = None,
+        path: Where | None = None,
         device: str = "cpu",
     ) -> None:
         """Take what a checkpoint holds: see `aecli.load` and `aecli.fit`.
@@ -113,20 +114,22 @@ class Model:
         self._batch_rows, self._block_rows = min(MAX_BATCH_ROWS, rows), min(MAX_BLOCK_ROWS, rows)
 
     @classmethod
-    def load(cls, path: str | Path, *, device: str = "cpu") -> "Model":
+    def load(cls, path: str | Where, *, device: str = "cpu") -> "Model":
         """Load a checkpoint.
 
         Raises CheckpointError where the file is none, AecliError where there is no such device.
         """
-        return cls(*checkpoint.load(Path(path)), path=Path(path), device=device)
+        where = place(path)
+        return cls(*checkpoint.load(where), path=where, device=device)
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Where) -> None:
         """Write the checkpoint, atomically: a reader finds the old file or the new one, whole.
 
         Raises AecliError where it cannot be written.
         """
-        checkpoint.save(Path(path), self.checkpoint, self.tensors, self.scaler)
-        self.path = Path(path)
+        where = place(path)
+        checkpoint.save(where, self.checkpoint, self.tensors, self.scaler)
+        self.path = where
 
     def to_bytes(self) -> bytes:
         """Return the checkpoint's bytes. Equal models have equal bytes."""
@@ -252,6 +255,11 @@ class Model:
         return explain(x, self.scoring, self.scaler, self._rebuilt_inputs)
 
     @property
+    def prefixes(self) -> tuple[int, ...]:
+        """How many of the first latent values are a code by themselves; none where codes are not nested."""
+        return prefixes(self.checkpoint.model.latent_dim) if self.checkpoint.train.nested else ()
+
+    @property
     def can_score(self) -> bool:
         """Whether there is something to score with."""
         return self._scoring is not None
@@ -323,17 +331,19 @@ class Model:
     def decode(self, z: Any) -> Array:
         """Return the rows (N, D), in raw units, that latent rows (N, K) stand for; images as flat rows of (H, W, C).
 
-        Latent rows may also be all that `open_codes` takes: a data frame's columns z0, z1, ... are matched by name.
+        Latent rows may also be all that `open_codes` takes: a data frame's columns z0, z1, ... are matched by name. Of
+        nested codes the first half and the first quarter are taken, too.
         Raises DataError where the latent rows are of another width, or hold NaN or infinity.
         """
         if not _is_array(z):
             return self._joined([out.recon for out in self.decoded(self.open_codes(z).batches())], self.schema.inputs)
         with np.errstate(over="ignore"):
             latent = np.asarray(z, np.float32)
-        if latent.ndim != 2 or latent.shape[1] != self.checkpoint.model.latent_dim:
-            raise DataError(
-                f"latent rows of shape {latent.shape}, and (N, {self.checkpoint.model.latent_dim}) expected"
-            )
+        values = self.checkpoint.model.latent_dim
+        if latent.ndim == 2 and latent.shape[1] in self.prefixes:
+            latent = np.pad(latent, ((0, 0), (0, values - latent.shape[1])))
+        if latent.ndim != 2 or latent.shape[1] != values:
+            raise DataError(f"latent rows of shape {latent.shape}, and (N, {values}) expected")
         if len(wrong := np.flatnonzero(~np.isfinite(latent).all(axis=1))):
             raise DataError(f"latent row {wrong[0] + 1} holds NaN, infinity or what is too large")
         return self._decode(Batch(latent)).recon
@@ -341,12 +351,13 @@ class Model:
     def open_codes(self, data: Any, *, announce: Callable[[str], None] = lambda _: None, **options: Any) -> Codes:
         """Open latent rows, to be streamed through the model by `decoded`.
 
-        `data` are tables with columns z0, z1, ... that are matched by name, as `aecli embed` writes them, or arrays
-        (N, K): files, "-" for standard input, a data frame, an array. `options` are the fields of `options.Decoding`.
+        `data` are tables with columns z0, z1, ... that are matched by name, or with lists, as `aecli embed` writes
+        them, or arrays (N, K): files, "-" for standard input, a data frame, an array. Of nested codes the first half
+        and the first quarter are taken, too. `options` are the fields of `options.Decoding`.
         Raises DataError where there is no such data, or its latent rows are of another width.
         """
         (asked,) = grouped(options, Decoding)
-        return open_codes(data, self.checkpoint.model.latent_dim, asked, announce)
+        return open_codes(data, self.checkpoint.model.latent_dim, asked, announce, shorter=self.prefixes)
 
     def sample(self, n: int, seed: int = 0) -> Array:
         """Return new rows (n, D), in raw units: decoded draws from a mixture of Gaussians, fitted to training codes.
@@ -453,8 +464,12 @@ class Model:
         """Return the codes (N, K) of rows (N, E) in the model's units, and what is rebuilt of these, (N, E)."""
         blocks = self._blocks(x)
         z = np.concatenate([self._net.encode(self._padded(block, live=True))[: len(block)] for block in blocks])
-        parts = [self._net.decode(self._padded(block, live=True))[: len(block)] for block in self._blocks(z)]
-        return z, np.concatenate(parts)
+        return z, self.decoded_inputs(z)
+
+    def decoded_inputs(self, z: Array) -> Array:
+        """Return what codes (N, K) stand for: rows (N, E) in the model's units."""
+        blocks = self._blocks(z)
+        return np.concatenate([self._net.decode(self._padded(block, live=True))[: len(block)] for block in blocks])
 
     def _decode(self, batch: Batch, *, live: bool = False) -> Decoded:
         z = batch.x.astype(np.float32, copy=False)
@@ -532,4 +547,6 @@ def _blanked(values: Array, batch: Batch) -> Array:
 
 def _is_array(rows: Any) -> bool:
     """Return whether rows are an array or nested lists of numbers; frames, paths and names have to be opened."""
+    if isinstance(rows, list | tuple) and rows and all(isinstance(each, str | Path) for each in rows):
+        return False
     return not (isinstance(rows, str | Path | Source) or hasattr(rows, "columns") or hasattr(rows, "schema"))

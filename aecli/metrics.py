@@ -21,11 +21,12 @@ BLOCK_ROWS = 256  # whose distances from all are held at once
 class Pca:
     """PCA of scaled rows: the linear autoencoder with the least error. Holes are filled as a model fills them.
 
-    `mean` (E,) and `basis` (E, K) are float64, where E are the scaled inputs.
+    `mean` (E,) and `basis` (E, K) are float64, where E are the scaled inputs. One that is not `centred` takes 0 for the
+    mean: of all linear codes its own keep the products of rows best (Eckart and Young 1936).
     Source: Pearson 1901; Bourlard and Kamp 1988 for its being the best linear autoencoder.
     """
 
-    def __init__(self, part: Part, scaler: Scaler, components: int) -> None:
+    def __init__(self, part: Part, scaler: Scaler, components: int, *, centred: bool = True) -> None:
         """Fit it to raw rows. Raises ValueError where rows and inputs are both more than PCA_MAX.
 
         Each chunk's products are of what is left of its own mean, so that a mean far from 0 cancels no digits.
@@ -35,18 +36,18 @@ class Pca:
         if is_too_large(len(part), scaler.inputs):
             raise ValueError(f"{len(part):,} rows of {scaler.inputs:,} inputs are too many for PCA")
         if len(part) < scaler.inputs:
-            self.mean, self.basis = _of_few_rows(part, scaler, components)
+            self.mean, self.basis = _of_few_rows(part, scaler, components, centred=centred)
             return
         count, self.mean = 0, np.zeros(scaler.inputs)
         products = np.zeros((scaler.inputs, scaler.inputs))
         for chunk in part.chunks(CHUNK_VALUES):
             x = scaled(chunk, scaler)
-            mean = x.mean(axis=0, dtype=np.float64)
+            mean = x.mean(axis=0, dtype=np.float64) * centred
             away, share = mean - self.mean, len(x) / (count + len(x))
-            centred = np.empty((len(x) + 1, scaler.inputs), np.float32)  # and one row more, of the mean's own step
-            np.subtract(x, mean, out=centred[:-1], casting="same_kind")
-            centred[-1] = away * math.sqrt(count * share)
-            products += centred.T @ centred
+            rest = np.empty((len(x) + 1, scaler.inputs), np.float32)  # and one row more, of the mean's own step
+            np.subtract(x, mean, out=rest[:-1], casting="same_kind")
+            rest[-1] = away * math.sqrt(count * share)
+            products += rest.T @ rest
             self.mean += away * share
             count += len(x)
         _, vectors = np.linalg.eigh(products)
@@ -87,7 +88,7 @@ def bytes_taken(rows: int, inputs: int) -> int:
     return 32 * min(rows, inputs) ** 2 + 4 * rows * inputs * (rows < inputs)
 
 
-def _of_few_rows(part: Part, scaler: Scaler, components: int) -> tuple[Array, Array]:
+def _of_few_rows(part: Part, scaler: Scaler, components: int, *, centred: bool) -> tuple[Array, Array]:
     """Return mean (E,) and basis (E, K) from the Gram matrix (N, N), whose eigenvalues are the covariance matrix's.
 
     Components beyond the rows' rank are zero.
@@ -96,7 +97,7 @@ def _of_few_rows(part: Part, scaler: Scaler, components: int) -> tuple[Array, Ar
     for chunk in part.chunks(CHUNK_VALUES):
         x[place : place + len(chunk)] = scaled(chunk, scaler)
         place += len(chunk)
-    mean = x.mean(axis=0, dtype=np.float64)
+    mean = x.mean(axis=0, dtype=np.float64) * centred
     for row in x:
         np.subtract(row, mean, out=row, casting="same_kind")
     values, vectors = np.linalg.eigh((x @ x.T).astype(np.float64))
@@ -106,9 +107,9 @@ def _of_few_rows(part: Part, scaler: Scaler, components: int) -> tuple[Array, Ar
     return mean, basis
 
 
-def pca(part: Part, scaler: Scaler, components: int) -> Pca | None:
+def pca(part: Part, scaler: Scaler, components: int, *, centred: bool = True) -> Pca | None:
     """Return PCA of raw rows; None where it would cost more than the model."""
-    return None if is_too_large(len(part), scaler.inputs) else Pca(part, scaler, components)
+    return None if is_too_large(len(part), scaler.inputs) else Pca(part, scaler, components, centred=centred)
 
 
 def scaled(x: Array, scaler: Scaler) -> Array:
@@ -156,16 +157,40 @@ def variance_rebuilt(squares: Array, moments: Moments, widths: tuple[int, ...]) 
     return np.where(constant, np.nan, 1 - error / np.where(constant, 1, variance))
 
 
+def explained_variance(error: float, moments: Moments) -> float | None:
+    """Return 1 minus the sum of squared errors of rows over that of their distances from their mean, by their moments.
+
+    None for rows that are all the same.
+    """
+    total = float((moments.variance * moments.counts).sum())
+    rounding = 1e-12 * float((np.square(moments.mean) * moments.counts).sum())
+    return 1 - error / total if total > rounding else None
+
+
+def activity(z: Array) -> tuple[float, float]:
+    """Return how many values of sparse codes (N, K) are active in a row, a mean, and which share of latents is dead.
+
+    A value is active that is not 0, and a latent is dead that is active in none of the rows.
+    Source: Gao et al. 2024, arXiv:2406.04093, section 2.
+    """
+    active = z != 0
+    return float(active.sum(axis=1).mean()), 1 - float(active.any(axis=0).mean())
+
+
 @dataclass(frozen=True)
 class Quality:
     """How good codes of rows are, each metric None where it cannot be had.
 
     `mse` is the mean squared error of the rows that are rebuilt, in the model's units, without holes.
-    `variance_rebuilt` is 1 minus that error over the rows' variance. See `compare` for the others.
+    `explained_variance` is 1 minus that error over the rows' variance. Of a sparse code `active_values` is how many of
+    its values are not 0 in a row, a mean, and `dead_latents` the share of its latents that are 0 in all rows. See
+    `compare` for the others.
     """
 
     mse: float | None = None
-    variance_rebuilt: float | None = None
+    explained_variance: float | None = None
+    active_values: float | None = None
+    dead_latents: float | None = None
     trustworthiness: float | None = None
     continuity: float | None = None
     knn_recall: float | None = None
@@ -174,10 +199,9 @@ class Quality:
     silhouette: float | None = None
 
     def to_json(self) -> dict[str, float | None]:
-        """Return the metrics by name; None also for infinity and NaN."""
-        return {
-            name: value if value is not None and math.isfinite(value) else None for name, value in vars(self).items()
-        }
+        """Return the metrics by name; None also for infinity and NaN. One has its earlier name, too."""
+        named = vars(self) | {"variance_rebuilt": self.explained_variance}
+        return {name: value if value is not None and math.isfinite(value) else None for name, value in named.items()}
 
 
 class Points:

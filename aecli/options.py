@@ -41,10 +41,11 @@ class FitOptions:
     """
 
     recipe: Annotated[
-        Literal["modern", "map", "classic", "classic-2d"] | None,
+        Literal["modern", "map", "vectors", "classic", "classic-2d"] | None,
         Option(
             "The defaults of all other options: modern; map, two values in which rows that are near each other lie "
-            "together; classic or classic-2d, the tutorial's.",
+            "together; vectors, short codes that a search by cosine finds the same rows with; classic or classic-2d, "
+            "the tutorial's.",
             MODEL,
             "NAME",
             "modern, or that of --init-from",
@@ -57,7 +58,7 @@ class FitOptions:
             MODEL,
             "WIDTHS",
             "by the data: 64,64 for a table, 256,128 for much of it, more for two or three values; none with "
-            "--channels, but for a map",
+            "--channels, but for a map, and for a sparse code at least as wide as a row",
         ),
     ] = None
     channels: Annotated[
@@ -67,7 +68,8 @@ class FitOptions:
             "the image; dense layers follow, those of --hidden-dims before the bottleneck.",
             MODEL,
             "WIDTHS",
-            "16,32 of images of 16 × 16 pixels and more, but for two or three values and --hidden-dims",
+            "16,32 of images of 16 × 16 pixels and more, but for two or three values, a sparse code at least as wide "
+            "as a row, and --hidden-dims",
         ),
     ] = None
     latent_dim: Annotated[
@@ -100,6 +102,15 @@ class FitOptions:
             low=1,
         ),
     ] = None
+    nested: Annotated[
+        bool,
+        Option(
+            "Train codes whose first half and first quarter are good codes by themselves. decode takes these, too. "
+            "Training takes twice as many steps.",
+            MODEL,
+            "",
+        ),
+    ] = False
     activation: Annotated[
         Literal["gelu", "relu", "silu", "elu", "tanh", "sigmoid"] | None,
         Option(
@@ -112,10 +123,14 @@ class FitOptions:
     latent_activation: str | None = None
     epochs: Annotated[int | None, Option("Passes over the training rows.", TRAINING, "N", low=1)] = None
     batch_size: Annotated[int | None, Option("Rows in a step.", TRAINING, "N", low=1)] = None
-    lr: Annotated[float | None, Option("The highest learning rate.", TRAINING, "RATE")] = None
-    optimizer: Annotated[Literal["muon", "adam"] | None, Option("The optimizer: muon or adam.", TRAINING, "NAME")] = (
-        None
-    )
+    lr: Annotated[
+        float | None,
+        Option("The highest learning rate.", TRAINING, "RATE", "0.01; 0.007 of a sparse code without other layers"),
+    ] = None
+    optimizer: Annotated[
+        Literal["muon", "adam"] | None,
+        Option("The optimizer: muon or adam.", TRAINING, "NAME", "muon; adam of a sparse code without other layers"),
+    ] = None
     schedule: str | None = None
     init: str | None = None
     weight_decay: float | None = None
@@ -203,10 +218,10 @@ class FitOptions:
         ),
     ] = 2000  # a quarter of them is a little worse, more take longer to compare with
     scale: Annotated[
-        Literal["standard", "minmax", "robust", "quantile", "none"] | None,
+        Literal["standard", "minmax", "robust", "quantile", "common", "none"] | None,
         Option(
-            "How columns are scaled: standard, minmax, robust (by the median and the quartiles), quantile (by rank) or "
-            "none. Pixels are divided by their full scale.",
+            "How columns are scaled: standard, minmax, robust (by the median and the quartiles), quantile (by rank), "
+            "common (one factor for all, of values of one unit) or none. Pixels are divided by their full scale.",
             TABLE,
             "HOW",
         ),
@@ -410,6 +425,7 @@ class Applying(Matching):
     aside: tuple[str, str] | None = None  # an option, and the column of labels or colours that it names
     line_buffered: bool = False  # each row of a CSV or of JSON Lines is answered as it comes
     further: bool = False  # rows to train the model further, of which none can be blank
+    shorter: tuple[int, ...] = ()  # so many of the first columns make a row, too: of nested codes the others are 0
 
     @property
     def ways(self) -> str:

@@ -11,6 +11,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:  # each core has its tests, and no thread waits for another
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import elsewhere
 import numpy as np
 import pandas as pd  # noqa: F401, before the program says that there is none
 import pytest
@@ -160,3 +161,25 @@ def tiny_mnist_archives():
 @pytest.fixture
 def tiny_archives():
     return tiny_mnist_archives()
+
+
+@pytest.fixture
+def web():
+    """A web server on this machine: see `elsewhere.Web`."""
+    server = elsewhere.Web()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def s3_variables():
+    with elsewhere.s3() as variables:
+        yield variables
+
+
+@pytest.fixture
+def bucket(s3_variables, monkeypatch, tmp_path):
+    """An empty bucket of S3's API on this machine, which the program finds by its variables."""
+    for name, value in s3_variables.items():
+        monkeypatch.setenv(name, value)
+    return elsewhere.Objects(s3_variables, f"bucket-{abs(hash(tmp_path)):x}")

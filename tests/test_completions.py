@@ -55,6 +55,9 @@ FOLDERS = ["shards/", "two words/"]
 TABLES = ["a:b.csv", "it's.csv", "log.jsonl", "my data.csv", "pay$.csv", "plain.csv", "rows.tsv"]
 READ = sorted([*FOLDERS, *TABLES, "t10k-images-idx3-ubyte.gz", "x=y.csv"])
 ANSWERS = {
+    "aecli embed s3://bucket/": [],
+    "aecli train -o s3://bucket/m": [],
+    "aecli train https://host/rows.csv --label ": [],
     "aecli ": ["train", "reconstruct", "decode", "embed", "score", "evaluate", "plot", "info", "guide"],
     "aecli guide ": [path.stem for path in sorted(completion.GUIDE.glob("*.md"))],
     "aecli guide ta": ["tables"],

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import elsewhere
 import pytest
 
 from aecli.cli import completion
@@ -15,12 +16,15 @@ TOPICS = sorted(completion.GUIDE.glob("*.md"))
 
 
 @pytest.mark.parametrize("topic", TOPICS, ids=lambda path: path.stem)
-def test_every_shell_line_of_a_topic_runs(topic, tmp_path):
+def test_every_shell_line_of_a_topic_runs(topic, tmp_path, request):
     program = tmp_path / "bin" / "aecli"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m aecli "$@"\n')
     program.chmod(0o755)
     env = os.environ | {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+    if topic.stem == "places":
+        env |= request.getfixturevalue("s3_variables")
+        elsewhere.Objects(env, "my-bucket")
     blocks = re.findall(r"^```sh\n(.*?)^```$", topic.read_text(), re.DOTALL | re.MULTILINE)
     assert blocks
     for line in (line for block in blocks for line in block.splitlines()):

@@ -446,6 +446,12 @@ CASES = {
     ),
     "an array to stdout": Case("embed t.safetensors t.csv --format npy", "name one: -o rows.npy"),
     "half precision in text": Case("embed t.safetensors t.csv --dtype float16", "name a file of one: -o codes.parquet"),
+    "structs in text": Case(
+        "embed sparse.safetensors t.csv --as-vector",
+        "leave --as-vector out, or name a file of another format: -o codes.parquet",
+        before="train t.csv QUICK --bottleneck sparse --active 2 -o sparse.safetensors",
+        then=("embed sparse.safetensors t.csv", "embed sparse.safetensors t.csv --as-vector -o codes.parquet"),
+    ),
     "a code beyond half precision": Case(
         "embed t.safetensors x.csv --dtype float16 -o z.npy",
         "leave --dtype out",
@@ -639,6 +645,11 @@ CASES = {
         "train t.csv QUICK --active 2",
         "add --bottleneck sparse, or leave --active out",
         then=("train t.csv QUICK --active 2 --bottleneck sparse", "train t.csv QUICK"),
+    ),
+    "nested codes of a sparse bottleneck": Case(
+        "train t.csv QUICK --nested --bottleneck sparse --active 2",
+        "leave --nested out",
+        then=("train t.csv QUICK --bottleneck sparse --active 2",),
     ),
     "a weight of no divergence": Case(
         "train t.csv QUICK --beta 2",

@@ -20,7 +20,7 @@ LEVELS = [
     {"figures"},
     {"training"},
     {"inference"},
-    {"metrics", "evaluation", "scoring", "explaining", "drift", "strangest"},
+    {"metrics", "evaluation", "scoring", "explaining", "drift", "search", "strangest"},
     {"model"},
     {"data"},
     {"recipes"},
@@ -28,6 +28,7 @@ LEVELS = [
     {"errors", "pipeline"},
 ]
 TORCH_MAY = {
+    "training/dictionary",
     "training/run",
     "training/choose",
     "training/folds",
@@ -256,6 +257,12 @@ def test_training_loads_neither_pytorchs_compiler_nor_torchvision(optimizer, idx
     argv = ["train", "rows.idx", "--epochs", "1", "--latent-dim", "2", "--optimizer", optimizer, "-q"]
     assert set(heavy_modules_after(argv).split(",")) == {"torch", "numpy", "safetensors"}
     assert Path("rows.safetensors").exists()
+
+
+@pytest.mark.parametrize("word", ["embed", "score"])
+def test_files_here_load_nothing_of_what_reaches_places_elsewhere(word, iris_model, iris_csv):
+    elsewhere = {"aecli.data.buckets", "aecli.data.http", "pyarrow.fs", "pyarrow._s3fs", "http.client", "ssl"}
+    assert heavy_modules_after([word, str(iris_model), str(iris_csv), "-o", "out.csv"], elsewhere) == ""
 
 
 def test_importing_the_package_loads_nothing_heavy():

@@ -16,6 +16,7 @@ import typer
 
 from aecli.cli.usage import ALONE
 from aecli.data.formats import ARRAYS, IDX, IMAGES, NAMES, SPLITS, table_form
+from aecli.data.places import is_remote
 
 VARIABLE = "_AECLI_COMPLETE"
 MAX_LINE_BYTES = 1 << 20
@@ -131,6 +132,8 @@ def _options(parameters: list[Any], start: str, given: dict[str, list[str]]) -> 
 
 def _paths(start: str, wanted: Callable[[str], bool]) -> list[str]:
     """List the folders, and the files with a `wanted` name, whose paths begin so. Hidden ones want a dot."""
+    if "://" in start:
+        return []
     folder, slash, name = start.rpartition("/")
     try:
         entries = list(os.scandir(Path(folder + slash).expanduser()))
@@ -210,6 +213,8 @@ def columns(ctx: typer.Context) -> list[str]:
     import zlib
 
     for word in ctx.params.get("data", ctx.params.get("codes", [])):
+        if is_remote(word):
+            continue
         try:
             path = Path(word).expanduser()
             form = table_form(path.name)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from typer.exceptions import TyperException
 
+from aecli.data.places import hidden, secret_in, shown
 from aecli.errors import AecliError
 
 if TYPE_CHECKING:
@@ -41,7 +42,15 @@ def counted(number: int, what: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Show control characters by their codes, so that text from a file cannot drive the terminal."""
+    """Show control characters by their codes, so that text from a file cannot drive the terminal; no secret of a URL.
+
+    A URL of the command line may hold blanks and quotes, by which it does not end.
+    """
+    for word in sys.argv[1:]:
+        if (url := secret_in(word)) is not None:
+            for said in (url, shlex.quote(url), repr(url)[1:-1]):
+                text = text.replace(said, shown(url))
+    text = hidden(text) if "://" in text else text
     return CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 

@@ -10,6 +10,7 @@ import typer
 
 import aecli
 from aecli.cli import completion, console, flags, images, options, progress, rows, tables
+from aecli.data.places import Where, place
 from aecli.errors import UsageError
 from aecli.options import Decoding
 
@@ -26,7 +27,8 @@ CodesOf = Annotated[
     typer.Argument(
         metavar="CODES",
         autocompletion=completion.data_files,
-        help="Codes as embed writes them: tables with columns z0, z1, ..., NPY arrays, or - for standard input.",
+        help="Codes as embed writes them: tables with columns z0, z1, ... or with index and value, NPY arrays, or - "
+        "for standard input.",
         show_default=False,
     ),
 ]
@@ -120,7 +122,7 @@ def decode(
             outputs = loaded.decoded(opened.between(*between, steps or 10))
     if as_images:
         named = source.name if source is not None else "--samples" if between is None else "--steps"
-        images.write(loaded, outputs, Path(output or ""), named=named, inputs=codes or (), roots=[Path()], quiet=quiet)
+        images.write(loaded, outputs, place(output or ""), named=named, inputs=codes or (), roots=[Path()], quiet=quiet)
     else:
         _write_table(loaded, outputs, source, decoding, output, form, header=header, inputs=codes or (), quiet=quiet)
     if source is not None:
@@ -157,7 +159,7 @@ def _write_table(
 
 
 def _check(
-    model: Path,
+    model: Where,
     codes: list[str] | None,
     decoding: Decoding,
     samples: int | None,

@@ -44,7 +44,8 @@ def embed(
 
     $ aecli embed texts.safetensors texts.parquet --as-vector --dtype float16 -o codes.parquet
 
-    Kept columns and the label come first, then z0, z1, ...; one row for each input row, in input order.
+    Kept columns and the label come first, then z0, z1, ...; of a sparse model index and value, lists of the places and
+    of the values of a row's --active values. One row for each input row, in input order.
     """
     as_parts = parts.are_wanted(ctx)
     rows.check_data(model, data)
@@ -57,11 +58,11 @@ def embed(
 
     loaded = aecli.load(model, device=device)
     applying = dataclasses.replace(applying, line_buffered=line_buffered)
-    opened = functools.partial(rows.open_rows, loaded, data, reading, applying, data_dir=data_dir)
+    opened = functools.partial(rows.open_rows, loaded, rows.fixed(data), reading, applying, data_dir=data_dir)
     unseen = of_training.held_out(loaded.checkpoint, opened(quiet=True)) if held_out else None
     if held_out and unseen is None:
         raise rows.not_the_training_data(loaded, data)
-    names = [as_vector] if as_vector else [f"z{i}" for i in range(loaded.checkpoint.model.latent_dim)]
+    names = tables.code_names(loaded.checkpoint.model, as_vector)
     appended = ["mse"] * error + ["held_out"] * held_out
 
     def answer(source: "Source", sink: "Sink", shown: "Shown") -> None:
@@ -69,7 +70,7 @@ def embed(
         stream, first = loaded.rebuilt if error else loaded.encoded, 0
         for out in shown(stream(source, live=line_buffered), source):
             z = tables.of_type(out.z, dtype, source.name)
-            columns = dict(zip(names, [z] if as_vector else z.T, strict=True))
+            columns = tables.code_columns(z, loaded.checkpoint.model, sink, as_vector)
             columns |= {"mse": out.mse} if isinstance(out, Rebuilt) else {}
             if unseen is not None:
                 columns["held_out"] = rows.part_of(unseen, first, len(out.z), source)

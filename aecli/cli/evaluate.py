@@ -13,10 +13,12 @@ from aecli.options import Applying, Matching, Reading
 if TYPE_CHECKING:
     from aecli.evaluation import Evaluation
 
-WIDTH = 8  # of a column of values
+NAMES, WIDTH = 18, 8  # of the columns: of the metrics' names, of values
 TELLS = {  # what each metric tells, in words that leave the table 80 columns wide
-    "mse": "error in scaled units; 0 is best",
-    "variance_rebuilt": "share of the variance; to 1",
+    "mse": "error in scaled units; 0 best",
+    "explained_variance": "share of the variance; to 1",
+    "active_values": "code values that are not 0",
+    "dead_latents": "share that is 0 in all rows",
     "trustworthiness": "near codes are near rows; to 1",
     "continuity": "near rows are near codes; to 1",
     "knn_recall": "nearest rows that stay nearest",
@@ -60,6 +62,9 @@ def evaluate(
 
     Where DATA has labels, it also tells how well 15 neighbours find them: among codes, and among the rows themselves.
 
+    Where rows are vectors, a second table tells what a search by cosine finds among short codes: recall@10, the share
+    of the 10 rows most alike that are among the 10 codes most alike.
+
     The model's errors are of all rows. Of more than 5,000 rows, all else is of a random sample.
     """
     rows.check_data(model, data)
@@ -86,12 +91,28 @@ def _table(found: "Evaluation") -> str:
     columns = {"model": found.model, "PCA": found.pca, "rows": found.original}
     values = {name: quality.to_json() for name, quality in columns.items()}
     shown = {name: each for name, each in values.items() if any(value is not None for value in each.values())}
-    lines = ["".join([f"{'metric':<16}", *(f"  {name:>{WIDTH}}" for name in shown)])]
+    lines = ["".join([f"{'metric':<{NAMES}}", *(f"  {name:>{WIDTH}}" for name in shown)])]
     for metric, tells in TELLS.items():
         if any(each[metric] is not None for each in shown.values()):
             cells = "".join(f"  {_cell(metric, each[metric]):>{WIDTH}}" for each in shown.values())
-            lines.append(f"{metric:<16}{cells}  {tells}")
-    return "\n".join(lines)
+            lines.append(f"{metric:<{NAMES}}{cells}  {tells}")
+    return "\n".join([*lines, *_codes(found)])
+
+
+def _codes(found: "Evaluation") -> list[str]:
+    """Return a second table where there is something in it: a row for each way to shorten rows."""
+    if not found.codes:
+        return []
+    columns = {"values": "values", "bytes": "bytes", "mse": "mse", "recall@10": "recall_at_10"}
+    rows = [{name: getattr(code, field) for name, field in columns.items()} for code in found.codes]
+    shown = [name for name in columns if any(row[name] is not None for row in rows)]
+    lines = ["", f"{'code':<16}" + "".join(f"  {name:>9}" for name in shown)]
+    for code, row in zip(found.codes, rows, strict=True):
+        cells = [
+            f"{value:,}" if type(value) is int else _cell(name, value) for name, value in row.items() if name in shown
+        ]
+        lines.append(f"{code.name:<16}" + "".join(f"  {cell:>9}" for cell in cells))
+    return lines
 
 
 def _cell(metric: str, value: float | None) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from aecli.cli import rows
 from aecli.data.formats import IMAGES
+from aecli.data.places import Place, Where, place
 from aecli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +21,10 @@ def are_wanted(loaded: "Model", output: str | None, given: Sequence[str]) -> boo
     """
     if output is None or output == "-":
         return False
-    if output.endswith("/") or Path(output).is_dir():
+    path = place(output)
+    if isinstance(path, Place):
+        path.check_writable(folder=output.endswith("/"))
+    if output.endswith("/") or path.is_dir():
         if given:
             raise UsageError(
                 f"a folder takes images, and {_for_tables(given)}",
@@ -29,13 +33,13 @@ def are_wanted(loaded: "Model", output: str | None, given: Sequence[str]) -> boo
         return True
     if "--format" in given:
         return False
-    if not Path(output).suffix and loaded.schema.image_shape is not None:
+    if not path.suffix and loaded.schema.image_shape is not None:
         raise UsageError(
             f"{output}: neither a folder nor a name with the ending of a format",
             hint=f"images go to a folder, -o {shlex.quote(output + '/')}; tables to a file, "
             f"-o {shlex.quote(output + '.csv')}",
         )
-    is_image = Path(output).suffix.lower() in IMAGES
+    is_image = path.suffix.lower() in IMAGES
     if is_image and given:
         raise UsageError(f"{output} is an image, and {_for_tables(given)}", hint="leave that out, or name a .csv")
     return is_image
@@ -48,7 +52,7 @@ def _for_tables(given: Sequence[str]) -> str:
 def write(
     loaded: "Model",
     outputs: "Iterator[Decoded]",
-    path: Path,
+    path: Where,
     *,
     named: str,
     inputs: Sequence[str],
@@ -71,13 +75,13 @@ def write(
     if path.suffix.lower() in IMAGES and not path.is_dir():
         _write_one(loaded, outputs, path, named, inputs)
     else:
-        with image_sinks.to_images(path, [Path(word) for word in inputs], roots, originals) as sink:
+        with image_sinks.to_images(path, [place(word) for word in inputs], roots, originals) as sink:
             for out in outputs:
                 sink.write(out.recon.reshape(-1, *shape), loaded.schema, out.batch.kept)
     rows.say_written(path, replaced=replaced, quiet=quiet)
 
 
-def _write_one(loaded: "Model", outputs: "Iterator[Decoded]", path: Path, named: str, inputs: Sequence[str]) -> None:
+def _write_one(loaded: "Model", outputs: "Iterator[Decoded]", path: Where, named: str, inputs: Sequence[str]) -> None:
     """Write the one image that there is."""
     from aecli import files
     from aecli.data import image_sinks

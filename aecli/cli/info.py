@@ -3,13 +3,14 @@
 import datetime as dt
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aecli.cli import completion, console, judged, options
 from aecli.config import FROM_MODEL, PCA, Column, Dialect, History, ModelConfig, Schema, TrainConfig, sized
+from aecli.data.places import Place, Where
+from aecli.recipes import VECTORS
 
 if TYPE_CHECKING:
     from aecli.model.checkpoint import Checkpoint
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 SHOWN_COLUMNS, SHOWN_CATEGORIES = 20, 8
 
 Model = Annotated[
-    Path,
+    Any,
     typer.Argument(
+        parser=options.parse_place,
         metavar="MODEL",
         help="A checkpoint that train wrote, or the resume file of its run.",
         show_default=False,
@@ -48,7 +50,7 @@ def _show(facts: dict[str, str], values: dict[str, Any], *, as_json: bool) -> No
     console.result("\n".join(f"{name:<{width}}  {console.printable(value)}" for name, value in facts.items()))
 
 
-def _of_checkpoint(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+def _of_checkpoint(path: Where) -> tuple[dict[str, str], dict[str, Any]]:
     """Return what a checkpoint holds, in words and as JSON values."""
     from aecli.model import checkpoint
 
@@ -77,7 +79,7 @@ def _of_checkpoint(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
     return facts | _columns(found.schema), {"checkpoint": str(path)} | found.to_json()
 
 
-def _of_run(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+def _of_run(path: Where) -> tuple[dict[str, str], dict[str, Any]]:
     """Return what a resume file says of its run, in words and as JSON values."""
     from aecli.training import saved
 
@@ -102,7 +104,9 @@ def _of_run(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
         "begun by": f"aecli {run.version}",
     }
     facts |= {"state": "a run that is not stopped: its process holds the file"} if run.running else _ways(run.command)
-    values = {"resume_file": str(path), "saved": _modified(path).isoformat(timespec="seconds"), **run.to_json()}
+    when = _modified(path)
+    saved_at = None if when is None else when.isoformat(timespec="seconds")
+    values = {"resume_file": str(path), "saved": saved_at, **run.to_json()}
     return facts | _columns(run.schema), values
 
 
@@ -123,12 +127,14 @@ def _losses(history: History) -> str:
     return f"{said}, in epoch {len(history.loss):,}"
 
 
-def _modified(path: Path) -> dt.datetime:
-    return dt.datetime.fromtimestamp(path.stat().st_mtime).astimezone()
+def _modified(path: Where) -> dt.datetime | None:
+    seconds = path.modified if isinstance(path, Place) else path.stat().st_mtime
+    return None if seconds is None else dt.datetime.fromtimestamp(seconds).astimezone()
 
 
-def _when(path: Path) -> str:
-    return f"{_modified(path):%Y-%m-%d %H:%M}"
+def _when(path: Where) -> str:
+    when = _modified(path)
+    return "unknown" if when is None else f"{when:%Y-%m-%d %H:%M}"
 
 
 def _network(model: ModelConfig) -> dict[str, str]:
@@ -154,6 +160,8 @@ def _told(found: "Checkpoint") -> dict[str, str]:
     """Return what training minimised, and what the codes tell, where these are not as usual."""
     name = judged.loss_name(found.model, found.train)
     told = {f"loss, {name}": judged.loss(found), "KL" if found.results.kl else "codes": judged.codes(found)}
+    told["recall@10"] = judged.recall_of(found)
+    told["nested codes"] = judged.prefixes_of(found)
     return {name: value for name, value in told.items() if value is not None}
 
 
@@ -180,7 +188,8 @@ def _scores(found: "Checkpoint") -> str:
 
 def _recipe(train: TrainConfig) -> str:
     if train.init == PCA:
-        return f"{train.recipe}: PCA, where no network rebuilt rows better"
+        better = "served a search" if train.recipe == VECTORS else "rebuilt rows"
+        return f"{train.recipe}: PCA, where no network {better} better"
     return (
         f"{train.recipe}: {train.optimizer}, lr {train.lr:g}, batches of {train.batch_size}, {train.epochs} epochs, "
         f"seed {train.seed}" + (", from the weights of another model" if train.init == FROM_MODEL else "")

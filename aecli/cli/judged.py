@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from aecli.cli import console
-from aecli.config import PCA, ModelConfig, TrainConfig
+from aecli.config import PCA, ModelConfig, TrainConfig, prefixes
 
 if TYPE_CHECKING:
     from aecli.model.checkpoint import Checkpoint
@@ -42,11 +42,36 @@ def codes(made: "Checkpoint") -> str | None:
     results, values = made.results, made.model.latent_dim
     if results.active_dims is None:
         return None
+    if results.active_values is not None:
+        rows = "training" if results.test_mse is None else "held-out"
+        explained = results.explained_variance
+        said = "" if explained is None else f"{rows} explained variance {explained:.3f}; "
+        return f"{said}{results.active_values:.1f} active values a row; {results.dead_latents:.1%} of latents dead"
     if not results.kl:
         return f"{results.active_dims:,} of {values:,} latent values are used, {made.model.kept:,} in each row"
     nats = results.kl
     shown = " ".join(f"{value:.2f}" for value in nats[:SHOWN_NATS]) + " ..." * (values > SHOWN_NATS)
     return f"{sum(nats):.2f} nats a row, {results.active_dims} of {values} latent values active: {shown}"
+
+
+def prefixes_of(made: "Checkpoint") -> str | None:
+    """Say how well the first values of nested codes rebuild rows by themselves; None where codes are not nested."""
+    errors = made.results.prefix_mse
+    if not errors:
+        return None
+    rows = "held-out" if made.results.test_rows else "training"
+    each = (f"{error:.5g} of the first {n}" for n, error in zip(prefixes(made.model.latent_dim), errors, strict=True))
+    return f"{rows} MSE {', '.join(each)}"
+
+
+def recall_of(made: "Checkpoint") -> str | None:
+    """Say what a search by cosine for held-out rows finds; None where nothing was searched for."""
+    recall, of_pca = made.results.test_recall, made.results.pca_recall
+    if recall is None or of_pca is None:
+        return None
+    values = console.counted(made.model.latent_dim, "value")
+    found = f"{recall:.3f} in {values}, PCA's {of_pca:.3f}: found among the training rows by cosine"
+    return f"{found}; PCA finds more" if of_pca > recall and made.train.init != PCA else found
 
 
 def summary(made: "Checkpoint", seconds: float) -> list[str]:
@@ -65,6 +90,7 @@ def summary(made: "Checkpoint", seconds: float) -> list[str]:
     lines.append(f"{held_out}; PCA with {made.model.kept} components {results.pca_mse:.5g}: {verdict}")
     lines += _alarms(made)
     plain = made.train.init != PCA and results.train_loss is None and not made.train.neighbours
+    plain = plain and results.test_recall is None
     if plain and results.pca_mse > 1e-12 and results.test_mse > 1.005 * results.pca_mse:
         images = made.schema.image_shape is not None and not made.model.channels
         way = "" if made.model.channels else f" or {'--channels 16,32' if images else 'smaller --hidden-dims'}"
@@ -94,6 +120,8 @@ def _judged(made: "Checkpoint") -> list[str]:
     minimised, used = loss(made), codes(made)
     lines = [] if minimised is None else [f"loss ({loss_name(made.model, made.train)}): {minimised}"]
     lines += [] if used is None else [f"{'KL ' * bool(made.results.kl)}{used}"]
+    lines += [] if (recall := recall_of(made)) is None else [f"held-out recall@10 {recall}"]
+    lines += [] if (nested := prefixes_of(made)) is None else [f"nested codes: {nested}"]
     columns = made.schema.columns
     if made.results.active_dims == 0 and not (columns and all(column.is_constant for column in columns)):
         bounded = made.model.output_activation == "sigmoid"

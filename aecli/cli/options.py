@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from aecli.cli import completion
+from aecli.data.places import place
 from aecli.options import READING, RUN
 
 
@@ -38,10 +39,19 @@ def parse_column(text: str) -> str:
     return text
 
 
+def parse_place(text: str) -> Any:
+    """Return the path that a text names, here or elsewhere."""
+    return place(text)
+
+
 Model = Annotated[
-    Path,
+    Any,
     typer.Argument(
-        metavar="MODEL", help="A checkpoint that train wrote.", show_default=False, autocompletion=completion.models
+        parser=parse_place,
+        metavar="MODEL",
+        help="A checkpoint that train wrote, here or elsewhere.",
+        show_default=False,
+        autocompletion=completion.models,
     ),
 ]
 Data = Annotated[
@@ -49,8 +59,8 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         autocompletion=completion.data,
-        help="A built-in set (digits, mnist, ...; name:train or name:test), files of one kind, a folder of images, or "
-        "- for standard input.",
+        help="A built-in set (digits, mnist, ...; name:train or name:test), files of one kind, a folder of images, "
+        "here or at s3://, gs:// or https://, or - for standard input.",
         show_default=False,
     ),
 ]
@@ -61,7 +71,7 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="PATH",
-        help="Where to write. - is stdout.",
+        help="Where to write, here or at s3:// or gs://. - is stdout.",
         show_default=False,
         autocompletion=completion.files,
     ),

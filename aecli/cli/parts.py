@@ -9,6 +9,7 @@ import typer
 
 from aecli import files
 from aecli.cli import console, progress, rows
+from aecli.data.places import Place, Where, is_remote, place
 from aecli.errors import AecliError, UsageError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def are_wanted(ctx: typer.Context) -> bool:
     """
     given = {each.name: each.opts[0] for each in ctx.command.params if ctx.params.get(each.name)}
     output, form = ctx.params["output"], ctx.params["form"]
-    if output in (None, "-") or not (output.endswith("/") or Path(output).is_dir()):
+    if output in (None, "-") or not (output.endswith("/") or (not is_remote(output) and Path(output).is_dir())):
         for name in ("force", "shard"):
             if name in given:
                 where = " (or AECLI_SHARD)" * (name == "shard")
@@ -72,7 +73,7 @@ def write(
     from aecli.data import part_files
 
     given, quiet = ctx.params, ctx.params["quiet"]
-    folder = Path(given["output"])
+    folder = place(given["output"])
     if not given["data"]:
         raise UsageError(
             f"a folder takes a part for each input file, and {loaded.checkpoint.data} is a built-in set",
@@ -89,9 +90,7 @@ def write(
     if not mine:
         console.say(f"shard {of}/{shards} has no file: there are {len(planned):,}", quiet=quiet)
         return
-    made = part_files.Made(
-        str(ctx.info_name), _options(ctx), files.digest(Path(given["model"])), loaded.schema.label_file
-    )
+    made = part_files.Made(str(ctx.info_name), _options(ctx), files.digest(given["model"]), loaded.schema.label_file)
     missing = [part for part in mine if not part_files.is_there(part, made, force=force)]
     done = 0
     with progress.Parts(len(missing), quiet=quiet) as bar:
@@ -129,8 +128,11 @@ def _write(
         console.say(named, quiet=given["quiet"])
 
 
-def _check_folder(folder: Path) -> None:
+def _check_folder(folder: Where) -> None:
     """Refuse, before any work is done, what is no folder."""
+    if isinstance(folder, Place):
+        folder.check_writable(folder=True)
+        return
     if folder.exists() and not folder.is_dir():
         raise AecliError(f"{folder}: a file, and a folder was expected")
     if not folder.parent.is_dir():

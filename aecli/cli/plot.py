@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -12,6 +11,7 @@ import typer
 import aecli
 from aecli import files
 from aecli.cli import completion, console, drawing, flags, options, rows
+from aecli.data.places import Where, place, shown
 from aecli.errors import UsageError
 from aecli.options import Applying, Reading
 
@@ -132,7 +132,7 @@ def plot(
     if colour is not None and kind not in (*COLOURED, *PAGE):
         raise UsageError(f"--colour is for {', '.join(COLOURED)}, and {kind} colours no rows", hint="leave it out")
     if kind == "samples" and data:
-        raise UsageError(f"samples are drawn without DATA, and there is {data[0]}", hint="leave it out")
+        raise UsageError(f"samples are drawn without DATA, and there is {shown(data[0])}", hint="leave it out")
     path = _path(model, data, kind, output, show=show, as_json=as_json)
     if kind == "history":
         from aecli.model import checkpoint
@@ -144,7 +144,7 @@ def plot(
         rows.check_data(model, data)
         applying = dataclasses.replace(applying, **_as_drawn(applying, colour))
         loaded = aecli.load(model, device=device)
-        opened = functools.partial(_opened, loaded, data, reading, applying, data_dir=data_dir)
+        opened = functools.partial(_opened, loaded, rows.fixed(data), reading, applying, data_dir=data_dir)
         held_out = _held_out(loaded, opened) if kind == "reconstruction" and rows.can_be_read_twice(data) else None
         made = _made(kind, loaded, opened(quiet=quiet), colour, examples, held_out)
         for sentence in made.notes:
@@ -196,8 +196,8 @@ def _made(
 
 
 def _path(
-    model: Path, data: list[str] | None, kind: str, output: str | None, *, show: bool, as_json: bool
-) -> Path | None:
+    model: Where, data: list[str] | None, kind: str, output: str | None, *, show: bool, as_json: bool
+) -> Where | None:
     """Return the file to write, None for none or stdout. Refuse what makes no sense, or cannot be written."""
     wanted = ["--show"] * show + ["--json"] * as_json + ["-o -"] * (output == "-")
     if len(wanted) > 1:
@@ -207,7 +207,7 @@ def _path(
         raise UsageError("a page is for a browser, and --show draws in the terminal", hint="leave --show out")
     if output == "-" or (show and output is None):
         return None
-    path = Path(output or f"{model.stem}-{kind}.{'html' if kind in PAGE else 'png'}")
+    path = place(output or f"{model.stem}-{kind}.{'html' if kind in PAGE else 'png'}")
     page = path.suffix.lower() == ".html"
     if kind in PAGE and not page:
         raise UsageError(f"{path}: a page has a name that ends in .html", hint=f"-o {path.stem or 'page'}.html")
@@ -224,7 +224,7 @@ def _path(
 
 def _write(
     made: "drawing.Picture | Page",
-    path: Path | None,
+    path: Where | None,
     theme: str | None,
     size: tuple[float, float] | None,
     title: str | None,

@@ -2,12 +2,12 @@
 
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from aecli.cli import console
 from aecli.config import PCA
+from aecli.data.places import Where
 
 if TYPE_CHECKING:
     import rich.progress
@@ -175,7 +175,7 @@ class Parts:
                 self._bar.update(self._task, completed=self._done + (source.share_read() or 0))
             yield out
 
-    def wrote(self, path: Path) -> None:
+    def wrote(self, path: Where) -> None:
         """Show that a part is written."""
         self._done += 1
         if self._bar is not None:

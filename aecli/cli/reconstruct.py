@@ -3,13 +3,13 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 import aecli
 from aecli.cli import console, flags, images, options, parts, progress, rows, tables
+from aecli.data.places import Where, place
 from aecli.errors import DataError, UsageError
 from aecli.options import Applying, Reading
 
@@ -94,7 +94,7 @@ def reconstruct(
     said |= {"--force": force, "--shard": shard}
     if images.are_wanted(loaded, output, [flag for flag, value in said.items() if value]):
         source.blanks = False
-        _write_images(loaded, source, Path(output or ""), data or (), quiet=quiet)
+        _write_images(loaded, source, place(output or ""), data or (), quiet=quiet)
         rows.say_notes(source, quiet=quiet)
         return
     with tables.open_output(output, form, header=header, inputs=(str(model), *(data or ())), quiet=quiet) as sink:
@@ -110,7 +110,7 @@ def _errors(out: "Rebuilt", loaded: "aecli.Model", top: int, places: Any) -> dic
     return {"mse": out.mse, **tables.worst(shares, loaded.schema, top, places)}
 
 
-def _write_images(loaded: "aecli.Model", source: "Source", path: Path, inputs: Sequence[str], *, quiet: bool) -> None:
+def _write_images(loaded: "aecli.Model", source: "Source", path: Where, inputs: Sequence[str], *, quiet: bool) -> None:
     """Write rebuilt images to a file or a folder."""
     outputs, originals = loaded.rebuilt(source), source.paths or ()
     images.write(loaded, outputs, path, named=source.name, inputs=inputs, originals=originals, quiet=quiet)

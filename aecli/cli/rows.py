@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aecli.cli import console
+from aecli.data.places import Place, Where, is_remote, place, shown
 from aecli.errors import AecliError, DataError, UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 def open_rows(
     loaded: "aecli.Model",
-    data: Sequence[str] | None,
+    data: Sequence[str | Place] | None,
     *groups: "Reading | Matching",
     data_dir: Path | None,
     quiet: bool,
@@ -45,6 +46,15 @@ def open_rows(
         console.say(message, quiet=quiet)
 
     return loaded.open(data[0] if len(data) == 1 else list(data), data_dir=data_dir, announce=announce, **asked)
+
+
+def fixed(data: Sequence[str] | None) -> list[str | Place]:
+    """Return DATA that is to be read twice: files elsewhere that change in between are an error."""
+    return [each for word in data or () for each in (_fixed(word) if is_remote(word) else [word])]
+
+
+def _fixed(word: str) -> Sequence[str | Place]:
+    return [word] if ".npz:" in word.lower() else Place(word).expanded() or [word]
 
 
 def part_of(known: "Array", first: int, count: int, source: "Source") -> "Array":
@@ -69,7 +79,7 @@ def check_read_twice(data: Sequence[str] | None, flag: str) -> None:
 
 def not_the_training_data(loaded: "aecli.Model", data: Sequence[str] | None) -> DataError:
     """Return the error that DATA is not what the model was trained on, or that the model does not know."""
-    named, made = " ".join(data or ()), loaded.checkpoint
+    named, made = " ".join(map(shown, data or ())), loaded.checkpoint
     if made.origin is None:
         return DataError(
             f"{loaded.name} was written by an aecli that did not note which rows it trained on",
@@ -81,7 +91,7 @@ def not_the_training_data(loaded: "aecli.Model", data: Sequence[str] | None) -> 
     )
 
 
-def check_data(model: Path, data: Sequence[str] | None) -> None:
+def check_data(model: Where, data: Sequence[str] | None) -> None:
     """Refuse model and DATA in each other's place, and no DATA where the model was not trained on a built-in set."""
     from aecli.model import checkpoint
 
@@ -93,7 +103,7 @@ def check_data(model: Path, data: Sequence[str] | None) -> None:
         raise data_is_missing(model, made, shlex.join(["aecli", command, *ends, str(model), named]))
 
 
-def data_is_missing(model: Path, made: "Checkpoint", hint: str) -> UsageError:
+def data_is_missing(model: Where, made: "Checkpoint", hint: str) -> UsageError:
     """Return the error for no DATA, where the model was not trained on a built-in set."""
     source = made.source or "data without a name"
     return UsageError(f"DATA is missing, and {model} was trained on {source}, which is no built-in set", hint=hint)
@@ -101,16 +111,17 @@ def data_is_missing(model: Path, made: "Checkpoint", hint: str) -> UsageError:
 
 def training_data(made: "Checkpoint") -> str:
     """Return what a model was trained on, where it is here, else what stands for it in a hint."""
-    return made.source if made.source is not None and Path(made.source).exists() else "DATA"
+    source = made.source
+    return source if source is not None and (is_remote(source) or Path(source).exists()) else "DATA"
 
 
-def check_model_first(model: Path, data: Sequence[str] | None) -> None:
+def check_model_first(model: Where, data: Sequence[str] | None) -> None:
     """Refuse model and data in each other's place."""
     from aecli.model import checkpoint
 
     if data and data[0].endswith(".safetensors") and model.is_file() and not checkpoint.is_checkpoint(model):
-        is_model = checkpoint.is_checkpoint(Path(data[0]))
-        asked = f"; is it {data[0]}?" if is_model else ""
+        is_model = checkpoint.is_checkpoint(place(data[0]))
+        asked = f"; is it {shown(data[0])}?" if is_model else ""
         raise AecliError(f"{model} is no checkpoint", hint=f"the model comes first, then the data{asked}")
 
 
@@ -120,8 +131,23 @@ def say_notes(source: "Source", *, quiet: bool) -> None:
         console.say(sentence, quiet=quiet)
 
 
-def check_output(output: Path, *inputs: str) -> None:
+def check_output(output: Where, *inputs: str) -> None:
     """Refuse, before any work is done, a place that cannot be written, or a file that the command reads."""
+    if isinstance(output, Place):
+        output.check_writable()
+        is_read = any(isinstance(given := place(word), Place) and _lies_in(output, given) for word in inputs)
+    else:
+        from aecli.data.opening import array_key
+
+        _check_here(output)
+        here = [Path(array_key(word)[0]) for word in inputs if not is_remote(word)]
+        is_read = any(output.exists() and _is_read(output, given) for given in here)
+    if is_read:
+        raise UsageError(f"{output} is read by this command, and would be written over", hint="name another --output")
+
+
+def _check_here(output: Path) -> None:
+    """Refuse a path that cannot be written."""
     if output.is_dir():
         raise AecliError(f"{output}: a folder, and a file was expected")
     if not output.parent.is_dir():
@@ -130,10 +156,13 @@ def check_output(output: Path, *inputs: str) -> None:
         )
     if (output.is_file() or not output.exists()) and not os.access(output.parent, os.W_OK):
         raise AecliError(f"{output}: the folder {output.parent} may not be written")
-    from aecli.data.opening import array_key
 
-    if any(output.exists() and _is_read(output, Path(array_key(word)[0])) for word in inputs):
-        raise UsageError(f"{output} is read by this command, and would be written over", hint="name another --output")
+
+def _lies_in(output: Place, given: Place) -> bool:
+    """Return whether an output elsewhere is what is read, or one of the files of a folder or a pattern."""
+    if output in given.expanded():
+        return True
+    return output.key.startswith(f"{given.key}/") and output.root == given.root and output.exists() and given.is_dir()
 
 
 def _is_read(file: Path, given: Path) -> bool:
@@ -153,7 +182,7 @@ def _is_read(file: Path, given: Path) -> bool:
     )
 
 
-def keep_checkpoint(output: Path) -> None:
+def keep_checkpoint(output: Where) -> None:
     """Raise AecliError where something else would take a checkpoint's place."""
     from aecli.model.checkpoint import is_checkpoint
 
@@ -161,7 +190,7 @@ def keep_checkpoint(output: Path) -> None:
         raise AecliError(f"{output} is a checkpoint, and would be lost", hint="name another --output")
 
 
-def say_written(output: Path, *, replaced: bool, quiet: bool) -> None:
+def say_written(output: Where, *, replaced: bool, quiet: bool) -> None:
     """Say that a file was written, and whether it took another's place."""
     console.say(f"{'replaced' if replaced else 'wrote'} {output}", quiet=quiet)
 

@@ -2,16 +2,16 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aecli.cli import console, rows
+from aecli.data.places import place
 from aecli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from aecli.config import Column, Schema
+    from aecli.config import Column, ModelConfig, Schema
     from aecli.data.sinks import Sink
     from aecli.data.source import Batch, Source
     from aecli.data.units import Units
@@ -39,7 +39,7 @@ def open_output(
         ):
             yield sink
         return
-    path = Path(output)
+    path = place(output)
     chosen = sinks.format_of(path, form)
     rows.check_output(path, *inputs)
     rows.keep_checkpoint(path)
@@ -53,7 +53,7 @@ def check_has_types(output: str | None, form: str | None, said: str) -> None:
     """Refuse what was `said` of the types of values where the output is text."""
     from aecli.data import sinks
 
-    chosen = form or ("csv" if output in (None, "-") else sinks.format_of(Path(output or ""), None))
+    chosen = form or ("csv" if output in (None, "-") else sinks.format_of(place(output or ""), None))
     if chosen in sinks.TEXTS:
         raise UsageError(
             f"{said} is for formats that have types, and {chosen} has none", hint="name a file of one: -o codes.parquet"
@@ -93,6 +93,39 @@ class Carried:
         if self._label is not None and batch.labels is not None:
             columns[self._label] = batch.labels
         return columns
+
+
+def code_names(model: "ModelConfig", as_vector: str | None) -> list[str]:
+    """Return the names of the columns that the codes of a model are written in; one where it has a name."""
+    from aecli.data.codes import SPARSE
+
+    if as_vector:
+        return [as_vector]
+    return [f"z{i}" for i in range(model.latent_dim)] if model.active is None else list(SPARSE)
+
+
+def code_columns(z: "Array", model: "ModelConfig", sink: "Sink", as_vector: str | None) -> dict[str, Any]:
+    """Return codes (N, K) as columns, or as one where it has a name.
+
+    Those of a sparse model are two of lists, or one of structs of two lists; but in an array, which is dense.
+    Raises UsageError for structs in CSV.
+    """
+    from aecli.data.codes import as_lists
+    from aecli.data.sinks import Delimited, Npy
+
+    if model.active is None or isinstance(sink, Npy):
+        return {as_vector: z} if as_vector else {f"z{i}": values for i, values in enumerate(z.T)}
+    lists = as_lists(z, model.active)
+    if not as_vector:
+        return lists
+    if isinstance(sink, Delimited):
+        raise UsageError(
+            "--as-vector makes structs of sparse codes, and CSV has none",
+            hint="leave --as-vector out, or name a file of another format: -o codes.parquet",
+        )
+    import pyarrow as pa
+
+    return {as_vector: pa.StructArray.from_arrays(list(lists.values()), list(lists))}
 
 
 def order(schema: "Schema", *, turned: bool) -> "Array | None":

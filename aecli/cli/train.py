@@ -3,17 +3,19 @@
 import contextlib
 import json
 import os
+import re
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import aecli
 from aecli.cli import completion, console, flags, judged, options, progress, rows
+from aecli.data.places import Place, Where, is_remote, place, secret_in, shown
 from aecli.errors import AecliError, CheckpointError, Finished, Stopped, TrainingError, UsageError
 from aecli.options import MODEL, RUN, Columns, FitOptions, Matching, Reading
 from aecli.recipes import DEFAULT_RECIPE
@@ -31,8 +33,8 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         autocompletion=completion.data,
-        help="A built-in set, with or without :train or :test; files of one kind; a folder of images; - for standard "
-        "input.",
+        help="A built-in set, with or without :train or :test; files of one kind; a folder of images; here or at "
+        "s3://, gs:// or https://; - for standard input.",
         show_default="digits",
     ),
 ]
@@ -43,15 +45,17 @@ Output = Annotated[
         "-o",
         metavar="PATH",
         help="Where to write the checkpoint. Default: <data's name>.safetensors here, or <data's "
-        "name>-<recipe>.safetensors for a recipe other than modern; - is stdout.",
+        "name>-<recipe>.safetensors for a recipe other than modern; <data's name>-model for data in safetensors; "
+        "- is stdout. It may lie at s3:// or gs://.",
         show_default=False,
         autocompletion=completion.files,
     ),
 ]
 InitFrom = Annotated[
-    Path | None,
+    Any,
     typer.Option(
         "--init-from",
+        parser=options.parse_place,
         metavar="MODEL",
         help="Go on from a trained model, on rows of the same columns or images of the same shape. Its layers, its "
         "scaling and its columns stay; the optimizer starts afresh.",
@@ -115,11 +119,13 @@ def train(
         console.say(message, quiet=quiet)
 
     words, recipe = _words(data, output, init_from, as_json=as_json)
+    named = " ".join(map(shown, words))
     if init_from is not None and not data:
         say(f"reading {words[0]}")
     path = _output_path(words[0], output, fitting.recipe or recipe)
     if path is not None:
         _check_output(path, words, init_from, force=force)
+    scratch = _scratch(path, say)
 
     def check(schema: "Schema") -> None:
         if path is not None and not force:
@@ -139,7 +145,7 @@ def train(
                 device=device,
                 data_dir=data_dir,
                 force=force,
-                scratch=None if path is None else path.resolve().parent,
+                scratch=scratch,
                 resume=kept,
                 stopping=stopping,
                 on_open=check,
@@ -163,12 +169,12 @@ def train(
         say(f"already finished: {path}")
         seconds, made = time.perf_counter() - started, checkpoint.read(path)
     if as_json and made is not None:
-        facts = {"checkpoint": str(path), "data": " ".join(words)}
+        facts = {"checkpoint": str(path), "data": named}
         console.result(json.dumps(facts | _facts(made, seconds, report.device or None)))
 
 
 def _words(
-    data: list[str] | None, output: str | None, init_from: Path | None, *, as_json: bool
+    data: list[str] | None, output: str | None, init_from: Where | None, *, as_json: bool
 ) -> tuple[list[str], str]:
     """Return what to train on, and the recipe that holds by default. Refuse words that make no sense together."""
     if as_json and output == "-":
@@ -209,15 +215,31 @@ def keep_freed_memory() -> None:
         mallopt(trim_threshold, 64 << 20)
 
 
-def _output_path(data: str, output: str | None, recipe: str) -> Path | None:
+def _scratch(path: Where | None, say: Callable[[str], None]) -> Path | None:
+    """Return the folder for what is too large for memory, and for the run, where the output lies elsewhere: it says so.
+
+    It is that of the output, where this is a file here, and None for stdout.
+    """
+    import tempfile
+
+    if isinstance(path, Place):
+        folder = Path(tempfile.gettempdir())
+        say(f"{path} lies elsewhere: until it is written, the run is saved in {folder}")
+        return folder
+    return None if path is None else path.resolve().parent
+
+
+def _output_path(data: str, output: str | None, recipe: str) -> Where | None:
     """Return the checkpoint's path, None for stdout."""
     from aecli.data.formats import uncompressed
     from aecli.data.opening import array_key, split_name
 
     named = split_name(data, "train")
     if output is not None:
-        return None if output == "-" else Path(output)
-    name = uncompressed(Path(array_key(data)[0]).name)
+        return None if output == "-" else place(output)
+    name = uncompressed(place(array_key(data)[0]).name)
+    if is_remote(data):
+        name = re.sub(r"[*?\[\]]+", "", name).lstrip("-_.")  # of a pattern
     stem = named[0] if named else Path(name).stem or "model"
     stem += "-model" * name.lower().endswith(".safetensors")  # lest it take the data's place
     return Path(f"{stem}-{recipe}.safetensors" if recipe != DEFAULT_RECIPE else f"{stem}.safetensors")
@@ -225,7 +247,7 @@ def _output_path(data: str, output: str | None, recipe: str) -> Path | None:
 
 @contextlib.contextmanager
 def _keeping(
-    path: Path | None, data: list[str], *, resume: bool, finish: bool, force: bool, say: Callable[[str], None]
+    path: Where | None, data: list[str], *, resume: bool, finish: bool, force: bool, say: Callable[[str], None]
 ) -> "Iterator[tuple[ResumeFile | None, console.Stopping | None]]":
     """Hold the resume file until the checkpoint is written; none for rows that are gone once read, and for no file."""
     from aecli.training.resume import ResumeFile
@@ -238,7 +260,7 @@ def _keeping(
     assert path is not None  # noqa: S101, for the type checker: without a path nothing is kept
     before = _identity(path)
     words = _words_without(sys.argv[1:], "--resume", "--finish")
-    named = None if any("://" in word for word in words) else words  # addresses may hold a password
+    named = None if any(map(secret_in, words)) else words  # a password is kept nowhere
     with ResumeFile(path, resume=resume, finish=finish, force=force, command=named, announce=say) as kept:
         stopping = console.Stopping()
 
@@ -267,13 +289,15 @@ def _keeping(
             raise
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: Where) -> object:
     """Return what changes where a file is replaced; None where there is none."""
+    if isinstance(path, Place):
+        return path.version
     found = path.stat() if path.exists() else None
     return None if found is None else (found.st_ino, found.st_mtime_ns)
 
 
-def _why_not_kept(path: Path | None, data: list[str]) -> str | None:
+def _why_not_kept(path: Where | None, data: list[str]) -> str | None:
     """Say why a run is not kept in a resume file, None where it is."""
     if "-" in data:
         return "rows from standard input cannot be read again, so their run is not saved"
@@ -289,7 +313,7 @@ def _words_without(words: list[str], *flags: str) -> list[str]:
     return [*(word for word in words[:end] if word not in flags), *words[end:]]
 
 
-def _write(path: Path | None, model: "aecli.Model", *, quiet: bool) -> None:
+def _write(path: Where | None, model: "aecli.Model", *, quiet: bool) -> None:
     """Write the checkpoint to its file or to stdout; where the file cannot be, save it elsewhere before saying so."""
     if path is None:
         with console.results(or_file=True) as stream:
@@ -303,7 +327,7 @@ def _write(path: Path | None, model: "aecli.Model", *, quiet: bool) -> None:
     rows.say_written(path, replaced=replaced, quiet=quiet)
 
 
-def _rescued(path: Path, model: "aecli.Model") -> str | None:
+def _rescued(path: Where, model: "aecli.Model") -> str | None:
     """Save the checkpoint where there is room, and say where that is."""
     import tempfile
 
@@ -315,18 +339,24 @@ def _rescued(path: Path, model: "aecli.Model") -> str | None:
     return None
 
 
-def _check_output(path: Path, data: list[str], init_from: Path | None, *, force: bool) -> None:
+def _check_output(path: Where, data: list[str], init_from: Where | None, *, force: bool) -> None:
     """Refuse, before any work is done, a place that cannot be written or a file that would be lost."""
     from aecli.model.checkpoint import is_checkpoint
 
     rows.check_output(path, *data)
-    if init_from is not None and not force and path.exists() and path.samefile(init_from):
+    if init_from is not None and not force and path.exists() and _is_same(path, init_from):
         raise AecliError(f"{path} is the model that training starts from, and would be replaced", hint=REPLACE)
     if path.is_file() and not force and not is_checkpoint(path):
         raise AecliError(f"{path} is there, and is not an aecli checkpoint", hint=REPLACE)
 
 
-def _keep_other_model(path: Path, data: list[str], schema: "Schema") -> None:
+def _is_same(path: Where, other: Where) -> bool:
+    if isinstance(path, Place) or isinstance(other, Place):
+        return path == other
+    return path.samefile(other)
+
+
+def _keep_other_model(path: Where, data: list[str], schema: "Schema") -> None:
     """Refuse to put a model of these rows in the place of one of other columns, or of another kind of data."""
     from aecli.data.opening import split_name
     from aecli.model import checkpoint
@@ -344,7 +374,7 @@ def _keep_other_model(path: Path, data: list[str], schema: "Schema") -> None:
     if found.schema.image_shape != schema.image_shape:
         differing = f"of {_kind(found.schema)}, and this is data of {_kind(schema)}"
     elif found.data != builtin:
-        differing = f"of {found.data or found.source or 'other data'}, and this is {builtin or data[0]}"
+        differing = f"of {found.data or found.source or 'other data'}, and this is {builtin or shown(data[0])}"
     elif set(names) != set(here):
         from aecli.data.table import listed
 
@@ -365,6 +395,8 @@ def _kind(schema: "Schema") -> str:
 
 
 def _facts(made: "Checkpoint", seconds: float, device: str | None) -> dict[str, object]:
+    from aecli.config import prefixes
+
     return {
         "rows": made.results.rows,
         "inputs": made.model.inputs,
@@ -379,6 +411,12 @@ def _facts(made: "Checkpoint", seconds: float, device: str | None) -> dict[str, 
         "test_loss": made.results.test_loss,
         "kl": list(made.results.kl),
         "active_dims": made.results.active_dims,
+        "explained_variance": made.results.explained_variance,
+        "active_values": made.results.active_values,
+        "dead_latents": made.results.dead_latents,
+        "test_recall": made.results.test_recall,
+        "pca_recall": made.results.pca_recall,
+        "prefix_mse": dict(zip(map(str, prefixes(made.model.latent_dim)), made.results.prefix_mse, strict=False)),
         "seconds": round(seconds, 3),
         "device": device,
         "seed": made.train.seed,

@@ -3,10 +3,10 @@
 import shlex
 import zipfile
 import zlib
-from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from aecli.data.formats import form_of
+from aecli.data.places import Where
 from aecli.data.refused import refused
 from aecli.data.stream import Stream
 from aecli.errors import DataError
@@ -15,7 +15,7 @@ DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, Runtim
 MAX_DEPTH = 2  # an NPZ may lie in a zip archive
 
 
-def unpacked(stream: Stream, path: Path | None, *, force: bool | None, depth: int = 1) -> tuple[str | None, Stream]:
+def unpacked(stream: Stream, path: Where | None, *, force: bool | None, depth: int = 1) -> tuple[str | None, Stream]:
     """Return what is in a zip archive: the format that its first bytes tell, and its bytes.
 
     That is the one file in it; or the archive itself, where it is an NPZ. `depth` counts archives in archives.
@@ -48,7 +48,7 @@ def unpacked(stream: Stream, path: Path | None, *, force: bool | None, depth: in
     return form, member
 
 
-def _several(name: str, path: Path | None, members: list[str]) -> DataError:
+def _several(name: str, path: Where | None, members: list[str]) -> DataError:
     if not members:
         return DataError(f"{name}: a zip archive without a file in it")
     listed = ", ".join(repr(member) for member in members[:8]) + ", ..." * (len(members) > 8)

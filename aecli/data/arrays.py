@@ -5,7 +5,6 @@ import tokenize
 import warnings
 import zipfile
 import zlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from aecli.config import Schema, sized
 from aecli.data.idx import idx_array
 from aecli.data.part import FileRows
+from aecli.data.places import Where
 from aecli.data.refused import refused
 from aecli.data.source import ArraySource
 from aecli.data.stream import Stream
@@ -40,7 +40,7 @@ def open_array(
     key: str | None,
     missing: str | None,
     *,
-    path: Path | None = None,
+    path: Where | None = None,
     told: tuple[int, ...] | None = None,
     schema: Schema | None = None,
 ) -> ArraySource:
@@ -215,7 +215,7 @@ def places(shape: tuple[int, ...]) -> Array:
     return np.moveaxis(np.arange(math.prod(shape)).reshape(shape), -1, 0).ravel()
 
 
-def open_npy(stream: Stream, path: Path | None) -> Array | FileRows:
+def open_npy(stream: Stream, path: Where | None) -> Array | FileRows:
     """Open the array of an NPY file. Raises DataError where it is none, or not one of numbers."""
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     file = stream.file()
@@ -235,7 +235,7 @@ def open_npy(stream: Stream, path: Path | None) -> Array | FileRows:
     return array
 
 
-def _npz(stream: Stream, key: str | None, path: Path | None) -> Array:
+def _npz(stream: Stream, key: str | None, path: Where | None) -> Array:
     name = stream.name
     try:
         with np.load(stream.file(), allow_pickle=False) as archive:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aecli.data import compute as pc
+from aecli.data.fetched import Fetched
 from aecli.data.kinds import kind_of
 from aecli.data.stream import Stream
 from aecli.data.table import Piece, Table, as_kind
@@ -17,7 +18,7 @@ from aecli.errors import DataError
 MAX_BATCH_ROWS = 1 << 16
 BATCH_VALUES = 1 << 20
 COMPUTED_ROWS = 1024  # together: pieces of so many vectors, or of several times as many, are not copied to be joined
-BUFFER_BYTES = 1 << 20  # of a column in a Parquet file that are read ahead: a vector column is the whole file
+BUFFER_BYTES, MAX_BUFFERED_BYTES = 1 << 20, 1 << 26  # of a column, and of all, that are read ahead of a Parquet file
 FILE_MAGIC = b"ARROW1\0\0"
 
 
@@ -26,13 +27,18 @@ class ParquetTable(Table):
 
     def __init__(self, stream: Stream) -> None:
         self._stream, self._name = stream, stream.name
+        file = stream.anywhere()
         try:
-            self._file = pq.ParquetFile(stream.file(), pre_buffer=False, buffer_size=BUFFER_BYTES)
+            self._file = pq.ParquetFile(file, pre_buffer=isinstance(file, Fetched))
         except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(f"{stream.name}: not a Parquet file, or a damaged one ({_first_line(error)})") from error
         schema, rows = self._file.schema_arrow, self._file.metadata.num_rows
         self._schema = flattened(schema.empty_table()).schema
         super().__init__(stream.name, self._schema.names, rows=rows if schema.names else 0)
+        is_here, count = not isinstance(file, Fetched), self._file.metadata.num_columns
+        if is_here and self._values(None) > count:  # a vector may be most of the file
+            size = min(BUFFER_BYTES, MAX_BUFFERED_BYTES // count)
+            self._file = pq.ParquetFile(file, metadata=self._file.metadata, pre_buffer=False, buffer_size=size)
         self.aside = _index_columns(schema)
 
     def types(self) -> Mapping[str, pa.DataType]:

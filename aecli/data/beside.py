@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aecli.data.formats import source_name, table_form
-from aecli.errors import DataError
+from aecli.data.places import WRITTEN, Place, Where, is_remote, place, shown
+from aecli.errors import DataError, PlaceError
 
 if TYPE_CHECKING:
     from aecli.data.opening import Input, Request
@@ -30,18 +31,19 @@ AMBIGUOUS = -1
 NAMED_COLUMNS = 4
 
 
-def split(word: str) -> tuple[Path, str] | None:
+def split(word: str) -> tuple[Where, str] | None:
     """Split FILE:COLUMN at the last colon that has a file before it. None where there is no such file.
 
     Raises DataError for a missing file whose name is that of a table.
     """
-    places = [i for i, character in enumerate(word) if character == ":"]
+    host = word.find("/", word.find("//") + 2) if is_remote(word) else 0
+    places = [i for i, character in enumerate(word) if character == ":" and i >= host]
     for i in reversed(places):
-        if word[:i] and Path(word[:i]).is_file():
-            return Path(word[:i]), word[i + 1 :]
+        if word[:i] and (file := place(word[:i])).is_file():
+            return file, word[i + 1 :]
     for i in reversed(places):
-        if table_form(word[:i]) is not None:
-            raise DataError(f"{word[:i]}: no such file")
+        if table_form(shown(word[:i])) is not None:
+            raise DataError(f"{shown(word[:i])}: no such file")
     return None
 
 
@@ -51,8 +53,9 @@ def is_of_a_file(label: str) -> bool:
 
     if split(label) is not None:
         return True
-    if table_form(label) is not None and Path(label).is_file():
-        columns = open_table(Path(label)).columns
+    if table_form(shown(label)) is not None and (file := place(label)).is_file():
+        columns = open_table(file).columns
+        label = str(file)
         ways = [f"--label {shlex.quote(f'{label}:{column}')}" for column in columns[:NAMED_COLUMNS]]
         raise DataError(
             f"--label {label} is a file, and one of its columns was expected", hint=f"name one: {' or '.join(ways)}"
@@ -72,7 +75,7 @@ def join(source: "Source", inputs: "Sequence[Input]", asked: "Request", label: s
     else:
         beside = Beside(label)
         beside.meet(source.paths)
-        asked.announce(f"labels: {label}, {beside.how}")
+        asked.announce(f"labels: {beside.path}:{beside.column}, {beside.how}")
     if beside is not None:
         beside.check_rows(source.rows, paths=source.resizes)
         source.beside = beside
@@ -99,20 +102,34 @@ def _found_again(source: "Source", inputs: "Sequence[Input]", asked: "Request") 
     return None
 
 
-def file_beside(name: str, path: Path | None) -> Path | None:
+def file_beside(name: str, path: Where | None) -> Where | None:
     """Return the file of this name in the folder that a path is or lies in, beside it, or here; None for none."""
-    return next((folder / name for folder in (*_around(path), Path()) if (folder / name).is_file()), None)
+    return next((folder / name for folder in (*_around(path), Path()) if _is_there(folder / name)), None)
 
 
-def _around(path: Path | None) -> list[Path]:
+def _is_there(file: Where) -> bool:
+    try:
+        return file.is_file()
+    except PlaceError:  # a bucket may be closed but for the rows
+        return False
+
+
+def _around(path: Where | None) -> list[Where]:
     """Return the folder that a path is or lies in, and the one that holds it; none for data without a path."""
+    if isinstance(path, Place):
+        if path.scheme not in WRITTEN:
+            return []
+        around = path if path.is_dir() else path.parent
+        return [around, around.parent]
     if path is None:
         return []
     folder = path if path.is_dir() else path.parent
     return [folder, folder.parent if folder.name not in ("", "..") else folder / ".."]
 
 
-def _why_not(beside: "Beside", file: Path, inputs: "Sequence[Input]", source: "Source", asked: "Request") -> str | None:
+def _why_not(
+    beside: "Beside", file: Where, inputs: "Sequence[Input]", source: "Source", asked: "Request"
+) -> str | None:
     """Say why a file of labels is not that of some rows, None where it is.
 
     By their numbers rows are matched only where they have the name and the number of the training rows. By their paths
@@ -137,14 +154,14 @@ def _why_not(beside: "Beside", file: Path, inputs: "Sequence[Input]", source: "S
     return None if is_known else f"{file} goes by row number, and {other}"
 
 
-def _is_near(path: Path | None, file: Path, beside: "Beside", trained_on: str | None) -> bool:
+def _is_near(path: Where | None, file: Where, beside: "Beside", trained_on: str | None) -> bool:
     """Return whether images are of the folder that a model was trained on, or a file of labels is known to be theirs.
 
     It lies in their folder, or tells both folders apart.
     """
-    if path is None or trained_on is None:
+    if path is None or trained_on is None or not (around := _around(path)):
         return False
-    folder = _around(path)[0]
+    folder = around[0]
     parts = folder.parts if folder.name not in ("", "..") else (*folder.parts, folder.resolve().name)
     return trained_on in (*parts, path.name) or file.parent == folder or beside.tells(trained_on, parts[-1])
 
@@ -166,7 +183,7 @@ class Beside:
 
         found = split(word)
         if found is None:
-            raise DataError(f"{word}: no such file", hint="a column of another file is named FILE:COLUMN")
+            raise DataError(f"{shown(word)}: no such file", hint="a column of another file is named FILE:COLUMN")
         self.path, self.column = found
         with self._by_itself():
             table = open_table(self.path)

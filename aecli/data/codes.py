@@ -1,4 +1,7 @@
-"""Codes, the latent rows that `aecli embed` writes: tables with columns z0, z1, ... or one of lists; arrays (N, K)."""
+"""Codes, the latent rows that `aecli embed` writes: tables with columns z0, z1, ... or one of lists; arrays (N, K).
+
+Sparse codes are two columns of lists, which hold for each row the places of its active values, and the values.
+"""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -15,24 +18,62 @@ from aecli.options import Applying, Decoding, Reading, Writing
 if TYPE_CHECKING:
     from aecli.data.table import Table
 
+INDEX, VALUE = SPARSE = "index", "value"  # the columns of sparse codes
 VECTOR = "z"  # the column of codes, where nothing else names it
 PIECE = 1024  # steps between two codes, at a time
 BAD = "--bad-rows skip leaves such rows out, --bad-rows blank writes empty ones"
 
 
 class Codes(Source):
-    """The latent rows (N, K) of a source. A row whose values are not all finite in single precision is a bad row."""
+    """The latent rows (N, K) of a source. A row whose values are not all finite in single precision is a bad row.
 
-    def __init__(self, source: Source, bad_rows: str) -> None:
+    Of rows that are narrower than the K `values` of a code, the others are 0.
+    """
+
+    def __init__(self, source: Source, values: int, bad_rows: str) -> None:
         super().__init__(source.name, source.schema, source.rows)
-        self._source = source
+        self._source, self._values = source, values
+        features = source.schema.features or ()
+        self._is_sparse = tuple(name.rpartition(".")[2] for name in features) == SPARSE
         self.columns, self.features, self.bad_rows = source.columns, source.features, bad_rows
 
     def _batches(self) -> Iterator[Batch]:
         for batch in self._source._batches():  # noqa: SLF001, bad rows are treated once, here
             with np.errstate(over="ignore"):
                 z = batch.x.astype(np.float32)
-            yield dataclasses.replace(batch, x=z, bad={**self._not_finite(batch, z), **batch.bad})
+            bad = self._not_finite(batch, z)
+            if self._is_sparse:
+                z, wrong = self._dense(batch)
+                bad |= wrong
+            elif (missing := self._values - z.shape[1]) > 0:
+                z = np.pad(z, ((0, 0), (0, missing)))
+            yield dataclasses.replace(batch, x=z, bad={**bad, **batch.bad})
+
+    def _dense(self, batch: Batch) -> tuple[Array, dict[int, DataError]]:
+        """Return codes (N, K) of places and values (N, 2 M), and the rows that have no such place, or one twice."""
+        index, value = np.split(batch.x, 2, axis=1)  # (N, M)
+        fits = (index == np.floor(index)) & (index >= 0) & (index < self._values)
+        places = np.where(fits, index, 0).astype(np.int64)
+        again = np.zeros(len(index), bool)
+        if index.shape[1] > 1:
+            again = (np.diff(np.sort(index, axis=1), axis=1) == 0).any(axis=1)
+        found = {}
+        for row in np.flatnonzero((~fits & ~np.isnan(index)).any(axis=1) | again).tolist():
+            cells = index[row]
+            wrong = cells[int(fits[row].argmin())] if not fits[row].all() else None
+            what = "the same place twice" if wrong is None else f"{wrong:g}"
+            found[row] = DataError(
+                f"{self._where(batch, row, INDEX)} holds {what}, and a code has different places of 0 to "
+                f"{self._values - 1}",
+                hint=BAD,
+            )
+        z = np.zeros((len(index), self._values), np.float32)
+        with np.errstate(over="ignore"):
+            np.put_along_axis(z, places, np.where(fits, value, 0).astype(np.float32), axis=1)
+        return z, found
+
+    def _where(self, batch: Batch, row: int, column: str) -> str:
+        return f"{batch.name or self.name}: row {batch.row + row + 1}, column {column!r}"
 
     def _not_finite(self, batch: Batch, z: Array) -> dict[int, DataError]:
         """Return the rows that lack a value, or have one that is too large, by their places."""
@@ -44,8 +85,10 @@ class Codes(Source):
             place = int(finite[row].argmin())
             what = "is empty or NaN" if np.isnan(z[row, place]) else "is infinite, or too large"
             column = self.schema.column_of(place) or f"z{place}"
-            where = f"{batch.name or self.name}: row {batch.row + row + 1}, column {column!r}"
-            found[row] = DataError(f"{where} {what}, and a code has all of its {z.shape[1]} values", hint=BAD)
+            values = z.shape[1] // (1 + self._is_sparse)
+            found[row] = DataError(
+                f"{self._where(batch, row, column)} {what}, and a code has all of its {values} values", hint=BAD
+            )
         return found
 
     def between(self, first: int, last: int, steps: int) -> Iterator[Batch]:
@@ -76,10 +119,18 @@ class Codes(Source):
         return self._source.share_read() or super().share_read()
 
 
-def open_codes(data: Any, values: int, asked: Decoding, announce: Callable[[str], None] = lambda _: None) -> Codes:
+def open_codes(
+    data: Any,
+    values: int,
+    asked: Decoding,
+    announce: Callable[[str], None] = lambda _: None,
+    *,
+    shorter: tuple[int, ...] = (),
+) -> Codes:
     """Open codes of so many latent values: files, "-" for standard input, a data frame or an array.
 
-    Columns z0, z1, ... are matched by name, where there are names. Codes may also be one column of lists.
+    Columns z0, z1, ... are matched by name, where there are names. Codes may also be one column of lists, or two of
+    them, index and value. So many first values as `shorter` says are a code, too.
     Raises DataError where there is no such data, or its codes are of another width.
     """
     names = [f"z{i}" for i in range(values)]
@@ -92,7 +143,11 @@ def open_codes(data: Any, values: int, asked: Decoding, announce: Callable[[str]
             raise DataError(f"{word}: a data set, and codes were expected", hint=written)
     reading = Reading(**{field.name: getattr(asked, field.name) for field in dataclasses.fields(Writing)})
     applying = Applying(
-        bad_rows=asked.bad_rows, keep=asked.keep, keep_all=asked.keep_all, line_buffered=asked.line_buffered
+        bad_rows=asked.bad_rows,
+        keep=asked.keep,
+        keep_all=asked.keep_all,
+        line_buffered=asked.line_buffered,
+        shorter=shorter,
     )
     schema = Schema(values, tuple(Column(name) for name in names))
     try:
@@ -107,13 +162,14 @@ def open_codes(data: Any, values: int, asked: Decoding, announce: Callable[[str]
         raise DataError(f"{source.name}: an array of images, and codes (N, {values}) were expected", hint=written)
     if (more := f"z{values}") in source.columns:
         raise DataError(f"{source.name}: a column {more!r}, and the model has {values} latent values", hint=written)
-    return Codes(source, asked.bad_rows)
+    return Codes(source, values, asked.bad_rows)
 
 
-def in_one_column(table: "Table", schema: Schema) -> Schema:
-    """Return the schema of codes as a table has them: in one column of lists, where it has one and no z0.
+def in_lists(table: "Table", schema: Schema, shorter: tuple[int, ...]) -> Schema:
+    """Return the schema of codes as a table has them: in columns of lists, where it has some and no z0.
 
-    Of several columns of lists as wide as codes, the one named z is it.
+    They are lists of places and of values, or one column of lists, which may have fewer values, as `shorter` says. Of
+    several columns of lists as wide as codes, the one named z is it.
     """
     from aecli.data import kinds
 
@@ -121,14 +177,35 @@ def in_one_column(table: "Table", schema: Schema) -> Schema:
         return schema
     try:
         peeked = table.peek()
-        found = [kinds.guessed(name, peeked[name]).column for name in table.columns]
+        found = {name: kinds.guessed(name, peeked[name]).column for name in table.columns}
     except DataError:  # of a row that cannot be read, which is told at its turn
         vectors = [name for name, kind in table.types().items() if kinds.kind_of(kind) == "vector"]
-        found = [Column(name, "vector", width=schema.inputs) for name in vectors]
-    codes = [column for column in found if column.kind == "vector" and column.width == schema.inputs]
+        found = {name: Column(name, "vector", width=schema.inputs) for name in vectors}
+    for name in found:
+        pair = name, f"{name.removesuffix(INDEX)}{VALUE}"  # of a struct, too: code.index, code.value
+        if name.rpartition(".")[2] == INDEX and pair[1] in found:
+            width = max(found[each].width for each in pair)
+            return Schema(2 * width, tuple(Column(each, "vector", width=width) for each in pair))
+    codes = [each for each in found.values() if each.kind == "vector" and each.width in (schema.inputs, *shorter)]
     if len(codes) > 1:
         codes = [column for column in codes if column.name == VECTOR]
-    return Schema(schema.inputs, (codes[0],)) if codes else schema
+    return Schema(codes[0].width, (codes[0],)) if codes else schema
+
+
+def as_lists(z: Array, active: int) -> dict[str, Any]:
+    """Return sparse codes (N, K) as columns of lists: the places of so many values of each row, in order, and these.
+
+    They are those that are not 0, and where these are fewer, the first of the others.
+    """
+    import pyarrow as pa
+
+    from aecli.data.sinks import to_table
+
+    order = np.argsort(z == 0, axis=1, kind="stable")[:, :active]  # (N, M)
+    index = np.sort(order, axis=1)
+    value = np.take_along_axis(z, index, axis=1)
+    flat = to_table({INDEX: index.astype(np.int32).ravel(), VALUE: value.ravel()})
+    return {name: pa.FixedSizeListArray.from_arrays(flat[name].combine_chunks(), active) for name in SPARSE}
 
 
 def _between(first: Array, last: Array, steps: int) -> Iterator[Batch]:

@@ -3,18 +3,19 @@
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import unquote
 
 from aecli.data.formats import IMAGES, form_of, table_form
+from aecli.data.places import Place, Where
 from aecli.errors import DataError
 
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 START_BYTES = 32
 
 
-def is_table(folder: Path) -> bool:
+def is_table(folder: Where) -> bool:
     """Return whether a folder holds Parquet files.
 
     Raises DataError where it holds images or other tables beside them, or a table that its files alone do not tell.
@@ -41,14 +42,14 @@ def is_table(folder: Path) -> bool:
     return bool(tables)
 
 
-def tables_in(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
+def tables_in(folder: Where) -> list[tuple[Where, dict[str, Any]]]:
     """Return the Parquet files in a folder and its folders, each with the values that its folders stand for.
 
     They are Arrow scalars, by column: whole numbers where a column's values are all written so, texts elsewhere.
     """
     import pyarrow as pa
 
-    found = [(file, values_of(file.relative_to(folder))) for file in files_in(folder) if _is_parquet(file)]
+    found = [(file, values_of(within(file, folder))) for file in files_in(folder) if _is_parquet(file)]
     texts: dict[str, set[str | None]] = {}
     for _, values in found:
         for column, value in values.items():
@@ -66,18 +67,30 @@ def tables_in(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
     ]
 
 
-def files_in(folder: Path) -> Iterator[Path]:
+def within(file: Where, folder: Where) -> PurePath:
+    """Return the path of a file in a folder, from there."""
+    return file.relative_to(folder)  # type: ignore[arg-type]
+
+
+def files_in(folder: Where) -> Iterator[Where]:
     """Yield the files in a folder and its folders, sorted. Those that begin with . or _ are for programs."""
+    if isinstance(folder, Place):
+        for file in folder.files():
+            if not any(part.startswith((".", "_")) for part in file.relative_to(folder).parts):
+                yield file
+        return
     found: list[Path] = []
     for where, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith((".", "_"))]
         found += [Path(where, name) for name in names if not name.startswith((".", "_"))]
-    return iter(sorted(found))
+    yield from sorted(found)
 
 
-def _is_parquet(file: Path) -> bool:
+def _is_parquet(file: Where) -> bool:
     if table_form(file.name) == "parquet":
         return True
+    if isinstance(file, Place):  # to look into each file takes long
+        return False
     try:
         if not file.is_file():  # a pipe would be waited for
             return False
@@ -87,7 +100,7 @@ def _is_parquet(file: Path) -> bool:
         return False
 
 
-def values_of(path: Path) -> dict[str, str | None]:
+def values_of(path: PurePath) -> dict[str, str | None]:
     """Return what the folders of a path such as `year=2024/site=x/part.parquet` stand for."""
     pairs = [found.groups() for part in path.parts[:-1] if (found := re.fullmatch(r"([^=]+)=(.*)", part))]
     return {unquote(column): None if value == NO_VALUE else unquote(value) for column, value in pairs}

@@ -1,9 +1,10 @@
 """What data is: by its first bytes, and by its name where they do not tell. Nothing heavy is imported to know it."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from aecli.data.places import URL, Where, shown
 
 NAMES = ("digits", "mnist", "fashion-mnist", "kmnist", "qmnist", "emnist")
 SPLITS = ("train", "test")
@@ -85,16 +86,15 @@ def source_name(data: Any) -> str | None:
             return None
         others = len(names) - 1
         return f"{names[0]} and {others} other{'s' * (others != 1)}" if others else names[0]
-    if not isinstance(data, str | Path):
+    if not isinstance(data, str | Where):
         return None
     if data == "-":
         return "standard input"
-    url = re.match(r"([a-z][a-z0-9+.-]+)://([^?#]*)", str(data), re.IGNORECASE)
+    url = URL.match(str(data))
     if url is None or url[1].lower() == "file":
         word = url[2] if url else str(data)
         return Path(word).name or word
-    user = r"[^/]*@|[^/@]*:(?!\d+(?:/|$))[^@]*@"  # a password may hold a slash
-    return f"{url[1]}://{re.sub(f'^(?:{user})', '', url[2])}"
+    return shown(str(data))
 
 
 def form_of(start: bytes) -> str | None:

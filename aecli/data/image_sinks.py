@@ -15,6 +15,7 @@ import numpy as np
 
 from aecli import files
 from aecli.config import Schema
+from aecli.data.places import Place, Where
 from aecli.errors import DataError
 
 Array = np.ndarray[Any, Any]
@@ -23,9 +24,9 @@ WITHOUT_PATHS = "leave that column out"
 
 @contextlib.contextmanager
 def to_images(
-    folder: Path,
-    inputs: Sequence[Path] = (),
-    roots: Sequence[Path] | None = None,
+    folder: Where,
+    inputs: Sequence[Where] = (),
+    roots: Sequence[Where] | None = None,
     originals: Sequence[str] = (),
 ) -> Iterator["ImageFolder"]:
     """Open a sink that writes images into a folder, in which they appear only when all are written.
@@ -34,20 +35,27 @@ def to_images(
     of another one of the `originals`.
     Raises DataError where the folder already holds something, or holds or lies in what is read.
     """
+    paths = [Path(str(root)) for root in (inputs if roots is None else roots)]
+    if isinstance(folder, Place):
+        with _sent(folder) as scratch:
+            sink = ImageFolder(scratch, paths, originals)
+            yield sink
+            sink.settle()
+        return
     target = folder.resolve()
     if not target.parent.is_dir():
         raise DataError(
             f"{folder}: there is no folder {folder.parent}", hint=shlex.join(["mkdir", "-p", str(folder.parent)])
         )
     for root in inputs:
-        if root.is_dir() and (target == root.resolve() or root.resolve() in target.parents):
+        if isinstance(root, Path) and root.is_dir() and (target == root.resolve() or root.resolve() in target.parents):
             raise DataError(f"{folder} lies in {root}, which is read", hint="name a folder elsewhere")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder}: already holds files, and images go to a new folder or an empty one")
     is_new = not target.is_dir()
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent if is_new else target))
     try:
-        sink = ImageFolder(scratch, inputs if roots is None else roots, originals)
+        sink = ImageFolder(scratch, paths, originals)
         yield sink
         sink.settle()
         if is_new:
@@ -58,6 +66,23 @@ def to_images(
                 made.replace(target / made.name)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _sent(folder: Place) -> Iterator[Path]:
+    """Give a folder here, whose files are sent to one elsewhere at the end.
+
+    Raises DataError where that holds something.
+    """
+    folder.check_writable(folder=True)
+    if folder.exists():
+        raise DataError(f"{folder}: already holds files, and images go to a new folder or an empty one")
+    with tempfile.TemporaryDirectory() as scratch:
+        yield Path(scratch)
+        for file in sorted(Path(scratch).rglob("*")):
+            if file.is_file():
+                with file.open("rb") as opened, files.replacing(folder / file.relative_to(scratch).as_posix()) as sent:
+                    shutil.copyfileobj(opened, sent)
 
 
 class ImageFolder:
@@ -170,7 +195,7 @@ def _within(path: Path, roots: Sequence[Path]) -> Path | None:
     return path.relative_to(root)
 
 
-def image_ending(path: Path, schema: Schema) -> str:
+def image_ending(path: Where, schema: Schema) -> str:
     """Return the ending of a file that holds a rebuilt image: that of its name, else .png or .tif."""
     dtype = np.dtype(schema.dtype or np.uint8)
     ending = path.suffix.lower()

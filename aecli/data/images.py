@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from aecli.config import Schema
 from aecli.data import picture, tiff, units
 from aecli.data.picture import BROKEN
+from aecli.data.places import Place, Where
 from aecli.data.refused import IMAGE_ENDINGS, refused_images
 from aecli.data.source import Array, Batch, Source
 from aecli.errors import DataError, WidthError
@@ -45,14 +46,14 @@ class ImageSource(Source):
 
     def __init__(
         self,
-        paths: Sequence[Path],
+        paths: Sequence[Where],
         *,
         schema: Schema | None = None,
         columns: Columns = ALL_COLUMNS,
         skip_broken: bool = False,
         any_type: bool = False,
         force: bool | None = False,
-        opened: Mapping[Path, BinaryIO] | None = None,
+        opened: Mapping[Where, BinaryIO] | None = None,
     ) -> None:
         """Find the images that the paths name. Those that are `opened` are no files of these names.
 
@@ -67,8 +68,8 @@ class ImageSource(Source):
         self._training, self._forced = schema is None, force
         self._left_out: list[str] = []
         self._damaged: list[str] = []
-        self._first_of_type: tuple[Path, Any] | None = None
-        self._remarked: dict[str, set[Path]] = {}
+        self._first_of_type: tuple[Where, Any] | None = None
+        self._remarked: dict[str, set[Where]] = {}
         found = _files_of(paths, name)
         files, labels, without, self._others = found.files, found.labels, found.without, found.others
         self._no_files = found.no_files
@@ -126,11 +127,11 @@ class ImageSource(Source):
         shown = ", ".join(names[:NAMED_LABELS]) + (", ..." if len(names) > NAMED_LABELS else "")
         return [f"labels: the folders' names: {shown} ({len(names):,})"]
 
-    def _pages(self, file: Path) -> list[int | None]:
+    def _pages(self, file: Where) -> list[int | None]:
         """Return the numbers of the pages that are images of their own; None for a file that is one image."""
-        place = self._opened.get(file)
-        if file.suffix.lower() in ONE_FRAME and place is None:
+        if file.suffix.lower() in ONE_FRAME and file not in self._opened:
             return [None]
+        place = self._bytes_of(file)
         try:
             found = tiff.pages(file, place)
             if found is None and picture.count_frames(file, place) > 2:
@@ -171,7 +172,7 @@ class ImageSource(Source):
 
     def _looked(self, asked: Columns) -> Schema:
         """Return what the images are, from as many of them as it takes to know."""
-        first: tuple[Path, Array] | None = None
+        first: tuple[Where, Array] | None = None
         colour = False
         for file, values in self._until_known():
             found = values if asked.alpha else self._without_alpha(file, values, asked.background)
@@ -197,7 +198,7 @@ class ImageSource(Source):
             background=None if asked.alpha else asked.background,
         )
 
-    def _until_known(self) -> Iterator[tuple[Path, Array]]:
+    def _until_known(self) -> Iterator[tuple[Where, Array]]:
         """Yield the first image, and all others that may be in colour or transparent, each with its file."""
         first = True
         for file, images in groupby(self._images, key=lambda image: image[0]):
@@ -209,7 +210,7 @@ class ImageSource(Source):
                     first = False
 
     def _each(
-        self, images: list[tuple[Path, str | None, int | None]], bring: Callable[[Array, int | None], Array]
+        self, images: list[tuple[Where, str | None, int | None]], bring: Callable[[Array, int | None], Array]
     ) -> Iterator[Array | None]:
         """Yield what is brought of each of the images of one file and its page; None for the broken ones to skip."""
         file, done = images[0][0], 0
@@ -218,7 +219,7 @@ class ImageSource(Source):
             found = picture.frames(
                 file,
                 numbers,
-                self._opened.get(file),
+                self._bytes_of(file),
                 on_more=lambda: self._remark(FIRST_OF_SEVERAL, file),
                 alone=self._images[0][0] == self._images[-1][0],
             )
@@ -231,15 +232,19 @@ class ImageSource(Source):
                 if values is None:
                     break  # the frames after it are read anew
 
-    def _is_grey(self, file: Path) -> bool:
+    def _bytes_of(self, file: Where) -> BinaryIO | None:
+        """Return the open file that stands for a name, None for a file here. A file elsewhere is read as a whole."""
+        return self._opened.get(file) or (file.contents() if isinstance(file, Place) else None)
+
+    def _is_grey(self, file: Where) -> bool:
         try:
-            with Image.open(self._opened.get(file, file)) as image:
+            with Image.open(self._bytes_of(file) or cast(Path, file)) as image:
                 return picture.is_grey(image)
         except BROKEN:
             return False
 
     @contextlib.contextmanager
-    def _broken_skipped(self, file: Path, page: int | None = None) -> Iterator[None]:
+    def _broken_skipped(self, file: Where, page: int | None = None) -> Iterator[None]:
         """Note a file that cannot be read, where it may be skipped. Raises DataError elsewhere."""
         try:
             yield
@@ -253,12 +258,12 @@ class ImageSource(Source):
             said = error.message.removeprefix(f"{_paged(file, page)}: ").removeprefix(f"{file}: ")
             self._left_out.append(f"{_paged(file, page)} ({said})")
 
-    def _read(self, images: list[tuple[Path, str | None, int | None]]) -> list[Array | None]:
+    def _read(self, images: list[tuple[Where, str | None, int | None]]) -> list[Array | None]:
         """Read the pixels (D,) of images of one file; None for those that are broken and may be skipped."""
         file = images[0][0]
         return list(self._each(images, lambda values, page: self._brought(file, values, page).ravel()))
 
-    def _brought(self, file: Path, values: Array, page: int | None) -> Array:
+    def _brought(self, file: Where, values: Array, page: int | None) -> Array:
         """Return an image (H, W), (H, W, 3) or (H, W, 4) as the schema has it."""
         schema = self.schema
         assert schema.image_shape is not None  # noqa: S101, for the type checker
@@ -289,7 +294,9 @@ class ImageSource(Source):
             values = _with_alpha(values)
         return picture.fitted(values, (width, height), schema.fit, schema.background or "black")
 
-    def _check_types(self, images: Sequence[tuple[Path, str | None, int | None]], read: Sequence[Array | None]) -> None:
+    def _check_types(
+        self, images: Sequence[tuple[Where, str | None, int | None]], read: Sequence[Array | None]
+    ) -> None:
         """Raise DataError where images have other types than the first: black and white are not the same in them."""
         for (file, _, _), image in zip(images, read, strict=True):
             if image is None:
@@ -312,7 +319,7 @@ class ImageSource(Source):
             else f"say which values are black and white: --input-range {units.guess(low, high, values.dtype)}",
         )
 
-    def _as_before(self, file: Path, values: Array) -> Array:
+    def _as_before(self, file: Where, values: Array) -> Array:
         """Return values as models take them whose checkpoints do not say a type: 16 bits scaled to their white."""
         white = self.schema.full_scale or 255.0
         if values.dtype == np.uint8 and white == 255:
@@ -323,7 +330,7 @@ class ImageSource(Source):
         kind = np.uint8 if white == 255 else np.uint16 if white == 65_535 else np.float32
         return np.rint(scaled).astype(kind)
 
-    def _without_alpha(self, file: Path, values: Array, background: str | None) -> Array:
+    def _without_alpha(self, file: Where, values: Array, background: str | None) -> Array:
         """Lay an image with transparent pixels on the background."""
         if values.ndim == 2 or values.shape[2] == 3:
             return values
@@ -333,7 +340,7 @@ class ImageSource(Source):
         self._remark(f"transparent, and laid on {background}", file)
         return picture.composited(values, background)
 
-    def _remark(self, what: str, file: Path) -> None:
+    def _remark(self, what: str, file: Where) -> None:
         self._remarked.setdefault(what, set()).add(file)
 
     def notes(self) -> list[str]:
@@ -369,14 +376,14 @@ class Found:
     usually lies beside images; `no_files` are pipes, links to nothing and such, with the name of an image.
     """
 
-    files: list[Path] = field(default_factory=list)
+    files: list[Where] = field(default_factory=list)
     labels: list[str | None] = field(default_factory=list)
     without: list[str] = field(default_factory=list)
-    others: list[Path] = field(default_factory=list)
+    others: list[Where] = field(default_factory=list)
     no_files: list[str] = field(default_factory=list)
 
 
-def _files_of(paths: Sequence[Path], name: str) -> Found:
+def _files_of(paths: Sequence[Where], name: str) -> Found:
     """List what the paths name, folders in the order of the names in them. Several folders are classes themselves."""
     found, classes = Found(), sum(path.is_dir() for path in paths) > 1
     for path in paths:
@@ -385,7 +392,10 @@ def _files_of(paths: Sequence[Path], name: str) -> Found:
             found.labels.append(None)
             continue
         before = len(found.files)
-        _look_in(path, frozenset(), found)
+        if isinstance(path, Place):
+            _look_at(path, found)
+        else:
+            _look_in(path, frozenset(), found)
         inside = sorted(found.files[before:])
         found.files[before:] = inside
         found.labels += [
@@ -429,7 +439,15 @@ def _look_in(where: Path, above: frozenset[Path], found: Found) -> None:
         found.without[named:] = [_text(where)]
 
 
-def _of_no_images(name: str, folder: Path, found: Found) -> DataError:
+def _look_at(folder: Place, found: Found) -> None:
+    """Look for images in a folder elsewhere and its folders. Hidden ones are left out."""
+    known = endings() | IMAGE_ENDINGS.keys()
+    for file in folder.files():
+        if not any(part.startswith(".") for part in file.relative_to(folder).parts):
+            (found.files if file.suffix.lower() in known else found.others).append(file)
+
+
+def _of_no_images(name: str, folder: Where, found: Found) -> DataError:
     """Return the error for folders without images, and what may be meant instead."""
     arrays = [path for path in found.others if path.suffix.lower() == ".npy"]
     if arrays and len({len(path.parts) for path in arrays}) == 1:
@@ -438,7 +456,7 @@ def _of_no_images(name: str, folder: Path, found: Found) -> DataError:
             f"{name}: a folder without images: it holds {_counted(arrays, 'array', 'arrays')}",
             hint=f"name them: {shlex.quote(str(folder)) + '/*' * depth}.npy",
         )
-    if not found.others and not found.no_files and not any(not each.name.startswith(".") for each in folder.iterdir()):
+    if not found.others and not found.no_files and not _holds_any(folder):
         return DataError(
             f"{name}: a folder without images: it is empty",
             hint="what can be read of a folder are images, .npy files and Parquet files",
@@ -455,27 +473,32 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(sorted(names)[:NAMED]) + more
 
 
-def _counted(files: Sequence[Path], one: str, many: str) -> str:
+def _counted(files: Sequence[Where], one: str, many: str) -> str:
     """Count some files, and name the first."""
     if len(files) == 1:
         return f"1 {one}, {_text(files[0])}"
     return f"{len(files):,} {many}, such as {_text(files[0])}"
 
 
-def _paged(file: Path, page: int | None) -> str:
+def _paged(file: Where, page: int | None) -> str:
     """Name a file, or a page of it."""
     return str(file) if page is None else f"{file}: page {page + 1}"
 
 
-def _named(files: list[Path]) -> str:
+def _holds_any(folder: Where) -> bool:
+    inside = folder.files() if isinstance(folder, Place) else folder.iterdir()
+    return any(not each.name.startswith(".") for each in inside)
+
+
+def _named(files: Sequence[Where]) -> str:
     """Name the first file, and count the others."""
     others = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
     return f"{_text(files[0])}{others} {'lie' if others else 'lies'}"
 
 
-def _text(path: Path) -> str:
+def _text(path: Where) -> str:
     """Return a path as text: bytes of its name that are no UTF-8 are written in hexadecimal digits."""
-    return os.fsencode(path).decode(errors="backslashreplace")
+    return str(path) if isinstance(path, Place) else os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _three(values: Array) -> Array:
@@ -490,20 +513,20 @@ def _with_alpha(values: Array) -> Array:
     return np.concatenate([values, np.full_like(values[..., :1], white)], axis=2)
 
 
-def _why(file: Path, error: BaseException) -> str:
+def _why(file: Where, error: BaseException) -> str:
     """Say what is wrong with a file, as far as an error of Pillow's tells it in words."""
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         count = re.search(r"\d[\d,]*", str(error))
         return f"{int(count[0].replace(',', '')):,} pixels" if count else ""
     if isinstance(error, UnidentifiedImageError):
-        return "it is empty" if file.is_file() and not file.stat().st_size else ""
+        return "it is empty" if isinstance(file, Path) and file.is_file() and not file.stat().st_size else ""
     if isinstance(error, OSError | SyntaxError) and not str(error).startswith("decoder error"):
         said = (isinstance(error, OSError) and error.strerror) or str(error)
         return "" if "<" in said else said  # an object of Python's
     return ""
 
 
-def _broken(file: Path, page: int | None, error: BaseException, *, forced: bool | None) -> DataError:
+def _broken(file: Where, page: int | None, error: BaseException, *, forced: bool | None) -> DataError:
     """Return the error for a file that cannot be read; `forced` is None where no option can ask for large ones."""
     why = f" ({said})" if (said := _why(file, error)) else ""
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):

@@ -63,7 +63,8 @@ class Labels:
         if self.beside is None:
             return []
         self.beside.check(self._source.left_out)
-        how = [] if self.beside.how == f"matched by {PATH}" else [f"{self._flag[2:]}s: {self.word}, {self.beside.how}"]
+        named = f"{self._flag[2:]}s: {self.beside.path}:{self.name}"
+        how = [] if self.beside.how == f"matched by {PATH}" else [f"{named}, {self.beside.how}"]
         return [*how, *self.beside.notes()]
 
 

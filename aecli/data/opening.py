@@ -29,6 +29,7 @@ from aecli.data.formats import (
     uncompressed,
 )
 from aecli.data.formats import IMAGES as IMAGE_ENDINGS
+from aecli.data.places import Place, Where, is_remote, place, shown
 from aecli.data.refused import refused
 from aecli.data.source import ArraySource, Chain, Source
 from aecli.errors import DataError, UsageError, WidthError
@@ -64,7 +65,7 @@ class Input:
 
     given: Any
     kind: str | None
-    path: Path | None = None
+    path: Where | None = None
     part: str | None = None
     form: str | None = None
     stream: "Stream | None" = None
@@ -109,8 +110,8 @@ def open_source(data: Any, *, split: str = "train", **request: Any) -> Source:
     Raises DataError where there is no such data, or none of it fits; UsageError where the words make no sense together.
     """
     asked = Request(**request)
-    several = isinstance(data, list | tuple) and all(isinstance(each, str | Path) for each in data)
-    given = [file for each in (data if several else [data]) for file in _arrays_in(each)]
+    several = isinstance(data, list | tuple) and all(isinstance(each, str | Where) for each in data)
+    given = [file for each in (data if several else [data]) for one in _named(each) for file in _arrays_in(one)]
     inputs = [identified(each, split, asked, turn=i) for i, each in enumerate(given)]
     kinds = {each.kind for each in inputs if each.kind is not None}
     if SET in kinds and len(inputs) > 1:
@@ -175,11 +176,26 @@ def _as_images(source: "TableSource", asked: Request) -> None:
         source.turn()
 
 
+def _named(given: Any) -> list[Any]:
+    """Return the files elsewhere that a pattern names; all else as it is. Raises DataError where it names none."""
+    if not is_remote(given):
+        return [given]
+    file, key = array_key(given)
+    found: list[Any] = [*Place(file).expanded()]
+    if not found:
+        raise DataError(f"{shown(given)}: no file has such a name")
+    return found if key is None else [given]
+
+
 def _arrays_in(given: Any) -> list[Any]:
     """Return the NPY or safetensors files in a folder that holds nothing else; all else as it is."""
-    if not isinstance(given, str | Path) or given == "-" or not Path(given).is_dir():
+    if not isinstance(given, str | Where) or given == "-" or is_remote(given):
         return [given]
-    files = [file for file in Path(given).iterdir() if not file.name.startswith(".")]
+    folder = place(given)
+    if not folder.is_dir():
+        return [given]
+    inside = folder.files() if isinstance(folder, Place) else [*folder.iterdir()]
+    files: list[Any] = [file for file in inside if not file.name.startswith(".")]
     endings = {file.suffix.lower() if file.is_file() else "" for file in files}
     return sorted(files) if endings in ({".npy"}, {".safetensors"}) else [given]
 
@@ -192,23 +208,34 @@ def identified(given: Any, split: str, asked: Request, *, turn: int = 0) -> Inpu
     """
     if isinstance(given, Input | Source):
         return given if isinstance(given, Input) else Input(given, SOURCE)
-    if not isinstance(given, str | Path):
+    if not isinstance(given, str | Where):
         return Input(given, FRAME if hasattr(given, "columns") or hasattr(given, "schema") else ARRAY)
     word = str(given)
     if named := split_name(word, split):
         return Input(word, SET, part=named[1])
-    file, key = array_key(word)
-    path = None if word == "-" else Path(file)
-    if path is not None and not path.exists():
-        raise DataError(f"{word}: no such file")
-    if path is not None and path.is_dir():
-        return Input(word, TABLE if is_table(path) else IMAGES, path)
+    file, key = (given, None) if isinstance(given, Place) else array_key(word)
+    path = None if word == "-" else place(file)
+    word = shown(word)
+    if path is not None and (known := _by_place(path)) is not None:
+        return Input(word, known, path)
     lasts = path is not None and path.is_file()
     if not lasts and turn:
         return Input(word, None, path, key)
     found = _looked(Input(word, None, path, key), asked)
     again = lasts and (found.kind != IMAGES or found.stream is None or found.stream.is_plain())
     return dataclasses.replace(found, stream=None) if again else found
+
+
+def _by_place(path: Where) -> str | None:
+    """Return what a folder is, and an image elsewhere; None for what has to be looked into.
+
+    Raises DataError where nothing is there.
+    """
+    if isinstance(path, Place) and path.listed and path.suffix.lower() in IMAGE_ENDINGS:
+        return IMAGES  # to look into each takes long
+    if not path.exists():
+        raise DataError(f"{path}: no such file")
+    return (TABLE if is_table(path) else IMAGES) if path.is_dir() else None
 
 
 def _looked(one: Input, asked: Request) -> Input:
@@ -241,7 +268,7 @@ def _check_kind(one: Input, first: Input) -> None:
         raise DataError(f"{first.given} and {one.given}: tables, arrays and images are not read together")
 
 
-def _stream(path: Path | None, asked: Request) -> "Stream":
+def _stream(path: Where | None, asked: Request) -> "Stream":
     from aecli.data.stream import Stream
 
     if path is not None:
@@ -294,7 +321,8 @@ def split_name(data: str, split: str) -> tuple[str, str] | None:
 def array_key(word: str) -> tuple[str, str | None]:
     """Split `file.npz:key` or `file.safetensors:key`, which names an array in a file."""
     path, _, key = word.rpartition(":")
-    return (path, key) if uncompressed(path.lower()).endswith(KEYED) and not Path(word).exists() else (word, None)
+    is_key = uncompressed(path.lower()).endswith(KEYED) and (is_remote(word) or not Path(word).exists())
+    return (path, key) if is_key else (word, None)
 
 
 def _open_set(inputs: Sequence[Input], asked: Request) -> Source:
@@ -338,9 +366,9 @@ def _rows(table: "Table", asked: Request) -> Source:
 
     schema = asked.schema
     if asked.codes and schema is not None:
-        from aecli.data.codes import in_one_column
+        from aecli.data.codes import in_lists
 
-        schema = in_one_column(table, schema)
+        schema = in_lists(table, schema, asked.applying.shorter)
     return TableSource(table, asked.columns, asked.applying, schema)
 
 
@@ -378,7 +406,7 @@ def _open_arrays(inputs: Sequence[Input], asked: Request) -> Source:
                 if asked.schema is None and len(inputs) == 1:
                     raise DataError(f"{source.name}: no rows to read, it has columns alone")
                 asked.announce(f"{source.name}: no rows in it")
-            _check_width(source, asked.schema)
+            _check_width(source, asked)
             if first:
                 _check_alike(source, first[0], training=asked.schema is None)
             first.append(source)
@@ -466,15 +494,15 @@ def _one_each(inputs: Sequence[Input], asked: Request) -> Any:
 def _open_images(inputs: Sequence[Input], asked: Request) -> Source:
     from aecli.data.images import ImageSource
 
-    paths: list[Path] = []
-    opened: dict[Path, BinaryIO] = {}
+    paths: list[Where] = []
+    opened: dict[Where, BinaryIO] = {}
     for one in inputs:
         path = one.path
         if one.kind is None or one.stream is not None:
             found = _looked(one, asked)
             _check_kind(found, inputs[0])
             if found.stream is not None and (path is None or not found.stream.is_plain()):
-                path = Path(found.stream.name)
+                path = path if isinstance(path, Place) else Path(found.stream.name)
                 opened[path] = found.stream.file()
         assert path is not None  # noqa: S101, for the type checker: what has no file has a stream
         paths.append(path)
@@ -520,12 +548,14 @@ def _check_unnamed(source: Source, asked: Request) -> None:
         raise UsageError("--image-shape is for arrays and tables, and image files have their own", hint="leave it out")
     if asked.columns.image_size is not None and not source.resizes:
         raise UsageError(f"--image-size is for image files, and {source.name} is an array")
-    _check_width(source, asked.schema)
+    _check_width(source, asked)
 
 
-def _check_width(source: Source, schema: Schema | None) -> None:
-    if schema is not None and source.schema.inputs != schema.inputs:
-        raise WidthError(f"{source.name}: {source.schema.inputs} values a row, and the model takes {schema.inputs}")
+def _check_width(source: Source, asked: Request) -> None:
+    schema, found = asked.schema, source.schema.inputs
+    if schema is None or found in (schema.inputs, *asked.applying.shorter):
+        return
+    raise WidthError(f"{source.name}: {found} values a row, and the model takes {schema.inputs}")
 
 
 def _table(one: Input, asked: Request, first: Input) -> "Table":
@@ -581,7 +611,7 @@ def _with_marks(table: "Table", asked: Request) -> "Table":
     return table
 
 
-def open_table(path: Path, **request: Any) -> "Table":
+def open_table(path: Where, **request: Any) -> "Table":
     """Open the columns of a file as they are. `request` are the fields of `Request`.
 
     Raises DataError where there is no such file, or it is no table.

@@ -10,14 +10,15 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from aecli.data import sinks
 from aecli.data.beside import file_beside
-from aecli.data.folder import files_in, is_table, tables_in, values_of
+from aecli.data.folder import files_in, is_table, tables_in, values_of, within
 from aecli.data.formats import ARRAYS, IDX, IMAGES, KEYED, table_form, uncompressed
 from aecli.data.opening import TABLE, Input, array_key, split_name
+from aecli.data.places import GLOB, WRITTEN, Place, Where, place, shown
 from aecli.errors import AecliError, DataError, UsageError
 
 KEY = b"aecli"
@@ -33,9 +34,9 @@ class PartFile:
     """
 
     given: Any
-    file: Path
-    name: Path
-    path: Path
+    file: Where
+    name: PurePath
+    path: Where
 
     @property
     def apart(self) -> frozenset[str]:
@@ -63,15 +64,17 @@ class Made:
             "options": list(self.options),
             "model": self.model,
             "input": identity(part.file, part.name),
-            "labels": None if labels is None else identity(labels, Path(labels.name)),
+            "labels": None if labels is None else identity(labels, PurePath(labels.name)),
         }
 
 
-def identity(file: Path, name: Path) -> dict[str, Any]:
+def identity(file: Where, name: PurePath) -> dict[str, Any]:
     """Return what tells whether a file is the same later: its name, its size in bytes, and its time in nanoseconds.
 
-    Raises DataError where there is no such file.
+    Elsewhere it has a version in place of a time, such as an ETag. Raises DataError where there is no such file.
     """
+    if isinstance(file, Place):
+        return {"path": name.as_posix(), "size": file.size, "version": file.version}
     try:
         found = file.stat()
     except OSError as error:
@@ -79,18 +82,18 @@ def identity(file: Path, name: Path) -> dict[str, Any]:
     return {"path": name.as_posix(), "size": found.st_size, "time": found.st_mtime_ns}
 
 
-def planned(data: Sequence[str], folder: Path) -> tuple[list[PartFile], list[str]]:
+def planned(data: Sequence[str], folder: Where) -> tuple[list[PartFile], list[str]]:
     """Return the parts that DATA makes in a folder, in its order; and sentences on files in it that make none.
 
     Raises UsageError for data that is no file or folder, and for a part that is read itself; DataError where there is
     no data, or two files make one part.
     """
-    parts, notes = dict[Path, PartFile](), list[str]()
+    parts, notes = dict[Where, PartFile](), list[str]()
     for word in data:
         found, left_out = _files_of(word, folder)
         if left_out:
             more = f" and {len(left_out) - NAMED_FILES:,} more" * (len(left_out) > NAMED_FILES)
-            notes.append(f"{word}: no tables and no arrays by their names, left out: {_listed(left_out)}{more}")
+            notes.append(f"{shown(word)}: no tables and no arrays by their names, left out: {_listed(left_out)}{more}")
         for given, file, name in found:
             part = PartFile(given, file, name, folder / name.with_name(f"{_stem(name.name)}.parquet"))
             if name.name.startswith((".", "_")):
@@ -99,7 +102,7 @@ def planned(data: Sequence[str], folder: Path) -> tuple[list[PartFile], list[str
                     hint="rename it first",
                 )
             if (other := parts.setdefault(part.path, part)) is not part:
-                again = other.file.samefile(file)
+                again = _are_one(other.file, file)
                 raise DataError(
                     f"{other.file} and {file} would both be written to {part.path}",
                     hint="give each file once" if again else "rename one of them, or name the folder that holds both",
@@ -110,7 +113,13 @@ def planned(data: Sequence[str], folder: Path) -> tuple[list[PartFile], list[str
     return list(parts.values()), notes
 
 
-def _listed(files: Sequence[Path]) -> str:
+def _are_one(file: Where, other: Where) -> bool:
+    if isinstance(file, Place) or isinstance(other, Place):
+        return file == other
+    return file.samefile(other)
+
+
+def _listed(files: Sequence[Where]) -> str:
     return ", ".join(str(file) for file in files[:NAMED_FILES])
 
 
@@ -119,7 +128,7 @@ def _stem(name: str) -> str:
     return re.sub(r"(?<=.)\.[A-Za-z]\w*$", "", uncompressed(name))
 
 
-def _files_of(word: str, folder: Path) -> tuple[list[tuple[Any, Path, Path]], list[Path]]:
+def _files_of(word: str, folder: Where) -> tuple[list[tuple[Any, Where, PurePath]], list[Where]]:
     """Return the files that a word of DATA names: what is read, its path, and this relative to the word.
 
     And files of a folder that are left out: by their names they are neither tables nor arrays.
@@ -127,30 +136,55 @@ def _files_of(word: str, folder: Path) -> tuple[list[tuple[Any, Path, Path]], li
     if word == "-" or split_name(word, "test") is not None:
         what = "standard input has no name" if word == "-" else f"{word} is a built-in set"
         raise UsageError(f"a folder takes a part for each input file, and {what}", hint=ONE_FILE)
-    path = Path(array_key(word)[0])
+    named, key = array_key(word)
+    path = place(named)
+    if isinstance(path, Place) and GLOB.search(path.key) and path.scheme in WRITTEN:
+        return _of_pattern(path), []
     if not path.exists():
-        raise DataError(f"{word}: no such file")
+        raise DataError(f"{path}: no such file")
     if path.is_file():
         _check_no_image(path)
-        return [(word, path, Path(path.name))], []
+        return [(_given(path) if key is None else word, path, PurePath(path.name))], []
     if not path.is_dir():
         raise UsageError(f"{word}: a pipe can be read only once, and a part is known again by its file", hint=ONE_FILE)
-    if path.resolve() in (folder.resolve(), *folder.resolve().parents):
+    if _lies_in(folder, path):
         raise DataError(f"{folder} lies in {path}, which is read", hint="name a folder elsewhere")
     every = list(files_in(path))
     for file in every:
         _check_no_image(file)
     if is_table(path):
         found = [
-            (Input(str(file), TABLE, file, form="parquet", folders=values) if values else str(file), file)
+            (Input(str(file), TABLE, file, form="parquet", folders=values) if values else _given(file), file)
             for file, values in tables_in(path)
         ]
     else:
-        found = [(str(file), file) for file in every if _is_data(file.name)]
+        found = [(_given(file), file) for file in every if _is_data(file.name)]
     if not found:
-        raise DataError(f"{word}: a folder without tables or arrays")
-    left_out = sorted({*every} - {file for _, file in found})
-    return [(given, file, file.relative_to(path)) for given, file in found], left_out
+        raise DataError(f"{path}: a folder without tables or arrays")
+    read = {file for _, file in found}
+    return [(given, file, within(file, path)) for given, file in found], [file for file in every if file not in read]
+
+
+def _of_pattern(pattern: Place) -> list[tuple[Any, Where, PurePath]]:
+    """Return the files elsewhere that a pattern names, each with its path in the last folder that has no star."""
+    files = pattern.expanded()
+    if not files:
+        raise DataError(f"{pattern}: no file has such a name")
+    for file in files:
+        _check_no_image(file)
+    above = Place(f"{pattern.scheme}://{pattern.root}/{GLOB.split(pattern.key)[0].rpartition('/')[0]}")
+    return [(file, file, within(file, above)) for file in files]
+
+
+def _given(file: Where) -> Any:
+    """Return a file as `Model.open` takes it: one elsewhere as it is, so that it stays one version."""
+    return file if isinstance(file, Place) else str(file)
+
+
+def _lies_in(folder: Where, path: Where) -> bool:
+    if isinstance(folder, Path) and isinstance(path, Path):
+        return path.resolve() in (folder.resolve(), *folder.resolve().parents)
+    return isinstance(folder, Place) and f"{folder}/".startswith(f"{path}/")
 
 
 def _is_data(name: str) -> bool:
@@ -161,7 +195,7 @@ def _is_data(name: str) -> bool:
     )
 
 
-def _check_no_image(file: Path) -> None:
+def _check_no_image(file: Where) -> None:
     if file.suffix.lower() in IMAGES:
         raise no_part_of_images(str(file))
 
@@ -176,7 +210,7 @@ def is_there(part: PartFile, made: Made, *, force: bool) -> bool:
 
     Raises AecliError for another file in its place, with the difference.
     """
-    if not os.path.lexists(part.path):
+    if not (part.path.exists() if isinstance(part.path, Place) else os.path.lexists(part.path)):
         return False
     if part.path.exists() and not part.path.is_file():
         raise AecliError(f"{part.path}: no file, and a part would be written there", hint="name another --output")
@@ -189,13 +223,13 @@ def is_there(part: PartFile, made: Made, *, force: bool) -> bool:
     raise AecliError(f"{part.path} is there already, and {why}", options=("--force",))
 
 
-def record_of(path: Path) -> dict[str, Any] | None:
+def record_of(path: Where) -> dict[str, Any] | None:
     """Return the record of a part; None where the file is none, or not whole."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        found = json.loads((pq.read_metadata(path).metadata or {})[KEY])
+        found = json.loads((pq.read_metadata(path.open() if isinstance(path, Place) else path).metadata or {})[KEY])
     except (pa.ArrowException, OSError, LookupError, ValueError):
         return None
     return found if isinstance(found, dict) else None
@@ -221,8 +255,10 @@ def _difference(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
             why = f"it was made of {then}, not of {now}"
         case _, {"size": int(then)}, {"size": int(now), "path": name} if then != now:
             why = f"{name} has changed since: it had {then:,} bytes, and has {now:,}"
-        case _, {"time": int()}, {"path": name}:
+        case _, {"time": int()}, {"path": name, "time": int()}:
             why = f"{name} has changed since: it was written at another time"
+        case _, {"path": name}, {"path": _}:
+            why = f"{name} has changed since: it is another version"
         case _:
             why = "its record is not one that this aecli writes"
     return why
@@ -235,7 +271,8 @@ def writing(part: PartFile, made: Made) -> Iterator[sinks.Sink]:
     Raises DataError where the input changed meanwhile.
     """
     record = made.of(part)
-    _make_folder(part.path.parent)
+    if isinstance(part.path, Path):
+        _make_folder(part.path.parent)
     metadata = {KEY: json.dumps(record, sort_keys=True).encode()}
     with sinks.to_file(part.path, "parquet", metadata=metadata, apart=part.apart) as sink:
         yield sink

@@ -9,12 +9,13 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from aecli.data import tiff
+from aecli.data.places import Where
 from aecli.errors import DataError
 
 Array = np.ndarray[Any, Any]
@@ -86,7 +87,7 @@ def is_grey(image: Image.Image) -> bool:
 
 
 def frames(
-    file: Path,
+    file: Where,
     numbers: Sequence[int],
     place: Any = None,
     *,
@@ -101,7 +102,7 @@ def frames(
     Raises DataError for pixels of an unknown kind, one of BROKEN for a damaged file.
     """
     try:
-        image = Image.open(place or file)
+        image = Image.open(place or cast(Path, file))
     except UnidentifiedImageError:
         if tiff.pages(file, place) is None:
             raise
@@ -120,7 +121,7 @@ def frames(
                 yield _values(file, image, place, alone=alone)
 
 
-def _values(file: Path, image: Image.Image, place: Any, *, alone: bool) -> Array:
+def _values(file: Where, image: Image.Image, place: Any, *, alone: bool) -> Array:
     tile: Any = getattr(image, "tile", ())
     deep = DEEP_PNG.get(str(tile[0].args)) if image.format == "PNG" and len(tile) == 1 else None
     if deep is not None:
@@ -232,14 +233,14 @@ def _is_cut(image: Image.Image) -> bool:
     return len(bits) > 1 and max(bits) > 8
 
 
-def _by_tifffile(file: Path, place: Any, numbers: Sequence[int], *, alone: bool) -> Iterator[Array]:
+def _by_tifffile(file: Where, place: Any, numbers: Sequence[int], *, alone: bool) -> Iterator[Array]:
     import tifffile
 
     for number in numbers:
         if place is not None:
             place.seek(0)  # it takes a file to begin where it stands
         try:
-            with tifffile.TiffFile(place or file, name=file.name) as found:
+            with tifffile.TiffFile(place or cast(Path, file), name=file.name) as found:
                 page: Any = found.pages[number]
                 short = _is_short(page, found.filehandle.size)
                 pixels = page.imagewidth * page.imagelength
@@ -286,7 +287,7 @@ def _is_short(page: Any, size: int) -> bool:
     )
 
 
-def _unknown(file: Path, what: str, place: Any, *, alone: bool) -> DataError:
+def _unknown(file: Where, what: str, place: Any, *, alone: bool) -> DataError:
     files = f"[{str(file)!r}]"
     if not alone:
         files = f"sorted(glob.glob({str(Path(glob.escape(str(file.parent)), '*' + file.suffix))!r}))"
@@ -297,9 +298,9 @@ def _unknown(file: Path, what: str, place: Any, *, alone: bool) -> DataError:
     )
 
 
-def count_frames(file: Path, place: BinaryIO | None = None) -> int:
+def count_frames(file: Where, place: BinaryIO | None = None) -> int:
     """Return how many frames a file has, such as an animation."""
-    with Image.open(place or file) as image:
+    with Image.open(place or cast(Path, file)) as image:
         return getattr(image, "n_frames", 1)
 
 

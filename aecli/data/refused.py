@@ -4,6 +4,7 @@ import json
 import shlex
 from pathlib import Path
 
+from aecli.data.places import Where
 from aecli.errors import DataError
 
 # What it is, the Python that makes something of it that is read, and the ending of what it makes.
@@ -72,7 +73,7 @@ IMAGES = {
 IMAGE_ENDINGS = {".fits": "fits", ".fit": "fits", ".dcm": "dicom", ".nii": "nifti"}
 
 
-def refused_images(file: Path, form: str) -> DataError:
+def refused_images(file: Where, form: str) -> DataError:
     """Return the error for images of science that are not read. Its hint makes one array of all in the folder."""
     what, imports, read = IMAGES[form]
     pattern, made = str(file.parent / f"*{file.suffix}"), f"{file.parent.resolve().name}.npy"
@@ -85,7 +86,7 @@ def refused_images(file: Path, form: str) -> DataError:
     )
 
 
-def refused(name: str, form: str, *, path: Path | None = None) -> DataError:
+def refused(name: str, form: str, *, path: Where | None = None) -> DataError:
     """Return the error for a format that is not read. Its hint is a command that makes something that is read."""
     source = json.dumps(str(path or "FILE"), ensure_ascii=False)
     if form in IMAGES:
@@ -107,6 +108,6 @@ def refused(name: str, form: str, *, path: Path | None = None) -> DataError:
     return DataError(f"{name}: {what}, which is not read", hint=hint)
 
 
-def _quoted(path: Path | None, ending: str) -> str:
+def _quoted(path: Where | None, ending: str) -> str:
     """Return the name of what is made of a file, as Python and R write it."""
     return json.dumps((path.stem if path else "FILE") + ending, ensure_ascii=False)

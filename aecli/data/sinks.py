@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping
 from datetime import date, time, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from aecli import files
+from aecli.data.places import Where
 from aecli.errors import DataError, UsageError
 
 Array = np.ndarray[Any, Any]
@@ -58,7 +58,7 @@ class Sink(ABC):
         """Write what ends the file. The stream stays open."""
 
 
-def format_of(path: Path, asked: str | None) -> str:
+def format_of(path: Where, asked: str | None) -> str:
     """Return the format of an output file: what was asked for, else what its name's ending says.
 
     Raises UsageError for an ending of no known format.
@@ -104,7 +104,7 @@ def to_stream(
 
 
 @contextlib.contextmanager
-def to_file(path: Path, form: str, **how: Any) -> Iterator[Sink]:
+def to_file(path: Where, form: str, **how: Any) -> Iterator[Sink]:
     """Open a sink that writes a file, which appears under its name only when it is whole."""
     with files.replacing(path) as stream, to_stream(stream, form, **how) as sink:
         yield sink

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from aecli.data.fetched import Fetched
 from aecli.data.formats import COMPRESSIONS, PEEK_BYTES, form_of, is_undecided
+from aecli.data.places import Place, Where
 from aecli.errors import DataError
 
 MAX_READ_BYTES = 16 << 20
@@ -35,17 +37,19 @@ class Stream:
     """
 
     def __init__(self, name: str, raw: BinaryIO, *, packed: int | None = None, force: bool | None = False) -> None:
-        self.name, self.size = name, _size(raw)
+        here = _size(raw)
+        self.name, self._is_here = name, here is not None
+        self.size = here if self._is_here else getattr(raw, "size", None)
         self._raw, self._packed, self._force = raw, packed, force
         self._counted = _Counted(raw)
         self._layers: list[_Ahead] = []
         self._given = 0
 
     @classmethod
-    def open(cls, path: Path, *, force: bool | None = False) -> "Stream":
-        """Open a file. Raises DataError where that cannot be done."""
+    def open(cls, path: Where, *, force: bool | None = False) -> "Stream":
+        """Open a file. Raises DataError where that cannot be done, PlaceError where it lies elsewhere."""
         try:
-            raw: Any = OwnFile(path)
+            raw: Any = path.open() if isinstance(path, Place) else OwnFile(path)
         except OSError as error:
             raise DataError(f"{path}: cannot be opened ({error.strerror or error})") from error
         return cls(str(path), raw, force=force)
@@ -75,9 +79,20 @@ class Stream:
         return data
 
     def is_plain(self) -> bool:
-        """Return whether this is a regular file, and not compressed. Raises DataError as `block` does."""
+        """Return whether this is a regular file here, and not compressed. Raises DataError as `block` does."""
         self.peek()
-        return self.size is not None and len(self._layers) == 1
+        return self._is_here and len(self._layers) == 1
+
+    def anywhere(self) -> BinaryIO:
+        """Return a file of all the bytes that can be read from any place: as `file`, but elsewhere where it lies there.
+
+        Of that one what is asked for is fetched, and no more.
+        """
+        self.peek()
+        if len(self._layers) > 1 or not isinstance(self._raw, Fetched) or not self._raw.seekable():
+            return self.file()
+        self._raw.seek(0)
+        return self._raw
 
     def file(self) -> BinaryIO:
         """Return a file of all the bytes: this one where it is a regular one and not compressed, else a copy.

@@ -151,6 +151,7 @@ class TableSource(Source):
         if schema is None:
             schema = self._settled(columns)
         else:
+            schema = self._shortened(schema)
             self.features = self._matched(schema)
             columns_here = schema.columns or (Column(),) * schema.inputs
             named = [
@@ -458,6 +459,17 @@ class TableSource(Source):
         wanted = [DEFAULT_LABEL] if schema is None or schema.features is None else []
         wanted = [schema.label, *wanted] if schema is not None and schema.label else [DEFAULT_LABEL]
         return next((name for name in wanted if name in table.columns), None)
+
+    def _shortened(self, schema: Schema) -> Schema:
+        """Return the schema of its first columns where the table has so many of them as make a row."""
+        names, here = schema.features, self._table.columns
+        if self._table.named and names is not None:
+            there = next((i for i, name in enumerate(names) if name not in here), len(names))
+        else:
+            there = sum(column != self._label and column not in self._keep for column in here)
+        if there not in self._applying.shorter:
+            return schema
+        return dataclasses.replace(schema, inputs=there, columns=schema.columns[:there])
 
     def _matched(self, schema: Schema) -> list[str]:
         """Return the table's columns that are the model's features, in the model's order."""

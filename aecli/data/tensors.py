@@ -3,12 +3,12 @@
 import json
 import math
 import os
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from aecli.data.part import FileRows
+from aecli.data.places import Where
 from aecli.data.stream import Stream
 from aecli.errors import DataError
 
@@ -18,7 +18,7 @@ DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", BFLOAT16: "<u2", "BOOL": "?"
 DTYPES |= {f"{sign}{8 * size}": f"<{sign.lower()}{size}" for sign in "IU" for size in (1, 2, 4, 8)}
 
 
-def open_safetensors(stream: Stream, key: str | None, path: Path | None) -> FileRows:
+def open_safetensors(stream: Stream, key: str | None, path: Where | None) -> FileRows:
     """Open the array `key` of a safetensors file, the only one where none is named; bfloat16 is read as float32.
 
     `path` is the file's, where it has one.

@@ -10,9 +10,9 @@ import re
 import shlex
 import struct
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
+from aecli.data.places import Where
 from aecli.errors import DataError
 
 STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -40,7 +40,7 @@ class Pages:
         return [i for i, aside in enumerate(self.aside) if not aside] or [*range(len(self.aside))]
 
 
-def pages(file: Path, place: BinaryIO | None = None) -> Pages | None:
+def pages(file: Where, place: BinaryIO | None = None) -> Pages | None:
     """Return the pages of a TIFF, or of the open file that is read in its stead. None for a file that is no TIFF.
 
     Raises DataError where images lie behind one another without pages of their own, as ImageJ writes large ones.

@@ -1,9 +1,9 @@
 """Pictures: one file a kind, arrays in, a matplotlib figure out. Nothing else imports matplotlib."""
 
 import io
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from aecli.data.places import Where
 from aecli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def save(figure: "Figure", stream: BinaryIO, form: str, dpi: int = DPI) -> str:
     return "".join(sorted(lacking))
 
 
-def format_of(path: Path) -> str:
+def format_of(path: Where) -> str:
     """Return the format that the ending of a figure's name says.
 
     Raises UsageError for an ending of no known format.

@@ -12,11 +12,11 @@ import os
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from aecli import __version__, files
 from aecli.config import Config, History, ModelConfig, Results, Schema, TrainConfig, UnknownFieldError
+from aecli.data.places import Place, Where
 from aecli.errors import CheckpointError, UsageError
 from aecli.model.layers import tensor_shapes
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FORMAT = 2  # open until 1.0: fields may be added that have a default
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
-SCALERS = ("full-scale", "standard", "minmax", "robust", "quantile", "none")
+SCALERS = ("full-scale", "standard", "minmax", "robust", "quantile", "common", "none")
 PRECISION = "holes.precision"  # see model/holes.py
 MIXTURE = ("mixture.weights", "mixture.means", "mixture.factors")  # see model/mixture.py
 SCORE = "score."  # begins the names of what scoring.py fits
@@ -178,7 +178,7 @@ def _from_format_1(value: dict[str, Any]) -> dict[str, Any]:
     return value | {"schema": schema}
 
 
-def save(path: Path, checkpoint: Checkpoint, tensors: "Mapping[str, np.ndarray[Any, Any]]", scaler: "Scaler") -> None:
+def save(path: Where, checkpoint: Checkpoint, tensors: "Mapping[str, np.ndarray[Any, Any]]", scaler: "Scaler") -> None:
     """Write the checkpoint: atomically, so that a reader finds the old file or the new one, whole.
 
     `tensors` is the model's state dict as float32 arrays. Equal contents give equal bytes.
@@ -200,7 +200,7 @@ def dumps(checkpoint: Checkpoint, tensors: "Mapping[str, np.ndarray[Any, Any]]",
     return data
 
 
-def read(path: Path) -> Checkpoint:
+def read(path: Where) -> Checkpoint:
     """Read what the checkpoint says of itself, from its header alone; the tensors' names and shapes are checked.
 
     Raises CheckpointError where the file is missing, no checkpoint, damaged, or of a newer format.
@@ -209,7 +209,7 @@ def read(path: Path) -> Checkpoint:
         return _read(path, file)[0]
 
 
-def _read(path: Path, file: BinaryIO) -> tuple[Checkpoint, dict[str, Any], int]:
+def _read(path: Where, file: BinaryIO) -> tuple[Checkpoint, dict[str, Any], int]:
     """Read and check the header of an open file: what it says, where the tensors lie, and from which byte on."""
     header, data_start = read_header(path, file)
     said = header.pop("__metadata__", {})
@@ -244,7 +244,7 @@ def _read(path: Path, file: BinaryIO) -> tuple[Checkpoint, dict[str, Any], int]:
     return checkpoint, header, data_start
 
 
-def load(path: Path) -> "tuple[Checkpoint, dict[str, np.ndarray[Any, Any]], Scaler]":
+def load(path: Where) -> "tuple[Checkpoint, dict[str, np.ndarray[Any, Any]], Scaler]":
     """Read a checkpoint whole: what it says of itself, the model's state dict as float32 arrays, and its scaler.
 
     Raises CheckpointError as `read` does, and where a weight is not a finite number.
@@ -281,7 +281,7 @@ def weights(tensors: "Mapping[str, np.ndarray[Any, Any]]") -> "dict[str, np.ndar
     return {name: tensor for name, tensor in tensors.items() if name not in others and not name.startswith(SCORE)}
 
 
-def is_checkpoint(path: Path) -> bool:
+def is_checkpoint(path: Where) -> bool:
     """Return whether the file is a safetensors file with aecli's metadata, of whatever format version."""
     try:
         with opened(path) as file:
@@ -292,9 +292,12 @@ def is_checkpoint(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
-    """Open a file to read. Raises CheckpointError where that cannot be done."""
+def opened(path: Where) -> Iterator[BinaryIO]:
+    """Open a file to read, elsewhere a copy of it. Raises CheckpointError where that cannot be done."""
     try:
+        if isinstance(path, Place):
+            yield path.copy()
+            return
         with path.open("rb") as file:
             yield file
     except FileNotFoundError as error:
@@ -303,7 +306,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def read_header(path: Path, file: BinaryIO) -> tuple[dict[str, Any], int]:
+def read_header(path: Where, file: BinaryIO) -> tuple[dict[str, Any], int]:
     """Read a safetensors header, its length as 8 bytes, little-endian, then JSON; and give where the data starts."""
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= min(MAX_HEADER_BYTES, os.fstat(file.fileno()).st_size - 8):
@@ -357,7 +360,7 @@ def _expected(header: Mapping[str, Any], checkpoint: Checkpoint) -> dict[str, tu
     return expected
 
 
-def _check_tensors(path: Path, header: Mapping[str, Any], data_start: int, size: int, checkpoint: Checkpoint) -> None:
+def _check_tensors(path: Where, header: Mapping[str, Any], data_start: int, size: int, checkpoint: Checkpoint) -> None:
     """Check every tensor's name, type, shape and place in the file before anything is allocated."""
     expected = _expected(header, checkpoint)
     for name in sorted(header.keys() ^ expected.keys()):

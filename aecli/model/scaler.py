@@ -14,7 +14,7 @@ from aecli.data.part import Part
 from aecli.errors import DataError
 from aecli.model.checkpoint import KNOTS
 
-KINDS = ("standard", "minmax", "robust", "quantile", "none")
+KINDS = ("standard", "minmax", "robust", "quantile", "common", "none")
 FULL_SCALE = "full-scale"
 CHUNK_VALUES = 1 << 22
 LARGEST = 1e18  # its square is still a float32
@@ -33,7 +33,8 @@ class Scaler:
 
     `shift` and `scale` are float64, (E,) or (1,). E is D but for categories. `full-scale` takes black pixels to 0
     and white ones to 1, `standard` gives mean 0 and variance 1, `minmax` [0, 1], `robust` median 0 and an interquartile
-    range of 1.349, that of a normal distribution; `none` leaves values as they are. A constant column is divided by 1.
+    range of 1.349, that of a normal distribution; `common` divides all values by their root mean square; `none` leaves
+    values as they are. A constant column is divided by 1.
     With `robust`, what lies further out than +-20 counts as that in training: one value alone would be all that is
     learnt.
     `quantile` first takes each value to its place among `knots` (E, KNOTS), see `_Ranks`, and then scales as `standard`
@@ -94,8 +95,9 @@ class Scaler:
             fill = plain._means(part) if may_have_holes else None
             return cls(FULL_SCALE, np.array([black]), np.array([white - black]), fill, schema)
         fill = plain._means(part)
-        if kind == "none":
-            return cls(kind, zero, one, fill, schema)
+        if kind in ("none", "common"):
+            size = 1.0 if kind == "none" else math.sqrt(plain._means(part, np.square).mean()) or 1.0
+            return cls(kind, zero, np.array([size]), fill, schema)
         if kind == "minmax":
             low, high = plain._extremes(part)
             with np.errstate(over="ignore"):

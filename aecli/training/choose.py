@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from aecli import metrics
-from aecli.config import PCA, ModelConfig, TrainConfig
+from aecli import metrics, search
+from aecli.config import PCA, ModelConfig, TrainConfig, prefixes
+from aecli.data.part import Part
 from aecli.errors import TrainingError
 from aecli.model.module import Autoencoder
-from aecli.options import FitOptions
-from aecli.recipes import DEFAULT_RECIPE
+from aecli.recipes import VECTORS
 from aecli.training import loop
 from aecli.training.fit import Prepared
 from aecli.training.folds import FOLDS, Folds, has_few
@@ -32,10 +32,8 @@ CLEAR = 0.9  # a first fold in which the network's error is below this share of 
 CLEARLY_WORSE, ENOUGH = 1.2, 50  # and one above this, on at least so many rows
 MANY = 100  # times; by how many more does not matter
 EXACT = 1e-12  # below this an error is none
+QUERIES, AMONG, AMONG_VALUES = 1_000, 1 << 16, 1 << 26  # rows that are searched for, and among which at most
 GRACE = 0.01  # for a network that has fewer rows to learn from than the model will have
-# That choose no network:
-OTHERS = frozenset({"recipe", "latent_dim", "precision", "seed", "holdout", "scale", "store_rows"})
-SAID = tuple(field.name for field in dataclasses.fields(FitOptions) if field.name not in OTHERS)
 
 
 @dataclass(frozen=True)
@@ -64,11 +62,6 @@ class Verdict:
             return f"the model is PCA's, a linear autoencoder: {where} PCA rebuilds rows without error"
         times = f"{self.ratio:.3f}" if self.ratio < MANY else f"more than {MANY}"
         return f"the model is PCA's, a linear autoencoder: {where} a network's error is {times} times PCA's"
-
-
-def is_free(asked: FitOptions) -> bool:
-    """Return whether the model is ours to choose: of the network and its training nothing was said."""
-    return asked.recipe in (None, DEFAULT_RECIPE) and all(getattr(asked, name) is None for name in SAID)
 
 
 def by_cross_validation(
@@ -110,6 +103,65 @@ def by_training_rows(rows: Prepared, model: Autoencoder, training: Rows, pca: me
     return Verdict(loop.evaluate(model, training), pca.mse(rows.training))
 
 
+@dataclass(frozen=True)
+class Found:
+    """The recall@10 of a search by cosine among training rows: in a network's codes, and in those of PCA as wide.
+
+    Of nested codes it is a mean over their widths.
+    """
+
+    network: float
+    pca: float
+
+    @property
+    def pca_wins(self) -> bool:
+        """Whether PCA's codes serve a search as well or better."""
+        return self.pca >= self.network
+
+    @property
+    def sentence(self) -> str:
+        """What is said where PCA wins."""
+        return (
+            "the model is PCA's, a linear autoencoder: on validation rows a network's recall@10 is "
+            f"{self.network:.3f}, PCA's {self.pca:.3f}"
+        )
+
+
+def in_the_end(
+    rows: Prepared, model: Autoencoder, config: TrainConfig, training: Rows, pca: metrics.Pca
+) -> "Verdict | Found | None":
+    """Compare a trained network with PCA: of vectors by a search for validation rows, else on its own rows."""
+    if config.recipe == VECTORS:
+        return by_search(rows, model, rows.validation, pca, prefixes(model.config.latent_dim) if config.nested else ())
+    return by_training_rows(rows, model, training, pca)
+
+
+def by_search(
+    rows: Prepared, model: Autoencoder, queries: Part | None, pca: metrics.Pca | None, widths: tuple[int, ...] = ()
+) -> Found | None:
+    """Search for some of the rows `queries` among training rows, in the codes of a network and in PCA's.
+
+    They are compared whole, and by so many of their first values as `widths` says.
+    None where there are no queries or no PCA, or too few rows.
+    """
+    if queries is None or pca is None or len(rows.training) <= search.NEAREST:
+        return None
+    rng = np.random.default_rng(0)
+    most = max(search.NEAREST + 1, min(AMONG, AMONG_VALUES // rows.scaler.inputs))
+    asked, among = queries.sample(QUERIES, rng), rows.training.sample(most, rng)
+    x = [metrics.scaled(each, rows.scaler) for each in (asked, among)]
+    with torch.no_grad():
+        device = next(model.parameters()).device
+        codes = [model.encode(torch.from_numpy(each).to(device)).cpu().numpy() for each in x]
+    of_pca = [each @ pca.basis.astype(np.float32) for each in x]  # whose mean is 0
+    every = (model.config.latent_dim, *widths)
+    both = {"network": codes, "PCA": of_pca}
+    cut = {f"{name} {width}": (z[0][:, :width], z[1][:, :width]) for name, z in both.items() for width in every}
+    found = search.recalls(x[0], x[1], cut)
+    network, as_wide = (sum(found[f"{name} {width}"] for width in every) / len(every) for name in both)
+    return Found(network, as_wide)
+
+
 def _errors(rows: Prepared, folds: Folds, fold: int) -> Array:
     """Return the errors on a fold of a network and of PCA, (2,). That of a network that diverges is infinite."""
     left_out = folds.left_out(fold)
@@ -122,7 +174,7 @@ def _errors(rows: Prepared, folds: Folds, fold: int) -> Array:
 
 
 def given_way(
-    verdict: Verdict | None, model: ModelConfig, config: TrainConfig, announce: Callable[[str], None]
+    verdict: Verdict | Found | None, model: ModelConfig, config: TrainConfig, announce: Callable[[str], None]
 ) -> tuple[ModelConfig, TrainConfig]:
     """Return a network's configs; where PCA wins, say so, and return those of PCA with as many latent values.
 

@@ -24,13 +24,14 @@ from aecli.data.formats import NAMES, source_name
 from aecli.data.gather import gather
 from aecli.data.opening import open_source, split_name
 from aecli.data.part import Part
+from aecli.data.places import Where
 from aecli.data.source import Source
 from aecli.errors import DataError, UsageError
 from aecli.inference import Model
 from aecli.model.checkpoint import Origin
 from aecli.model.scaler import CHUNK_VALUES, Scaler
 from aecli.options import ALL_COLUMNS, Columns, FitOptions, Matching, Reading, grouped, with_options
-from aecli.recipes import DEFAULT_HOLDOUT, completed, resolve
+from aecli.recipes import DEFAULT_HOLDOUT, VECTORS, completed, is_free, resolve
 from aecli.training.resume import ResumeFile
 from aecli.training.start import Start, start_from
 
@@ -46,7 +47,8 @@ SEARCH_BYTES = 40_000_000  # that a map's search for neighbours takes: distances
 PLACE_BYTES = 4  # and for each neighbour of each row that is found
 MANY_INPUTS = 10_000
 ROWS_LEFT_OUT = "--missing drop leaves out rows with empty cells, and --init-from MODEL trains a model further"
-VALIDATION = 0.1  # of the training rows, where early stopping is on
+VALIDATION = 0.1  # of the training rows, where early stopping is on, and of vectors
+FEW_VECTORS = 100  # of which none are held back to tell whether PCA is better
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def fit(
     data: Any,
     *,
     test: Any = None,
-    init_from: str | Path | Model | None = None,
+    init_from: str | Where | Model | None = None,
     device: str = "auto",
     data_dir: Path | None = None,
     scratch: Path | None = None,
@@ -139,7 +141,8 @@ def fit(
         held_out = held_out if start is None else start.in_units(held_out, test_source)
     elif asked.holdout:
         training, held_out = _cut(training, asked.holdout, asked.seed, source.name, "--holdout 0 trains on all rows")
-    if asked.patience:
+    judges = asked.recipe == VECTORS and start is None and is_free(asked) and len(training) > FEW_VECTORS
+    if asked.patience or judges:  # by validation rows, whether PCA serves a search better
         training, validation = _cut(
             training, VALIDATION, asked.seed + 1, source.name, "--patience 0 holds none out to stop by"
         )

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from aecli.config import FROM_MODEL, History, TrainConfig
+from aecli.config import FROM_MODEL, History, TrainConfig, prefixes
 from aecli.errors import TrainingError
 from aecli.model.module import Autoencoder
+from aecli.recipes import VECTORS
 from aecli.training import objectives, optim
+from aecli.training.dictionary import Dictionary
 from aecli.training.neighbours import Pairs
 from aecli.training.rows import Rows, shifts
 from aecli.training.step import Backprop
@@ -65,12 +67,13 @@ class Trainer:
         seen = self.batch_size * (1 if self._pairs is None else 2)
         self._scaled = torch.empty(seen, rows.inputs, device=rows.device)  # not touched where rows are scaled
         self.generator = torch.Generator(rows.device).manual_seed(config.seed)
+        self._dictionary = Dictionary(model, len(rows)) if model.config.is_dictionary else None
         self._backprop = Backprop(
             model,
             self.batch_size,
             loss=config.loss,
-            bottleneck=objectives.bottleneck(model.config, self.generator),
-            objective=objectives.objective(model.config, config, self._pairs.variance if self._pairs else 0.0),
+            bottleneck=self._bottleneck(),
+            objective=self._objective(),
             pairs=self._pairs is not None,
             bf16=config.precision == "bf16",
         )
@@ -82,6 +85,18 @@ class Trainer:
             shifts(image_shape, config.augment_shift).to(rows.device) if image_shape and config.augment_shift else None
         )
         self._best: dict[str, Tensor] = {}
+
+    def _bottleneck(self) -> objectives.Bottleneck | None:
+        if self.config.nested:
+            return objectives.Nested(self.model.config.latent_dim)
+        return self._dictionary or objectives.bottleneck(self.model.config, self.generator)
+
+    def _objective(self) -> objectives.Objective | None:
+        if self.config.recipe == VECTORS:
+            widths = prefixes(self.model.config.latent_dim) if self.config.nested else ()
+            return objectives.Likeness((self.model.config.latent_dim, *widths))
+        variance = self._pairs.variance if self._pairs else 0.0
+        return objectives.objective(self.model.config, self.config, variance)
 
     def run(
         self,
@@ -159,6 +174,7 @@ class Trainer:
             **{f"model.{name}": tensor for name, tensor in self.model.state_dict().items()},
             **{f"best.{name}": tensor for name, tensor in self._best.items()},
             **{f"optimizer.{i}": tensor for i, tensor in enumerate(self.optimizer.state())},
+            **({} if self._dictionary is None else {"idle": self._dictionary.idle}),
             "generator": self.generator.get_state(),
         }
 
@@ -171,7 +187,7 @@ class Trainer:
         for i, batch in islice(enumerate(batches), self.step_in_epoch, None):
             self._backprop.begin(1.0 if is_trained else (steps_before + i + 1) / self.steps)
             self.losses[i] = self.differentiate(batch)
-            self.optimizer.step(optim.learning_rate(self.config, steps_before + i, self.steps))
+            self._update(optim.learning_rate(self.config, steps_before + i, self.steps))
             self.step_in_epoch = i + 1
             now = time.perf_counter()
             self.seconds = now - started
@@ -182,6 +198,14 @@ class Trainer:
                 after_step()
         self._mean_loss(self.steps_per_epoch)
         self.seconds = time.perf_counter() - started
+
+    def _update(self, lr: float) -> None:
+        """Take a step from the gradients; the atoms of a dictionary only turn."""
+        if self._dictionary is not None:
+            self._dictionary.keep_gradient_across()
+        self.optimizer.step(lr)
+        if self._dictionary is not None:
+            self._dictionary.restore_lengths()
 
     def differentiate(self, unscaled: Tensor) -> Tensor:
         """Return the loss of one batch as they are shuffled, a scalar. Gradients go to the parameters."""
@@ -269,13 +293,18 @@ class Trainer:
         return float(losses.mean())
 
 
-def evaluate(model: Autoencoder, rows: Rows) -> float:
-    """Return the mean squared error of all the rows' values that are no holes, in the model's units, in fp32."""
+def evaluate(model: Autoencoder, rows: Rows, first: int | None = None) -> float:
+    """Return the mean squared error of all the rows' values that are no holes, in the model's units, in fp32.
+
+    Rows are rebuilt from the `first` values of their codes, or from all.
+    """
     total, count = torch.zeros((), dtype=torch.float64, device=rows.device), len(rows) * rows.inputs
     with torch.no_grad():
         for unfilled in rows.batches():
             batch, there = rows.filled(unfilled)
-            recon = model(batch)
+            z = model.encode(batch)
+            z[:, first or z.shape[1] :] = 0
+            recon = model.decode(z)
             if there is not None:
                 recon = torch.where(there, recon, batch)
                 count -= int(there.numel() - there.sum())
@@ -286,8 +315,8 @@ def evaluate(model: Autoencoder, rows: Rows) -> float:
 def minimised(model: Autoencoder, rows: Rows, config: TrainConfig) -> float:
     """Return what training minimises, of all the rows: a mean over their values that are no holes, in fp32.
 
-    What a bottleneck draws is the same every time. For the cross-entropy, values of other rows than those of training
-    that lie outside of [0, 1] count as its ends.
+    What a bottleneck draws is the same every time. Of nested codes all values are taken. For the cross-entropy, values
+    of other rows than those of training that lie outside of [0, 1] count as its ends.
     """
     objective = objectives.objective(model.config, config)
     if config.loss == "mse" and objective is None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from aecli.config import ModelConfig, TrainConfig
+from aecli.config import ModelConfig, TrainConfig, prefixes
 from aecli.model.module import inactive
 
 WARMUP = 0.1  # of the steps, over which what makes codes poor gets its strength: at once, it would leave them empty
@@ -20,6 +20,7 @@ PULL = 1.5  # at which neighbours are held together; 1 holds clusters less apart
 RISE = 0.4  # of the steps, over which that gets its strength
 FAR = 0.05  # weight of far rows lying far apart beside that; on MNIST, 1 costs a hundredth of k-NN accuracy
 TINY = 1e-6  # beside distances
+TEMPERATURE = 0.02  # of cosines: the lower, the more the nearest rows weigh
 ACTIVE = 0.01  # nats, above which a latent value tells something
 Sums = tuple[Tensor, Tensor]
 
@@ -148,6 +149,27 @@ class Sparse:
         return gradient.masked_fill_(self._inactive, 0)
 
 
+class Nested:
+    """Keeps the first values of each code: in equal parts of a batch all of them, the half, and the quarter.
+
+    Source: Rippel et al. 2014, arXiv:1402.0915; Kusupati et al. 2022, arXiv:2205.13147, for the widths.
+    """
+
+    def __init__(self, latent_dim: int) -> None:
+        self._widths = latent_dim, *prefixes(latent_dim)
+
+    def begin(self, done: float) -> None:
+        pass
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.backward(h.clone())
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        for part, width in zip(gradient.tensor_split(len(self._widths)), self._widths, strict=True):
+            part[:, width:] = 0
+        return gradient
+
+
 class Divergence:
     """The KL divergence of each row's Gaussian from N(0, I), times `beta`.
 
@@ -224,6 +246,41 @@ def _pushed(codes: Tensor, others: Tensor, squares: Tensor, sums: Tensor, sums_o
     return pushed
 
 
+class Likeness:
+    """Holds those codes most alike by cosine whose rows are: what a search by cosine then finds.
+
+    With p_ij the softmax over the other rows j of a batch of cos(x_i, x_j)/TEMPERATURE, and q_ij that of the codes, a
+    row's loss is the KL divergence of q_i from p_i, for the first values of a code by each of several `widths`, a mean
+    over these. It weighs as half the mean squared length of a row does, which is as much as rebuilding rows. It counts
+    in no loss that is reported: it grows with the batch.
+    Source: Hinton and Roweis 2002; Sablayrolles et al. 2019, arXiv:1806.03198, for codes of vectors.
+    """
+
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        self._widths = widths
+
+    def begin(self, done: float) -> None:
+        pass
+
+    def __call__(self, h: Tensor, x: Tensor, /) -> Sums:
+        codes, gradient = h.float(), torch.zeros(h.shape, device=h.device)
+        p = _likeness(functional.normalize(x, dim=1))
+        for width in self._widths:
+            z = codes[:, :width]
+            length = torch.linalg.vector_norm(z, dim=1, keepdim=True).clamp_min_(TINY)
+            unit = z / length
+            apart = _likeness(unit).sub_(p)  # (B, B)
+            by_unit = (apart + apart.T) @ unit
+            gradient[:, :width] += (by_unit - (by_unit * unit).sum(1, keepdim=True) * unit) / length
+        weight = x.square().sum() / (2 * len(x) * TEMPERATURE * len(self._widths))
+        return torch.zeros((), device=h.device), gradient.mul_(weight)
+
+
+def _likeness(unit: Tensor) -> Tensor:
+    """Return the softmax (B, B) of the cosines of rows (B, D) of unit length, over all others of a row."""
+    return (unit @ unit.T).div_(TEMPERATURE).fill_diagonal_(-torch.inf).softmax(1)
+
+
 def divergence(h: Tensor) -> Tensor:
     """Return the nats (B, K) from N(0, 1) of Gaussians of these means and logarithms of variances (B, 2 K)."""
     mean, logarithm = h.float().chunk(2, dim=1)
@@ -238,7 +295,7 @@ def bottleneck(model: ModelConfig, generator: torch.Generator) -> Bottleneck | N
 
 
 def objective(model: ModelConfig, config: TrainConfig, variance: float = 0.0) -> Objective | None:
-    """Return what is minimised besides the error of the rebuilt rows, None where nothing is.
+    """Return what is minimised besides the error of the rebuilt rows, and counts in what is reported; None for nothing.
 
     Where neighbours are held together, that takes pairs of rows, and their `variance`: the sum of the values'. Without
     it None is returned. With the mean squared error, a pair's loss weighs as much as rebuilding rows as their mean.

@@ -21,6 +21,7 @@ import safetensors
 import safetensors.numpy
 
 from aecli import __version__, files
+from aecli.data.places import Where
 from aecli.errors import AecliError, CheckpointError, Finished
 from aecli.model.checkpoint import Origin, read
 from aecli.training.saved import FORMAT, KEY, lock, of_another_version
@@ -36,7 +37,7 @@ class ResumeFile:
 
     def __init__(
         self,
-        checkpoint: Path,
+        checkpoint: Where,
         *,
         resume: bool,
         force: bool,
@@ -52,7 +53,7 @@ class ResumeFile:
         Raises AecliError where another run holds the file, or there is no run to finish.
         """
         self._started, self._seconds_before = time.perf_counter(), 0.0
-        self.path = checkpoint.with_name(f"{checkpoint.name}.resume")
+        self.path = _beside(checkpoint)
         resume = resume or finish
         self.finish = finish
         self._checkpoint, self._resume, self._announce = checkpoint, resume, announce
@@ -218,6 +219,19 @@ class ResumeFile:
             except FileNotFoundError:
                 pass
             os.close(descriptor)  # another file took the name meanwhile
+
+
+def _beside(checkpoint: Where) -> Path:
+    """Return the resume file of a checkpoint: beside it, or in the folder for temporary files, where it lies elsewhere.
+
+    There its name tells the place, so that the same command finds it again.
+    """
+    if isinstance(checkpoint, Path):
+        return checkpoint.with_name(f"{checkpoint.name}.resume")
+    import tempfile
+
+    told = hashlib.sha256(f"{os.getuid()} {checkpoint}".encode()).hexdigest()[:12]
+    return Path(tempfile.gettempdir(), f"aecli-{told}-{checkpoint.name}.resume")
 
 
 def described(configs: Mapping[str, Any], origin: Origin, dtype: str, device: str) -> dict[str, Any]:

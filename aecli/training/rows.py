@@ -53,6 +53,10 @@ class Rows:
         total = sum((batch.sum(0, dtype=torch.float64) for batch in batches), torch.zeros(()))
         return (total / len(self)).float()
 
+    def sample(self, count: int, rng: np.random.Generator) -> Tensor:
+        """Return so many random rows, all where there are no more, in the model's units; their holes are filled."""
+        return self.filled(self.scaled(self._tensor(self.part.sample(count, rng)).to(self.device)))[0]
+
     def batches(self) -> Iterator[Tensor]:
         """Yield all rows in order, in the model's units."""
         if self.resident is not None:

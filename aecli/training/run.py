@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from aecli import __version__, metrics
-from aecli.config import PCA, Config, History, ModelConfig, Results, TrainConfig
+from aecli.config import PCA, Config, History, ModelConfig, Results, TrainConfig, prefixes
 from aecli.data.part import Part
 from aecli.errors import AecliError, DataError, Stopped, TrainingError, UsageError
 from aecli.inference import Model
@@ -20,9 +20,12 @@ from aecli.model import device as devices
 from aecli.model import holes, mixture
 from aecli.model.checkpoint import PRECISION, Checkpoint
 from aecli.model.module import Autoencoder
+from aecli.model.scaler import CHUNK_VALUES
 from aecli.options import FitOptions
-from aecli.recipes import FEWEST_NEIGHBOURS, resolve
+from aecli.recipes import FEWEST_NEIGHBOURS, VECTORS, resolve
+from aecli.recipes import is_free as is_free_to_choose
 from aecli.training import choose, loop
+from aecli.training.dictionary import DEAD_ROWS
 from aecli.training.fit import Prepared
 from aecli.training.folds import Folds
 from aecli.training.neighbours import nearest
@@ -35,8 +38,9 @@ from aecli.training.start import Start, first_weights
 Array = np.ndarray[Any, Any]
 LATER = {  # fields that were added to a config
     "model": frozenset({"channels", "image_shape", "bottleneck", "active"}),
-    "train": frozenset({"loss", "beta", "neighbours"}),
+    "train": frozenset({"loss", "beta", "neighbours", "nested"}),
 }
+BATCH = 1024  # rows that are encoded at a time
 NOISE_ROWS, NOISE_VALUES = 4096, 1 << 24  # that are compared
 SMALL = 1 << 16  # parameters up to which bf16 gains no time, and loses some models of few inputs
 
@@ -100,7 +104,7 @@ def _run(
     announce: Callable[[str], None],
 ) -> Model:
     start = rows.start
-    is_free = start is None and choose.is_free(asked)
+    is_free = start is None and is_free_to_choose(asked)
     description = _description(rows, asked, model_config, config, where, is_free=is_free)
     parts = {"training": rows.training, "validation": rows.validation, "held-out": rows.held_out}
     counts = [0 if part is None else len(part) for part in parts.values()]
@@ -117,7 +121,8 @@ def _run(
             model = Autoencoder(model_config)
             first_weights(model, config, start, training)  # on the CPU: a seed's weights are the same on all devices
             model.to(where)
-            return loop.Trainer(model, config, training, validation, held_out, rows.schema.image_shape)
+            stops = validation if config.patience else None  # of vectors there may be some that judge in the end
+            return loop.Trainer(model, config, training, stops, held_out, rows.schema.image_shape)
 
         network, history, complete = (model_config, config), History(), True
 
@@ -129,18 +134,18 @@ def _run(
         trainer = None
         if resume is not None and state is not None:
             trainer = _restored(new_trainer(), resume, state)
-        if is_free and trainer is None:  # a run that goes on has had its cross-validation
+        if is_free and trainer is None and config.recipe != VECTORS:  # a run that goes on has had its cross-validation
             verdict = choose.by_cross_validation(rows, model_config, folds, announce)
             model_config, config = choose.given_way(verdict, model_config, config, announce)
         on_start(Plan(model_config, config, counts[0], counts[1], counts[2], devices.describe(where)))
-        pca = metrics.pca(rows.training, rows.scaler, model_config.kept) if is_free or held_out is not None else None
+        pca = _pca(rows, model_config, config) if is_free or held_out is not None else None
         if config.init != PCA:
             trainer = trainer or new_trainer()
             keeper = None if resume is None else _Keeper(trainer, resume, description, announce)
             complete, history = _trained(trainer, keeper, stopping, on_phase, on_progress)
             if is_free and complete and pca is not None:
-                verdict = choose.by_training_rows(rows, trainer.model, training, pca)
-                model_config, config = choose.given_way(verdict, model_config, config, announce)
+                last = choose.in_the_end(rows, trainer.model, config, training, pca)
+                model_config, config = choose.given_way(last, model_config, config, announce)
         if config.init == PCA and pca is not None:
             model, history = Autoencoder(model_config).to(where), History()
             model.load_state_dict(choose.tensors(pca))
@@ -172,6 +177,11 @@ def _run(
     )
     trained = _with_mixture(Model(made, tensors, rows.scaler, device=str(where)), rows.training, config.seed)
     return with_score(trained, rows, lambda: folds(None), asked.store_rows, on_phase)
+
+
+def _pca(rows: Prepared, model: ModelConfig, config: TrainConfig) -> metrics.Pca | None:
+    """Return PCA with as many values as the model keeps. Of vectors it leaves the mean in: cosines are of it, too."""
+    return metrics.pca(rows.training, rows.scaler, model.kept, centred=config.recipe != VECTORS)
 
 
 def _resolved(rows: Prepared, asked: FitOptions, where: torch.device) -> tuple[ModelConfig, TrainConfig]:
@@ -260,8 +270,15 @@ def _results(
         None if held_out is None else loop.evaluate(model, held_out),
         None if pca is None or rows.held_out is None else pca.mse(rows.held_out),
     )
+    if config.recipe == VECTORS and (found := choose.by_search(rows, model, rows.held_out, pca)) is not None:
+        results = dataclasses.replace(results, test_recall=found.network, pca_recall=found.pca)
+    if config.nested:
+        judged = training if held_out is None else held_out
+        widths = prefixes(model.config.latent_dim)
+        errors = tuple(loop.evaluate(model, judged, first) for first in widths)
+        results = dataclasses.replace(results, prefix_mse=errors)
     if model.config.bottleneck == "sparse":
-        results = dataclasses.replace(results, active_dims=loop.used(model, training))
+        results = _with_activity(results, rows, model, training)
     elif model.config.bottleneck == "variational":
         kl = loop.divergences(model, training)
         results = dataclasses.replace(results, kl=kl, active_dims=sum(nats > ACTIVE for nats in kl))
@@ -271,6 +288,26 @@ def _results(
         results,
         train_loss=loop.minimised(model, training, config),
         test_loss=None if held_out is None else loop.minimised(model, held_out, config),
+    )
+
+
+def _with_activity(results: Results, rows: Prepared, model: Autoencoder, training: Rows) -> Results:
+    """Return the results with what is told of sparse codes."""
+    moments = metrics.Moments(rows.scaler.inputs)
+    mse, part = (results.train_mse, rows.training) if rows.held_out is None else (results.test_mse, rows.held_out)
+    for raw in part.chunks(CHUNK_VALUES):
+        holes = rows.scaler.holes(raw)
+        moments.add(rows.scaler.transform(raw), None if holes is None else ~holes)
+    with torch.no_grad():
+        some = training.sample(DEAD_ROWS, np.random.default_rng(0))
+        z = torch.cat([model.encode(x) for x in torch.split(some, BATCH)]).cpu().numpy()
+    active_values, dead_latents = metrics.activity(z)
+    return dataclasses.replace(
+        results,
+        active_dims=loop.used(model, training),
+        explained_variance=metrics.explained_variance((mse or 0.0) * float(moments.counts.sum()), moments),
+        active_values=active_values,
+        dead_latents=dead_latents,
     )
 
 

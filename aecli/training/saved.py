@@ -10,11 +10,11 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from aecli import __version__
 from aecli.config import History, ModelConfig, Schema, TrainConfig
+from aecli.data.places import Where
 from aecli.errors import CheckpointError, UsageError
 from aecli.model import checkpoint
 
@@ -54,7 +54,7 @@ class SavedRun:
         return {name: value.to_json() if hasattr(value, "to_json") else value for name, value in vars(self).items()}
 
 
-def is_saved_run(path: Path) -> bool:
+def is_saved_run(path: Where) -> bool:
     """Return whether a file is a resume file, by its metadata; or by its name, where it is still empty."""
     try:
         with checkpoint.opened(path) as file:
@@ -66,7 +66,7 @@ def is_saved_run(path: Path) -> bool:
         return False
 
 
-def read(path: Path) -> SavedRun:
+def read(path: Where) -> SavedRun:
     """Read what a resume file says of its run.
 
     Raises CheckpointError where the file is missing, no resume file, damaged, or of another version.
@@ -118,7 +118,7 @@ def _read(kept: Mapping[str, Any], *, running: bool) -> SavedRun:
     )
 
 
-def of_another_version(path: Path, kept: Mapping[str, Any], flag: str | None) -> CheckpointError:
+def of_another_version(path: Where, kept: Mapping[str, Any], flag: str | None) -> CheckpointError:
     """Return the error that names the version which can go on with a run; `flag` is what asked to, if anything did."""
     version = str(dict(kept["run"])["aecli"])
     return CheckpointError(

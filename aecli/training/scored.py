@@ -16,6 +16,7 @@ from aecli.model import checkpoint
 from aecli.model.checkpoint import Checkpoint
 from aecli.model.network import Network
 from aecli.model.scaler import Scaler
+from aecli.recipes import VECTORS
 from aecli.scoring import CALIBRATION_ROWS, FITTED_ROWS, FITTED_VALUES, LEAST_ROWS, Score
 from aecli.training import choose
 from aecli.training.fit import Prepared
@@ -24,6 +25,7 @@ from aecli.training.folds import FOLDS, FOLDS_OF_IMAGES, Folds, has_few
 Array = np.ndarray[Any, Any]
 MANY_ROWS = 20  # for each input, of which PCA knows none by heart
 QUICK_ROWS = 5_000  # that networks are trained on so quickly that each of few rows calibrates
+LARGE = 1 << 18  # weights of a dictionary that takes as long as a network of images
 SOME_BY_HEART = 50  # of fewer values for each weight a network knows so much that twice as many seem strange as should
 BLOCK_ROWS = 256  # what layers of usual widths give for so many rows fits a core's cache
 
@@ -68,7 +70,8 @@ def with_score(
 
 def _folds_to_look_at(rows: Prepared, made: Checkpoint) -> int:
     """Return how many folds are looked at: none where no row is learnt by heart. PCA takes many rows for each input."""
-    takes_long = rows.schema.image_shape is not None or made.train.neighbours
+    is_slow = made.train.recipe == VECTORS or (made.model.is_dictionary and made.model.parameters > LARGE)
+    takes_long = rows.schema.image_shape is not None or made.train.neighbours or is_slow
     if rows.training.blocks is not None:
         return 0
     if made.train.init == PCA:

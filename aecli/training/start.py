@@ -5,7 +5,6 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from aecli.config import FROM_MODEL, PCA, Schema, TrainConfig
 from aecli.data import units
 from aecli.data.opening import split_name
 from aecli.data.part import Part
+from aecli.data.places import Where
 from aecli.data.source import Source
 from aecli.errors import DataError, UsageError
 from aecli.inference import Model
@@ -23,6 +23,7 @@ from aecli.model.checkpoint import Origin
 from aecli.model.module import Autoencoder, initialise
 from aecli.model.scaler import CHUNK_VALUES, Scaler
 from aecli.options import Columns, FitOptions, Matching
+from aecli.training.dictionary import first_atoms
 from aecli.training.rows import Rows
 
 Array = np.ndarray[Any, Any]
@@ -84,9 +85,9 @@ class Start:
 
 
 def start_from(
-    given: str | Path | Model, asked: FitOptions, columns: Columns, matching: Matching
+    given: str | Where | Model, asked: FitOptions, columns: Columns, matching: Matching
 ) -> tuple[Start, FitOptions]:
-    """Return where a run starts from a model, and its options with the model's recipe, loss, noise and weight decay.
+    """Return where a run starts from a model, and its options with what the model's training had of them.
 
     The rule for new weights makes the decay of a short run large: it would forget the model first.
     Raises CheckpointError where the file is none; UsageError where an option asks for another architecture, scaler or
@@ -114,6 +115,7 @@ def start_from(
         asked = dataclasses.replace(asked, weight_decay=made.weight_decay)
     if asked.noise is None:
         asked = dataclasses.replace(asked, noise=made.noise)
+    asked = dataclasses.replace(asked, nested=asked.nested or made.nested)
     is_variational = model.checkpoint.model.bottleneck == "variational"
     if asked.loss is None and (is_variational or made.loss != "mse"):
         asked = dataclasses.replace(asked, loss=made.loss)
@@ -190,6 +192,9 @@ def first_weights(model: Autoencoder, config: TrainConfig, start: Start | None, 
     """Set a network's first weights: those of another model, else new ones."""
     if start is None:
         generator = torch.Generator().manual_seed(config.seed)
-        initialise(model, model.config, config.init, training.mean().cpu(), generator)
+        mean = training.mean().cpu()
+        initialise(model, model.config, config.init, mean, generator)
+        if model.config.is_dictionary and config.init == "fan-in":
+            first_atoms(model, training, mean, config.seed)
     else:
         model.load_state_dict({name: torch.tensor(weights) for name, weights in start.weights.items()})

@@ -14,7 +14,7 @@ from aecli import evaluation
 from aecli.data.opening import open_source
 from aecli.errors import DataError
 
-OF_ROWS = ["mse", "variance_rebuilt", "trustworthiness", "continuity", "knn_recall", "rank_correlation"]
+OF_ROWS = ["mse", "explained_variance", "trustworthiness", "continuity", "knn_recall", "rank_correlation"]
 OF_LABELS = ["knn_accuracy", "silhouette"]
 FAVOURED = "PCA with 2 components is fitted to these rows themselves, which favours it\n"
 
@@ -85,7 +85,7 @@ def test_a_linear_model_of_the_rows_is_as_good_as_pca(run):
     assert found["pca"]["mse"] == pytest.approx(
         np.square(fitted.inverse_transform(fitted.transform(x)) - x).mean(), rel=1e-4
     )
-    assert found["pca"]["variance_rebuilt"] == pytest.approx(fitted.explained_variance_ratio_.sum(), rel=1e-4)
+    assert found["pca"]["explained_variance"] == pytest.approx(fitted.explained_variance_ratio_.sum(), rel=1e-4)
 
 
 def test_without_labels_the_metrics_of_labels_are_left_out(run, iris_model, iris_csv):
@@ -213,7 +213,7 @@ def test_a_pipe_gives_what_the_file_gives(process, iris_model, iris_csv):
         ),
         (
             2,
-            ["mse", "variance_rebuilt"],
+            ["mse", "explained_variance"],
             "PCA with 2 components rebuilds so few rows exactly, and is left out\n"
             "trustworthiness, continuity and knn_recall take more than 30 rows, and there are 2\n"
             "rank_correlation takes more than 2 rows, and there are 2\n"
@@ -221,7 +221,7 @@ def test_a_pipe_gives_what_the_file_gives(process, iris_model, iris_csv):
         ),
         (
             30,
-            ["mse", "variance_rebuilt", "rank_correlation", "silhouette"],
+            ["mse", "explained_variance", "rank_correlation", "silhouette"],
             FAVOURED
             + "trustworthiness, continuity, knn_recall and knn_accuracy take more than 30 rows, and there are 30\n",
         ),
@@ -256,7 +256,7 @@ def test_rows_or_codes_that_are_all_the_same_have_no_neighbours(run, iris_model)
     model.save("dead.safetensors")
     done = run("evaluate", "dead.safetensors", "iris.csv")
     assert "rank_correlation and metrics of labels are left out: all codes are the same\n" in done.err
-    assert [row.split()[0] for row in done.out.splitlines()[1:]] == ["mse", "variance_rebuilt"]
+    assert [row.split()[0] for row in done.out.splitlines()[1:]] == ["mse", "explained_variance"]
 
 
 @pytest.mark.usefixtures("iris_csv")
@@ -298,8 +298,8 @@ def test_of_many_rows_a_random_sample_is_compared_and_the_error_is_of_all(run, i
     done = run("evaluate", iris_model, iris_csv, "--json")
     found, said = judged(done)
     assert (found["rows"], found["sample_rows"]) == (150, 60)
-    assert "the model's mse and variance_rebuilt are of all 150 rows; all else is of 60, drawn at random\n" in said
-    for name in ("mse", "variance_rebuilt"):
+    assert "the model's mse and explained_variance are of all 150 rows; all else is of 60, drawn at random\n" in said
+    for name in ("mse", "explained_variance"):
         assert found["model"][name] == whole["model"][name]
         assert found["pca"][name] != whole["pca"][name]
     assert found["model"]["trustworthiness"] == pytest.approx(whole["model"]["trustworthiness"], abs=0.2)

@@ -20,7 +20,7 @@ WRONG = {
     "the beginning of an option": (["train", "--epo", "3"], "no such option: --epo", "did you mean --epochs?"),
     "a recipe": (
         ["train", "--recipe", "clasic"],
-        "invalid value for '--recipe': 'clasic' is none of modern, map, classic, classic-2d",
+        "invalid value for '--recipe': 'clasic' is none of modern, map, vectors, classic, classic-2d",
         "did you mean classic?",
     ),
     "a format": (

@@ -322,3 +322,44 @@ def test_images_of_an_image_model_go_to_tables_with_a_format(run, digits_model):
     assert len(contents("images")) == 30
     assert run("reconstruct", digits_model, "x.npy", "-o", "tables/", "--format", "parquet", "-q").code == 0
     assert [*contents("tables")] == ["x.parquet"]
+
+
+def objects(bucket, under):
+    return {key.removeprefix(under): bucket[key] for key in bucket if key.startswith(under)}
+
+
+def test_parts_of_a_bucket_are_written_to_a_bucket_and_a_killed_run_is_finished(process, model, bucket):
+    bucket["m.safetensors"] = model.read_bytes()
+    for i in range(20):
+        bucket[f"in/{i % 2}/{i:03}.csv"] = (HEADER + "".join(ROWS[: 20 + i])).encode()
+    words = ["embed", bucket.url("m.safetensors"), bucket.url("in"), "--keep", "id", "-q", "-o"]
+    with subprocess.Popen([sys.executable, "-m", "aecli", *words, bucket.url("killed/")]) as running:
+        while not objects(bucket, "killed/"):
+            time.sleep(0.01)
+            assert running.poll() is None
+        running.send_signal(signal.SIGKILL)
+    done = len(objects(bucket, "killed/"))
+    assert 0 < done < 20
+    again = process(*words[:-2], "-o", bucket.url("killed/"))
+    whole = process(*words[:-2], "-o", bucket.url("whole/"))
+    assert (again.code, whole.code) == (0, 0), again.err
+    there = f"{done} {'was' if done == 1 else 'were'} there"
+    assert again.err.splitlines()[-1] == f"wrote {20 - done} parts to {bucket.url('killed')}/, {there}"
+    assert objects(bucket, "killed/") == objects(bucket, "whole/")
+    assert sorted(objects(bucket, "whole/")) == sorted(f"{i % 2}/{i:03}.parquet" for i in range(20))
+
+
+def test_a_pattern_in_a_bucket_names_the_inputs_and_one_that_changed_is_told(run, model, bucket):
+    bucket["in/a.csv"], bucket["in/b.csv"] = (HEADER + "".join(ROWS[:9])).encode(), (HEADER + "".join(ROWS)).encode()
+    words = ["embed", model, bucket.url("in/*.csv"), "-o"]
+    assert run(*words, "out/").err.splitlines()[-1] == "wrote 2 parts to out/"
+    write("b.csv")
+    assert run("embed", model, "b.csv", "-o", "b.parquet").code == 0
+    assert pq.read_table("out/b.parquet").equals(pq.read_table("b.parquet"))
+    bucket["in/b.csv"] = (HEADER + "".join(reversed(ROWS))).encode()
+    done = run(*words, "out/")
+    assert (done.code, done.out) == (1, "")
+    assert "out/b.parquet is there already, and b.csv has changed since: it is another version" in done.err
+    assert run(*words, "out/", "--force").err.splitlines()[-1] == "wrote 1 part to out/, 1 was there"
+    nothing = run("embed", model, bucket.url("none/*.csv"), "-o", "out/")
+    assert (nothing.code, nothing.err) == (1, f"error: {bucket.url('none/*.csv')}: no file has such a name\n")

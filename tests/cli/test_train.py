@@ -57,12 +57,16 @@ def test_json_is_one_object_with_the_documented_keys(run):
     assert list(facts) == [
         "checkpoint", "data", "rows", "inputs", "latent_dim", "parameters", "epochs",
         "train_mse", "test_mse", "pca_mse", "loss", "train_loss", "test_loss",
-        "kl", "active_dims", "seconds", "device", "seed", "learnt", "left_out", "label", "kept",
+        "kl", "active_dims", "explained_variance", "active_values", "dead_latents", "test_recall", "pca_recall",
+        "prefix_mse",
+        "seconds", "device", "seed", "learnt", "left_out", "label", "kept",
     ]  # fmt: skip
     assert facts | {"train_mse": 0, "test_mse": 0, "pca_mse": 0, "seconds": 0, "device": ""} == {
         "checkpoint": "digits.safetensors", "data": "digits", "rows": 1437, "inputs": 64, "latent_dim": 5,
         "parameters": 35_909, "epochs": 2, "train_mse": 0, "test_mse": 0, "pca_mse": 0, "loss": "mse",
-        "train_loss": None, "test_loss": None, "kl": [], "active_dims": None, "seconds": 0, "device": "",
+        "train_loss": None, "test_loss": None, "kl": [], "active_dims": None, "explained_variance": None,
+        "active_values": None, "dead_latents": None, "test_recall": None, "pca_recall": None, "prefix_mse": {},
+        "seconds": 0, "device": "",
         "seed": 4, "learnt": [], "left_out": {}, "label": "label", "kept": [],
     }  # fmt: skip
     assert 0 < facts["test_mse"] < 1

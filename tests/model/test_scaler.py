@@ -107,3 +107,13 @@ def test_a_spread_that_is_small_beside_its_values_is_a_spread(kind, start, step)
     scaled = scaler.transform(x)
     assert scaled.max() - scaled.min() > 0.9
     assert np.abs(scaler.inverse(scaled) - x).max() <= step * 1e-3 + np.spacing(x.max())
+
+
+def test_one_factor_for_all_columns_keeps_cosines():
+    x = np.random.default_rng(0).normal(5, [1, 20, 300], (200, 3))
+    scaler = Scaler.fit("common", Part(x), Schema(3))
+    scaled = scaler.transform(x)
+    assert np.square(scaled).mean() == pytest.approx(1)
+    assert scaled / np.linalg.norm(scaled, axis=1)[:, None] == pytest.approx(x / np.linalg.norm(x, axis=1)[:, None])
+    assert scaler.inverse(scaled) == pytest.approx(x, rel=1e-5)
+    assert Scaler.fit("common", Part(np.zeros((4, 3))), Schema(3)).scale == 1

@@ -238,14 +238,28 @@ def test_the_shell_tells_the_divergence_and_each_command_takes_the_model(run):
         assert run(*command.split(), "-q").code == 0, command
 
 
-def test_the_shell_tells_how_much_of_a_sparse_code_is_used_and_each_command_takes_the_model(run):
+def test_the_shell_tells_how_much_a_sparse_code_explains_and_each_command_takes_the_model(run):
     words = ["--bottleneck", "sparse", "--active", "4", "--epochs", "10", "--json", "-o", "s.safetensors"]
     done = run("train", "digits", *words)
     facts = json.loads(done.out)
-    used = f"{facts['active_dims']} of 64 latent values are used, 4 in each row"
-    assert used in done.err.splitlines()
+    assert facts["active_values"] == 4
+    assert facts["dead_latents"] == 1 - facts["active_dims"] / 64 < 0.05  # of fewer than 10,000 training rows
+    told = (
+        f"held-out explained variance {facts['explained_variance']:.3f}; 4.0 active values a row; "
+        f"{facts['dead_latents']:.1%} of latents dead"
+    )
+    assert told in done.err.splitlines()
     assert "PCA with 4 components" in done.err
-    assert used in run("info", "s.safetensors").out
+    assert re.search(rf"^codes +{re.escape(told)}$", run("info", "s.safetensors").out, re.MULTILINE)
+    judged = run("evaluate", "s.safetensors", "digits:test", "--json")
+    found = json.loads(judged.out)["model"]
+    assert found["explained_variance"] == found["variance_rebuilt"]
+    assert found["explained_variance"] == pytest.approx(facts["explained_variance"], rel=1e-5)
+    assert found["active_values"] == 4
+    assert 0 <= found["dead_latents"] < 0.1
+    table = run("evaluate", "s.safetensors", "digits:test").out.splitlines()
+    assert all(len(line) <= 80 for line in table)
+    assert "active_values          4.000         -         -  code values that are not 0" in table
     for command in (
         "embed s.safetensors -o z.csv",
         "reconstruct s.safetensors -o r.csv",
@@ -272,7 +286,7 @@ def test_training_further_keeps_the_strength_of_the_bottleneck_from_the_first_st
     shares = []
     begin = objectives.Sparse.begin
     monkeypatch.setattr(objectives.Sparse, "begin", lambda self, done: (shares.append(done), begin(self, done)))
-    model = aecli.fit("digits", bottleneck="sparse", active=6, epochs=1, device="cpu")
+    model = aecli.fit("digits", bottleneck="sparse", active=6, hidden_dims=(16,), epochs=1, device="cpu")
     steps = shares.index(1) + 1  # those of the networks that calibrate its scores follow
     assert 0 < shares[0] < 0.1 < shares[steps - 1] == 1
     shares.clear()

@@ -1,0 +1,100 @@
+"""What training does for a dictionary: a sparse code between two linear layers, mostly wider than a row.
+
+The decoder's columns are its atoms; a row is rebuilt as a weighted sum of few of them. Shape letters as in `module.py`;
+B rows a batch, M dead latents.
+Source: Gao et al. 2024, arXiv:2406.04093, section 2 and appendix A, but for two things. Their atoms start at random,
+which in some hundred steps rebuilds less; and an auxiliary loss revives the dead, which leaves a tenth of them dead in
+such runs.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from aecli.model.module import Autoencoder
+from aecli.training.objectives import Sparse
+from aecli.training.rows import Rows
+
+DEAD_ROWS = 10_000  # of which none makes a latent active: it is dead
+START_ROWS = 4096  # that the first codes are scaled by
+NOISE = 0.3  # beside a row, in an atom's start
+BEYOND = 0.01  # of the least active value of a row, by which a dead latent rises above it
+TINY = 1e-12
+
+
+class Dictionary(Sparse):
+    """The sparse bottleneck, which brings dead latents back, and atoms that keep the length that they start with.
+
+    `idle` (K,) are the rows since each latent was last active. Each dead one's bias rises to where it is active on one
+    row of the batch, and learns from that.
+    """
+
+    def __init__(self, model: Autoencoder, rows: int) -> None:
+        super().__init__(model.config.active or 1)
+        encoder, decoder = _layers(model)
+        self._bias, self._weight = encoder.bias, decoder.weight  # (K,), (D, K)
+        self._lengths = torch.linalg.vector_norm(decoder.weight.detach(), dim=0)
+        self._dead = min(rows, DEAD_ROWS)
+        self.idle = torch.zeros(model.config.latent_dim, dtype=torch.int64, device=encoder.bias.device)
+
+    def begin(self, done: float) -> None:
+        """Keep as many values in the first steps as later: more would turn all atoms to what most rows share."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        codes = super().forward(h)
+        self.idle += len(codes)
+        self.idle.masked_fill_((codes != 0).any(0), 0)
+        dead = torch.nonzero(self.idle >= self._dead).flatten()
+        if len(dead):
+            least = codes.masked_fill(codes == 0, torch.inf).amin(1, keepdim=True).float()  # (B, 1)
+            rise = (least + BEYOND * least.abs() - h[:, dead]).amin(0)  # (M,)
+            self._bias.detach().index_add_(0, dead, rise.clamp_min(0).nan_to_num(posinf=0))
+        return codes
+
+    def keep_gradient_across(self) -> None:
+        """Remove from the gradient of the atoms what would change their lengths: without it, short steps turn them."""
+        gradient, weight = self._weight.grad, self._weight.detach()
+        assert gradient is not None  # noqa: S101, for the type checker
+        along = (gradient * weight).sum(0) / self._lengths.square().clamp_min(TINY)
+        gradient.addcmul_(weight, along, value=-1)
+
+    def restore_lengths(self) -> None:
+        """Bring the atoms back to their lengths after a step: longer ones and smaller values would rebuild the same."""
+        weight = self._weight.detach()
+        weight.mul_(self._lengths / torch.linalg.vector_norm(weight, dim=0).clamp_min_(TINY))
+
+
+def first_atoms(model: Autoencoder, training: Rows, mean: Tensor, seed: int) -> None:
+    """Set a dictionary's first weights: atoms of length 1 near random rows less their `mean` (D,), the encoder tied.
+
+    The encoder is scaled so that the first codes rebuild rows the best; its bias takes the mean off rows.
+    """
+    rng, latent_dim = np.random.default_rng(seed), model.config.latent_dim
+    encoder, decoder = _layers(model)
+    with torch.no_grad():
+        off = training.sample(max(START_ROWS, latent_dim), rng).cpu() - mean  # (N, D)
+        order = torch.from_numpy(rng.permutation(len(off)))
+        some = off[order[torch.arange(latent_dim) % len(off)]]
+        noise = torch.from_numpy(rng.normal(size=some.shape).astype(np.float32))
+        atoms = _of_length_1(_of_length_1(some) + NOISE * _of_length_1(noise))  # (K, D)
+        decoder.weight.copy_(atoms.T)
+        encoder.weight.copy_(atoms)
+        encoder.bias.copy_(-atoms @ mean)
+        few = off[order[:START_ROWS]]
+        rebuilt = decoder(model.encode(few + mean)) - decoder.bias
+        fitting = float((rebuilt * few).sum() / rebuilt.square().sum().clamp_min(TINY))
+        if fitting > 0:
+            encoder.weight.mul_(fitting)
+            encoder.bias.mul_(fitting)
+
+
+def _layers(model: Autoencoder) -> tuple[nn.Linear, nn.Linear]:
+    encoder, decoder = model.encoder[0], model.decoder[0]
+    assert isinstance(encoder, nn.Linear) and isinstance(decoder, nn.Linear)  # noqa: S101, PT018, for the type checker
+    return encoder, decoder
+
+
+def _of_length_1(vectors: Tensor) -> Tensor:
+    """Return vectors (K, D) of length 1; those of length 0 stay."""
+    found: Tensor = vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp_min(TINY)
+    return found

@@ -41,6 +41,9 @@ ARROW_TYPES = {
 }
 
 
+WORDS = {"category": "texts or numbers", "vector": "lists of numbers"}  # for the cells of a kind
+
+
 @dataclass(frozen=True)
 class Piece:
     """Some rows of the wanted columns. The first is number `row` of the file `name`, counting from 0.
@@ -541,7 +544,7 @@ def as_kind(values: Any, kind: str, name: str, column: str, first_row: int) -> A
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
                 raise DataError(
                     f"{name}: row {first_row + i + 1}, column {column!r} holds {shortened(values[i].as_py())}, "
-                    f"and the cells of this feature must be {kind}s"
+                    f"and the cells of this feature must be {WORDS.get(kind, f'{kind}s')}"
                 ) from error
         raise DataError(f"{name}: column {column!r}: {error}") from error
 

@@ -86,6 +86,9 @@ def test_a_tensor_column_is_a_vector(model):
     assert made.schema == same.schema
     assert all(np.array_equal(made.tensors[name], tensor) for name, tensor in same.tensors.items())
     assert len(model.embed(pq.read_table("x.parquet").slice(0, 0))) == 0
+    within = pa.StructArray.from_arrays([pa.ExtensionArray.from_storage(kind, lists)], ["tensor"])
+    pq.write_table(pa.table({"item": within}), "x.parquet")
+    assert aecli.fit("x.parquet", **QUICK).schema.column_names == ("item.tensor",)
 
 
 def test_a_field_of_a_struct_and_numbers_beside_it_are_learnt():
@@ -349,6 +352,14 @@ def test_a_column_of_lists_in_a_dictionary_is_told_and_carried_along(model):
         aecli.fit(table, **QUICK)
     kept = pa.chunked_array([batch.kept["d"] for batch in model.open(table, keep=("d",)).batches()])
     assert kept.to_pylist() == [[1.5], [2.5]] * 30
+
+
+def test_a_vector_is_no_category():
+    table = frame().append_column("price", pa.array(np.arange(60.0) % 7))
+    with pytest.raises(
+        DataError, match=r"column 'embedding' is of type fixed_size_list<.*, and a category is one text or number$"
+    ):
+        aecli.fit(table, categorical=("embedding",), **QUICK)
 
 
 def test_an_array_in_a_compressed_file_is_named_by_its_key(model):

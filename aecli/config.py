@@ -405,8 +405,8 @@ class Results(Config):
     of a sparse bottleneck are among the largest of any row; None for other bottlenecks. Of a sparse one
     `explained_variance` is the share of the held-out rows' variance, or without these of the training rows';
     `active_values` are how many are not 0 in a row, a mean, and `dead_latents` which share of the latents is 0 in all
-    rows, both of at most 10,000 training rows. `test_alarms` are how many of
-    the held-out rows score as anomalies where no alpha is said, None where none is held out or nothing scores.
+    rows, both of at most 10,000 training rows. `test_alarms` are how many of the held-out rows score as anomalies where
+    no alpha is said, None where none is held out or nothing scores.
     Of nested codes `prefix_mse` are the errors of the first values alone, by so many as `prefixes` says, of the
     held-out rows where there are some. Of vectors `test_recall` is the recall@10 of held-out rows among training rows,
     see search.py, and `pca_recall` that of PCA with as many values.
@@ -421,10 +421,10 @@ class Results(Config):
     test_loss: float | None = None
     kl: tuple[float, ...] = ()
     active_dims: int | None = None
-    test_alarms: int | None = None
     explained_variance: float | None = None
     active_values: float | None = None
     dead_latents: float | None = None
+    test_alarms: int | None = None
     prefix_mse: tuple[float, ...] = ()
     test_recall: float | None = None
     pca_recall: float | None = None

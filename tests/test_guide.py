@@ -21,7 +21,7 @@ def test_every_shell_line_of_a_topic_runs(topic, tmp_path, request):
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m aecli "$@"\n')
     program.chmod(0o755)
-    env = os.environ | {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+    env = os.environ | {"PATH": f"{program.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
     if topic.stem == "places":
         env |= request.getfixturevalue("s3_variables")
         elsewhere.Objects(env, "my-bucket")

@@ -592,18 +592,18 @@ CASES = {
     ),
     "no run to finish": Case("train t.csv QUICK --finish", "aecli train t.csv QUICK"),
     "no run to finish, of words that are not kept": Case(
-        "train t.csv QUICK --comment https://x/ --finish",
+        "train t.csv QUICK --comment https://u:p@x/ --finish",
         "train without --finish",
-        then=("train t.csv QUICK --comment https://x/",),
+        then=("train t.csv QUICK --comment https://u:p@x/",),
     ),
     "a damaged run to finish": Case(
         f"{RUN} --finish", f"start afresh: aecli {RUN}", given={"s.safetensors.resume": b"damaged"}
     ),
     "a damaged run to finish, of words that are not kept": Case(
-        f"{RUN} --comment https://x/ --finish",
+        f"{RUN} --comment https://u:p@x/ --finish",
         "start afresh: train without --finish",
         given={"s.safetensors.resume": b"damaged"},
-        then=(f"{RUN} --comment https://x/",),
+        then=(f"{RUN} --comment https://u:p@x/",),
     ),
     "a run of an older version": Case(
         f"{RUN} --resume",

@@ -32,6 +32,13 @@ def parse_shard(text: str | tuple[int, int]) -> tuple[int, int]:
     return of, shards
 
 
+def parse_column(text: str) -> str:
+    """Read the name of a column that is written."""
+    if not text:
+        raise typer.BadParameter("a column has a name of one character or more")
+    return text
+
+
 def parse_place(text: str) -> Any:
     """Return the path that a text names, here or elsewhere."""
     return place(text)
@@ -155,6 +162,7 @@ AsVector = Annotated[
     str | None,
     typer.Option(
         "--as-vector",
+        parser=parse_column,
         metavar="[=NAME]",
         help="Write one column of lists, z or NAME, in the place of z0, z1, ...",
         show_default=False,

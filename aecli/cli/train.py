@@ -231,17 +231,15 @@ def _scratch(path: Where | None, say: Callable[[str], None]) -> Path | None:
 
 def _output_path(data: str, output: str | None, recipe: str) -> Where | None:
     """Return the checkpoint's path, None for stdout."""
-    from aecli.data.formats import COMPRESSED
+    from aecli.data.formats import uncompressed
     from aecli.data.opening import array_key, split_name
 
     named = split_name(data, "train")
     if output is not None:
         return None if output == "-" else place(output)
-    name = place(array_key(data)[0]).name
+    name = uncompressed(place(array_key(data)[0]).name)
     if is_remote(data):
         name = re.sub(r"[*?\[\]]+", "", name).lstrip("-_.")  # of a pattern
-    for ending in COMPRESSED:
-        name = name.removesuffix(ending)
     stem = named[0] if named else Path(name).stem or "model"
     stem += "-model" * name.lower().endswith(".safetensors")  # lest it take the data's place
     return Path(f"{stem}-{recipe}.safetensors" if recipe != DEFAULT_RECIPE else f"{stem}.safetensors")

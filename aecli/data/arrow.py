@@ -33,7 +33,7 @@ class ParquetTable(Table):
         except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(f"{stream.name}: not a Parquet file, or a damaged one ({_first_line(error)})") from error
         schema, rows = self._file.schema_arrow, self._file.metadata.num_rows
-        self._schema = flattened(schema.empty_table()).schema
+        self._schema = flattened(_without_rows(schema)).schema
         super().__init__(stream.name, self._schema.names, rows=rows if schema.names else 0)
         is_here, count = not isinstance(file, Fetched), self._file.metadata.num_columns
         if is_here and self._values(None) > count:  # a vector may be most of the file
@@ -46,7 +46,7 @@ class ParquetTable(Table):
 
     def peek(self) -> pa.Table:
         first = next(self._batches(None), None)
-        return flattened(self._file.schema_arrow.empty_table() if first is None else pa.Table.from_batches([first]))
+        return flattened(_without_rows(self._file.schema_arrow) if first is None else pa.Table.from_batches([first]))
 
     def pieces(self, wanted: Sequence[tuple[str, str]]) -> Iterator[Piece]:
         batches = self._batches(list({column for column, _ in wanted}))
@@ -82,7 +82,7 @@ class ArrowTable(Table):
             start = stream.block(len(FILE_MAGIC))
             source = _Rest(b"" if start == FILE_MAGIC else start, stream)
             self._reader = pa.ipc.open_stream(pa.PythonFile(source, "r"))
-            self._schema = flattened(self._reader.schema.empty_table()).schema
+            self._schema = flattened(_without_rows(self._reader.schema)).schema
             names = self._schema.names  # an error where one is no UTF-8
         except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(
@@ -91,7 +91,8 @@ class ArrowTable(Table):
             ) from error
         super().__init__(stream.name, names)
         self._stream = stream
-        self._first = next(self._batches(), None)
+        self._batches = self._read()
+        self._first = next(self._batches, None)
         self.rows = 0 if self._first is None else None
         self.aside = _index_columns(self._reader.schema)
 
@@ -109,11 +110,11 @@ class ArrowTable(Table):
             first, self._first = self._first, None
             if first is not None:
                 yield first
-                yield from self._batches()
+                yield from self._batches
 
         return _pieces(self.name, batches(), wanted, self._reader.schema)
 
-    def _batches(self) -> Iterator[pa.RecordBatch]:
+    def _read(self) -> Iterator[pa.RecordBatch]:
         """Yield the batches in pieces of a bounded size, each checked: its bytes come from strangers."""
         try:
             for batch in self._reader:
@@ -157,7 +158,7 @@ def _pieces(
     """Yield the wanted columns of each batch; no batches are one piece, of no rows."""
     row = 0
     first = next(batches, None)
-    for batch in [pa.RecordBatch.from_pylist([], schema)] if first is None else chain([first], batches):
+    for batch in [_without_rows(schema)] if first is None else chain([first], batches):
         flat = flattened(batch)
         columns = [as_kind(flat.column(column), kind, name, column, row) for column, kind in wanted]
         yield Piece(name, row, columns)
@@ -192,12 +193,17 @@ def _inside(rows: Any) -> float:
 
 def flattened(rows: Any) -> Any:
     """Return a batch or a table whose structs are columns of their own, `item.embedding`, and tensors are lists."""
+    while any(pa.types.is_struct(field.type) for field in rows.schema):
+        rows = (rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])).flatten()
     if any(isinstance(field.type, pa.FixedShapeTensorType) for field in rows.schema):
         columns = [_storage(column) for column in rows.columns]
         rows = type(rows).from_arrays(columns, rows.schema.names)
-    while any(pa.types.is_struct(field.type) for field in rows.schema):
-        rows = (rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])).flatten()
     return rows
+
+
+def _without_rows(schema: pa.Schema) -> pa.Table:
+    """Return a table of no rows. Arrow's own way cannot make one of tensors inside of structs."""
+    return pa.Table.from_batches([], schema)
 
 
 def _storage(column: Any) -> Any:

@@ -62,11 +62,16 @@ MAGIC = (
 LETTERS = ((b"PAR1", "parquet"), (b"FEA1", "arrow"), (b"BM", "image"), (b"ORC", "orc"), (b"Obj\1", "avro"))
 
 
-def table_form(name: str) -> str | None:
-    """Return the format that a table's file name says, None where it is no table's."""
+def uncompressed(name: str) -> str:
+    """Return a file's name without the endings of compressions."""
     for ending in COMPRESSED:
         name = name.removesuffix(ending)
-    stem, dot, ending = name.rpartition(".")
+    return name
+
+
+def table_form(name: str) -> str | None:
+    """Return the format that a table's file name says, None where it is no table's."""
+    stem, dot, ending = uncompressed(name).rpartition(".")
     return TABLES.get(dot + ending.lower()) if stem else None
 
 

@@ -21,7 +21,7 @@ from aecli.data.cells import is_number
 from aecli.data.formats import BLANKS, BOM
 from aecli.data.kinds import TEXT, shortened, timestamps
 from aecli.data.stream import Stream
-from aecli.data.table import ARROW_TYPES, Piece, Table, as_kind, mend
+from aecli.data.table import ARROW_TYPES, WORDS, Piece, Table, as_kind, mend
 from aecli.errors import DataError, EmptyRowError
 from aecli.options import PLAINLY, Applying
 
@@ -31,7 +31,6 @@ QUOTE, COMMA = 2, 3
 MARKS = np.zeros(256, np.int8)
 MARKS[[ord(each) for each in '"{[}],']] = [QUOTE, 1, 1, -1, -1, COMMA]
 BLANKED = bytes.maketrans(b"\r\n", b"  ")
-WORDS = {"category": "texts or numbers", "vector": "lists of numbers"}  # for values of a kind
 PYTHON_TYPES: dict[str, tuple[type, ...]] = {"number": (int, float), "category": (str, int, float)}
 
 

@@ -1,5 +1,6 @@
 """What kind of feature a column is, and how its cells become numbers and are written again."""
 
+import contextlib
 import re
 import shlex
 from collections import Counter
@@ -67,7 +68,7 @@ def kind_of(kind: pa.DataType) -> str:
     """Return the kind of feature that a column of this type makes, "text" where its cells have to tell."""
     types = pa.types
     if types.is_dictionary(kind):
-        return "category"
+        return TEXT if types.is_nested(kind.value_type) else "category"
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         return "vector" if _is_number(kind.value_type) else TEXT
     tests: dict[str, Callable[[Any], bool]] = {
@@ -95,6 +96,14 @@ def _guessed_vector(name: str, lengths: Sequence[int]) -> Guess:
     return Guess(Column(name, "vector", width=width))
 
 
+def _guessed_written_vector(name: str, cells: Sequence[str]) -> Guess:
+    rows = [_list(cell) for cell in cells]
+    if all(row is None for row in rows):
+        what = "which is no list of numbers such as [0.5, 1, 2]: --exclude leaves it out"
+        return Guess(Column(name), what, ("--exclude", name), cells[0])
+    return _guessed_vector(name, [len(row) for row in rows if row is not None])
+
+
 def _guessed_text(name: str, texts: Any, dialect: Dialect) -> Guess:
     """Guess what a column of texts, without holes, is."""
     cells: list[str] = [cell.decode(errors="replace") for cell in texts.cast(pa.binary()).to_pylist()]
@@ -107,7 +116,7 @@ def _guessed_text(name: str, texts: Any, dialect: Dialect) -> Guess:
     if cells_of.is_time(cells):
         return Guess(Column(name, "time"))
     if all(map(VECTOR.fullmatch, cells)):
-        return _guessed_vector(name, [len(_list(cell) or ()) for cell in cells])
+        return _guessed_written_vector(name, cells)
     return _guessed_date(name, texts, cells, dialect)
 
 
@@ -309,13 +318,25 @@ def _written_vectors(values: Any, width: int) -> tuple[Array, Array]:
 
 def _list(cell: Any) -> list[float] | None:
     """Return a list of numbers, or the text of one, as floats; None where it is none."""
+    cell = _parsed_list(cell) if isinstance(cell, str) else cell
+    try:
+        return [np.nan if value is None else float(value) for value in cell] if isinstance(cell, list) else None
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _parsed_list(text: str) -> Any:
+    """Return the list that a text is, as JSON, Python ([0.5, nan, None]) or NumPy ([0.5 1. 2.]) writes it."""
     import json
 
-    try:
-        cell = json.loads(cell) if isinstance(cell, str) else cell
-        return [np.nan if value is None else float(value) for value in cell]
-    except (TypeError, ValueError, RecursionError):
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(text)
+    if not VECTOR.fullmatch(text):
         return None
+    inside = text.strip()[1:-1]
+    words = [word.strip() for word in (inside.split(",") if "," in inside else inside.split())]
+    values = [None if word == "None" else word for word in words]
+    return values if all(value is None or is_number(value) for value in values) else None
 
 
 def category(text: str) -> str:

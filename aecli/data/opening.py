@@ -14,7 +14,20 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from aecli.config import Dialect, Schema, sized
 from aecli.data.folder import is_table
-from aecli.data.formats import ARRAYS, BLANKS, BOM, IDX, KEYED, NAMES, SPLITS, TEXTS, form_of, is_text, table_form
+from aecli.data.formats import (
+    ARRAYS,
+    BLANKS,
+    BOM,
+    IDX,
+    KEYED,
+    NAMES,
+    SPLITS,
+    TEXTS,
+    form_of,
+    is_text,
+    table_form,
+    uncompressed,
+)
 from aecli.data.formats import IMAGES as IMAGE_ENDINGS
 from aecli.data.places import Place, Where, is_remote, place, shown
 from aecli.data.refused import refused
@@ -308,7 +321,7 @@ def split_name(data: str, split: str) -> tuple[str, str] | None:
 def array_key(word: str) -> tuple[str, str | None]:
     """Split `file.npz:key` or `file.safetensors:key`, which names an array in a file."""
     path, _, key = word.rpartition(":")
-    is_key = path.lower().endswith(KEYED) and (is_remote(word) or not Path(word).exists())
+    is_key = uncompressed(path.lower()).endswith(KEYED) and (is_remote(word) or not Path(word).exists())
     return (path, key) if is_key else (word, None)
 
 

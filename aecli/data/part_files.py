@@ -16,7 +16,7 @@ from typing import Any
 from aecli.data import sinks
 from aecli.data.beside import file_beside
 from aecli.data.folder import files_in, is_table, tables_in, values_of, within
-from aecli.data.formats import ARRAYS, COMPRESSED, IDX, IMAGES, KEYED, table_form
+from aecli.data.formats import ARRAYS, IDX, IMAGES, KEYED, table_form, uncompressed
 from aecli.data.opening import TABLE, Input, array_key, split_name
 from aecli.data.places import GLOB, WRITTEN, Place, Where, place, shown
 from aecli.errors import AecliError, DataError, UsageError
@@ -125,9 +125,7 @@ def _listed(files: Sequence[Where]) -> str:
 
 def _stem(name: str) -> str:
     """Return a file's name without its ending, nor that of a compression: x of x.csv.gz, x.2024-01 of x.2024-01."""
-    for ending in COMPRESSED:
-        name = name.removesuffix(ending)
-    return re.sub(r"(?<=.)\.[A-Za-z]\w*$", "", name)
+    return re.sub(r"(?<=.)\.[A-Za-z]\w*$", "", uncompressed(name))
 
 
 def _files_of(word: str, folder: Where) -> tuple[list[tuple[Any, Where, PurePath]], list[Where]]:
@@ -192,7 +190,7 @@ def _lies_in(folder: Where, path: Where) -> bool:
 def _is_data(name: str) -> bool:
     return (
         table_form(name) is not None
-        or Path(name).suffix.lower() in (*ARRAYS, *KEYED)
+        or Path(uncompressed(name)).suffix.lower() in (*ARRAYS, *KEYED)
         or re.search(IDX, name) is not None
     )
 

@@ -66,7 +66,7 @@ def settled(
     """
     found = Settled()
     guesses = {
-        column: kinds.Guess(Column(column, "category"))
+        column: _category(column, peeked[column])
         if column in categorical
         else kinds.guessed(column, peeked[column], dialect, na)
         for column in candidates
@@ -103,6 +103,13 @@ def settled(
     return found
 
 
+def _category(name: str, values: Any) -> kinds.Guess:
+    """Return what a column is that shall be a category; with a problem, where its cells are lists or objects."""
+    kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
+    what = f"is of type {values.type}, and a category is one text or number" if pa.types.is_nested(kind) else ""
+    return kinds.Guess(Column(name, "category"), what, ("--exclude", name) if what else ())
+
+
 def reason_to_leave_out(column: Column, values: Any, *, has_name: bool = True) -> str | None:
     """Return why a column is no feature by itself, None where it may be one."""
     name = (column.name or "").strip().casefold()
@@ -131,7 +138,7 @@ def _is_sorted(column: Column, values: Any) -> bool:
 
 def _holes(column: Column, values: Any, na: Sequence[str]) -> Array:
     """Return the rows, counted from 0, without a value."""
-    values = kinds.texts(values, na) if column.kind == "category" else values
+    values = kinds.texts(values, na) if column.kind == "category" and not pa.types.is_nested(values.type) else values
     found: Array = np.flatnonzero(np.asarray(values.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)))
     return found
 

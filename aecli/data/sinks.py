@@ -224,10 +224,11 @@ def _as_text(column: Any) -> Any:
 
         return pc.divide(column.cast(pa.duration("us"), safe=False).cast(pa.int64()).cast(pa.float64()), 1e6)
     if pa.types.is_dictionary(kind) or pa.types.is_string_view(kind):
-        return _as_text(column.cast(kind.value_type if pa.types.is_dictionary(kind) else pa.large_string()))
+        return _as_text(column.dictionary_decode() if pa.types.is_dictionary(kind) else column.cast(pa.large_string()))
     if pa.types.is_nested(kind):
         return _nested_texts(column)
-    if not _is_text(kind) and (pa.types.is_binary(kind) or not _has_cast(kind)):
+    is_extension = isinstance(kind, pa.BaseExtensionType)
+    if not _is_text(kind) and (pa.types.is_binary(kind) or is_extension or not _has_cast(kind)):
         return pa.array([None if value is None else str(plain(value)) for value in _values(column)], pa.string())
     return column
 

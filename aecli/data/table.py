@@ -41,6 +41,9 @@ ARROW_TYPES = {
 }
 
 
+WORDS = {"category": "texts or numbers", "vector": "lists of numbers"}  # for the cells of a kind
+
+
 @dataclass(frozen=True)
 class Piece:
     """Some rows of the wanted columns. The first is number `row` of the file `name`, counting from 0.
@@ -182,6 +185,13 @@ class TableSource(Source):
         ]
         found = [pa.null() if self._table.is_text else types.get(name, pa.null()) for name in self.features]
         self.types = [kind if kinds.kind_of(kind) == "vector" else None for kind in found]
+        for name, column, kind in zip(self.features, self.schema.columns, self.types, strict=True):
+            width = kind.list_size if kind is not None and pa.types.is_fixed_size_list(kind) else column.width
+            if column.kind == "vector" and width != column.width:
+                raise DataError(
+                    f"{self._table.name}: column {name!r} holds lists of {width}, and lists of {column.width} numbers "
+                    "were expected"
+                )
         carried = [*self._keep, *([self._label] if self._label is not None else [])]
         self._read = [*self._wanted, *((column, TEXT) for column in carried)]
 
@@ -525,7 +535,7 @@ def as_kind(values: Any, kind: str, name: str, column: str, first_row: int) -> A
     values = kinds.as_one(values)
     try:
         if pa.types.is_dictionary(values.type):
-            values = values.cast(values.type.value_type)
+            values = values.dictionary_decode()
         return _cast(values, kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         for i in range(len(values)):
@@ -534,7 +544,7 @@ def as_kind(values: Any, kind: str, name: str, column: str, first_row: int) -> A
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
                 raise DataError(
                     f"{name}: row {first_row + i + 1}, column {column!r} holds {shortened(values[i].as_py())}, "
-                    f"and the cells of this feature must be {kind}s"
+                    f"and the cells of this feature must be {WORDS.get(kind, f'{kind}s')}"
                 ) from error
         raise DataError(f"{name}: column {column!r}: {error}") from error
 

@@ -35,6 +35,8 @@ def open_safetensors(stream: Stream, key: str | None, path: Where | None) -> Fil
         )
     if key is None and len(header) == 1:
         key = next(iter(header))
+    if not header:
+        raise DataError(f"{stream.name}: no array in it")
     if key not in header:
         asked = f"no array {key!r} in it" if key is not None else f"it holds {len(header)} arrays"
         words = ", ".join(f"{path or 'FILE.safetensors'}:{name}" for name in list(header)[:8])

@@ -1,5 +1,6 @@
 """A folder out: a Parquet part for each input file, known again by what it was made of."""
 
+import gzip
 import os
 import signal
 import subprocess
@@ -99,10 +100,12 @@ def test_arrays_make_parts_too(run, model):
     Path("arrays").mkdir()
     np.save("arrays/one.npy", RNG.normal(size=(60, 3)))
     np.savez("arrays/two.npz", RNG.normal(size=(50, 3)))
+    Path("arrays/three.npy.gz").write_bytes(gzip.compress(Path("arrays/one.npy").read_bytes()))
     done = run("embed", model, "arrays", "-o", "out/", "-q")
     assert (done.code, done.err) == (0, "")
     assert {name: pq.read_metadata(f"out/{name}").num_rows for name in contents("out")} == {
         "one.parquet": 60,
+        "three.parquet": 60,
         "two.parquet": 50,
     }
 

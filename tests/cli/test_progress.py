@@ -104,7 +104,7 @@ def test_an_error_in_the_middle_leaves_one_bar_and_the_error():
 
 
 def test_a_pipe_gets_at_most_100_lines_the_first_and_the_last_epoch_among_them(process):
-    np.save("rows.npy", np.random.default_rng(0).normal(size=(40, 6)))
+    np.save("rows.npy", np.random.default_rng(0).normal(size=(9, 6)))
     command = ["train", "rows.npy", "--hidden-dims", "4", "--device", "cpu", "--epochs"]
 
     def epochs(*options):
@@ -116,7 +116,7 @@ def test_a_pipe_gets_at_most_100_lines_the_first_and_the_last_epoch_among_them(p
     said = epochs("1050")
     assert (len(said), said[0], said[-1]) == (100, 1, 1050)
     assert {later - each for each, later in itertools.pairwise(said)} == {10, 11}
-    stopped_early = epochs("100000", "--patience", "150")
+    stopped_early = epochs("100000", "--patience", "40")
     assert stopped_early[-1] == len(aecli.load("rows.safetensors").checkpoint.history.loss)
     assert len(stopped_early) <= 100
 

@@ -16,6 +16,7 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.metrics import roc_auc_score
 
 from aecli import load
+from aecli.data import arrow
 from aecli.data.opening import open_source
 from aecli.errors import DataError
 from aecli.options import Columns, Reading
@@ -222,3 +223,14 @@ def test_mse_tells_malignant_tumours_from_benign_ones(run):
     assert done.code == 0, done.err
     mse = pa.parquet.read_table("rebuilt.parquet")["mse"].to_numpy()
     assert roc_auc_score(y[held_out] == 0, mse) >= 0.90
+
+
+@pytest.mark.parametrize("rows", [3, 10, 11])
+def test_all_rows_of_a_large_batch_of_an_arrow_file_are_read(monkeypatch, rows):
+    monkeypatch.setattr(arrow, "MAX_BATCH_ROWS", 10)
+    table = pa.table({"a": np.arange(3.0 * rows) % 7, "b": np.arange(3.0 * rows) % 5})
+    with pa.ipc.new_file("x.arrow", table.schema) as writer:
+        writer.write_table(table, max_chunksize=2 * rows)
+    batches = list(opened("x.arrow").batches())
+    assert max(len(batch.x) for batch in batches) <= 10
+    assert np.array_equal(np.concatenate([batch.x for batch in batches])[:, 0], np.arange(3.0 * rows) % 7)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import uuid
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
@@ -138,6 +139,12 @@ def test_csv_writes_what_is_nested_as_json_bytes_as_base64_and_durations_in_seco
         written("csv", [chosen]).decode()
         == 'i,l,s,y,v,k,n,z\n1,"[1.5,null]","{""x"":1,""y"":""a""}",AP8=,"a,b",p,90,\n'
     )
+
+
+def test_csv_writes_a_uuid_as_its_text():
+    text = "12345678-1234-5678-1234-567812345678"
+    ids = pa.array([uuid.UUID(text).bytes, None], pa.uuid())
+    assert written("csv", [{"u": ids, "n": pa.array([1, 2])}]).decode() == f"u,n\n{text},1\n,2\n"
 
 
 @pytest.mark.parametrize("form", ["parquet", "arrow"])

@@ -146,7 +146,7 @@ def test_the_shell_says_so_and_a_second_run_finds_it_finished(run):
 
 def test_a_network_that_was_asked_for_and_is_worse_than_pca_gets_advice(run):
     np.save("noise.npy", NOISE)
-    done = run("train", "noise.npy", "--latent-dim", "2", "--hidden-dims", "256,128", "--epochs", "100")
+    done = run("train", "noise.npy", "--latent-dim", "2", "--hidden-dims", "128,64", "--epochs", "40")
     assert done.err.splitlines()[-1] == (
         "PCA does better on these rows: more --epochs or smaller --hidden-dims may help"
     )

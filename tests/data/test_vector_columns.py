@@ -1,5 +1,7 @@
 """Vectors, read: columns of lists in every format, arrays of safetensors files, and what is wrong with them."""
 
+import csv
+import gzip
 import json
 from pathlib import Path
 
@@ -84,6 +86,9 @@ def test_a_tensor_column_is_a_vector(model):
     assert made.schema == same.schema
     assert all(np.array_equal(made.tensors[name], tensor) for name, tensor in same.tensors.items())
     assert len(model.embed(pq.read_table("x.parquet").slice(0, 0))) == 0
+    within = pa.StructArray.from_arrays([pa.ExtensionArray.from_storage(kind, lists)], ["tensor"])
+    pq.write_table(pa.table({"item": within}), "x.parquet")
+    assert aecli.fit("x.parquet", **QUICK).schema.column_names == ("item.tensor",)
 
 
 def test_a_field_of_a_struct_and_numbers_beside_it_are_learnt():
@@ -105,6 +110,36 @@ def test_texts_and_json_give_the_same_codes(model):
         assert np.array_equal(model.embed(data), model.embed(x))
 
 
+def test_lists_as_python_and_numpy_write_them_are_read_in_text(model):
+    x = np.round(4 * X.astype(np.float64)) / 4  # NumPy writes eight digits
+    x[3, 1] = np.nan
+    np.save("x.npy", x)
+    for write in (str, lambda row: str(np.array(row)), lambda row: str(row).replace("nan", "None")):
+        Path("x.csv").write_text("embedding\n" + "".join(f'"{write(row)}"\n' for row in x.tolist()))
+        assert np.array_equal(model.embed("x.csv"), model.embed("x.npy"))
+        assert [column.width for column in aecli.fit("x.csv", missing="mean", **QUICK).schema.columns] == [5]
+
+
+def test_texts_in_brackets_that_are_no_lists_of_numbers_are_told():
+    Path("x.csv").write_text("tags,a,b\n" + "".join(f'"[red, {i}]",{i % 7},{i % 5}\n' for i in range(9)))
+    with pytest.raises(DataError) as told:
+        aecli.fit("x.csv", **QUICK)
+    what = "column 'tags' holds '[red, 0]' in row 1, which is no list of numbers such as [0.5, 1, 2]"
+    assert told.value.message == f"x.csv: {what}: --exclude leaves it out"
+    assert told.value.options == ("--exclude", "tags")
+
+
+@pytest.mark.parametrize(
+    "cell", ["[1, 2, 3, 4, 1e999999, x]", "[1 2 3 4 ...]", f"[{'9' * 400}, 1, 2, 3, 4]", "12345", '"12345"']
+)
+def test_a_text_that_is_no_vector_is_a_bad_row(model, cell):
+    cells = [*(str(row) for row in X.astype(float).tolist()), cell]
+    with Path("x.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([["embedding"], *([each] for each in cells)])
+    with pytest.raises(DataError, match=r"row 61, column 'embedding' holds .*a list of 5 numbers was expected"):
+        model.embed("x.csv")
+
+
 def test_vectors_of_whole_numbers_at_first_and_of_fractions_later_are_read_in_json(model, monkeypatch):
     monkeypatch.setattr("aecli.data.jsonl.BLOCK_BYTES", 300)
     rows = [*WHOLE[:30].astype(float), *X[:30]]
@@ -117,7 +152,9 @@ def test_a_large_group_of_rows_is_read_in_small_pieces(model, monkeypatch):
     monkeypatch.setattr(arrow, "BATCH_VALUES", 60)
     table = frame(np.repeat(X, 5, axis=0))
     pq.write_table(table, "x.parquet", row_group_size=300)
-    for data in ("x.parquet", table):
+    with pa.ipc.new_file("x.arrow", table.schema) as writer:
+        writer.write_table(table)
+    for data in ("x.parquet", "x.arrow", table):
         pieces = rows_of(data, model)
         assert max(map(len, pieces)) <= 12
         assert np.array_equal(np.concatenate(pieces), np.repeat(X, 5, axis=0))
@@ -306,3 +343,38 @@ def test_a_json_value_that_is_no_vector_is_one_bad_row_wherever_it_stands(model,
     source = model.open("x.jsonl", bad_rows="skip")
     codes = np.concatenate([out.z for out in model.encoded(source)])
     assert np.array_equal(codes, model.embed(np.delete(X, place, axis=0)))
+
+
+def test_a_column_of_lists_in_a_dictionary_is_told_and_carried_along(model):
+    lists = pa.DictionaryArray.from_arrays(pa.array([0, 1] * 30, pa.int8()), pa.array([[1.5], [2.5]]))
+    table = frame().append_column("d", lists)
+    with pytest.raises(DataError, match=r"column 'd' is of type dictionary<.*, which cannot be learnt"):
+        aecli.fit(table, **QUICK)
+    kept = pa.chunked_array([batch.kept["d"] for batch in model.open(table, keep=("d",)).batches()])
+    assert kept.to_pylist() == [[1.5], [2.5]] * 30
+
+
+def test_a_vector_is_no_category():
+    table = frame().append_column("price", pa.array(np.arange(60.0) % 7))
+    with pytest.raises(
+        DataError, match=r"column 'embedding' is of type fixed_size_list<.*, and a category is one text or number$"
+    ):
+        aecli.fit(table, categorical=("embedding",), **QUICK)
+
+
+def test_an_array_in_a_compressed_file_is_named_by_its_key(model):
+    save_file({"a": X, "b": X[:, :2]}, "x.safetensors")
+    Path("x.safetensors.gz").write_bytes(gzip.compress(Path("x.safetensors").read_bytes()))
+    assert np.array_equal(model.embed("x.safetensors.gz:a"), model.embed(X))
+    save_file({}, "x.safetensors")
+    with pytest.raises(DataError, match=r"x.safetensors: no array in it$"):
+        model.embed("x.safetensors")
+
+
+def test_a_column_of_lists_of_another_size_is_an_error_whatever_becomes_of_bad_rows(model):
+    table = frame(X[:, :4], pa.list_(pa.float32(), 4))
+    with pytest.raises(DataError) as told:
+        model.open(table, bad_rows="skip")
+    assert told.value.message == (
+        "the data frame: column 'embedding' holds lists of 4, and lists of 5 numbers were expected"
+    )

@@ -58,8 +58,8 @@ class Store(Protocol):
     def all(self, place: "Place", head: Head) -> Iterator[bytes]:
         """Yield the bytes of that version from the first one on, where no parts are given."""
 
-    def files(self, place: "Place") -> list[str]:
-        """Return the URLs of the files in a folder and its folders."""
+    def files(self, place: "Place", *, deep: bool) -> list[str]:
+        """Return the URLs of the files in a folder and, where it is `deep`, in its folders."""
 
     def check_bucket(self, place: "Place") -> None:
         """Raise PlaceError where there is no such bucket."""

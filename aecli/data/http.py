@@ -75,7 +75,7 @@ class Http:
             except BROKEN as error:
                 _wait(place, error, waits)
 
-    def files(self, place: "Place") -> list[str]:
+    def files(self, place: "Place", *, deep: bool) -> list[str]:  # noqa: ARG002, as all stores
         raise PlaceError(f"{place}: https:// has no folders", hint="name the files")
 
     def check_bucket(self, place: "Place") -> None:

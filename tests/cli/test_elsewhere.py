@@ -104,6 +104,49 @@ def test_folders_in_a_bucket_are_tables_and_images(run, bucket):
     assert (again.code, "already holds files" in again.err) == (1, True)
 
 
+def test_objects_of_any_name_are_read_and_their_parts_written(run, bucket, small_model):
+    names = ["a b", "h#x", "p%20q", "q?", "q?x=1", "ü"]
+    for name in names:
+        bucket[f"in/{name}.csv"] = ROWS.encode()
+    model = small_model / "rows.safetensors"
+    assert run("embed", model, bucket.url("in/*.csv")).out.count("\n") == len(names) * 60 + 1
+    for named in ("in/", "in/*.csv"):
+        done = run("embed", model, bucket.url(named), "-o", bucket.url("out/"))
+        assert done.code == 0, done.err
+        assert [key for key in bucket if key.startswith("out/")] == [f"out/{name}.parquet" for name in names]
+    assert done.err == f"wrote 0 parts to {bucket.url('out')}/, 6 were there\n"
+    bucket["in//b.csv"] = ROWS.encode()
+    done = run("embed", model, bucket.url("in/"), "-o", bucket.url("out/"))
+    assert (done.code, done.err.splitlines()[0]) == (
+        2,
+        f"error: {bucket.url('in//b.csv')}: a key with // or with a part that is . or .. cannot be reached",
+    )
+    over = run("embed", model, bucket.url("in/a b.csv"), "-o", bucket.url("in/a b.csv").replace("s3", "S3", 1))
+    assert (over.code, "is read by this command" in over.err) == (2, True)
+
+
+def test_an_array_in_a_file_elsewhere_is_read_by_its_key(run, bucket):
+    import safetensors.numpy
+
+    arrays = {"x": np.eye(3, dtype=np.float32), "y": np.zeros((4, 3), np.float32)}
+    made = io.BytesIO()
+    np.savez(made, **arrays)
+    bucket["a.npz"], bucket["a.safetensors"] = made.getvalue(), safetensors.numpy.save(arrays)
+    done = run("train", bucket.url("a.safetensors:x"), *QUICK, "-o", "m.safetensors")
+    assert done.code == 0, done.err
+    assert f"trained on     {bucket.url('a.safetensors:x')}, 3 rows" in run("info", "m.safetensors").out
+    rows = [run("embed", "m.safetensors", bucket.url(name)).out for name in ("a.npz:x", "a.safetensors:x", "*.npz:x")]
+    assert (rows[0].count("\n"), len(set(rows))) == (4, 1)
+    assert run("embed", "m.safetensors", bucket.url("a.safetensors:x"), "--held-out").code == 0
+    for _ in range(2):
+        assert run("embed", "m.safetensors", bucket.url("a.npz:x"), "-o", bucket.url("out/")).code == 0
+    other = run("embed", "m.safetensors", bucket.url("a.npz:y"), "-o", bucket.url("out/"))
+    assert (other.code, other.err.splitlines()[0]) == (
+        1,
+        f"error: {bucket.url('out/a.parquet')} is there already, and it was made of a.npz:x, not of a.npz:y",
+    )
+
+
 def test_what_is_not_there_or_closed_is_an_error_within_seconds(process, small_model):
     Path("rows.csv").write_text(ROWS)
     model = small_model / "rows.safetensors"

@@ -311,6 +311,14 @@ class Place:
             raise UsageError(f"{self}: a folder, and a file was expected", hint="name a file in it")
         self._store.check_bucket(self)
 
+    def check_allowed(self) -> None:
+        """Refuse a file that may not be written there. Raises PlaceError.
+
+        An upload is begun for that, and never ends: nobody sees it, as `buckets` tells.
+        """
+        with self._store.uploading(self):
+            pass
+
     @contextlib.contextmanager
     def replacing(self) -> Iterator[BinaryIO]:
         """Open a file to write that is there, whole, when the block ends well; else nothing changes there.

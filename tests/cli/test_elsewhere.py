@@ -171,7 +171,9 @@ def test_a_bucket_that_is_only_read_is_refused_before_a_row_is_computed(process,
         done = process(
             "embed", small_model / "rows.safetensors", "-", "-o", "s3://bucket/z.csv", env=env, stdin=b"a,b,c\nx"
         )
+        trained = process("train", small_model / "rows.csv", *QUICK, "-o", "s3://bucket/m.safetensors", env=env)
     assert (done.code, done.err.splitlines()[0]) == (1, "error: s3://bucket/z.csv: access is denied")
+    assert (trained.code, trained.err.splitlines()[0]) == (1, "error: s3://bucket/m.safetensors: access is denied")
 
 
 @pytest.mark.parametrize("faults", [["503", "drop"], [None, "change"]], ids=["broken", "changed"])

@@ -41,14 +41,14 @@ class Bucket:
     def __init__(self, files: Any) -> None:
         self._files = files
 
-    def head(self, place: "Place") -> Head | None:
+    def head(self, place: "Place", *, start: bool) -> Head | None:
         from pyarrow import fs
 
         path = f"{place.root}/{place.key}".rstrip("/")
         with _answers(place):
             if place.key and not place.url.endswith("/"):
                 with contextlib.suppress(FileNotFoundError):
-                    return self._file(place, path)
+                    return self._file(place, path, start=start)
             found = self._files.get_file_info(path).type
             if found == fs.FileType.File:  # there is one of the folder's name, too
                 found = fs.FileType.Directory if self._holds_files(path) else None
@@ -62,10 +62,12 @@ class Bucket:
 
         return bool(self._files.get_file_info(fs.FileSelector(path, allow_not_found=True)))
 
-    def _file(self, place: "Place", path: str) -> Head:
+    def _file(self, place: "Place", path: str, *, start: bool) -> Head:
         with self._files.open_input_file(path) as file:
             modified = instant(_said(file).get("last-modified"))
             head = Head(size=file.size(), version=_version(file), modified=modified)
+            if not start:
+                return head
             return dataclasses.replace(head, start=self._read(file, place, head, 0, min(head.size or 0, START_BYTES)))
 
     def part(self, place: "Place", head: Head, start: int, size: int) -> bytes:

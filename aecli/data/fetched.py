@@ -49,8 +49,8 @@ def instant(text: str | None) -> float | None:
 class Store(Protocol):
     """What reaches the other side. Each method raises PlaceError where that gives no answer."""
 
-    def head(self, place: "Place") -> Head | None:
-        """Return what is there, None for nothing."""
+    def head(self, place: "Place", *, start: bool) -> Head | None:
+        """Return what is there, None for nothing; with the `start` of a file, where that is asked for."""
 
     def part(self, place: "Place", head: Head, start: int, size: int) -> bytes:
         """Read so many bytes of the version that the head tells."""

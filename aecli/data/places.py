@@ -227,7 +227,7 @@ class Place:
     @property
     def _found(self) -> "Head | None":
         if not self._asked:
-            self._head, self._asked = self._store.head(self), True
+            self._head, self._asked = self._store.head(self, start=False), True
         return self._head
 
     @property
@@ -275,9 +275,18 @@ class Place:
         return self._copy
 
     def _of_file(self) -> "Head":
-        if self._found is None or self._found.is_folder:
+        """Return what is known of the file, its first bytes too."""
+        from aecli.data.fetched import START_BYTES
+
+        if not self._asked:
+            self._head, self._asked = self._store.head(self, start=True), True
+        head = self._head
+        if head is None or head.is_folder:
             raise FileNotFoundError(f"{self}: no such file")
-        return self._found
+        if head.ranges and head.size and not head.start:
+            head = dataclasses.replace(head, start=self._store.part(self, head, 0, min(head.size, START_BYTES)))
+            self._head = head
+        return head
 
     def files(self, *, deep: bool = True) -> list["Place"]:
         """Return the files that lie in it and, where it is `deep`, in its folders, sorted by their keys."""

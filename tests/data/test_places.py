@@ -230,6 +230,30 @@ def test_a_bucket_that_gives_no_answer_is_an_error_whatever_its_name(monkeypatch
             place("s3://access-logs/a.csv").check_writable()
 
 
+def test_to_know_an_object_s_version_is_one_request_and_nothing_of_it_is_kept(bucket, monkeypatch):
+    from aecli.data import buckets
+
+    bucket["a.csv"] = CSV
+    files, opened = buckets._s3(bucket.name)._files, []
+
+    class Counted:
+        def open_input_file(self, path):
+            opened.append(path)
+            return files.open_input_file(path)
+
+    monkeypatch.setattr(buckets, "_s3", lambda _: buckets.Bucket(Counted()))
+    known = place(bucket.url("a.csv"))
+    assert (known.size, known.version is not None, len(opened)) == (len(CSV), True, 1)
+    assert known._head.start == b""
+    assert known.open().read() == place(bucket.url("a.csv")).contents().read() == CSV
+    bucket["b.csv"] = CSV
+    other = place(bucket.url("b.csv"))
+    assert other.exists()
+    bucket["b.csv"] = CSV[::-1]
+    with pytest.raises(PlaceError, match="changed while it was read"):
+        other.open()
+
+
 def test_a_write_is_there_when_it_is_whole_and_not_before(bucket):
     target = place(bucket.url("out/a.bin"))
     data = os.urandom(11 << 20)  # more than one part of an upload

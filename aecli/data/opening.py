@@ -305,9 +305,14 @@ def split_name(data: str, split: str) -> tuple[str, str] | None:
 
 
 def array_key(word: str) -> tuple[str, str | None]:
-    """Split `file.npz:key` or `file.safetensors:key`, which names an array in a file."""
+    """Split `file.npz:key` or `file.safetensors:key`, which names an array in a file. A query may follow the key."""
+    if is_remote(word):
+        found = re.fullmatch(
+            rf"(.*(?:{'|'.join(map(re.escape, KEYED))})):([^?#]*)(.*)", word, re.IGNORECASE | re.DOTALL
+        )
+        return (f"{found[1]}{found[3]}", found[2]) if found else (word, None)
     path, _, key = word.rpartition(":")
-    is_key = path.lower().endswith(KEYED) and (is_remote(word) or not Path(word).exists())
+    is_key = path.lower().endswith(KEYED) and not Path(word).exists()
     return (path, key) if is_key else (word, None)
 
 

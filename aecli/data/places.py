@@ -5,6 +5,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
 import re
 from collections.abc import Iterator
@@ -118,6 +119,9 @@ class Place:
             raise UsageError(
                 f"{name}: http:// is not encrypted, and read from this machine alone", hint="use https:// instead"
             )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return functools.partial(Place, typed=False, array=self.array), (self.url,)  # what was found is asked for again
 
     def __str__(self) -> str:
         return self._said

@@ -2,6 +2,7 @@
 
 import io
 import os
+import pickle
 import re
 import signal
 import socket
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import aecli
 from aecli.data import http
 
 QUICK = ("--epochs", "1", "--hidden-dims", "4", "--holdout", "0")
@@ -288,6 +290,28 @@ def test_no_command_shows_a_user_a_password_or_a_query(run, web, small_model, fa
         assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
     fine = sum(done.code == 0 for _, done in said)
     assert fine == (13 if not fault else 0), [(words[0], done.code, done.err) for words, done in said]
+
+
+def test_an_array_of_a_signed_url_is_named_before_the_query(run, web):
+    made = io.BytesIO()
+    np.savez(made, x=np.eye(3), y=np.zeros((4, 3)))
+    web.files["a.npz"] = made.getvalue()
+    done = run("train", web.url(f"a.npz:x?sig={SECRET}:1/2"), *QUICK, "-o", "m.safetensors")
+    assert done.code == 0, done.err
+    assert web.asked[0][0] == f"a.npz?sig={SECRET}:1/2"
+    assert f"trained on     {web.url('a.npz:x')}, 3 rows" in run("info", "m.safetensors").out
+    none = run("embed", "m.safetensors", web.url(f"a.npz:z?sig={SECRET}"))
+    assert none.err.splitlines() == [
+        f"error: {web.url('a.npz')}: no array 'z' in it",
+        f"hint: name one: {web.url('a.npz:x')}, {web.url('a.npz:y')}",
+    ]
+
+
+def test_a_model_elsewhere_may_be_pickled(bucket, small_model):
+    bucket["m.safetensors"] = (small_model / "rows.safetensors").read_bytes()
+    model = aecli.load(bucket.url("m.safetensors"))
+    rows = np.ones((2, 3), np.float32)
+    assert np.array_equal(pickle.loads(pickle.dumps(model)).embed(rows), model.embed(rows))
 
 
 def test_a_run_of_a_url_with_a_password_is_saved_without_it(web, process):

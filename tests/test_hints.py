@@ -1146,6 +1146,7 @@ CASES = {
 }
 NOT_HERE = {  # patterns of hints that no case prints, each with the reason
     "name a folder with more room: TMPDIR=FOLDER aecli ...": "no disk is full here",
+    "name a folder of your own: TMPDIR=FOLDER aecli ...": "there is one user here",
     "upgrade aecli: pip install --upgrade aecli": "there is no newer version",
     "finish it with aecli …": "info has no option that goes on: only an older version does",
     "read one of them: unzip -p FILE … | aecli COMMAND ... -": "the same, of an archive that has no name",

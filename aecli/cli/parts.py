@@ -92,9 +92,11 @@ def write(
         return
     made = part_files.Made(str(ctx.info_name), _options(ctx), files.digest(given["model"]), loaded.schema.label_file)
     missing = [part for part in mine if not part_files.is_there(part, made, force=force)]
-    done = 0
+    there, done = len(mine) - len(missing), 0
     with progress.Parts(len(missing), quiet=quiet) as bar:
-        for part in missing:
+        del planned, mine  # what is known of a file elsewhere goes with its part
+        while missing:
+            part = missing.pop(0)
             try:
                 _write(part, made, loaded, groups, answer, bar.shown, given)
             except AecliError:
@@ -102,7 +104,6 @@ def write(
                 raise
             done += 1
             bar.wrote(part.path)
-    there = len(mine) - len(missing)
     were = f", {there:,} {'was' if there == 1 else 'were'} there" if there else ""
     console.say(f"wrote {console.counted(done, 'part')} to {folder}/{were}", quiet=quiet)
 

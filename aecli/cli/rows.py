@@ -54,7 +54,9 @@ def fixed(data: Sequence[str] | None) -> list[str | Place]:
 
 
 def _fixed(word: str) -> Sequence[str | Place]:
-    return [word] if ".npz:" in word.lower() else Place(word).expanded() or [word]
+    from aecli.data.opening import elsewhere
+
+    return elsewhere(word).expanded() or [word]
 
 
 def part_of(known: "Array", first: int, count: int, source: "Source") -> "Array":

@@ -348,6 +348,8 @@ def _check_output(path: Where, data: list[str], init_from: Where | None, *, forc
         raise AecliError(f"{path} is the model that training starts from, and would be replaced", hint=REPLACE)
     if path.is_file() and not force and not is_checkpoint(path):
         raise AecliError(f"{path} is there, and is not an aecli checkpoint", hint=REPLACE)
+    if isinstance(path, Place):
+        path.check_allowed()
 
 
 def _is_same(path: Where, other: Where) -> bool:

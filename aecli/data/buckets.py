@@ -28,6 +28,7 @@ DENIED = (
     "ACCESS_DENIED|HTTP status 40[13]|PERMISSION_DENIED|UNAUTHENTICATED|INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH|"
     "OAuth2 access token"
 )
+DENIED_WORDS = ": access is denied"
 WAYS = {
     "s3": "credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or from AWS_PROFILE",
     "gs": "credentials come from GOOGLE_APPLICATION_CREDENTIALS, or from: gcloud auth application-default login",
@@ -40,23 +41,33 @@ class Bucket:
     def __init__(self, files: Any) -> None:
         self._files = files
 
-    def head(self, place: "Place") -> Head | None:
+    def head(self, place: "Place", *, start: bool) -> Head | None:
         from pyarrow import fs
 
         path = f"{place.root}/{place.key}".rstrip("/")
         with _answers(place):
             if place.key and not place.url.endswith("/"):
                 with contextlib.suppress(FileNotFoundError):
-                    return self._file(place, path)
-            if self._files.get_file_info(path).type == fs.FileType.Directory:
+                    return self._file(place, path, start=start)
+            found = self._files.get_file_info(path).type
+            if found == fs.FileType.File:  # there is one of the folder's name, too
+                found = fs.FileType.Directory if self._holds_files(path) else None
+            if found == fs.FileType.Directory:
                 return Head(is_folder=True)
         self.check_bucket(place)
         return None
 
-    def _file(self, place: "Place", path: str) -> Head:
+    def _holds_files(self, path: str) -> bool:
+        from pyarrow import fs
+
+        return bool(self._files.get_file_info(fs.FileSelector(path, allow_not_found=True)))
+
+    def _file(self, place: "Place", path: str, *, start: bool) -> Head:
         with self._files.open_input_file(path) as file:
             modified = instant(_said(file).get("last-modified"))
             head = Head(size=file.size(), version=_version(file), modified=modified)
+            if not start:
+                return head
             return dataclasses.replace(head, start=self._read(file, place, head, 0, min(head.size or 0, START_BYTES)))
 
     def part(self, place: "Place", head: Head, start: int, size: int) -> bytes:
@@ -77,13 +88,13 @@ class Bucket:
     def all(self, place: "Place", head: Head) -> Iterator[bytes]:
         yield self.part(place, head, 0, head.size or 0)
 
-    def files(self, place: "Place") -> list[str]:
+    def files(self, place: "Place", *, deep: bool) -> list[str]:
         from pyarrow import fs
 
         path = f"{place.root}/{place.key}".rstrip("/")
         try:
             with _answers(place):
-                found = self._files.get_file_info(fs.FileSelector(path, recursive=True))
+                found = self._files.get_file_info(fs.FileSelector(path, recursive=deep))
         except FileNotFoundError:
             self.check_bucket(place)
             return []
@@ -99,7 +110,7 @@ class Bucket:
         except FileNotFoundError:
             pass
         except PlaceError as error:
-            if "access" in error.message:  # of the bucket itself, which its files do not need
+            if error.message.endswith(DENIED_WORDS):  # of the bucket itself, which its files do not need
                 return
             raise
         raise PlaceError(f"{place}: there is no bucket {place.root}")
@@ -188,7 +199,7 @@ def _answers(place: "Place") -> Iterator[None]:
     except OSError as error:
         said = str(error)
         if re.search(DENIED, said):
-            raise PlaceError(f"{place}: access is denied", hint=WAYS[place.scheme]) from error
+            raise PlaceError(f"{place}{DENIED_WORDS}", hint=WAYS[place.scheme]) from error
         if re.search("NO_SUCH_BUCKET|Bucket '.*' not found", said):
             raise PlaceError(f"{place}: there is no bucket {place.root}") from error
         hint = WAYS[place.scheme] if "HTTP status 400" in said else None  # as for a token that has expired

@@ -49,8 +49,8 @@ def instant(text: str | None) -> float | None:
 class Store(Protocol):
     """What reaches the other side. Each method raises PlaceError where that gives no answer."""
 
-    def head(self, place: "Place") -> Head | None:
-        """Return what is there, None for nothing."""
+    def head(self, place: "Place", *, start: bool) -> Head | None:
+        """Return what is there, None for nothing; with the `start` of a file, where that is asked for."""
 
     def part(self, place: "Place", head: Head, start: int, size: int) -> bytes:
         """Read so many bytes of the version that the head tells."""
@@ -58,8 +58,8 @@ class Store(Protocol):
     def all(self, place: "Place", head: Head) -> Iterator[bytes]:
         """Yield the bytes of that version from the first one on, where no parts are given."""
 
-    def files(self, place: "Place") -> list[str]:
-        """Return the URLs of the files in a folder and its folders."""
+    def files(self, place: "Place", *, deep: bool) -> list[str]:
+        """Return the URLs of the files in a folder and, where it is `deep`, in its folders."""
 
     def check_bucket(self, place: "Place") -> None:
         """Raise PlaceError where there is no such bucket."""

@@ -28,7 +28,7 @@ SAFE = "%/:=&?~+!$,;'@()*[]"  # in a path and a query, as they are
 class Http:
     """Any host that speaks HTTP."""
 
-    def head(self, place: "Place") -> Head | None:
+    def head(self, place: "Place", *, start: bool) -> Head | None:  # noqa: ARG002, one request gives it, too
         def read() -> Head | None:
             try:
                 with _opened(place, 0, START_BYTES) as answer:
@@ -75,7 +75,7 @@ class Http:
             except BROKEN as error:
                 _wait(place, error, waits)
 
-    def files(self, place: "Place") -> list[str]:
+    def files(self, place: "Place", *, deep: bool) -> list[str]:  # noqa: ARG002, as all stores
         raise PlaceError(f"{place}: https:// has no folders", hint="name the files")
 
     def check_bucket(self, place: "Place") -> None:

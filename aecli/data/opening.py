@@ -18,6 +18,7 @@ from aecli.data.formats import (
     ARRAYS,
     BLANKS,
     BOM,
+    COMPRESSED,
     IDX,
     KEYED,
     NAMES,
@@ -180,11 +181,10 @@ def _named(given: Any) -> list[Any]:
     """Return the files elsewhere that a pattern names; all else as it is. Raises DataError where it names none."""
     if not is_remote(given):
         return [given]
-    file, key = array_key(given)
-    found: list[Any] = [*Place(file).expanded()]
+    found: list[Any] = [*elsewhere(given).expanded()]
     if not found:
         raise DataError(f"{shown(given)}: no file has such a name")
-    return found if key is None else [given]
+    return found
 
 
 def _arrays_in(given: Any) -> list[Any]:
@@ -210,10 +210,10 @@ def identified(given: Any, split: str, asked: Request, *, turn: int = 0) -> Inpu
         return given if isinstance(given, Input) else Input(given, SOURCE)
     if not isinstance(given, str | Where):
         return Input(given, FRAME if hasattr(given, "columns") or hasattr(given, "schema") else ARRAY)
-    word = str(given)
+    word = f"{given}:{given.array}" if isinstance(given, Place) and given.array is not None else str(given)
     if named := split_name(word, split):
         return Input(word, SET, part=named[1])
-    file, key = (given, None) if isinstance(given, Place) else array_key(word)
+    file, key = (given, given.array) if isinstance(given, Place) else array_key(word)
     path = None if word == "-" else place(file)
     word = shown(word)
     if path is not None and (known := _by_place(path)) is not None:
@@ -319,10 +319,21 @@ def split_name(data: str, split: str) -> tuple[str, str] | None:
 
 
 def array_key(word: str) -> tuple[str, str | None]:
-    """Split `file.npz:key` or `file.safetensors:key`, which names an array in a file."""
+    """Split `file.npz:key` or `file.safetensors:key`, which names an array in a file. A query may follow the key."""
+    if is_remote(word):
+        endings, packed = ("|".join(map(re.escape, each)) for each in (KEYED, COMPRESSED))
+        form = rf"(.*(?:{endings})(?:{packed})?):([^?#]*)(.*)"
+        found = re.fullmatch(form, word, re.IGNORECASE | re.DOTALL)
+        return (f"{found[1]}{found[3]}", found[2]) if found else (word, None)
     path, _, key = word.rpartition(":")
-    is_key = uncompressed(path.lower()).endswith(KEYED) and (is_remote(word) or not Path(word).exists())
+    is_key = uncompressed(path.lower()).endswith(KEYED) and not Path(word).exists()
     return (path, key) if is_key else (word, None)
+
+
+def elsewhere(word: str) -> Place:
+    """Return the place that a URL names, and in it the array of `file.npz:key`."""
+    file, key = array_key(word)
+    return Place(file, array=key)
 
 
 def _open_set(inputs: Sequence[Input], asked: Request) -> Source:

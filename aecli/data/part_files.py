@@ -17,8 +17,8 @@ from aecli.data import sinks
 from aecli.data.beside import file_beside
 from aecli.data.folder import files_in, is_table, tables_in, values_of, within
 from aecli.data.formats import ARRAYS, IDX, IMAGES, KEYED, table_form, uncompressed
-from aecli.data.opening import TABLE, Input, array_key, split_name
-from aecli.data.places import GLOB, WRITTEN, Place, Where, place, shown
+from aecli.data.opening import TABLE, Input, array_key, elsewhere, split_name
+from aecli.data.places import GLOB, WRITTEN, Place, Where, is_remote, place, shown
 from aecli.errors import AecliError, DataError, UsageError
 
 KEY = b"aecli"
@@ -30,13 +30,15 @@ ONE_FILE = "name one file for all rows: -o rows.parquet"
 class PartFile:
     """A part to be written: what is read for it, as `Model.open` takes it, and where it goes.
 
-    `file` is the input, and `name` its path relative to what the user named.
+    `file` is the input, `name` its path relative to what the user named, and `array` the key of the one that is meant
+    in a file of several.
     """
 
     given: Any
     file: Where
     name: PurePath
     path: Where
+    array: str | None = None
 
     @property
     def apart(self) -> frozenset[str]:
@@ -63,23 +65,24 @@ class Made:
             "command": self.command,
             "options": list(self.options),
             "model": self.model,
-            "input": identity(part.file, part.name),
+            "input": identity(part.file, part.name, part.array),
             "labels": None if labels is None else identity(labels, PurePath(labels.name)),
         }
 
 
-def identity(file: Where, name: PurePath) -> dict[str, Any]:
+def identity(file: Where, name: PurePath, array: str | None = None) -> dict[str, Any]:
     """Return what tells whether a file is the same later: its name, its size in bytes, and its time in nanoseconds.
 
     Elsewhere it has a version in place of a time, such as an ETag. Raises DataError where there is no such file.
     """
+    path = name.as_posix() if array is None else f"{name.as_posix()}:{array}"
     if isinstance(file, Place):
-        return {"path": name.as_posix(), "size": file.size, "version": file.version}
+        return {"path": path, "size": file.size, "version": file.version}
     try:
         found = file.stat()
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror or error})") from error
-    return {"path": name.as_posix(), "size": found.st_size, "time": found.st_mtime_ns}
+    return {"path": path, "size": found.st_size, "time": found.st_mtime_ns}
 
 
 def planned(data: Sequence[str], folder: Where) -> tuple[list[PartFile], list[str]]:
@@ -95,7 +98,9 @@ def planned(data: Sequence[str], folder: Where) -> tuple[list[PartFile], list[st
             more = f" and {len(left_out) - NAMED_FILES:,} more" * (len(left_out) > NAMED_FILES)
             notes.append(f"{shown(word)}: no tables and no arrays by their names, left out: {_listed(left_out)}{more}")
         for given, file, name in found:
-            part = PartFile(given, file, name, folder / name.with_name(f"{_stem(name.name)}.parquet"))
+            part = PartFile(
+                given, file, name, folder / name.with_name(f"{_stem(name.name)}.parquet"), array_key(word)[1]
+            )
             if name.name.startswith((".", "_")):
                 raise DataError(
                     f"{file}: what reads a folder of Parquet files passes over names that begin with {name.name[0]}",
@@ -137,14 +142,14 @@ def _files_of(word: str, folder: Where) -> tuple[list[tuple[Any, Where, PurePath
         what = "standard input has no name" if word == "-" else f"{word} is a built-in set"
         raise UsageError(f"a folder takes a part for each input file, and {what}", hint=ONE_FILE)
     named, key = array_key(word)
-    path = place(named)
+    path = elsewhere(word) if is_remote(word) else place(named)
     if isinstance(path, Place) and GLOB.search(path.key) and path.scheme in WRITTEN:
         return _of_pattern(path), []
     if not path.exists():
         raise DataError(f"{path}: no such file")
     if path.is_file():
         _check_no_image(path)
-        return [(_given(path) if key is None else word, path, PurePath(path.name))], []
+        return [(word if key is not None and isinstance(path, Path) else _given(path), path, PurePath(path.name))], []
     if not path.is_dir():
         raise UsageError(f"{word}: a pipe can be read only once, and a part is known again by its file", hint=ONE_FILE)
     if _lies_in(folder, path):

@@ -5,13 +5,14 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, cast
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from aecli.errors import PlaceError, UsageError
 
@@ -80,13 +81,14 @@ class Place:
     """A file or a folder elsewhere, which answers as a `pathlib.Path` does.
 
     Its text may be shown: see `shown`. `url` is all of it, for requests alone. `listed` tells that its folder was asked
-    for it. What was found there is remembered: a file that is another one when it is read on is an error.
+    for it, and `array` the one that is meant in a file of several. What was found there is remembered: a file that is
+    another one when it is read on is an error.
     All that asks the other side raises PlaceError where that gives no answer.
     """
 
-    def __init__(self, url: str) -> None:
-        """Raise UsageError for a URL that makes no sense."""
-        self.url, self.listed = url, False
+    def __init__(self, url: str, *, typed: bool = True, array: str | None = None) -> None:
+        """Raise UsageError for a URL that makes no sense. A key that nobody `typed` may look as if it had a query."""
+        self.url, self.listed, self.array = url, False, array
         self._head: Head | None = None
         self._asked = False
         self._copy: BinaryIO | None = None
@@ -94,22 +96,32 @@ class Place:
         self.scheme = scheme.lower()
         name = shown(url)
         if self.scheme in WRITTEN:
-            if USER.match(rest) or re.search(QUERY, rest):
+            if USER.match(rest) or (typed and re.search(QUERY, rest)):
                 raise UsageError(
                     f"{name}: {self.scheme}:// takes a bucket and a key, and there is more",
                     hint="credentials come from the environment, or from the files of the tools of these places",
                 )
             root, _, key = rest.partition("/")
+            if root and key and not {"", ".", ".."}.isdisjoint(key.removesuffix("/").split("/")):
+                raise UsageError(
+                    f"{name}: a key with // or with a part that is . or .. cannot be reached",
+                    hint="leave that out, or copy the object to another key",
+                )
         else:
             root, _, key = name.partition("://")[2].partition("/")
         if not root:
             raise UsageError(f"{name}: it names no {'bucket' if self.scheme in WRITTEN else 'host'}")
+        if self.scheme not in WRITTEN and not _is_host(root):
+            raise UsageError(f"{name}: {root} is no host")
         self._parts = _Parts(self.scheme, root, key.strip("/"))
         self._said = name if self.scheme not in WRITTEN else f"{self.scheme}://{root}/{key.strip('/')}".rstrip("/")
         if self.scheme == "http" and not is_loopback(root):
             raise UsageError(
                 f"{name}: http:// is not encrypted, and read from this machine alone", hint="use https:// instead"
             )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return functools.partial(Place, typed=False, array=self.array), (self.url,)  # what was found is asked for again
 
     def __str__(self) -> str:
         return self._said
@@ -118,16 +130,20 @@ class Place:
         return f"Place({self._said!r})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Place) and self.url.rstrip("/") == other.url.rstrip("/")
+        return isinstance(other, Place) and self._identity == other._identity
 
     def __hash__(self) -> int:
-        return hash(self.url.rstrip("/"))
+        return hash(self._identity)
+
+    @property
+    def _identity(self) -> str:
+        return self._said if self.scheme in WRITTEN else self.url.rstrip("/")
 
     def __lt__(self, other: "Place") -> bool:
         return self._parts.key < other._parts.key
 
     def __truediv__(self, name: object) -> "Place":
-        return Place(f"{self.url.rstrip('/')}/{name}")
+        return Place(f"{self.url.rstrip('/')}/{name}", typed=False)
 
     @property
     def root(self) -> str:
@@ -167,7 +183,7 @@ class Place:
     def parent(self) -> "Place":
         """The folder that it lies in; a bucket lies in itself."""
         above = self.key.rpartition("/")[0]
-        return Place(f"{self.scheme}://{self.root}/{above}".rstrip("/"))
+        return Place(f"{self.scheme}://{self.root}/{above}".rstrip("/"), typed=False)
 
     def with_name(self, name: str) -> "Place":
         """Return the place beside it of this name."""
@@ -215,7 +231,7 @@ class Place:
     @property
     def _found(self) -> "Head | None":
         if not self._asked:
-            self._head, self._asked = self._store.head(self), True
+            self._head, self._asked = self._store.head(self, start=False), True
         return self._head
 
     @property
@@ -263,24 +279,39 @@ class Place:
         return self._copy
 
     def _of_file(self) -> "Head":
-        if self._found is None or self._found.is_folder:
-            raise FileNotFoundError(f"{self}: no such file")
-        return self._found
+        """Return what is known of the file, its first bytes too."""
+        from aecli.data.fetched import START_BYTES
 
-    def files(self) -> list["Place"]:
-        """Return the files that lie in it and in its folders, sorted by their keys."""
-        found = sorted(Place(url) for url in self._store.files(self))
+        if not self._asked:
+            self._head, self._asked = self._store.head(self, start=True), True
+        head = self._head
+        if head is None or head.is_folder:
+            raise FileNotFoundError(f"{self}: no such file")
+        if head.ranges and head.size and not head.start:
+            head = dataclasses.replace(head, start=self._store.part(self, head, 0, min(head.size, START_BYTES)))
+            self._head = head
+        return head
+
+    def files(self, *, deep: bool = True) -> list["Place"]:
+        """Return the files that lie in it and, where it is `deep`, in its folders, sorted by their keys."""
+        found = sorted(Place(url, typed=False, array=self.array) for url in self._store.files(self, deep=deep))
         for file in found:
             file.listed = True
         return found
 
     def expanded(self) -> list["Place"]:
-        """Return the files that a pattern names, sorted as a shell does; itself, where it is no pattern."""
+        """Return the files that a pattern names, sorted as a shell does; itself, where it is no pattern.
+
+        Where a file has the very name of a pattern, it is that one.
+        """
         if self.scheme not in WRITTEN or not GLOB.search(self.key):
             return [self]
         start = GLOB.split(self.key, maxsplit=1)[0].rpartition("/")[0]
-        folder = Place(f"{self.scheme}://{self.root}/{start}".rstrip("/"))
-        return [file for file in folder.files() if _matches(file.key, self.key)]
+        folder = Place(f"{self.scheme}://{self.root}/{start}".rstrip("/"), array=self.array)
+        found = folder.files(deep="/" in self.key.removeprefix(start).strip("/"))
+        return [file for file in found if file.key == self.key] or [
+            file for file in found if _matches(file.key, self.key)
+        ]
 
     def check_writable(self, *, folder: bool = False) -> None:
         """Refuse a place that cannot be written, before any work is done, as far as that is known then.
@@ -292,6 +323,14 @@ class Place:
         if not folder and (not self.key or self.url.endswith("/")):
             raise UsageError(f"{self}: a folder, and a file was expected", hint="name a file in it")
         self._store.check_bucket(self)
+
+    def check_allowed(self) -> None:
+        """Refuse a file that may not be written there. Raises PlaceError.
+
+        An upload is begun for that, and never ends: nobody sees it, as `buckets` tells.
+        """
+        with self._store.uploading(self):
+            pass
 
     @contextlib.contextmanager
     def replacing(self) -> Iterator[BinaryIO]:
@@ -317,6 +356,15 @@ class Place:
                     hint="name a folder with more room: TMPDIR=FOLDER aecli ...",
                 ) from error
         self._asked, self._copy = False, None
+
+
+def _is_host(root: str) -> bool:
+    """Return whether a host, with its port or without, can be one."""
+    try:
+        found = urlsplit(f"https://{root}")
+        return bool(found.hostname) and (found.port is None or found.port > 0) and re.search(r"\s", root) is None
+    except ValueError:
+        return False
 
 
 def is_loopback(root: str) -> bool:

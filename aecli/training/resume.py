@@ -27,6 +27,7 @@ from aecli.model.checkpoint import Origin, read
 from aecli.training.saved import FORMAT, KEY, lock, of_another_version
 
 LONGEST_SECONDS = 60.0  # between two saves
+OTHER_FOLDER = "name a folder of your own: TMPDIR=FOLDER aecli ..."
 SHARE = 0.02  # of the time, that saving may take
 
 Array = np.ndarray[Any, Any]
@@ -205,11 +206,16 @@ class ResumeFile:
 
     def _locked(self) -> int:
         """Open the file that bears the name, and lock it."""
+        is_here = isinstance(self._checkpoint, Path)  # else all users of this machine write to its folder
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (0 if is_here else os.O_NOFOLLOW)
         while True:
             try:
-                descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                descriptor = os.open(self.path, flags, 0o666 if is_here else 0o600)
             except OSError as error:
                 raise AecliError(f"{self.path}: cannot be written ({error.strerror or error})") from error
+            if not is_here and os.fstat(descriptor).st_uid != os.geteuid():
+                os.close(descriptor)
+                raise AecliError(f"{self.path}: it is another user's", hint=OTHER_FOLDER)
             if not lock(descriptor):
                 os.close(descriptor)
                 raise AecliError(f"{self.path} is held by another run, which writes the same checkpoint")

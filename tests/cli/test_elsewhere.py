@@ -2,6 +2,7 @@
 
 import io
 import os
+import pickle
 import re
 import signal
 import socket
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import aecli
 from aecli.data import http
 
 QUICK = ("--epochs", "1", "--hidden-dims", "4", "--holdout", "0")
@@ -104,6 +106,49 @@ def test_folders_in_a_bucket_are_tables_and_images(run, bucket):
     assert (again.code, "already holds files" in again.err) == (1, True)
 
 
+def test_objects_of_any_name_are_read_and_their_parts_written(run, bucket, small_model):
+    names = ["a b", "h#x", "p%20q", "q?", "q?x=1", "ü"]
+    for name in names:
+        bucket[f"in/{name}.csv"] = ROWS.encode()
+    model = small_model / "rows.safetensors"
+    assert run("embed", model, bucket.url("in/*.csv")).out.count("\n") == len(names) * 60 + 1
+    for named in ("in/", "in/*.csv"):
+        done = run("embed", model, bucket.url(named), "-o", bucket.url("out/"))
+        assert done.code == 0, done.err
+        assert [key for key in bucket if key.startswith("out/")] == [f"out/{name}.parquet" for name in names]
+    assert done.err == f"wrote 0 parts to {bucket.url('out')}/, 6 were there\n"
+    bucket["in//b.csv"] = ROWS.encode()
+    done = run("embed", model, bucket.url("in/"), "-o", bucket.url("out/"))
+    assert (done.code, done.err.splitlines()[0]) == (
+        2,
+        f"error: {bucket.url('in//b.csv')}: a key with // or with a part that is . or .. cannot be reached",
+    )
+    over = run("embed", model, bucket.url("in/a b.csv"), "-o", bucket.url("in/a b.csv").replace("s3", "S3", 1))
+    assert (over.code, "is read by this command" in over.err) == (2, True)
+
+
+def test_an_array_in_a_file_elsewhere_is_read_by_its_key(run, bucket):
+    import safetensors.numpy
+
+    arrays = {"x": np.eye(3, dtype=np.float32), "y": np.zeros((4, 3), np.float32)}
+    made = io.BytesIO()
+    np.savez(made, **arrays)
+    bucket["a.npz"], bucket["a.safetensors"] = made.getvalue(), safetensors.numpy.save(arrays)
+    done = run("train", bucket.url("a.safetensors:x"), *QUICK, "-o", "m.safetensors")
+    assert done.code == 0, done.err
+    assert f"trained on     {bucket.url('a.safetensors:x')}, 3 rows" in run("info", "m.safetensors").out
+    rows = [run("embed", "m.safetensors", bucket.url(name)).out for name in ("a.npz:x", "a.safetensors:x", "*.npz:x")]
+    assert (rows[0].count("\n"), len(set(rows))) == (4, 1)
+    assert run("embed", "m.safetensors", bucket.url("a.safetensors:x"), "--held-out").code == 0
+    for _ in range(2):
+        assert run("embed", "m.safetensors", bucket.url("a.npz:x"), "-o", bucket.url("out/")).code == 0
+    other = run("embed", "m.safetensors", bucket.url("a.npz:y"), "-o", bucket.url("out/"))
+    assert (other.code, other.err.splitlines()[0]) == (
+        1,
+        f"error: {bucket.url('out/a.parquet')} is there already, and it was made of a.npz:x, not of a.npz:y",
+    )
+
+
 def test_what_is_not_there_or_closed_is_an_error_within_seconds(process, small_model):
     Path("rows.csv").write_text(ROWS)
     model = small_model / "rows.safetensors"
@@ -128,7 +173,9 @@ def test_a_bucket_that_is_only_read_is_refused_before_a_row_is_computed(process,
         done = process(
             "embed", small_model / "rows.safetensors", "-", "-o", "s3://bucket/z.csv", env=env, stdin=b"a,b,c\nx"
         )
+        trained = process("train", small_model / "rows.csv", *QUICK, "-o", "s3://bucket/m.safetensors", env=env)
     assert (done.code, done.err.splitlines()[0]) == (1, "error: s3://bucket/z.csv: access is denied")
+    assert (trained.code, trained.err.splitlines()[0]) == (1, "error: s3://bucket/m.safetensors: access is denied")
 
 
 @pytest.mark.parametrize("faults", [["503", "drop"], [None, "change"]], ids=["broken", "changed"])
@@ -243,6 +290,28 @@ def test_no_command_shows_a_user_a_password_or_a_query(run, web, small_model, fa
         assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
     fine = sum(done.code == 0 for _, done in said)
     assert fine == (13 if not fault else 0), [(words[0], done.code, done.err) for words, done in said]
+
+
+def test_an_array_of_a_signed_url_is_named_before_the_query(run, web):
+    made = io.BytesIO()
+    np.savez(made, x=np.eye(3), y=np.zeros((4, 3)))
+    web.files["a.npz"] = made.getvalue()
+    done = run("train", web.url(f"a.npz:x?sig={SECRET}:1/2"), *QUICK, "-o", "m.safetensors")
+    assert done.code == 0, done.err
+    assert web.asked[0][0] == f"a.npz?sig={SECRET}:1/2"
+    assert f"trained on     {web.url('a.npz:x')}, 3 rows" in run("info", "m.safetensors").out
+    none = run("embed", "m.safetensors", web.url(f"a.npz:z?sig={SECRET}"))
+    assert none.err.splitlines() == [
+        f"error: {web.url('a.npz')}: no array 'z' in it",
+        f"hint: name one: {web.url('a.npz:x')}, {web.url('a.npz:y')}",
+    ]
+
+
+def test_a_model_elsewhere_may_be_pickled(bucket, small_model):
+    bucket["m.safetensors"] = (small_model / "rows.safetensors").read_bytes()
+    model = aecli.load(bucket.url("m.safetensors"))
+    rows = np.ones((2, 3), np.float32)
+    assert np.array_equal(pickle.loads(pickle.dumps(model)).embed(rows), model.embed(rows))
 
 
 def test_a_run_of_a_url_with_a_password_is_saved_without_it(web, process):

@@ -3,6 +3,7 @@
 import gc
 import io
 import os
+import socket
 import threading
 from pathlib import Path
 
@@ -54,6 +55,15 @@ def test_of_a_url_no_user_no_password_and_no_query_is_shown(url, seen):
         ("s3://key:secret@bucket/a.csv", "s3://bucket/a.csv: s3:// takes a bucket and a key, and there is more"),
         ("s3://bucket/a.csv?versionId=secret", "s3://bucket/a.csv: s3:// takes a bucket and a key, and there is more"),
         ("s3:///a.csv", "s3:///a.csv: it names no bucket"),
+        (
+            "s3://bucket/in//a.csv",
+            "s3://bucket/in//a.csv: a key with // or with a part that is . or .. cannot be reached",
+        ),
+        ("s3://bucket//a.csv", "s3://bucket//a.csv: a key with // or with a part that is . or .. cannot be reached"),
+        ("s3://bucket/./a.csv", "s3://bucket/./a.csv: a key with // or with a part that is . or .. cannot be reached"),
+        ("https://[::1/a.csv", "https://[::1/a.csv: [::1 is no host"),
+        ("https://me:secret@host:99999/a.csv", "https://host:99999/a.csv: host:99999 is no host"),
+        ("https://h ost/a.csv", "https://h ost/a.csv: h ost is no host"),
         (
             "http://me:secret@host/a.csv",
             "http://host/a.csv: http:// is not encrypted, and read from this machine alone",
@@ -188,6 +198,60 @@ def test_objects_are_found_by_folders_and_by_patterns(bucket):
     assert [each.key for each in place(bucket.url("in/day-2")).files()] == ["in/day-2/a.csv", "in/day-2/b.txt"]
     assert place(bucket.url("in")).is_dir()
     assert not place(bucket.url("i")).exists()
+
+
+def test_a_file_that_has_the_very_name_of_a_pattern_is_that_one(bucket):
+    for key in ("a[1].csv", "a1.csv", "b?.csv"):
+        bucket[key] = CSV
+    assert [each.key for each in place(bucket.url("a[1].csv")).expanded()] == ["a[1].csv"]
+    assert [each.key for each in place(bucket.url("a[1]*")).expanded()] == ["a1.csv"]
+    assert [each.key for each in place(bucket.url("b?.csv")).expanded()] == ["b?.csv"]
+
+
+def test_a_folder_is_found_beside_a_file_of_its_name(bucket):
+    bucket["a"] = bucket["a/b.csv"] = bucket["lone"] = CSV
+    assert [place(bucket.url(name)).is_dir() for name in ("a", "a/", "lone/")] == [False, True, False]
+    assert [each.key for each in place(bucket.url("a/")).files()] == ["a/b.csv"]
+
+
+def test_a_place_is_the_same_however_its_scheme_is_written():
+    assert {Place("S3://bucket/a"), Place("s3://bucket/a/")} == {Place("s3://bucket/a")}
+    assert Place("https://host/a?x=1") != Place("https://host/a?x=2")
+
+
+def test_a_bucket_that_gives_no_answer_is_an_error_whatever_its_name(monkeypatch):
+    import elsewhere
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        for name, value in (elsewhere.KEYS | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{free.getsockname()[1]}"}).items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(PlaceError, match="no answer"):
+            place("s3://access-logs/a.csv").check_writable()
+
+
+def test_to_know_an_object_s_version_is_one_request_and_nothing_of_it_is_kept(bucket, monkeypatch):
+    from aecli.data import buckets
+
+    bucket["a.csv"] = CSV
+    files, opened = buckets._s3(bucket.name)._files, []
+
+    class Counted:
+        def open_input_file(self, path):
+            opened.append(path)
+            return files.open_input_file(path)
+
+    monkeypatch.setattr(buckets, "_s3", lambda _: buckets.Bucket(Counted()))
+    known = place(bucket.url("a.csv"))
+    assert (known.size, known.version is not None, len(opened)) == (len(CSV), True, 1)
+    assert known._head.start == b""
+    assert known.open().read() == place(bucket.url("a.csv")).contents().read() == CSV
+    bucket["b.csv"] = CSV
+    other = place(bucket.url("b.csv"))
+    assert other.exists()
+    bucket["b.csv"] = CSV[::-1]
+    with pytest.raises(PlaceError, match="changed while it was read"):
+        other.open()
 
 
 def test_a_write_is_there_when_it_is_whole_and_not_before(bucket):

@@ -7,8 +7,10 @@ import re
 import shlex
 import shutil
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -21,8 +23,9 @@ import aecli
 from aecli import cli, load
 from aecli.data import gather
 from aecli.data.opening import open_source
+from aecli.data.places import Place
 from aecli.data.source import ArraySource
-from aecli.errors import Stopped
+from aecli.errors import AecliError, Stopped
 from aecli.model import checkpoint
 from aecli.training.fit import fit
 from aecli.training.resume import ResumeFile
@@ -580,3 +583,22 @@ def test_ctrl_c_before_anything_is_saved_says_so(run, monkeypatch):
     done = run("train", "rows.npy", "--latent-dim", "2", "--device", "cpu")
     assert (done.code, done.err) == (130, "stopped: nothing was saved yet\n")
     assert names() == ["rows.npy"]
+
+
+def test_a_run_in_the_folder_for_temporary_files_is_nobody_else_s(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    target = Place("s3://bucket/m.safetensors")
+    with ResumeFile(target, resume=False, force=False) as kept:
+        kept.save({}, {"x": np.zeros(2)}, {})
+        path = kept.path
+    assert (path.parent, stat.S_IMODE(path.stat().st_mode)) == (tmp_path, 0o600)
+    mine = path.rename(tmp_path / "of-mine")
+    path.symlink_to(mine)
+    with pytest.raises(AecliError, match="cannot be written"):
+        ResumeFile(target, resume=False, force=True)
+    path.unlink()
+    mine.rename(path)
+    monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
+    with pytest.raises(AecliError, match="it is another user's"):
+        ResumeFile(target, resume=True, force=False)
+    assert path.stat().st_size > 0

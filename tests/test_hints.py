@@ -497,7 +497,8 @@ CASES = {
     "a value that is none": Case("train --seed -1", "aecli train --help shows what it takes", then=("train --help",)),
     "an ending of no format": Case(
         "embed t.safetensors t.csv -o z.txt",
-        "the endings are .csv, .tsv, .jsonl, .parquet, .arrow, .feather, .npy; --format names one for any other",
+        "the endings are .csv, .tsv, .jsonl, .parquet, .arrow, .feather, .npy; --format names one for any other; "
+        "a folder ends in /",
         values={"--format": "csv"},
     ),
     "no checkpoint": Case("embed no.safetensors t.csv", "aecli train writes one"),

@@ -115,6 +115,7 @@ def decode(
         )
         if between is None:
             source = opened
+            source.blanks = not as_images
             outputs = progress.shown(
                 loaded.decoded(source.batches(), live=line_buffered), source, output, quiet=quiet or as_images
             )

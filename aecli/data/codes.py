@@ -4,15 +4,15 @@ Sparse codes are two columns of lists, which hold for each row the places of its
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aecli.config import Column, Schema
 from aecli.data.opening import open_source, split_name
-from aecli.data.source import Array, Batch, Source
-from aecli.errors import DataError, WidthError
+from aecli.data.source import Array, Batch, Source, empty_rows
+from aecli.errors import DataError, EmptyRowError, WidthError
 from aecli.options import Applying, Decoding, Reading, Writing
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ BAD = "--bad-rows skip leaves such rows out, --bad-rows blank writes empty ones"
 class Codes(Source):
     """The latent rows (N, K) of a source. A row whose values are not all finite in single precision is a bad row.
 
-    Of rows that are narrower than the K `values` of a code, the others are 0.
+    One without any value is answered by an empty row, as embed writes it. Of rows that are narrower than the K `values`
+    of a code, the others are 0.
     """
 
     def __init__(self, source: Source, values: int, bad_rows: str) -> None:
@@ -41,13 +42,22 @@ class Codes(Source):
         for batch in self._source._batches():  # noqa: SLF001, bad rows are treated once, here
             with np.errstate(over="ignore"):
                 z = batch.x.astype(np.float32)
-            bad = self._not_finite(batch, z)
+            bad, empty = self._not_finite(batch, z), np.isnan(z).all(axis=1)
             if self._is_sparse:
                 z, wrong = self._dense(batch)
                 bad |= wrong
             elif (missing := self._values - z.shape[1]) > 0:
                 z = np.pad(z, ((0, 0), (0, missing)))
-            yield dataclasses.replace(batch, x=z, bad={**bad, **batch.bad})
+            z[empty] = np.nan
+            bad |= {row: error for row, error in batch.bad.items() if not isinstance(error, EmptyRowError)}
+            yield dataclasses.replace(batch, x=z, bad=bad)
+
+    def _judged(self, batch: Batch, bad: Mapping[int, DataError], empty: Sequence[int] = ()) -> Iterator[Batch]:
+        return super()._judged(batch, bad, empty or empty_rows(batch))
+
+    @property
+    def _leaves_out_empty(self) -> bool:
+        return not self.blanks or self.bad_rows == "skip"
 
     def _dense(self, batch: Batch) -> tuple[Array, dict[int, DataError]]:
         """Return codes (N, K) of places and values (N, 2 M), and the rows that have no such place, or one twice."""
@@ -81,7 +91,7 @@ class Codes(Source):
         if finite.all():
             return {}
         found = {}
-        for row in np.flatnonzero(~finite.all(axis=1)).tolist():
+        for row in np.flatnonzero(~finite.all(axis=1) & ~np.isnan(z).all(axis=1)).tolist():
             place = int(finite[row].argmin())
             what = "is empty or NaN" if np.isnan(z[row, place]) else "is infinite, or too large"
             column = self.schema.column_of(place) or f"z{place}"
@@ -186,7 +196,12 @@ def in_lists(table: "Table", schema: Schema, shorter: tuple[int, ...]) -> Schema
         if name.rpartition(".")[2] == INDEX and pair[1] in found:
             width = max(found[each].width for each in pair)
             return Schema(2 * width, tuple(Column(each, "vector", width=width) for each in pair))
-    codes = [each for each in found.values() if each.kind == "vector" and each.width in (schema.inputs, *shorter)]
+    lists = [each for each in found.values() if each.kind == "vector"]
+    codes = [each for each in lists if each.width in (schema.inputs, *shorter)]
+    if not codes and len(lists) == 1:
+        takes = " or ".join(f"{width:,}" for width in (schema.inputs, *shorter))
+        held = f"column {lists[0].name!r} holds lists of {lists[0].width:,}"
+        raise WidthError(f"{table.name}: {held}, and a code of this model has {takes} values")
     if len(codes) > 1:
         codes = [column for column in codes if column.name == VECTOR]
     return Schema(codes[0].width, (codes[0],)) if codes else schema

@@ -68,7 +68,7 @@ def format_of(path: Where, asked: str | None) -> str:
     if path.suffix.lower() not in ENDINGS:
         raise UsageError(
             f"{path}: the name ends in {path.suffix or 'nothing'!r}, which is none of the formats that are written",
-            hint=f"the endings are {', '.join(ENDINGS)}; --format names one for any other",
+            hint=f"the endings are {', '.join(ENDINGS)}; --format names one for any other; a folder ends in /",
         )
     return ENDINGS[path.suffix.lower()]
 

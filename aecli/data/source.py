@@ -165,7 +165,7 @@ class Source(ABC):
             whole = batch.x.dtype.kind != "f" or bool(np.isfinite(batch.x).all())
             if not (whole or self.endless):
                 bad = {**self._infinite(batch), **bad}
-            for fine in self._judged(batch, bad, [] if whole else _empty_rows(batch)):
+            for fine in self._judged(batch, bad, [] if whole else empty_rows(batch)):
                 self.rows_read += len(fine.x)
                 if not whole:
                     self.holes += _count_holes(fine)
@@ -190,7 +190,7 @@ class Source(ABC):
         where = functools.partial(self._place, batch) if self.paths is not None else None
         holes_there = check_finite(x, name, schema, batch.row, holes=allowed, may_exclude=not self.further, where=where)
         self.rows_read += len(batch.x)
-        batch = next(self._judged(batch, {}, _empty_rows(batch))) if holes_there else batch
+        batch = next(self._judged(batch, {}, empty_rows(batch))) if holes_there else batch
         if self.schema.missing != "drop" or not holes_there:
             return batch
         holes = np.asarray(np.isnan(batch.x).any(axis=1))
@@ -318,7 +318,7 @@ class ArraySource(Source):
         step, holes, full = max(1, CHECK_VALUES // self.x.shape[1]), self.schema.missing is not None, True
         for start in range(0, len(self.x), step):
             x = self.x[start : start + step]
-            full &= not check_finite(x, self.name, self.schema, start, holes=holes) or not _empty_rows(Batch(x))
+            full &= not check_finite(x, self.name, self.schema, start, holes=holes) or not empty_rows(Batch(x))
         return full
 
 
@@ -403,7 +403,7 @@ def _first_of(count: int, kind: str, named: Sequence[str]) -> str:
     return f"{count:,} row{'s' * (count != 1)} {kind}: {'; '.join(named)}{more}"
 
 
-def _empty_rows(batch: Batch) -> list[int]:
+def empty_rows(batch: Batch) -> list[int]:
     """Return the places of rows that have no value at all, of those that could be read."""
     empty: Array = np.isnan(batch.x[:, 0])
     if empty.any():

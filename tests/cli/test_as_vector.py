@@ -243,3 +243,27 @@ def test_a_vector_beside_other_columns_comes_back_beside_them(run):
     run("embed", "m.safetensors", "x.parquet", "-o", "z.npy", "-q")
     run("decode", "m.safetensors", "z.npy", "-o", "decoded.parquet", "-q")
     assert np.allclose(matrix(read("decoded.parquet")["e"]), matrix(rebuilt["e"]), atol=1e-5)
+
+
+def test_a_row_without_a_vector_has_no_code_and_is_decoded_to_empty_cells(run, model_file):
+    write("holed.parquet", KINDS["fixed"], [None if i in (3, 7) else row for i, row in enumerate(X)])
+    for words in (("--as-vector", "-o", "z.parquet"), ("-o", "z.csv"), ("-o", "z.npy")):
+        assert run("embed", model_file, "holed.parquet", *words, "-q").code == 0
+        codes = words[-1]
+        done = run("decode", model_file, codes, "-o", "d.parquet")
+        rows = f"{codes}: row 4; {codes}: row 8"
+        assert (done.code, done.err) == (0, f"wrote d.parquet\nleft blank 2 rows without any value: {rows}\n")
+        Path("d.parquet").rename("blank.parquet")
+        decoded = read("blank.parquet")["embedding"].to_pylist()
+        assert [i for i, row in enumerate(decoded) if row is None] == [3, 7]
+        assert run("decode", model_file, codes, "-o", "skipped.parquet", "--bad-rows", "skip", "-q").code == 0
+        assert read("skipped.parquet")["embedding"].to_pylist() == [row for row in decoded if row is not None]
+
+
+def test_codes_of_another_width_are_told_as_what_they_are(run, model_file):
+    pq.write_table(pa.table({"id": [1], "z": pa.array([[1.0, 2.0, 3.0]], pa.list_(pa.float32(), 3))}), "z.parquet")
+    done = run("decode", model_file, "z.parquet")
+    assert done.code == 1
+    assert done.err.splitlines()[0] == (
+        "error: z.parquet: column 'z' holds lists of 3, and a code of this model has 2 values"
+    )

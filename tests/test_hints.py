@@ -823,11 +823,6 @@ CASES = {
         "leave the line out, or say --bad-rows blank or --bad-rows skip",
         given={"x.csv": RAGGED},
     ),
-    "a blank line among codes": Case(
-        "decode t.safetensors x.csv",
-        "leave blank lines out, or say --bad-rows blank or --bad-rows skip",
-        given={"x.csv": with_line(",", 3, CODES)},
-    ),
     "a ragged line to train further on": Case(
         "train x.csv --init-from t.safetensors QUICK",
         "leave the line out, or say --bad-rows skip",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aecli import metrics, search
+from aecli.config import Schema
 from aecli.data.digest import Digest
 from aecli.data.formats import source_name
 from aecli.data.labels import Labels, is_quantity, reads_as_number
@@ -173,9 +174,7 @@ def _shortened(model: "Model", raw: Array, z: Array, mse: float | None) -> tuple
         else:
             zeros = f"; the {len(x) - asked:,} of zeros have no cosine" * (asked < len(x))
             notes = [f"recall@10: each of {asked:,} rows is searched for among the others, by cosine{zeros}"]
-            plain, few = Scaler("none", np.zeros(1), np.ones(1), None, made.schema), len(x) <= made.model.kept + 1
-            of_pca = None if few else metrics.pca(Part(x), plain, made.model.kept, centred=False)
-            every = coded if of_pca is None else coded | {"PCA": of_pca.encode(x)}
+            every = coded | {f"model, {search.INT8}": search.int8(z)} | _by_pca(x, made.model.kept, made.schema)
             found = search.compare(x, x, {name: (codes, codes) for name, codes in every.items()}, themselves=True)
     if not found and not model.prefixes:
         return (), notes
@@ -184,6 +183,21 @@ def _shortened(model: "Model", raw: Array, z: Array, mse: float | None) -> tuple
     }
     codes = {name: search.Code(name, values.shape[1]) for name, values in coded.items()} | found
     return tuple(dataclasses.replace(code, mse=errors.get(name)) for name, code in codes.items()), notes
+
+
+def _by_pca(x: Array, values: int, schema: Schema) -> dict[str, Array]:
+    """Return codes of rows (N, D) by PCA: of so many values, and as int8 of as many as take the same bytes.
+
+    Nothing where rows are so few that PCA would find all of them, or so wide that it would take too long.
+    """
+    plain = Scaler("none", np.zeros(1), np.ones(1), None, schema)
+    more = min(search.FLOAT_BYTES * values, x.shape[1], len(x) - 2)
+    fitted = None if len(x) <= values + 1 else metrics.pca(Part(x), plain, max(values, more), centred=False)
+    if fitted is None:
+        return {}
+    codes = fitted.encode(x)
+    whole = {f"PCA, {search.INT8}": search.int8(codes)} if more > values else {}
+    return {"PCA": codes[:, :values]} | whole
 
 
 def _prefix_error(model: "Model", raw: Array, z: Array, width: int) -> float:

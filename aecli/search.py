@@ -14,6 +14,7 @@ from aecli.config import Schema
 Array = np.ndarray[Any, Any]
 Coded = tuple[Array, Array]  # the codes of the queries and of the rows
 NEAREST = 10
+INT8 = "int8"  # ends the names of codes that take a byte a value
 BLOCK_VALUES = 1 << 22  # similarities that are held at once
 SAME = 1e-6  # of similarities: what is nearer to each other differs by rounding
 FLOAT_BYTES = 4
@@ -64,12 +65,12 @@ def compare(queries: Array, rows: Array, codes: Mapping[str, Coded], *, themselv
     values = min(next(iter(codes.values()))[0].shape[1], rows.shape[1])
     first = min(FLOAT_BYTES * values, rows.shape[1])
     every: dict[str, Coded] = dict(codes) | {
-        "int8": (int8(queries[:, :first]), int8(rows[:, :first])),
+        INT8: (int8(queries[:, :first]), int8(rows[:, :first])),
         "truncated": (queries[:, :values], rows[:, :values]),
     }
     found = recalls(queries, rows, every, themselves=themselves)
     return {
-        name: Code(name, of_rows.shape[1], 1 if name == "int8" else FLOAT_BYTES, recall_at_10=found.get(name))
+        name: Code(name, of_rows.shape[1], 1 if name.endswith(INT8) else FLOAT_BYTES, recall_at_10=found.get(name))
         for name, (_, of_rows) in every.items()
     }
 

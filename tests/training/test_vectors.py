@@ -165,7 +165,12 @@ def test_pca_that_finds_every_row_of_few_is_left_out(trained):
     names = [code.name for code in aecli.load(trained).evaluate(clustered(12, seed=3)).codes]
     assert "PCA" in names
     model = aecli.fit(clustered(40), latent_dim=20, epochs=1, **QUICK)
-    assert [code.name for code in model.evaluate(clustered(21, seed=3)).codes] == ["model", "int8", "truncated"]
+    assert [code.name for code in model.evaluate(clustered(21, seed=3)).codes] == [
+        "model",
+        "model, int8",
+        "int8",
+        "truncated",
+    ]
 
 
 def test_sparse_codes_are_not_searched(run):
@@ -221,16 +226,22 @@ def test_evaluate_says_what_a_search_finds(run, trained):
     assert metrics.splitlines()[0].split() == ["metric", "model", "PCA"]
     header, *lines = codes.splitlines()
     assert header.split() == ["code", "values", "bytes", "mse", "recall@10"]
-    names = ["model", "model, first 4", "model, first 2", "PCA", "int8", "truncated"]
+    names = ["model", "model, first 4", "model, first 2", "model, int8", "PCA", "PCA, int8", "int8", "truncated"]
     assert [line[:16].rstrip() for line in lines] == names
     found = json.loads(run("evaluate", trained, "new.npy", "--json").out)["codes"]
     assert [code["name"] for code in found] == names
-    assert [code["bytes"] for code in found] == [32, 16, 8, 32, 32, 32]
+    assert [code["bytes"] for code in found] == [32, 16, 8, 8, 32, 32, 32, 32]
     for line, code in zip(lines, found, strict=True):
         *_, values, size, mse, recall = line.split()
         assert (int(values), int(size)) == (code["values"], code["bytes"])
         assert (mse == "-") if code["mse"] is None else float(mse) == pytest.approx(code["mse"], rel=1e-3)
         assert float(recall) == pytest.approx(code["recall_at_10"], abs=6e-4)
+    x = np.load("new.npy")
+    basis = np.linalg.svd(x.astype(np.float64), full_matrices=False)[2][:32]
+    codes = {name: x @ basis[:width].T for name, width in (("PCA", 8), ("PCA, int8", 32))}
+    expected = search.recalls(x, x, {name: (each, each) for name, each in codes.items()}, themselves=True)
+    for code in found[4:6]:  # to a byte a value rounds little
+        assert code["recall_at_10"] == pytest.approx(expected[code["name"]], abs=0.03)
     errors, recalls = ([code[key] for code in found[:3]] for key in ("mse", "recall_at_10"))
     assert errors == sorted(errors)
     assert recalls == sorted(recalls, reverse=True)

@@ -58,7 +58,8 @@ def embed(
 
     loaded = aecli.load(model, device=device)
     applying = dataclasses.replace(applying, line_buffered=line_buffered)
-    opened = functools.partial(rows.open_rows, loaded, rows.fixed(data), reading, applying, data_dir=data_dir)
+    read = data if as_parts else rows.fixed(data)  # each part fixes its own file
+    opened = functools.partial(rows.open_rows, loaded, read, reading, applying, data_dir=data_dir)
     unseen = of_training.held_out(loaded.checkpoint, opened(quiet=True)) if held_out else None
     if held_out and unseen is None:
         raise rows.not_the_training_data(loaded, data)

@@ -190,10 +190,12 @@ def in_lists(table: "Table", schema: Schema, shorter: tuple[int, ...]) -> Schema
         found = {name: kinds.guessed(name, peeked[name]).column for name in table.columns}
     except DataError:  # of a row that cannot be read, which is told at its turn
         vectors = [name for name, kind in table.types().items() if kinds.kind_of(kind) == "vector"]
+        if any(name.rpartition(".")[2] == INDEX for name in vectors):  # how long its lists are is not known
+            raise
         found = {name: Column(name, "vector", width=schema.inputs) for name in vectors}
     for name in found:
         pair = name, f"{name.removesuffix(INDEX)}{VALUE}"  # of a struct, too: code.index, code.value
-        if name.rpartition(".")[2] == INDEX and pair[1] in found:
+        if name.rpartition(".")[2] == INDEX and pair[1] in found and found[name].kind == "vector":
             width = max(found[each].width for each in pair)
             return Schema(2 * width, tuple(Column(each, "vector", width=width) for each in pair))
     lists = [each for each in found.values() if each.kind == "vector"]

@@ -65,7 +65,7 @@ class Store(Protocol):
         """Raise PlaceError where there is no such bucket."""
 
     def uploading(self, place: "Place") -> AbstractContextManager[Callable[[BinaryIO], None]]:
-        """Give what sends a file, which is there only when it is whole.
+        """Return what sends a file, which is there only when it is whole.
 
         Raises PlaceError at once where the place may not be written.
         """

@@ -70,7 +70,7 @@ def to_images(
 
 @contextlib.contextmanager
 def _sent(folder: Place) -> Iterator[Path]:
-    """Give a folder here, whose files are sent to one elsewhere at the end.
+    """Yield a folder here, whose files are sent to one elsewhere at the end.
 
     Raises DataError where that holds something.
     """

@@ -145,7 +145,7 @@ def features(folder):
 
 
 def cut(x):
-    """Give training, validation and held-out rows, less the mean of the training rows, over one spread."""
+    """Return training, validation and held-out rows, less the mean of the training rows, over one spread."""
     x = x[np.random.default_rng(0).permutation(len(x))]
     ends = [round(share * len(x)) for share in CUT]
     x = (x - x[: ends[0]].mean(0)) / x[: ends[0]].std()
@@ -154,14 +154,14 @@ def cut(x):
 
 @torch.no_grad()
 def explained(model, x):
-    """Give the explained variance of rows: 1 less the squared error over their variance."""
+    """Return the explained variance of rows: 1 less the squared error over their variance."""
     recon = torch.cat([model.decode(model.encode(part)) for part in torch.split(x, 1024)])
     return 1 - float((recon - x).square().sum() / (x - x.mean(0)).square().sum())
 
 
 @torch.no_grad()
 def dead(model, x):
-    """Give the share of latents that are active on none of the rows."""
+    """Return the share of latents that are active on none of the rows."""
     used = [(model.encode(part) != 0).any(0) for part in torch.split(x[:DEAD_ROWS], 1024)]
     return 1 - float(torch.stack(used).any(0).float().mean())
 

@@ -340,3 +340,12 @@ def test_a_model_of_nested_codes_is_trained_further_as_one(trained):
     made = aecli.fit(clustered(60), init_from=trained, epochs=1, **QUICK).checkpoint
     assert made.train.nested
     assert len(made.results.prefix_mse) == 2
+
+
+def test_an_empty_row_among_shorter_codes_is_decoded_to_an_empty_one(run, trained):
+    Path("z.csv").write_text("z0,z1,z2,z3\n1,2,3,4\n,,,\n5,6,7,8\n")
+    done = run("decode", trained, "z.csv")
+    assert (done.code, done.err) == (0, "left blank 1 row without any value: z.csv: row 2\n")
+    _, first, empty, last = done.out.splitlines()
+    assert set(empty) == {","}
+    assert "," not in (first[0], last[0])

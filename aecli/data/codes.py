@@ -185,8 +185,10 @@ def in_lists(table: "Table", schema: Schema, shorter: tuple[int, ...]) -> Schema
 
     if not table.named or schema.column_names[0] in table.columns:
         return schema
+    has_rows = True
     try:
         peeked = table.peek()
+        has_rows = len(peeked) > 0
         found = {name: kinds.guessed(name, peeked[name]).column for name in table.columns}
     except DataError:  # of a row that cannot be read, which is told at its turn
         vectors = [name for name, kind in table.types().items() if kinds.kind_of(kind) == "vector"]
@@ -195,7 +197,7 @@ def in_lists(table: "Table", schema: Schema, shorter: tuple[int, ...]) -> Schema
         found = {name: Column(name, "vector", width=schema.inputs) for name in vectors}
     for name in found:
         pair = name, f"{name.removesuffix(INDEX)}{VALUE}"  # of a struct, too: code.index, code.value
-        if name.rpartition(".")[2] == INDEX and pair[1] in found and found[name].kind == "vector":
+        if name.rpartition(".")[2] == INDEX and pair[1] in found and (found[name].kind == "vector" or not has_rows):
             width = max(found[each].width for each in pair)
             return Schema(2 * width, tuple(Column(each, "vector", width=width) for each in pair))
     lists = [each for each in found.values() if each.kind == "vector"]

@@ -134,3 +134,14 @@ def test_codes_that_are_none_are_refused_by_row_and_column_or_left_out(run, mode
     assert (done.code, done.err.splitlines()[0]) == (1, f"error: z.csv: row 3, {why}")
     done = run("decode", model, "z.csv", "--bad-rows", "skip")
     assert (done.code, len(done.out.splitlines())) == (0, 3)
+
+
+def test_columns_of_numbers_named_index_and_value_are_no_codes(run, model):
+    Path("numbers.csv").write_text("index,value\n1,2\n")
+    said = run("decode", model, "numbers.csv").err
+    assert said.startswith("error: numbers.csv: 24 of the model's 24 columns are missing")
+
+
+def test_a_line_that_cannot_be_read_before_sparse_codes_is_told_by_itself(run, model):
+    Path("z.jsonl").write_text('{"index": [0, 1, 2], "value": [1, 2, 3]}\nno JSON\n')
+    assert run("decode", model, "z.jsonl").err.startswith("error: z.jsonl: row 2")

@@ -58,9 +58,10 @@ ANSWERS = {
     "aecli embed s3://bucket/": [],
     "aecli train -o s3://bucket/m": [],
     "aecli train https://host/rows.csv --label ": [],
-    "aecli ": ["train", "reconstruct", "decode", "embed", "score", "evaluate", "plot", "info", "guide"],
+    "aecli ": ["train", "reconstruct", "decode", "embed", "score", "evaluate", "plot", "info", "guide", "completion"],
     "aecli guide ": [path.stem for path in sorted(completion.GUIDE.glob("*.md"))],
     "aecli guide ta": ["tables"],
+    "aecli completion ": ["bash", "zsh", "fish", "powershell"],
     "aecli --": ["--version", "--help"],
     "aecli embed ": ["./-m.safetensors", "model.safetensors", *FOLDERS],
     "aecli embed -- -": ["-m.safetensors"],
@@ -121,7 +122,7 @@ def test_a_line_is_answered(line, expected):
 @pytest.mark.parametrize("command", PROGRAM.commands)
 def test_every_option_of_a_command_is_answered(command):
     options = {name for each in PROGRAM.commands[command].params for name in each.opts if name.startswith("--")}
-    assert options or command == "guide"
+    assert options or command in ("guide", "completion")
     assert set(words(f"aecli {command} --")) == options | {
         name for each in PROGRAM.commands[command].params for name in each.secondary_opts
     } | {"--help"}
@@ -160,9 +161,29 @@ finally:
     assert done.stdout == "kind\t\n\n"
 
 
-def test_there_is_a_script_for_each_shell_and_no_other_file():
-    assert {path.name for path in SCRIPTS.iterdir()} == {"aecli.bash", "_aecli", "aecli.fish", "aecli.ps1"}
-    assert all(completion.VARIABLE in path.read_text() for path in SCRIPTS.iterdir())
+def test_the_program_prints_each_script_and_the_folder_of_the_sources_holds_them(run):
+    printed = {name: run("completion", shell) for shell, name in completion.SCRIPTS.items()}
+    assert {(done.code, done.err) for done in printed.values()} == {(0, "")}
+    assert {path.name: path.read_text() for path in SCRIPTS.iterdir()} == {
+        name: done.out for name, done in printed.items()
+    }
+    assert all(completion.VARIABLE in done.out for done in printed.values())
+
+
+def test_a_shell_without_a_script_is_wrong_usage(run):
+    done = run("completion")
+    assert (done.code, done.out, done.err) == (
+        2,
+        "",
+        "error: missing argument 'SHELL': bash, zsh, fish, powershell\n"
+        "hint: aecli completion --help shows what it takes\n",
+    )
+    done = run("completion", "fsh")
+    assert (done.code, done.out, done.err) == (
+        2,
+        "",
+        "error: invalid value for 'SHELL': 'fsh' is none of bash, zsh, fish, powershell\nhint: did you mean fish?\n",
+    )
 
 
 @pytest.fixture
@@ -203,7 +224,7 @@ SHELLS = {
     ),
     "zsh": (
         ["zsh", "-f", "-i"],
-        "fpath=({} $fpath); autoload -Uz compinit; compinit -D -u",
+        "source {}/_aecli",  # as at the end of ~/.zshrc
     ),
 }
 

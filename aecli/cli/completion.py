@@ -1,7 +1,7 @@
-"""What a TAB press is answered: the words that may stand at the end of a line. Nothing heavy is loaded for it.
+"""aecli completion, and what a TAB press is answered: the words that may end a line. Nothing heavy is loaded for it.
 
-The scripts in completions/ put the line, up to the cursor and as it was typed, into `_AECLI_COMPLETE`, run the program,
-and read lines of a word, a tab and what the word means.
+The scripts in aecli/completions put the line, up to the cursor and as it was typed, into `_AECLI_COMPLETE`, run the
+program, and read lines of a word, a tab and what the word means. The folder completions/ of the sources holds copies.
 """
 
 import os
@@ -10,10 +10,11 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import typer
 
+from aecli.cli import console
 from aecli.cli.usage import ALONE
 from aecli.data.formats import ARRAYS, IDX, IMAGES, NAMES, SPLITS, table_form
 from aecli.data.places import is_remote
@@ -21,7 +22,30 @@ from aecli.data.places import is_remote
 VARIABLE = "_AECLI_COMPLETE"
 MAX_LINE_BYTES = 1 << 20
 GUIDE = Path(__file__).parents[1] / "guide"
+SCRIPTS = {"bash": "aecli.bash", "zsh": "_aecli", "fish": "aecli.fish", "powershell": "aecli.ps1"}
 END = "\0"  # no line holds it: it shows where the last word ends, inside quotes too
+
+Shell = Annotated[
+    Literal["bash", "zsh", "fish", "powershell"],
+    typer.Argument(metavar="SHELL", help="bash, zsh, fish or powershell.", show_default=False),
+]
+
+
+def completion(shell: Shell) -> None:
+    """Print the script that makes TAB complete in a shell.
+
+    $ aecli completion bash >> ~/.bashrc
+
+    $ aecli completion zsh >> ~/.zshrc
+
+    $ aecli completion fish > ~/.config/fish/completions/aecli.fish
+
+    $ aecli completion powershell >> $PROFILE
+
+    TAB then knows commands, options, choices, files, and the columns of the table that stands on the line.
+    """
+    script = Path(__file__).parents[1] / "completions" / SCRIPTS[shell]
+    console.result(script.read_text(encoding="utf-8").rstrip("\n"))
 
 
 def answer(program: Any, line: str) -> None:

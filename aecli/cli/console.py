@@ -20,6 +20,16 @@ from aecli.errors import AecliError
 if TYPE_CHECKING:
     from rich.console import Console
 
+PACKAGES = {  # what a light install may leave out: the module, and the package to install
+    "PIL": "pillow",
+    "matplotlib": "matplotlib",
+    "platformdirs": "platformdirs",
+    "safetensors": "safetensors",
+    "sklearn": "scikit-learn",
+    "tifffile": "tifffile",
+    "torch": "torch",
+    "torchvision": "torchvision",
+}
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")  # all but tab and newline
 
 
@@ -103,7 +113,10 @@ def result(text: str) -> None:
 
 @contextlib.contextmanager
 def errors_reported() -> Iterator[None]:
-    """Turn an error that was raised on purpose into words on stderr and an exit code. All others propagate."""
+    """Turn an error that was raised on purpose into words on stderr and an exit code. All others propagate.
+
+    A package that is not installed is no bug either: what only applies a model needs few of them.
+    """
     signal.signal(signal.SIGTERM, _terminate)
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -112,6 +125,11 @@ def errors_reported() -> Iterator[None]:
     except AecliError as error:
         report(error.message, _way_out(error, sys.argv[1:]))
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if (package := PACKAGES.get(error.name or "")) is None:
+            raise
+        report(f"this needs {package}, which is not installed", f"pip install {package}")
+        sys.exit(1)
     except TyperException as error:
         _report_usage(error)
     except KeyboardInterrupt:

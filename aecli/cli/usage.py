@@ -70,6 +70,7 @@ def explanation(error: Any) -> tuple[str, str | None]:
         said = f"'{choice[1]}' is none of {', '.join(choices)}"
         meant = difflib.get_close_matches(choice[1], choices, n=1)
     error.message, error.possibilities = said, None
-    message = error.format_message().rstrip(".")
+    message, listed, choices = error.format_message().rstrip(".").partition(". Choose from:")
+    message += f": {' '.join(choices.split())}" if listed else ""
     help_of = f"{context.command_path} --help shows what it takes" if context else None
     return message[:1].lower() + message[1:], f"did you mean {meant[0]}?" if meant else help_of

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from aecli.training.fit import fit as fit
 
 __all__ = ["Evaluation", "Model", "__version__", "fit", "load"]
-__version__ = "0.2.0"
+__version__ = "1.0.0"
 _HOMES = {"Evaluation": "aecli.evaluation", "Model": "aecli.inference", "fit": "aecli.training.fit"}
 
 

@@ -20,11 +20,9 @@ from aecli.errors import AecliError
 if TYPE_CHECKING:
     from rich.console import Console
 
-PACKAGES = {  # what a light install may leave out: the module, and the package to install
+PACKAGES = {  # what a light install leaves out: module -> package
     "PIL": "pillow",
     "matplotlib": "matplotlib",
-    "platformdirs": "platformdirs",
-    "safetensors": "safetensors",
     "sklearn": "scikit-learn",
     "tifffile": "tifffile",
     "torch": "torch",

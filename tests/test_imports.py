@@ -148,6 +148,7 @@ print(*sorted({heavy!r} & set(sys.modules)), sep=",")
         ["decode", "m.safetensors"],
         ["decode", "m.safetensors", "--samples", "2", "--between", "1", "2"],
         ["info"],
+        ["completion", "zsh"],
     ],
     ids=" ".join,
 )

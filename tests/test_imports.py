@@ -20,7 +20,7 @@ LEVELS = [
     {"figures"},
     {"training"},
     {"inference"},
-    {"metrics", "evaluation", "scoring", "explaining", "drift", "search", "strangest"},
+    {"metrics", "evaluation", "scoring", "explaining", "drift", "search", "strangest", "export"},
     {"model"},
     {"data"},
     {"recipes"},

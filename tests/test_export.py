@@ -2,6 +2,9 @@
 
 import json
 import math
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ import onnxruntime
 import pytest
 
 import aecli
+from aecli.cli.completion import GUIDE
 from aecli.config import ACTIVATIONS, Column, History, ModelConfig, Results, Schema, TrainConfig
 from aecli.data.part import Part
 from aecli.errors import UsageError
@@ -122,17 +126,16 @@ def test_of_equal_latent_values_the_first_are_kept():
 
 
 IMAGES = [
-    ((8, 6), (4,), ()),
-    ((9, 14, 3), (4, 5), (6,)),
-    ((2, 9, 4), (3,), ()),
-    ((5, 3, 1), (7,), (4,)),
-    ((4, 4), (), (5,)),
+    ("uint8", (8, 6), (4,), ()),
+    ("uint16", (9, 14, 3), (4, 5), (6,)),
+    ("uint8", (2, 9, 4), (3,), ()),
+    ("float64", (5, 3, 1), (7,), (4,)),
+    ("int16", (4, 4), (), (5,)),
 ]
 
 
-@pytest.mark.parametrize(("shape", "channels", "hidden_dims"), IMAGES, ids=str)
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float64"])
-def test_images_of_every_size_and_type_are_taken_as_they_are(shape, channels, hidden_dims, dtype):
+@pytest.mark.parametrize(("dtype", "shape", "channels", "hidden_dims"), IMAGES, ids=str)
+def test_images_of_every_size_and_type_are_taken_as_they_are(dtype, shape, channels, hidden_dims):
     white = np.iinfo(dtype).max if dtype != "float64" else 1
     x = (RNG.random((20, *shape)) * white).astype(dtype)
     schema = Schema(math.prod(shape), image_shape=shape, full_scale=float(white), dtype=dtype)
@@ -239,3 +242,46 @@ def test_equal_models_have_equal_bytes():
 def test_a_part_that_there_is_none_of_is_refused():
     with pytest.raises(UsageError, match="part is 'half', and must be one of all, encoder, decoder"):
         model(NUMBERS).to_onnx("half")
+
+
+def test_the_lines_of_the_guide_run():
+    columns = (Column("size"), Column("city", "category", CITIES), Column("rent"))
+    made = model(MIXED_ROWS[:, :3], schema=Schema(3, columns), latent_dim=2)
+    Path("flats.onnx").write_bytes(made.to_onnx())
+    code = re.search(r"^```python\n(.*?)^```$", (GUIDE / "export.md").read_text(), re.DOTALL | re.MULTILINE)[1]
+    names = {}
+    exec(code, names)
+    assert names["cities"] == [*CITIES]
+    assert names["z"] == pytest.approx(made.embed(names["x"]), rel=1e-4, abs=1e-5)
+
+
+def test_a_file_is_named_after_the_model_and_its_part(run, digits_model):
+    done = run("export", digits_model)
+    assert (done.code, done.out) == (0, "")
+    assert done.err == (
+        "takes x float32 (N, 8, 8); gives z float32 (N, 5), recon float32 (N, 8, 8)\nwrote digits.onnx\n"
+    )
+    made = aecli.load(digits_model)
+    assert Path("digits.onnx").read_bytes() == made.to_onnx()
+    done = run("export", digits_model, "--part", "decoder")
+    assert done.err == "takes z float32 (N, 5); gives recon float32 (N, 8, 8)\nwrote digits-decoder.onnx\n"
+    assert Path("digits-decoder.onnx").read_bytes() == made.to_onnx("decoder")
+    done = run("export", digits_model, "-o", "digits.onnx", "-q")
+    assert (done.code, done.out, done.err) == (0, "", "")
+
+
+def test_a_file_goes_to_stdout(digits_model):
+    command = [sys.executable, "-m", "aecli", "export", digits_model, "--part", "encoder", "-o", "-"]
+    done = subprocess.run(command, capture_output=True, check=True)
+    assert done.stdout == aecli.load(digits_model).to_onnx("encoder")
+    assert done.stderr == b"takes x float32 (N, 8, 8); gives z float32 (N, 5)\n"
+
+
+def test_without_onnx_the_error_says_how_to_install_it(run, digits_model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    done = run("export", digits_model)
+    assert (done.code, done.out) == (1, "")
+    assert done.err == (
+        "error: export needs the package onnx, which is not installed\nhint: pip install 'aecli[onnx]'\n"
+    )
+    assert not list(Path().iterdir())

@@ -232,6 +232,10 @@ def test_rows_are_embedded_and_rebuilt_without_torch(command, iris_model, iris_c
     assert set(heavy_modules_after(argv).split(",")) == {"numpy", "pyarrow"}
 
 
+def test_a_model_is_exported_without_torch(iris_model):
+    assert "torch" not in heavy_modules_after(["export", str(iris_model), "-o", "m.onnx"]).split(",")
+
+
 def test_rows_are_scored_without_torch(iris_model, iris_csv):
     argv = ["score", str(iris_model), str(iris_csv), "-o", "out.csv", "--top-features", "2", "--top", "9"]
     assert set(heavy_modules_after(argv).split(",")) == {"numpy", "pyarrow"}

@@ -54,7 +54,7 @@ def _path(model: Where, part: str, output: str | None) -> Where | None:
         return None
     path = place(output or f"{model.stem}{'' if part == 'all' else f'-{part}'}.onnx")
     if path.suffix.lower() != ".onnx":
-        raise UsageError(f"{path}: the name of an ONNX file ends in .onnx", hint=f"-o {path.stem or 'model'}.onnx")
+        raise UsageError(f"{path}: the name of an ONNX file ends in .onnx", hint=f"-o {path.stem}.onnx")
     rows.check_output(path, str(model))
     rows.keep_checkpoint(path)
     return path

@@ -218,6 +218,7 @@ class Scaler:
 
     @cached_property
     def ranks(self) -> "_Ranks":
+        """The lines that take values to their places among `knots`, and back."""
         assert self.knots is not None  # noqa: S101, for the type checker: only then is it asked for
         return _Ranks(self.knots)
 

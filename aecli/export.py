@@ -50,14 +50,14 @@ def to_onnx(made: Checkpoint, tensors: Mapping[str, Array], scaler: Scaler, part
     if part == "decoder":
         z = graph.input("z", np.float32, codes, "Latent rows.")
     else:
-        x, lost = rows.to_model(graph, graph.input("x", rows.dtype, rows.shape, rows.about))
+        x, lost = rows.to_model(graph, graph.input("x", rows.number, rows.shape, rows.about))
         z = graph.layers(x, encoder_layers(config), _means_alone(config, tensors))
         z = z if config.active is None else graph.sparse(z, config.active)
         z = graph.output("z", _blanked(graph, z, lost), np.float32, codes, "Latent rows.")
     if part != "encoder":
         recon = _blanked(graph, graph.layers(z, decoder_layers(config), tensors), lost)
         recon = rows.to_raw(graph, recon)
-        graph.output("recon", recon, rows.number, rows.shape, "Rebuilt rows, in the units of the data.")
+        graph.output("recon", recon, rows.number, rows.shape, "Rebuilt rows, in the form of x.")
     metadata = rows.metadata()
     if made.train.nested:
         metadata["prefixes"] = prefixes(config.latent_dim)
@@ -80,8 +80,7 @@ def _blanked(graph: Graph, x: str, lost: str | None) -> str:
 class Rows:
     """What the rows of a model are in its graph: their type, their shape, and the way to the network's inputs and back.
 
-    Images have the shape of the training images. They have their type where these are whole numbers, which cannot be
-    holes; other rows are float32, or float64 where a column needs more digits.
+    Images have the shape of the training images. Rows are float32, or float64 where a column needs more digits.
     """
 
     def __init__(self, schema: Schema, scaler: Scaler) -> None:
@@ -90,8 +89,6 @@ class Rows:
         sizes = np.abs(np.concatenate([scaler.shift, scaler.scale] + ([] if scaler.knots is None else [*scaler.knots])))
         fits = sizes.max() < MOST and scaler.scale.min() > LEAST
         self.number = np.dtype(np.float32 if fits and not any(scaler.decimals[1]) else np.float64)
-        kind = np.dtype(schema.dtype or self.number)
-        self.dtype = kind if schema.image_shape is not None and kind.kind in "ui" else self.number
         self._inside = self.number if scaler.knots is None else np.dtype(np.float64)
 
     @property
@@ -124,7 +121,7 @@ class Rows:
             columns.append(said | ({"words": column.words} if column.words else {}))
         return {"columns": columns} if columns else {}
 
-    def to_model(self, graph: Graph, x: str) -> tuple[str, str | None]:
+    def to_model(self, graph: Graph, x: str) -> tuple[str, str]:
         """Return raw rows as float32 rows (N, E) in the model's units, see `Scaler.transform`; and which are lost.
 
         These (N, 1) are rows without a value, and where the model fills no holes, all rows that have some.
@@ -133,11 +130,8 @@ class Rows:
         if self._turned:
             x = graph.add("Transpose", x, perm=(0, 2, 3, 1))
         x = x if len(self.shape) == 2 else graph.shaped(x, self._schema.inputs)
-        if self.dtype != inside:
-            x = graph.cast(x, inside)
-        holes = None
-        if self.dtype.kind == "f":
-            x, holes = self._encoded(graph, x)
+        x = graph.cast(x, inside) if inside != self.number else x
+        x, holes = self._encoded(graph, x)
         if scaler.knots is not None:
             x = _piecewise(graph, x, scaler.ranks.columns)
         high = scaler.shift.astype(inside)
@@ -146,8 +140,6 @@ class Rows:
             x = graph.add("Sub", x, shift) if shift.any() else x
         x = graph.add("Div", x, scaler.scale.astype(inside))
         x = graph.cast(x, np.float32) if inside != np.float32 else x
-        if holes is None:
-            return x, None
         limits = (np.array(limit, np.float32) for limit in (-LARGEST, LARGEST))
         filling = np.zeros(1, np.float32) if scaler.filling is None else scaler.filling
         x = graph.add("Where", holes, filling, graph.add("Clip", x, *limits))

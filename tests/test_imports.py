@@ -235,7 +235,7 @@ def test_rows_are_embedded_and_rebuilt_without_torch(command, iris_model, iris_c
 
 
 def test_a_model_is_exported_without_torch(iris_model):
-    assert heavy_modules_after(["export", str(iris_model), "-o", "m.onnx"]) == "numpy,onnx,pyarrow"
+    assert heavy_modules_after(["export", str(iris_model), "-o", "m.onnx"]) == "numpy,onnx"
 
 
 def test_rows_are_scored_without_torch(iris_model, iris_csv):

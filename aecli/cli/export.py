@@ -1,5 +1,6 @@
 """aecli export."""
 
+import shlex
 from typing import Annotated, Literal
 
 import typer
@@ -54,7 +55,8 @@ def _path(model: Where, part: str, output: str | None) -> Where | None:
         return None
     path = place(output or f"{model.stem}{'' if part == 'all' else f'-{part}'}.onnx")
     if path.suffix.lower() != ".onnx":
-        raise UsageError(f"{path}: the name of an ONNX file ends in .onnx", hint=f"-o {path.stem}.onnx")
+        named = shlex.quote(f"{str(output).removesuffix(path.suffix)}.onnx")
+        raise UsageError(f"{path}: the name of an ONNX file ends in .onnx", hint=f"-o {named}")
     rows.check_output(path, str(model))
     rows.keep_checkpoint(path)
     return path

@@ -135,6 +135,15 @@ class Model:
         """Return the checkpoint's bytes. Equal models have equal bytes."""
         return checkpoint.dumps(self.checkpoint, self.tensors, self.scaler)
 
+    def to_onnx(self, part: str = "all") -> bytes:
+        """Return the model as an ONNX file, or its part `encoder` or `decoder`: see `export.to_onnx`.
+
+        Raises AecliError where the package onnx is not installed, or the weights are too large for an ONNX file.
+        """
+        from aecli.export import to_onnx
+
+        return to_onnx(self.checkpoint, self.tensors, self.scaler, part).data
+
     @property
     def name(self) -> str:
         """What messages call the model."""

@@ -58,7 +58,7 @@ ANSWERS = {
     "aecli embed s3://bucket/": [],
     "aecli train -o s3://bucket/m": [],
     "aecli train https://host/rows.csv --label ": [],
-    "aecli ": ["train", "reconstruct", "decode", "embed", "score", "evaluate", "plot", "info", "guide", "completion"],
+    "aecli ": "train reconstruct decode embed score evaluate plot info export guide completion".split(),
     "aecli guide ": [path.stem for path in sorted(completion.GUIDE.glob("*.md"))],
     "aecli guide ta": ["tables"],
     "aecli completion ": ["bash", "zsh", "fish", "powershell"],
@@ -110,6 +110,8 @@ ANSWERS = {
     "aecli train --exclude kind --excl": ["--exclude"],  # it may be given again
     "aecli info ": ["./-m.safetensors", "model.safetensors", *FOLDERS[:1], "stopped.safetensors.resume", *FOLDERS[1:]],
     "aecli info model.safetensors ": ["--json", "--help"],  # no argument is left to be given
+    "aecli export ": ["./-m.safetensors", "model.safetensors", *FOLDERS],
+    "aecli export model.safetensors --part ": ["all", "encoder", "decoder"],
     "aecli trian ": [],
 }
 

@@ -302,6 +302,12 @@ CASES = {
         "write the picture to a file: -o picture.png, without --show",
         then=("plot t.safetensors t.csv --json -o picture.png",),
     ),
+    "an ONNX file of another name": Case("export t.safetensors -o t.pt", "-o t.onnx"),
+    "weights too large for an ONNX file": Case(
+        "export t.safetensors",
+        "export a half at a time: --part encoder; --part decoder",
+        patch=at(model__onnx_graph__MOST_BYTES=300),
+    ),
     "counts and rows": Case("score t.safetensors t.csv --json -o -", "write the rows to a file: -o scores.csv"),
     "the strangest rows of a stream": Case(
         "score t.safetensors t.csv --top 3 --line-buffered",
@@ -1143,6 +1149,7 @@ CASES = {
 NOT_HERE = {  # patterns of hints that no case prints, each with the reason
     "name a folder with more room: TMPDIR=FOLDER aecli ...": "no disk is full here",
     "name a folder of your own: TMPDIR=FOLDER aecli ...": "there is one user here",
+    "pip install 'aecli[onnx]'": "nothing is installed here",
     "upgrade aecli: pip install --upgrade aecli": "there is no newer version",
     "finish it with aecli …": "info has no option that goes on: only an older version does",
     "read one of them: unzip -p FILE … | aecli COMMAND ... -": "the same, of an archive that has no name",

@@ -20,7 +20,7 @@ LEVELS = [
     {"figures"},
     {"training"},
     {"inference"},
-    {"metrics", "evaluation", "scoring", "explaining", "drift", "search", "strangest"},
+    {"metrics", "evaluation", "scoring", "explaining", "drift", "search", "strangest", "export"},
     {"model"},
     {"data"},
     {"recipes"},
@@ -56,6 +56,7 @@ HEAVY = {
     "PIL",
     "safetensors",
     "pandas",
+    "onnx",
 }
 NOT_FOR_HELP = {"markdown_it", "pygments", "attr", "pydantic"}  # what Typer imports for what help does not need
 
@@ -149,6 +150,7 @@ print(*sorted({heavy!r} & set(sys.modules)), sep=",")
         ["decode", "m.safetensors", "--samples", "2", "--between", "1", "2"],
         ["info"],
         ["completion", "zsh"],
+        ["export", "m.safetensors", "-o", "m.pt"],
     ],
     ids=" ".join,
 )
@@ -231,6 +233,10 @@ def test_codes_are_decoded_and_drawn_without_torch(iris_model):
 def test_rows_are_embedded_and_rebuilt_without_torch(command, iris_model, iris_csv):
     argv = [command, str(iris_model), str(iris_csv), "-o", "out.csv", "--error"]
     assert set(heavy_modules_after(argv).split(",")) == {"numpy", "pyarrow"}
+
+
+def test_a_model_is_exported_without_torch(iris_model):
+    assert heavy_modules_after(["export", str(iris_model), "-o", "m.onnx"]) == "numpy,onnx"
 
 
 def test_rows_are_scored_without_torch(iris_model, iris_csv):

@@ -22,6 +22,7 @@ COMMANDS = {  # a module and a function of each name; how its help begins, to li
     "evaluate": "Check how good a model and its embedding are, beside PCA: a table on stdout.",
     "plot": "Draw a picture of a model: a PNG, SVG or PDF file, in the terminal, or its latent space as an HTML page.",
     "info": "Show what a checkpoint holds, or how far a stopped run is.",
+    "export": "Write a model as an ONNX file, which runs without aecli.",
     "guide": "Read the documentation: a topic on a terminal, or as Markdown in a pipe. Without TOPIC, list the topics.",
     "completion": "Print the script that makes TAB complete in a shell.",
 }

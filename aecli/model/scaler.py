@@ -187,7 +187,7 @@ class Scaler:
         """
         raw = x * self.scale + self.shift
         if self.knots is not None:
-            raw = self._ranks.values(raw)
+            raw = self.ranks.values(raw)
         if self.schema.all_numbers:
             return raw if any(self.decimals[1]) else raw.astype(np.float32)
         if not any(self.schema.categories):
@@ -217,13 +217,14 @@ class Scaler:
         return decimals.tolist(), (places * 2.0**-24 > 1e-4 * known).tolist()
 
     @cached_property
-    def _ranks(self) -> "_Ranks":
+    def ranks(self) -> "_Ranks":
+        """The lines that take values to their places among `knots`, and back."""
         assert self.knots is not None  # noqa: S101, for the type checker: only then is it asked for
         return _Ranks(self.knots)
 
     def _scaled(self, encoded: Array, out: Array | None = None) -> Array:
         """Scale rows (N, E), into `out` where it is given."""
-        rows = encoded if self.knots is None else self._ranks.scores(encoded)
+        rows = encoded if self.knots is None else self.ranks.scores(encoded)
         shifted = np.subtract(rows, self.shift, dtype=np.float64) if self.shift.any() else rows
         scaled: Array = np.divide(shifted, self.scale, out=out, casting="same_kind")
         return scaled
@@ -231,7 +232,7 @@ class Scaler:
     def _encoded(self, part: Part) -> Iterator[Array]:
         for x in part.chunks(CHUNK_VALUES):
             rows = self.encode(x).astype(np.float64, copy=False)
-            yield rows if self.knots is None else self._ranks.scores(rows)
+            yield rows if self.knots is None else self.ranks.scores(rows)
 
     def _means(self, part: Part, of: Callable[[Array], Array] = lambda x: x) -> Array:
         """Return the mean of `of` what is no hole in each of the E inputs."""
@@ -306,17 +307,17 @@ class _Ranks:
     SCORES = np.linspace(-1, 1, KNOTS)
 
     def __init__(self, knots: Array) -> None:
-        self._columns: list[tuple[Array, Array, float]] = []
+        self.columns: list[tuple[Array, Array, float]] = []
         for column in knots:
             values, members = np.unique(column, return_inverse=True)
             scores = np.bincount(members, self.SCORES) / np.bincount(members)
             spread = values[-1] - values[0]
-            self._columns.append((values, scores, (scores[-1] - scores[0]) / spread if spread > 0 else 1.0))
+            self.columns.append((values, scores, (scores[-1] - scores[0]) / spread if spread > 0 else 1.0))
 
     def scores(self, x: Array) -> Array:
         """Return the scores of raw values (N, E), NaN for NaN."""
         out = np.empty(x.shape)
-        for i, (values, scores, slope) in enumerate(self._columns):
+        for i, (values, scores, slope) in enumerate(self.columns):
             within = np.clip(x[:, i], values[0], values[-1])
             out[:, i] = np.interp(within, values, scores) + (x[:, i] - within) * slope
         return out
@@ -324,7 +325,7 @@ class _Ranks:
     def values(self, x: Array) -> Array:
         """Return the raw values of scores (N, E)."""
         out = np.empty(x.shape)
-        for i, (values, scores, slope) in enumerate(self._columns):
+        for i, (values, scores, slope) in enumerate(self.columns):
             within = np.clip(x[:, i], scores[0], scores[-1])
             out[:, i] = np.interp(within, scores, values) + (x[:, i] - within) / slope
         return out

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from typer.exceptions import TyperException
 
+from aecli.cli import ranks
 from aecli.data.places import hidden, secret_in, shown
 from aecli.errors import AecliError
 
@@ -110,7 +111,8 @@ def errors_reported() -> Iterator[None]:
     try:
         yield
     except AecliError as error:
-        report(error.message, _way_out(error, sys.argv[1:]))
+        if not ranks.is_silent():
+            report(error.message, _way_out(error, sys.argv[1:]))
         sys.exit(error.exit_code)
     except TyperException as error:
         _report_usage(error)
@@ -136,7 +138,8 @@ def _report_usage(error: TyperException) -> NoReturn:
     """Report bad usage that Typer found."""
     from aecli.cli import usage
 
-    report(*usage.explanation(error))
+    if not ranks.is_silent():
+        report(*usage.explanation(error))
     sys.exit(getattr(error, "exit_code", 2))
 
 

@@ -111,7 +111,7 @@ def errors_reported() -> Iterator[None]:
     try:
         yield
     except AecliError as error:
-        if not ranks.is_silent():
+        if not ranks.leave_word_to_another():
             report(error.message, _way_out(error, sys.argv[1:]))
         sys.exit(error.exit_code)
     except TyperException as error:
@@ -138,7 +138,7 @@ def _report_usage(error: TyperException) -> NoReturn:
     """Report bad usage that Typer found."""
     from aecli.cli import usage
 
-    if not ranks.is_silent():
+    if not ranks.leave_word_to_another():
         report(*usage.explanation(error))
     sys.exit(getattr(error, "exit_code", 2))
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 VARIABLES = "RANK", "LOCAL_RANK", "WORLD_SIZE"  # that torchrun sets
 LAST_SECONDS = 8  # that a process has to take its part in a last step, after it was told to end
+SAYING_SECONDS = 3  # that another one has to say why the run fails: torchrun ends it as soon as this one has ended
 
 
 def found() -> tuple[int, int, int] | None:
@@ -33,9 +34,12 @@ def found() -> tuple[int, int, int] | None:
     return (rank, local_rank, count) if count > 1 else None
 
 
-def is_silent() -> bool:
-    """Return whether another process says what this one would."""
-    return os.environ.get(VARIABLES[0], "0") not in ("", "0") and all(name in os.environ for name in VARIABLES)
+def leave_word_to_another() -> bool:
+    """Return whether another process says why the run fails, after it has had the time to."""
+    is_follower = os.environ.get(VARIABLES[0], "0") not in ("", "0") and all(name in os.environ for name in VARIABLES)
+    if is_follower:
+        time.sleep(SAYING_SECONDS)
+    return is_follower
 
 
 def started(command: str) -> str:
@@ -62,9 +66,9 @@ def joined(device: str) -> "Iterator[tuple[Group | None, str]]":
         try:
             yield group, own
         except BaseException as error:
-            if isinstance(error, PeerError) and group.rank:
-                sys.exit(1)  # rank 0 says so
-            if not group.is_first_to_fail():
+            of_another = isinstance(error, PeerError) and group.rank > 0  # which rank 0 tells
+            if of_another or not group.is_first_to_fail():
+                time.sleep(SAYING_SECONDS)
                 sys.exit(getattr(error, "exit_code", 1))
             if group.rank and isinstance(error, AecliError):
                 from aecli.cli import console

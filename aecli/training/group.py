@@ -143,7 +143,7 @@ def joined(rank: int, local_rank: int, count: int, device: str) -> Iterator[tupl
         yield group, device
     finally:
         group.dismiss()
-        distributed.destroy_process_group()
+    distributed.destroy_process_group()  # where this process fails, the others see that it has ended when it has
 
 
 @contextmanager

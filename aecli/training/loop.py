@@ -70,7 +70,7 @@ class Trainer:
         self.batch_size = min(config.batch_size, count)
         if self.batch_size < group.count:
             raise UsageError(
-                f"a batch of {self.batch_size} rows cannot be shared out among {group.count} processes",
+                f"{group.count} processes cannot share a batch of {self.batch_size} row{'s' * (self.batch_size > 1)}",
                 hint=f"--batch-size {group.count} or more" if count >= group.count else "start fewer",
             )
         self._own = group.shares(self.batch_size)[group.rank]

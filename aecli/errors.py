@@ -7,6 +7,7 @@
     ├── PlaceError             a place elsewhere that gives no answer, or another one than before
     ├── CheckpointError        a file that is no checkpoint, or not one that can be used
     ├── TrainingError          a run that cannot go on
+    ├── PeerError              another process of a run of several has ended
     └── UsageError             exit 2: what no data could make right
 
     Stopped                    exit 130 or 143: somebody wanted the run to stop
@@ -74,6 +75,10 @@ class CheckpointError(AecliError):
 
 class TrainingError(AecliError):
     """A training run that cannot go on."""
+
+
+class PeerError(AecliError):
+    """Another process of a run of several has ended."""
 
 
 class UsageError(AecliError):

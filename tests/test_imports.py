@@ -31,6 +31,8 @@ TORCH_MAY = {
     "training/dictionary",
     "training/run",
     "training/choose",
+    "training/group",
+    "training/shares",
     "training/folds",
     "training/scored",
     "training/start",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from typer.exceptions import TyperException
 
+from aecli.cli import ranks
 from aecli.data.places import hidden, secret_in, shown
 from aecli.errors import AecliError
 
@@ -121,7 +122,8 @@ def errors_reported() -> Iterator[None]:
     try:
         yield
     except AecliError as error:
-        report(error.message, _way_out(error, sys.argv[1:]))
+        if not ranks.leave_word_to_another():
+            report(error.message, _way_out(error, sys.argv[1:]))
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
         if (package := PACKAGES.get(error.name or "")) is None:
@@ -152,7 +154,8 @@ def _report_usage(error: TyperException) -> NoReturn:
     """Report bad usage that Typer found."""
     from aecli.cli import usage
 
-    report(*usage.explanation(error))
+    if not ranks.leave_word_to_another():
+        report(*usage.explanation(error))
     sys.exit(getattr(error, "exit_code", 2))
 
 

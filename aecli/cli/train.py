@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import aecli
-from aecli.cli import completion, console, flags, judged, options, progress, rows
+from aecli.cli import completion, console, flags, judged, options, progress, ranks, rows
 from aecli.data.places import Place, Where, is_remote, place, secret_in, shown
-from aecli.errors import AecliError, CheckpointError, Finished, Stopped, TrainingError, UsageError
+from aecli.errors import AecliError, CheckpointError, Finished, PeerError, Stopped, TrainingError, UsageError
 from aecli.options import MODEL, RUN, Columns, FitOptions, Matching, Reading
 from aecli.recipes import DEFAULT_RECIPE
 
 if TYPE_CHECKING:
     from aecli.config import Schema
     from aecli.model.checkpoint import Checkpoint
+    from aecli.training.group import Group
     from aecli.training.resume import ResumeFile
     from aecli.training.run import Plan
 
@@ -114,7 +115,56 @@ def train(
 
     $ aecli train mnist -o mnist.safetensors
     """
+    with ranks.joined(device) as (group, own_device):
+        if group is not None and group.rank:
+            _follow(group, own_device, data, output, fitting)
+            return
+        _train(
+            fitting,
+            columns,
+            reading,
+            matching,
+            data,
+            output,
+            init_from,
+            device=own_device,
+            data_dir=data_dir,
+            resume=resume,
+            finish=finish,
+            force=force,
+            as_json=as_json,
+            quiet=quiet,
+            group=group,
+        )
 
+
+def _follow(group: "Group", device: str, data: list[str] | None, output: str | None, fitting: FitOptions) -> None:
+    """Train as the first process says, which reads and says and writes everything."""
+    from aecli.training import shares
+
+    path = _output_path((data or ["digits"])[0], output, fitting.recipe or DEFAULT_RECIPE)
+    folder = _scratch(path, lambda _: None)
+    shares.follow(group, device, folder if folder is not None and folder.is_dir() else None)
+
+
+def _train(
+    fitting: FitOptions,
+    columns: Columns,
+    reading: Reading,
+    matching: Matching,
+    data: list[str] | None,
+    output: str | None,
+    init_from: Where | None,
+    *,
+    device: str,
+    data_dir: Path | None,
+    resume: bool,
+    finish: bool,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    group: "Group | None",
+) -> None:
     def say(message: str) -> None:
         console.say(message, quiet=quiet)
 
@@ -153,6 +203,7 @@ def train(
                 on_phase=report.phase,
                 on_progress=report,
                 announce=say,
+                group=group,
                 **vars(fitting),
                 **vars(columns),
                 **vars(reading),
@@ -265,9 +316,12 @@ def _keeping(
         stopping = console.Stopping()
 
         def say_ways(how: str) -> None:
+            if not kept.is_saved:
+                say("stopped: nothing was saved yet")
+                return
             say(f"{how} in {kept.path}")
-            say(f"to go on: {console.command(words, '--resume')}")
-            say(f"to finish here: {console.command(words, '--finish')}")
+            say(f"to go on: {ranks.started(console.command(words, '--resume'))}")
+            say(f"to finish here: {ranks.started(console.command(words, '--finish'))}")
 
         try:
             yield kept, None if finish else stopping
@@ -275,13 +329,11 @@ def _keeping(
         except Stopped:
             say_ways("stopped, and saved")
             sys.exit(128 + stopping.asked_by)
-        except (KeyboardInterrupt, SystemExit):
+        except (KeyboardInterrupt, SystemExit, PeerError):
             if _identity(path) != before:  # the checkpoint is written, and the run is done
                 kept.remove()
-            elif kept.is_saved:
-                say_ways("stopped at once, and was saved before")
             else:
-                say("stopped: nothing was saved yet")
+                say_ways("stopped at once, and was saved before")
             raise
         except TrainingError:
             if not finish:

@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -50,6 +51,19 @@ class FileRows:
     def __len__(self) -> int:
         return self.shape[0]
 
+    @property
+    def path(self) -> Path | None:
+        """Where other processes find the file; None where it has no name, or another file has taken that."""
+        if not isinstance(self._file.name, str):
+            return None
+        path = Path(self._file.name).absolute()
+        is_it = path.exists() and os.path.samestat(path.stat(), os.fstat(self._file.fileno()))
+        return path if is_it else None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        options = {"turned": self.turned, "bfloat16": self.bfloat16}
+        return _opened, (self.name, self.path, self._start, self._stored, self.shape, options)
+
     def __getitem__(self, rows: slice) -> Array:
         first, end, _ = rows.indices(len(self))
         out: Array = np.empty((max(0, end - first), *self.shape[1:]), self._stored)
@@ -73,6 +87,22 @@ class FileRows:
         return FileRows(
             self.name, self._file, self._start, self._stored, shape, turned=self.turned, bfloat16=self.bfloat16
         )
+
+
+def _opened(
+    name: str, path: Path | None, start: int, dtype: np.dtype[Any], shape: tuple[int, ...], options: dict[str, Any]
+) -> FileRows:
+    """Open an array in a file that another process has open. Raises DataError where it cannot be opened here."""
+    if path is None:
+        raise DataError(f"{name}: it has no name by which another process could open it")
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read here ({error.strerror or error})",
+            hint="the data must lie at the same path on all machines",
+        ) from error
+    return FileRows(name, file, start, dtype, shape, **options)
 
 
 @dataclass(frozen=True, eq=False)

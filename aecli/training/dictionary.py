@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from aecli.model.module import Autoencoder
+from aecli.training.group import ALONE, Group
 from aecli.training.objectives import Sparse
 from aecli.training.rows import Rows
 
@@ -26,15 +27,15 @@ class Dictionary(Sparse):
     """The sparse bottleneck, which brings dead latents back, and atoms that keep the length that they start with.
 
     `idle` (K,) are the rows since each latent was last active. Each dead one's bias rises to where it is active on one
-    row of the batch, and learns from that.
+    row of the batch, and learns from that. A batch is that of all processes of the `group`.
     """
 
-    def __init__(self, model: Autoencoder, rows: int) -> None:
+    def __init__(self, model: Autoencoder, rows: int, group: Group = ALONE) -> None:
         super().__init__(model.config.active or 1)
         encoder, decoder = _layers(model)
         self._bias, self._weight = encoder.bias, decoder.weight  # (K,), (D, K)
         self._lengths = torch.linalg.vector_norm(decoder.weight.detach(), dim=0)
-        self._dead = min(rows, DEAD_ROWS)
+        self._dead, self._group = min(rows, DEAD_ROWS), group
         self.idle = torch.zeros(model.config.latent_dim, dtype=torch.int64, device=encoder.bias.device)
 
     def begin(self, done: float) -> None:
@@ -42,12 +43,15 @@ class Dictionary(Sparse):
 
     def forward(self, h: Tensor) -> Tensor:
         codes = super().forward(h)
-        self.idle += len(codes)
-        self.idle.masked_fill_((codes != 0).any(0), 0)
+        seen = torch.cat([(codes != 0).any(0), self.idle.new_tensor([len(codes)])])  # (K + 1,)
+        self._group.sum_(seen)
+        self.idle += seen[-1]
+        self.idle.masked_fill_(seen[:-1] > 0, 0)
         dead = torch.nonzero(self.idle >= self._dead).flatten()
         if len(dead):
             least = codes.masked_fill(codes == 0, torch.inf).amin(1, keepdim=True).float()  # (B, 1)
             rise = (least + BEYOND * least.abs() - h[:, dead]).amin(0)  # (M,)
+            self._group.least_(rise)
             self._bias.detach().index_add_(0, dead, rise.clamp_min(0).nan_to_num(posinf=0))
         return codes
 

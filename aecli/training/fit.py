@@ -36,6 +36,7 @@ from aecli.training.resume import ResumeFile
 from aecli.training.start import Start, start_from
 
 if TYPE_CHECKING:
+    from aecli.training.group import Group
     from aecli.training.loop import Progress
     from aecli.training.run import Plan
 
@@ -91,6 +92,7 @@ def fit(
     on_phase: Callable[[str, float], None] = _nothing,
     on_progress: "Callable[[Progress], None]" = _nothing,
     announce: Callable[[str], None] = _nothing,
+    group: "Group | None" = None,
     **options: Any,
 ) -> Model:
     """Train an autoencoder. It never prints.
@@ -107,7 +109,8 @@ def fit(
     value is called at each step and tells whether to stop. `on_open` is called before the rows are read, with a schema
     whose categories are not known yet; `on_start` with the plan; `on_progress` several times a second; `on_phase` with
     what else takes time, such as a map's search for neighbours, and the share of it that is done; `announce` with
-    sentences that a user should know.
+    sentences that a user should know. Processes of a `group` train together: this one is of rank 0, and the others
+    `shares.follow` it.
     All other keywords are the flags of `aecli train`; None leaves a choice to the recipe or to a rule.
     Raises DataError where the data does not suffice, UsageError where an option makes no sense, CheckpointError where
     `init_from` names no checkpoint, TrainingError where the loss is no longer a finite number or the device's memory is
@@ -165,6 +168,7 @@ def fit(
         on_phase=on_phase,
         on_progress=on_progress,
         announce=announce,
+        **({} if group is None else {"group": group}),
     )
 
 

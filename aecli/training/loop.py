@@ -1,5 +1,6 @@
 """The training loop. Nothing in it knows about images, files or the command line."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,13 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from aecli.config import FROM_MODEL, History, TrainConfig, prefixes
-from aecli.errors import TrainingError
+from aecli.config import FROM_MODEL, History, ModelConfig, TrainConfig, prefixes
+from aecli.errors import DataError, TrainingError, UsageError
 from aecli.model.module import Autoencoder
 from aecli.recipes import VECTORS
 from aecli.training import objectives, optim
 from aecli.training.dictionary import Dictionary
-from aecli.training.neighbours import Pairs
+from aecli.training.group import ALONE, Group
+from aecli.training.neighbours import Pairs, together
 from aecli.training.rows import Rows, shifts
 from aecli.training.step import Backprop
 
@@ -45,6 +47,9 @@ class Trainer:
     """A training run: trains a model in place, on the device where it and the rows are.
 
     `validation_rows` tell when to stop early and which weights are the best; `test_rows` are only ever reported on.
+    Where processes of a `group` train together, all rows are this one's share, and a batch is shared out among them:
+    losses are of all, and all hold equal weights at each step. Their random numbers depend on the step and the rank, so
+    that the state of one process is all that it takes to go on.
     """
 
     def __init__(
@@ -55,19 +60,35 @@ class Trainer:
         validation_rows: Rows | None = None,
         test_rows: Rows | None = None,
         image_shape: tuple[int, ...] | None = None,
+        group: Group = ALONE,
     ) -> None:
         self.model = model
         self.config = config
+        self.group = group
         self.rows, self.validation_rows, self.test_rows = rows, validation_rows, test_rows
-        self.batch_size = min(config.batch_size, len(rows))
-        self.steps_per_epoch = len(rows) // self.batch_size  # the rest of a permutation: the next one mixes it in
+        count = int(group.sum_(torch.tensor(len(rows))))
+        self.batch_size = min(config.batch_size, count)
+        if self.batch_size < group.count:
+            raise UsageError(
+                f"{group.count} processes cannot share a batch of {self.batch_size} row{'s' * (self.batch_size > 1)}",
+                hint=f"--batch-size {group.count} or more" if count >= group.count else "start fewer",
+            )
+        self._own = group.shares(self.batch_size)[group.rank]
+        # The rest of a permutation is left to the next one, which mixes it in.
+        self.steps_per_epoch = int(group.least_(torch.tensor(len(rows) // self._own)))
+        if not self.steps_per_epoch:
+            raise DataError(
+                f"{count:,} rows are too few for batches of {self.batch_size:,} among {group.count} processes",
+                hint="lower --batch-size, or start fewer",
+            )
         self.steps = config.epochs * self.steps_per_epoch
         self.optimizer = optim.build(model.parameters(), config)
-        self._pairs = Pairs(rows, config.neighbours, config.seed) if config.neighbours else None
-        seen = self.batch_size * (1 if self._pairs is None else 2)
+        self._pairs = self._found(config.neighbours, count) if config.neighbours else None
+        self._variance = 0.0 if self._pairs is None else self._mean(self._pairs.variance)
+        seen = self._own * (1 if self._pairs is None else 2)
         self._scaled = torch.empty(seen, rows.inputs, device=rows.device)  # not touched where rows are scaled
         self.generator = torch.Generator(rows.device).manual_seed(config.seed)
-        self._dictionary = Dictionary(model, len(rows)) if model.config.is_dictionary else None
+        self._dictionary = Dictionary(model, count, group) if model.config.is_dictionary else None
         self._backprop = Backprop(
             model,
             self.batch_size,
@@ -76,7 +97,10 @@ class Trainer:
             objective=self._objective(),
             pairs=self._pairs is not None,
             bf16=config.precision == "bf16",
+            group=group,
         )
+        self._flat = torch.empty(0 if group.is_alone else 1 + sum(g.numel() for g in self.optimizer.all_gradients))
+        self._flat = self._flat.to(rows.device)
         self.losses = torch.zeros(self.steps_per_epoch, device=rows.device)
         self.history = History()
         self.step_in_epoch = 0
@@ -85,6 +109,19 @@ class Trainer:
             shifts(image_shape, config.augment_shift).to(rows.device) if image_shape and config.augment_shift else None
         )
         self._best: dict[str, Tensor] = {}
+
+    def _found(self, neighbours: int, count: int) -> Pairs:
+        """Return pairs of neighbours in this process's rows, each of which has fewer there than among all `count`."""
+        if not self.group.is_alone:
+            among, among_all = together(len(self.rows)), together(count)
+            neighbours = max(1, round(neighbours * among / among_all))
+        return Pairs(self.rows, neighbours, self.config.seed)
+
+    def _mean(self, value: float) -> float:
+        """Return the mean of a value over all processes."""
+        if self.group.is_alone:
+            return value
+        return float(self.group.sum_(torch.tensor(value, dtype=torch.float64))) / self.group.count
 
     def _bottleneck(self) -> objectives.Bottleneck | None:
         if self.config.nested:
@@ -95,8 +132,7 @@ class Trainer:
         if self.config.recipe == VECTORS:
             widths = prefixes(self.model.config.latent_dim) if self.config.nested else ()
             return objectives.Likeness((self.model.config.latent_dim, *widths))
-        variance = self._pairs.variance if self._pairs else 0.0
-        return objectives.objective(self.model.config, self.config, variance)
+        return objectives.objective(self.model.config, self.config, self._variance)
 
     def run(
         self,
@@ -182,11 +218,13 @@ class Trainer:
         reported = time.perf_counter()
         started = reported - self.seconds
         steps_before = len(self.history.loss) * self.steps_per_epoch
-        batches = (self._pairs or self.rows).shuffled(self.batch_size, self._epoch_seed())
+        batches = (self._pairs or self.rows).shuffled(self._own, self._epoch_seed())
         is_trained = self.config.init == FROM_MODEL  # and would unlearn in the first steps of a new network
-        for i, batch in islice(enumerate(batches), self.step_in_epoch, None):
+        for i, batch in islice(enumerate(batches), self.step_in_epoch, self.steps_per_epoch):
             self._backprop.begin(1.0 if is_trained else (steps_before + i + 1) / self.steps)
-            self.losses[i] = self.differentiate(batch)
+            if not self.group.is_alone:
+                self.generator.manual_seed(self._seed_of(steps_before + i))
+            self.losses[i] = self._summed(self.differentiate(batch))
             self._update(optim.learning_rate(self.config, steps_before + i, self.steps))
             self.step_in_epoch = i + 1
             now = time.perf_counter()
@@ -198,6 +236,17 @@ class Trainer:
                 after_step()
         self._mean_loss(self.steps_per_epoch)
         self.seconds = time.perf_counter() - started
+
+    def _summed(self, loss: Tensor) -> Tensor:
+        """Put the sums over all processes in the place of the gradients, and return that of the loss."""
+        if self.group.is_alone:
+            return loss
+        gradients = self.optimizer.all_gradients
+        torch.cat([loss.view(1), *(each.view(-1) for each in gradients)], out=self._flat)
+        self.group.sum_(self._flat)
+        loss, *sums = torch.split(self._flat, [1, *(each.numel() for each in gradients)])
+        torch._foreach_copy_([each.view(-1) for each in gradients], sums)
+        return loss[0]
 
     def _update(self, lr: float) -> None:
         """Take a step from the gradients; the atoms of a dictionary only turn."""
@@ -215,7 +264,7 @@ class Trainer:
         if self.config.noise:
             noise = torch.randn(batch.shape, generator=self.generator, device=batch.device)
             seen = seen + self.config.noise * noise
-        return self._backprop(seen, batch[: self.batch_size], None if there is None else there[: self.batch_size])
+        return self._backprop(seen, batch[: self._own], None if there is None else there[: self._own])
 
     def _hiding(self) -> Tensor:
         """Choose values to hide from the model, (B, E): from as if they were holes it learns what to put into these."""
@@ -234,7 +283,12 @@ class Trainer:
         return self._shifts.index_select(0, place)[0]
 
     def _epoch_seed(self) -> int:
-        words = np.random.SeedSequence((self.config.seed, len(self.history.loss))).generate_state(1, np.uint64)
+        return self._seed_of(len(self.history.loss))
+
+    def _seed_of(self, number: int) -> int:
+        """Return a seed for an epoch or a step of this process."""
+        entropy = (self.config.seed, number) if self.group.is_alone else (self.config.seed, number, self.group.rank)
+        words = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
         return int(words[0] >> 1)
 
     def _end_epoch(self, on_progress: Callable[[Progress], None]) -> None:
@@ -243,7 +297,7 @@ class Trainer:
         losses = [self.history.loss, self.history.validation_loss, self.history.test_loss]
         losses[0] += (loss,)
         for i, rows in enumerate((self.validation_rows, self.test_rows), 1):
-            losses[i] += () if rows is None else (minimised(self.model, rows, self.config),)
+            losses[i] += () if rows is None else (minimised(self.model, rows, self.config, self.group),)
         self.history = History(*losses)
         self.step_in_epoch = 0
         if self.validation_rows is not None and self._epochs_since_best() == 0:
@@ -293,10 +347,15 @@ class Trainer:
         return float(losses.mean())
 
 
-def evaluate(model: Autoencoder, rows: Rows, first: int | None = None) -> float:
+def multiplications(model: ModelConfig, config: TrainConfig) -> float:
+    """Return how many a step takes at least for a network of dense layers; without end for convolutions."""
+    return math.inf if model.channels else config.batch_size * model.parameters
+
+
+def evaluate(model: Autoencoder, rows: Rows, first: int | None = None, group: Group = ALONE) -> float:
     """Return the mean squared error of all the rows' values that are no holes, in the model's units, in fp32.
 
-    Rows are rebuilt from the `first` values of their codes, or from all.
+    Rows are rebuilt from the `first` values of their codes, or from all. They are those of all processes of a group.
     """
     total, count = torch.zeros((), dtype=torch.float64, device=rows.device), len(rows) * rows.inputs
     with torch.no_grad():
@@ -309,18 +368,19 @@ def evaluate(model: Autoencoder, rows: Rows, first: int | None = None) -> float:
                 recon = torch.where(there, recon, batch)
                 count -= int(there.numel() - there.sum())
             total += functional.mse_loss(recon, batch, reduction="sum")
-    return float(total) / max(1, count)
+    return _over(total, count, group)
 
 
-def minimised(model: Autoencoder, rows: Rows, config: TrainConfig) -> float:
+def minimised(model: Autoencoder, rows: Rows, config: TrainConfig, group: Group = ALONE) -> float:
     """Return what training minimises, of all the rows: a mean over their values that are no holes, in fp32.
 
-    What a bottleneck draws is the same every time. Of nested codes all values are taken. For the cross-entropy, values
-    of other rows than those of training that lie outside of [0, 1] count as its ends.
+    They are those of all processes of a group. What a bottleneck draws is the same every time. Of nested codes all
+    values are taken. For the cross-entropy, values of other rows than those of training that lie outside of [0, 1]
+    count as its ends.
     """
     objective = objectives.objective(model.config, config)
     if config.loss == "mse" and objective is None:
-        return evaluate(model, rows)
+        return evaluate(model, rows, group=group)
     loss = objectives.LOSSES[config.loss]
     bottleneck = objectives.bottleneck(model.config, torch.Generator(rows.device).manual_seed(config.seed))
     decoder = model.decoder[:-1] if loss.of_logits else model.decoder
@@ -333,7 +393,13 @@ def minimised(model: Autoencoder, rows: Rows, config: TrainConfig) -> float:
             total += loss.of(recon, batch.clamp(0, 1) if loss.of_logits else batch, there, None)[0]
             total += 0 if objective is None else loss.scale * objective(h, batch)[0]
             count -= 0 if there is None else int(there.numel() - there.sum())
-    return float(total) / max(1, count)
+    return _over(total, count, group)
+
+
+def _over(total: Tensor, count: int, group: Group) -> float:
+    """Return a sum over the count of its values, both over all processes."""
+    total, counts = (group.sum_(each) for each in (total, torch.tensor(count, device=total.device)))
+    return float(total) / max(1, int(counts))
 
 
 def divergences(model: Autoencoder, rows: Rows) -> tuple[float, ...]:

@@ -116,6 +116,11 @@ class Pairs:
         return x, there
 
 
+def together(rows: int) -> float:
+    """Return among how many others a row's neighbours are looked for, on average."""
+    return rows / max(1, -(-rows // TOGETHER))
+
+
 def _of_one_length(x: Array) -> bool:
     """Return whether rows (N, D) of floats are vectors of one length, such as text embeddings."""
     lengths = np.linalg.norm(x.astype(np.float64), axis=1) if x.dtype.kind == "f" else np.zeros(1)

@@ -92,7 +92,9 @@ class Bottleneck(Protocol):
 
 
 class Objective(Protocol):
-    """What is minimised besides the error of the rebuilt rows."""
+    """What is minimised besides the error of the rebuilt rows. It may compare the rows of a batch with one another."""
+
+    compares: bool  # or takes each row alone
 
     def __call__(self, h: Tensor, x: Tensor, /) -> Sums:
         """Return the nats of what the encoder gives (B, M), summed over the batch, and their gradient (B, M).
@@ -177,6 +179,8 @@ class Divergence:
     be compared. Source: Higgins et al. 2017 for beta; Bowman et al. 2016, arXiv:1511.06349, for the rise.
     """
 
+    compares = False
+
     def __init__(self, beta: float) -> None:
         self._beta = self._weight = beta
 
@@ -200,6 +204,8 @@ class Neighbours:
     a batch is minus B times the correlation of both, over pairs of rows as they come.
     Source: Damrich et al. 2022, arXiv:2206.01816; PULL is what van der Maaten and Hinton 2008 call exaggeration.
     """
+
+    compares = True
 
     def __init__(self, weight: float) -> None:
         self._weight = self._risen = weight
@@ -255,6 +261,8 @@ class Likeness:
     in no loss that is reported: it grows with the batch. A code of length 0 has no direction, and no gradient.
     Source: Hinton and Roweis 2002; Sablayrolles et al. 2019, arXiv:1806.03198, for codes of vectors.
     """
+
+    compares = True
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         self._widths = widths

@@ -68,6 +68,11 @@ class Adam:
         self.squares = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.steps = [torch.zeros((), device=parameter.device) for parameter in self.parameters]
 
+    @property
+    def all_gradients(self) -> list[Tensor]:
+        """The tensors in which all gradients lie."""
+        return self.gradients
+
     def state(self) -> list[Tensor]:
         """Return the tensors that the next step depends on, besides the parameters: to be read, or copied into."""
         return [*self.means, *self.squares, *self.steps]
@@ -123,6 +128,11 @@ class Muon:
             for parameter, gradient in zip(stack, gradients, strict=True):
                 matrix = gradient if _matrix(parameter).shape == gradient.shape else gradient.T
                 parameter.grad = matrix.view(parameter.shape)
+
+    @property
+    def all_gradients(self) -> list[Tensor]:
+        """The tensors in which all gradients lie."""
+        return [*self.gradients, *self.adam.gradients]
 
     def state(self) -> list[Tensor]:
         """Return the tensors that the next step depends on, besides the parameters: to be read, or copied into."""

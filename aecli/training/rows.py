@@ -23,10 +23,10 @@ class Rows:
 
     Those are SMALL that take 8 or 16 bits. The rows of an array in memory lie on the device. Those of a mapped file are
     read a window of random blocks at a time, and shuffled within it. Holes are NaN until `filled` is asked; `holes`
-    tells whether there may be some.
+    tells whether there may be some, and is found out where it is not given.
     """
 
-    def __init__(self, part: Part, scaler: Scaler, device: torch.device) -> None:
+    def __init__(self, part: Part, scaler: Scaler, device: torch.device, *, holes: bool | None = None) -> None:
         self.part, self.scaler, self.device = part, scaler, device
         self.inputs = scaler.inputs
         least = CACHED_VALUES if device.type == "cpu" else MAX_VALUES
@@ -39,7 +39,9 @@ class Rows:
         ):  # which has no float64
             self._affine = torch.from_numpy(scaler.shift).to(device), torch.from_numpy(scaler.scale).to(device)
         self.resident = self._tensor(part.x[:]).to(device) if part.blocks is None else None
-        self.holes = part.x.dtype.kind == "f" and (self.resident is None or bool(self.resident.isnan().any()))
+        if holes is None:
+            holes = part.x.dtype.kind == "f" and (self.resident is None or bool(self.resident.isnan().any()))
+        self.holes = holes
         self._filling = (
             torch.from_numpy(scaler.filling).to(device) if self.holes and scaler.filling is not None else None
         )

@@ -28,11 +28,13 @@ from aecli.training import choose, loop
 from aecli.training.dictionary import DEAD_ROWS
 from aecli.training.fit import Prepared
 from aecli.training.folds import Folds
+from aecli.training.group import ALONE, Group
 from aecli.training.neighbours import nearest
 from aecli.training.objectives import ACTIVE
 from aecli.training.resume import ResumeFile, described, fingerprint
 from aecli.training.rows import Rows
 from aecli.training.scored import with_score
+from aecli.training.shares import Work, begin, dealt
 from aecli.training.start import Start, first_weights
 
 Array = np.ndarray[Any, Any]
@@ -68,12 +70,12 @@ def run(
     on_phase: Callable[[str, float], None],
     on_progress: Callable[[loop.Progress], None],
     announce: Callable[[str], None],
+    group: Group = ALONE,
 ) -> Model:
     """Train a model on prepared rows: see `aecli.fit`."""
     where = devices.pick(device)
     model_config, config = _resolved(rows, asked, where)
-    multiplications = math.inf if model_config.channels else config.batch_size * model_config.parameters
-    with devices.threads_for(where, multiplications):
+    with devices.threads_for(where, loop.multiplications(model_config, config)):
         return _run(
             rows,
             asked,
@@ -86,6 +88,7 @@ def run(
             on_phase=on_phase,
             on_progress=on_progress,
             announce=announce,
+            group=group,
         )
 
 
@@ -102,10 +105,11 @@ def _run(
     on_phase: Callable[[str, float], None],
     on_progress: Callable[[loop.Progress], None],
     announce: Callable[[str], None],
+    group: Group,
 ) -> Model:
     start = rows.start
     is_free = start is None and is_free_to_choose(asked)
-    description = _description(rows, asked, model_config, config, where, is_free=is_free)
+    description = _description(rows, asked, model_config, config, where, group, is_free=is_free)
     parts = {"training": rows.training, "validation": rows.validation, "held-out": rows.held_out}
     counts = [0 if part is None else len(part) for part in parts.values()]
     about = {"source": rows.source, "rows": dict(zip(parts, counts, strict=True))}
@@ -117,12 +121,10 @@ def _run(
         assert training is not None  # noqa: S101, for the type checker
         _check_range(training, config, start)
 
+        @functools.cache
         def new_trainer() -> loop.Trainer:
-            model = Autoencoder(model_config)
-            first_weights(model, config, start, training)  # on the CPU: a seed's weights are the same on all devices
-            model.to(where)
-            stops = validation if config.patience else None  # of vectors there may be some that judge in the end
-            return loop.Trainer(model, config, training, stops, held_out, rows.schema.image_shape)
+            finish = resume is not None and resume.finish
+            return _trainer(rows, model_config, config, (training, validation, held_out), where, group, finish=finish)
 
         network, history, complete = (model_config, config), History(), True
 
@@ -137,23 +139,20 @@ def _run(
         if is_free and trainer is None and config.recipe != VECTORS:  # a run that goes on has had its cross-validation
             verdict = choose.by_cross_validation(rows, model_config, folds, announce)
             model_config, config = choose.given_way(verdict, model_config, config, announce)
-        on_start(Plan(model_config, config, counts[0], counts[1], counts[2], devices.describe(where)))
+        on_start(Plan(model_config, config, counts[0], counts[1], counts[2], _described(where, group)))
         pca = _pca(rows, model_config, config) if is_free or held_out is not None else None
         if config.init != PCA:
             trainer = trainer or new_trainer()
+            begin(group, trainer)
             keeper = None if resume is None else _Keeper(trainer, resume, description, announce)
             complete, history = _trained(trainer, keeper, stopping, on_phase, on_progress)
             if is_free and complete and pca is not None:
                 last = choose.in_the_end(rows, trainer.model, config, training, pca)
                 model_config, config = choose.given_way(last, model_config, config, announce)
-        if config.init == PCA and pca is not None:
-            model, history = Autoencoder(model_config).to(where), History()
-            model.load_state_dict(choose.tensors(pca))
-        else:
-            assert trainer is not None  # noqa: S101, for the type checker
-            model = trainer.model
+        model = trainer.model if trainer and config.init != PCA else _of_pca(model_config, pca, where)
+        history = History() if config.init == PCA else history
         results = _results(rows, model, config, pca, training, held_out)
-        tensors = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
+        tensors = _arrays(model)
         if rows.schema.missing == "mean" and rows.scaler.inputs <= holes.MAX_INPUTS:
             tensors[PRECISION] = holes.precision(*loop.error_products(model, training))
     except torch.OutOfMemoryError as error:
@@ -177,6 +176,44 @@ def _run(
     )
     trained = _with_mixture(Model(made, tensors, rows.scaler, device=str(where)), rows.training, config.seed)
     return with_score(trained, rows, lambda: folds(None), asked.store_rows, on_phase)
+
+
+def _trainer(
+    rows: Prepared,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    parts: tuple[Rows, Rows | None, Rows | None],
+    where: torch.device,
+    group: Group,
+    *,
+    finish: bool,
+) -> loop.Trainer:
+    """Return the trainer of a new network, on the training, validation and held-out rows."""
+    model, image_shape = Autoencoder(model_config), rows.schema.image_shape
+    training, validation, held_out = parts
+    first_weights(model, config, rows.start, training)  # on the CPU: a seed's weights are the same on all devices
+    stops = validation if config.patience else None  # of vectors there may be some that judge in the end
+    if group.is_alone:
+        return loop.Trainer(model.to(where), config, training, stops, held_out, image_shape)
+    work = Work(model_config, config, rows.scaler, image_shape, _arrays(model), training.holes, finish)
+    return dealt(group, work, [None if each is None else each.part for each in (training, stops, held_out)], where)
+
+
+def _of_pca(config: ModelConfig, pca: metrics.Pca | None, where: torch.device) -> Autoencoder:
+    """Return PCA as a network."""
+    assert pca is not None  # noqa: S101, for the type checker
+    model = Autoencoder(config).to(where)
+    model.load_state_dict(choose.tensors(pca))
+    return model
+
+
+def _described(where: torch.device, group: Group) -> str:
+    """Name the device; of several processes, how many there are."""
+    return devices.describe(where) + ("" if group.is_alone else f", in {group.count} processes")
+
+
+def _arrays(model: Autoencoder) -> dict[str, Array]:
+    return {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
 
 
 def _pca(rows: Prepared, model: ModelConfig, config: TrainConfig) -> metrics.Pca | None:
@@ -221,7 +258,14 @@ def _most_noise(rows: Prepared, neighbours: int) -> float:
 
 
 def _description(
-    rows: Prepared, asked: FitOptions, model: ModelConfig, config: TrainConfig, where: torch.device, *, is_free: bool
+    rows: Prepared,
+    asked: FitOptions,
+    model: ModelConfig,
+    config: TrainConfig,
+    where: torch.device,
+    group: Group,
+    *,
+    is_free: bool,
 ) -> dict[str, Any]:
     """Describe a run by all that decides what becomes of it: see `resume.described`."""
     configs: dict[str, Any] = {"model": model, "train": config, "schema": rows.schema}
@@ -229,6 +273,8 @@ def _description(
     configs["scaling"] = {"scale": rows.scaler.kind}
     if is_free:
         configs["choice"] = {"PCA where it is better": True}
+    if not group.is_alone:
+        configs["processes"] = {"processes": group.count}
     if asked.store_rows != FitOptions.store_rows:
         configs["score"] = {"store_rows": asked.store_rows}
     if rows.start is not None:

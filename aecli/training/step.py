@@ -15,7 +15,8 @@ from torch import Tensor
 from aecli.model.convolution import convolved, transposed, weight_gradient
 from aecli.model.layers import Convolution, Layer, decoder_layers, encoder_layers
 from aecli.model.module import Autoencoder
-from aecli.training.objectives import LOSSES, Bottleneck, Objective
+from aecli.training.group import ALONE, Group
+from aecli.training.objectives import LOSSES, Bottleneck, Objective, Sums
 
 aten = torch.ops.aten
 GELU_LINEAR = 2 * math.sqrt(2 / math.pi)  # GELU's tanh form is x sigmoid(GELU_LINEAR x + GELU_CUBIC x^3)
@@ -60,7 +61,8 @@ class Backprop:
     """The loss of an autoencoder's batches, and its gradients. With `bf16` it multiplies in that.
 
     An `objective` on what the encoder gives is minimised too. Where batches are of `pairs`, twice as many rows are
-    encoded, and the first half rebuilt.
+    encoded, and the first half rebuilt. Of a batch of `batch_size` rows each process of a `group` has its share; losses
+    and gradients are this process's part of those of the batch, and their sums are all of it.
     """
 
     def __init__(
@@ -73,8 +75,11 @@ class Backprop:
         objective: Objective | None = None,
         pairs: bool = False,
         bf16: bool = False,
+        group: Group = ALONE,
     ) -> None:
         parameters: dict[str, Tensor] = dict(model.named_parameters())
+        self._group, self._shares = group, group.shares(batch_size)
+        self._batch_size, batch_size = batch_size, self._shares[group.rank]
         self._encoder, self._decoder = (
             [_buffers(parameters, layer, rows, torch.bfloat16 if bf16 else torch.float32) for layer in layers]
             for layers, rows in (
@@ -114,10 +119,11 @@ class Backprop:
             codes.out = self._bottleneck.forward(h)
         h = _forward(self._decoder, codes.out)
         total, error = self._loss.of(h, target, counted, last.gradient if h.dtype == target.dtype else None)
-        scale = self._loss.scale / error.numel()  # of the gradients: left out on the way, nothing is multiplied in vain
-        loss = total.div_(error.numel())
+        values = self._batch_size * error.shape[1]
+        scale = self._loss.scale / values  # of the gradients: left out on the way, nothing is multiplied in vain
+        loss = total.div_(values)
         if counted is not None:  # a mean over all values becomes one over those counted
-            of_counted = counted.numel() / counted.sum().clamp_(min=1)
+            of_counted = values / self._group.sum_(counted.sum()).clamp_(min=1)
             loss.mul_(of_counted)
             error.mul_(of_counted)
         if error is not last.gradient:
@@ -127,13 +133,25 @@ class Backprop:
             encoded.gradient.copy_(self._bottleneck.backward(codes.gradient))
         encoded.gradient[len(target) :] = 0  # of neighbours, which are not rebuilt
         if self._objective is not None:
-            nats, gradient = self._objective(encoded.out, target)
+            nats, gradient = self._objected(self._objective, encoded.out, target)
             of_all = 1 if counted is None else of_counted
             loss.add_(nats * (scale * of_all))
             encoded.gradient.add_(gradient * of_all)
         _backward(self._encoder, inputs, None, scale)
         torch._foreach_mul_([layer.gradients[1] for layer in self._layers], scale)
         return loss
+
+    def _objected(self, objective: Objective, h: Tensor, x: Tensor) -> Sums:
+        """Ask an objective; one that compares the rows of a batch is asked of those of all processes."""
+        group, shares = self._group, self._shares
+        if group.is_alone or not objective.compares:
+            return objective(h, x)
+        parts = torch.split(h.float(), len(x))  # of pairs, the codes of rows, and those of their neighbours
+        every = torch.cat([group.gathered(part, shares) for part in parts])
+        nats, gradient = objective(every, group.gathered(x, shares))
+        first = sum(shares[: group.rank])
+        own = [part[first : first + len(x)] for part in torch.split(gradient, self._batch_size)]
+        return nats / group.count, torch.cat(own)
 
 
 def _forward(layers: Sequence[LayerBuffers], h: Tensor) -> Tensor:

@@ -511,7 +511,7 @@ def test_a_signal_stops_the_run_after_its_step_and_says_how_to_go_on(process, nu
 
 
 def test_a_run_that_is_stopped_at_once_names_what_was_saved_before(run, monkeypatch):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     np.save("rows.npy", rows())

@@ -1,0 +1,94 @@
+"""The processes of a run that `torchrun` started: which of them this is, and who speaks."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from aecli.errors import AecliError, PeerError, UsageError
+
+if TYPE_CHECKING:
+    from aecli.training.group import Group
+
+VARIABLES = "RANK", "LOCAL_RANK", "WORLD_SIZE"  # that torchrun sets
+LAST_SECONDS = 8  # that a process has to take its part in a last step, after it was told to end
+SAYING_SECONDS = 3  # that another one has to say why the run fails: torchrun ends it as soon as this one has ended
+
+
+def found() -> tuple[int, int, int] | None:
+    """Return the rank, the rank on this machine, and the number of processes; None where torchrun started no several.
+
+    Raises UsageError for variables that are no such numbers.
+    """
+    values = [os.environ.get(name, "") for name in VARIABLES]
+    if not all(values):
+        return None
+    said = ", ".join(f"{name}={value}" for name, value in zip(VARIABLES, values, strict=True))
+    if not all(value.isdecimal() for value in values) or not int(values[0]) < int(values[2]):
+        raise UsageError(f"{said} are not what torchrun sets", hint=f"start with torchrun, or unset {VARIABLES[0]}")
+    rank, local_rank, count = map(int, values)
+    return (rank, local_rank, count) if count > 1 else None
+
+
+def leave_word_to_another() -> bool:
+    """Return whether another process says why the run fails, after it has had the time to."""
+    is_follower = os.environ.get(VARIABLES[0], "0") not in ("", "0") and all(name in os.environ for name in VARIABLES)
+    if is_follower:
+        time.sleep(SAYING_SECONDS)
+    return is_follower
+
+
+def started(command: str) -> str:
+    """Return the command that starts this run, given that of one process."""
+    with contextlib.suppress(UsageError):
+        return command if found() is None else f"torchrun ... -m {command}"
+    return command
+
+
+@contextlib.contextmanager
+def joined(device: str) -> "Iterator[tuple[Group | None, str]]":
+    """Join the processes that torchrun started: inside is their group, None without torchrun, and this one's device.
+
+    Of several processes that fail, the first one says why.
+    """
+    if (these := found()) is None:
+        yield None, device
+        return
+    from aecli.training import group as groups
+
+    if these[0]:
+        _end_by_signal_in_a_while()
+    with groups.joined(*these, device) as (group, own):
+        try:
+            yield group, own
+        except BaseException as error:
+            of_another = isinstance(error, PeerError) and group.rank > 0  # which rank 0 tells
+            if of_another or not group.is_first_to_fail():
+                time.sleep(SAYING_SECONDS)
+                sys.exit(getattr(error, "exit_code", 1))
+            if group.rank and isinstance(error, AecliError):
+                from aecli.cli import console
+
+                console.report(error.message, error.hint)
+            raise
+
+
+def _end_by_signal_in_a_while() -> None:
+    """Let Ctrl-C and SIGTERM end this process only after some seconds.
+
+    They are sent to all processes, and rank 0 needs the others for the step that it is in before it saves. A thread
+    waits for them: the main one may be inside of PyTorch, where Python handles no signal.
+    """
+    signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+
+    def wait() -> None:
+        number = signal.sigwait(signals)
+        time.sleep(LAST_SECONDS)
+        os._exit(128 + number)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -1,0 +1,161 @@
+"""The processes that train one model together, and what they send to one another.
+
+`torchrun` starts them. They hold the same weights, and each has its own share of the rows: each takes the gradients of
+its share of a batch, the sums are taken over all processes, and each takes the same step.
+Source: Li et al. 2020, arXiv:2006.15704, for gradients that are summed in one flat buffer.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aecli.errors import AecliError, PeerError
+from aecli.model import device as devices
+
+Array = np.ndarray[Any, Any]
+PATIENCE = timedelta(days=7)  # what waits for rank 0 to read the data must not give up: a lost process ends it
+FAILED = "failed"  # a key of the store that all processes share
+
+
+class Group:
+    """The `count` processes that train together, of which this one is `rank`. One that is alone sends nothing.
+
+    Whatever is sent or received raises PeerError where another process has ended.
+    """
+
+    def __init__(self, rank: int = 0, count: int = 1, store: Any = None) -> None:
+        self.rank, self.count = rank, count
+        self.awaits = count > 1  # whether the others wait for rank 0 to say what is to be done
+        self._store = store
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether this process trains alone."""
+        return self.count == 1
+
+    def shares(self, batch_size: int) -> list[int]:
+        """Return how many rows of a batch each process takes."""
+        return [batch_size // self.count + (rank < batch_size % self.count) for rank in range(self.count)]
+
+    def sum_(self, x: Tensor) -> Tensor:
+        """Put the sums over all processes in the place of a tensor's values, and return it."""
+        return self._reduced(x, "SUM")
+
+    def least_(self, x: Tensor) -> Tensor:
+        """Put the least over all processes in the place of each value, and return the tensor."""
+        return self._reduced(x, "MIN")
+
+    def most_(self, x: Tensor) -> Tensor:
+        """Put the greatest over all processes in the place of each value, and return the tensor."""
+        return self._reduced(x, "MAX")
+
+    def gathered(self, x: Tensor, counts: Sequence[int]) -> Tensor:
+        """Return the rows (B, ...) of all processes, in the order of their ranks: each has so many."""
+        padded = x.new_zeros(max(counts), *x.shape[1:])
+        padded[: len(x)] = x
+        found = [torch.empty_like(padded) for _ in counts]
+        with _peers():
+            torch.distributed.all_gather(found, padded)
+        return torch.cat([rows[:count] for rows, count in zip(found, counts, strict=True)])
+
+    def send(self, what: object) -> None:
+        """Send an object to all others, which `receive` it."""
+        if not self.is_alone:
+            self._broadcast(what)
+
+    def receive(self) -> Any:
+        """Return the object that rank 0 sends."""
+        return self._broadcast(None)
+
+    def post(self, x: Array, rank: int) -> None:
+        """Send an array to one process, which has an array like it for `fetch` to fill."""
+        with _peers():
+            torch.distributed.send(_bytes(x), rank)
+
+    def fetch(self, x: Array) -> Array:
+        """Fill an array with what rank 0 posts, and return it."""
+        with _peers():
+            torch.distributed.recv(_bytes(x), 0)
+        return x
+
+    def dismiss(self) -> None:
+        """Tell the others that there is nothing to do for them, if they still wait for that."""
+        if self.awaits and self.rank == 0:
+            with suppress(PeerError):
+                self.send(None)
+        self.awaits = False
+
+    def is_first_to_fail(self) -> bool:
+        """Note that this process fails, and return whether it is the first: that one says why."""
+        return bool(self._store.add(FAILED, 1) == 1)
+
+    def _reduced(self, x: Tensor, how: str) -> Tensor:
+        if not self.is_alone:
+            with _peers():
+                torch.distributed.all_reduce(x, getattr(torch.distributed.ReduceOp, how))
+        return x
+
+    def _broadcast(self, what: object) -> Any:
+        held = [what]
+        with _peers():
+            torch.distributed.broadcast_object_list(held, src=0, device=torch.device("cpu"))
+        return held[0]
+
+
+ALONE = Group()
+
+
+@contextmanager
+def joined(rank: int, local_rank: int, count: int, device: str) -> Iterator[tuple[Group, str]]:
+    """Join the processes that `torchrun` started; inside, they are a group. Each of a machine has a GPU of its own.
+
+    `rank` is this process's among all `count`, `local_rank` among those of its machine. `device` is as for `fit`; with
+    the group, the one of this process is returned.
+    Raises AecliError where the others cannot be reached, or there is no such device.
+    """
+    if device in ("auto", "cuda") and (found := torch.cuda.device_count()):
+        if local_rank >= found:
+            raise AecliError(
+                f"torchrun started more than {found} process{'es' * (found > 1)} here, and PyTorch finds {found} CUDA "
+                f"device{'s' * (found > 1)}",
+                hint=f"torchrun --nproc-per-node {found}, or --device cpu",
+            )
+        device = f"cuda:{local_rank}"
+    where = devices.pick(device)
+    if where.type == "cuda":
+        torch.cuda.set_device(where)
+    from torch import distributed
+    from torch.distributed.rendezvous import rendezvous
+
+    try:
+        store, *_ = next(iter(rendezvous("env://", rank, count, timeout=PATIENCE)))
+        backend = "cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo"
+        distributed.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        raise AecliError(f"the other processes of this run cannot be reached: {error}") from error
+    group = Group(rank, count, store)
+    try:
+        yield group, device
+    finally:
+        group.dismiss()
+    distributed.destroy_process_group()  # where this process fails, the others see that it has ended when it has
+
+
+@contextmanager
+def _peers() -> Iterator[None]:
+    """Turn what PyTorch raises where another process is gone into PeerError."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise PeerError("another process of this run has ended") from error
+
+
+def _bytes(x: Array) -> Tensor:
+    return torch.from_numpy(x.reshape(-1).view(np.uint8))

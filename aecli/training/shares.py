@@ -1,0 +1,145 @@
+"""Training with several processes: rank 0 reads the data, makes every choice and deals out the rows.
+
+The others `follow` it: each takes its share of the rows and trains. In the end rank 0 alone judges and saves.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from aecli.config import ModelConfig, TrainConfig
+from aecli.data.gather import MEMORY_BYTES
+from aecli.data.part import FileRows, Part
+from aecli.model import device as devices
+from aecli.model.module import Autoencoder
+from aecli.model.scaler import Scaler
+from aecli.training import loop
+from aecli.training.group import Group
+from aecli.training.rows import Rows
+
+Array = np.ndarray[Any, Any]
+SENT_BYTES = 1 << 26  # at a time
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that a process must know to train with others, but for its rows and the state to go on from.
+
+    `weights` are the first ones; `holes` tells whether any process's rows have some, `finish` whether the run is to end
+    where it is.
+    """
+
+    model: ModelConfig
+    config: TrainConfig
+    scaler: Scaler
+    image_shape: tuple[int, ...] | None
+    weights: dict[str, Array]
+    holes: bool
+    finish: bool
+
+
+@dataclass(frozen=True)
+class Posted:
+    """How rows (N, D) are sent: `counts` of them to each process, at most `step` at a time."""
+
+    dtype: np.dtype[Any]
+    width: int
+    counts: tuple[int, ...]
+    step: int
+
+
+def dealt(group: Group, work: Work, parts: list[Part | None], where: torch.device) -> loop.Trainer:
+    """Return the trainer of rank 0, and deal out the training, validation and held-out rows to all processes."""
+    group.send(work)
+    return _trainer(group, work, [_deal(group, part, work.config.seed) for part in parts], where)
+
+
+def begin(group: Group, trainer: loop.Trainer) -> None:
+    """Tell the others where the run begins, and that they are not to wait any longer."""
+    if group.awaits:
+        group.send(trainer.state())
+        group.awaits = False
+
+
+def follow(group: Group, device: str, scratch: Path | None) -> None:
+    """Train as rank 0 says, to the end. Rows that are too many for memory are kept in an unnamed file in `scratch`.
+
+    Raises PeerError where another process has ended, and what `fit` raises of training.
+    """
+    where, work = devices.pick(device), group.receive()
+    if work is None:
+        return
+    with devices.threads_for(where, loop.multiplications(work.model, work.config)):
+        made = _trainer(group, work, [_take(group, scratch) for _ in range(3)], where)
+        if (state := group.receive()) is None:
+            return
+        made.restore(*state)
+        if work.finish:
+            made.end()
+        else:
+            made.run(lambda _: None)
+
+
+def _trainer(group: Group, work: Work, parts: list[Part | None], where: torch.device) -> loop.Trainer:
+    training, validation, held_out = (
+        None if part is None else Rows(part, work.scaler, where, holes=work.holes or None) for part in parts
+    )
+    assert training is not None  # noqa: S101, for the type checker
+    model = Autoencoder(work.model)
+    model.load_state_dict({name: torch.tensor(weights) for name, weights in work.weights.items()})
+    model.to(where)
+    return loop.Trainer(model, work.config, training, validation, held_out, work.image_shape, group)
+
+
+def _deal(group: Group, part: Part | None, seed: int) -> Part | None:
+    """Deal out rows at random, and return those of rank 0. A file with a name is read by each process itself."""
+    if part is None:
+        group.send(None)
+        return None
+    blocks = np.arange(len(part)) if part.blocks is None else part.blocks
+    order = np.random.default_rng((seed, group.count)).permutation(len(blocks))
+    shares = [blocks[np.sort(order[rank :: group.count])] for rank in range(group.count)]
+    if isinstance(part.x, FileRows) and part.blocks is not None and part.x.path is not None:
+        group.send((part.x, shares))
+        return Part(part.x, shares[0])
+    width, row_bytes = part.x.shape[1], part.x.shape[1] * part.x.itemsize
+    size = 1 if part.blocks is None else part.block_rows
+    step = max(1, SENT_BYTES // (row_bytes * size))  # rows, or blocks
+    counts = tuple(len(each) if part.blocks is None else len(Part(part.x, each)) for each in shares)
+    group.send(Posted(part.x.dtype, width, counts, step * size))
+    x = part.x[:] if part.blocks is None else None
+    for rank, places in enumerate(shares[1:], 1):
+        for start in range(0, len(places), step):
+            some = places[start : start + step]
+            group.post(np.ascontiguousarray(part.gather(some) if x is None else x[some]), rank)
+    return Part(part.x, shares[0]) if x is None else Part(x[shares[0]])
+
+
+def _take(group: Group, scratch: Path | None) -> Part | None:
+    """Return the rows that are dealt to this process. Raises DataError where a file cannot be read here."""
+    dealt = group.receive()
+    if dealt is None:
+        return None
+    if not isinstance(dealt, Posted):
+        file, blocks = dealt
+        return Part(file, blocks[group.rank])
+    count = dealt.counts[group.rank]
+    received = _received(group, dealt, count)
+    if count * dealt.width * dealt.dtype.itemsize <= MEMORY_BYTES:
+        return Part(np.concatenate([np.empty((0, dealt.width), dealt.dtype), *received]))
+    unnamed: Any = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115, it is gone when nobody reads it any more
+    for x in received:
+        unnamed.write(x.data)
+    unnamed.flush()
+    part = Part(FileRows("rows of this process", unnamed, 0, dealt.dtype, (count, dealt.width)))
+    return Part(part.x, np.arange(-(-count // part.block_rows)))
+
+
+def _received(group: Group, dealt: Posted, count: int) -> Iterator[Array]:
+    for start in range(0, count, dealt.step):
+        yield group.fetch(np.empty((min(dealt.step, count - start), dealt.width), dealt.dtype))

@@ -24,7 +24,7 @@ MAX_BYTES = 300e6
 def listed():
     """The packages of the light install, as the guide's Dockerfile installs them."""
     guide = (completion.GUIDE / "install.md").read_text()
-    return set(re.search(r"^RUN pip install (?:--\S+ )*(.*) \\$", guide, re.MULTILINE)[1].split())
+    return set(re.search(r"^RUN pip install (?:--\S+ )*(.*)$", guide, re.MULTILINE)[1].split())
 
 
 def closure(names):

@@ -15,14 +15,16 @@ import typer
 
 import aecli
 from aecli.cli import completion, console, flags, judged, options, progress, rows
+from aecli.cli.log import Log
 from aecli.data.places import Place, Where, is_remote, place, secret_in, shown
 from aecli.errors import AecliError, CheckpointError, Finished, Stopped, TrainingError, UsageError
-from aecli.options import MODEL, RUN, Columns, FitOptions, Matching, Reading
+from aecli.options import MODEL, RUN, TRAINING, Columns, FitOptions, Matching, Reading
 from aecli.recipes import DEFAULT_RECIPE
 
 if TYPE_CHECKING:
     from aecli.config import Schema
     from aecli.model.checkpoint import Checkpoint
+    from aecli.training.loop import Progress
     from aecli.training.resume import ResumeFile
     from aecli.training.run import Plan
 
@@ -64,6 +66,29 @@ InitFrom = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+HeldOutRows = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--test",
+        metavar="FILE",
+        help="Rows to hold out, in place of a share of DATA. What DATA may be, with the same columns. Repeatable.",
+        show_default=False,
+        autocompletion=completion.data,
+        rich_help_panel=TRAINING,
+    ),
+]
+LogFile = Annotated[
+    str | None,
+    typer.Option(
+        "--log",
+        metavar="FILE",
+        help="Write a line per epoch to this file, .csv or .jsonl: losses, learning rate, seconds. --resume goes on "
+        "with it.",
+        show_default=False,
+        autocompletion=completion.files,
+        rich_help_panel=RUN,
+    ),
+]
 Resume = Annotated[
     bool,
     typer.Option(
@@ -102,6 +127,8 @@ def train(
     data: Data = None,
     output: Output = None,
     init_from: InitFrom = None,
+    test: HeldOutRows = None,
+    log: LogFile = None,
     device: options.Device = "auto",
     data_dir: options.DataDir = None,
     resume: Resume = False,
@@ -123,8 +150,12 @@ def train(
     if init_from is not None and not data:
         say(f"reading {words[0]}")
     path = _output_path(words[0], output, fitting.recipe or recipe)
+    every = words + (test or [])
+    if every.count("-") > 1:
+        raise UsageError("standard input can be read only once", hint="name a file for DATA or for --test")
     if path is not None:
-        _check_output(path, words, init_from, force=force)
+        _check_output(path, every, init_from, force=force)
+    lines = None if log is None else Log(log, every, path, force=force, say=say)
     scratch = _scratch(path, say)
 
     def check(schema: "Schema") -> None:
@@ -134,13 +165,22 @@ def train(
     def start(plan: "Plan") -> None:
         keep_freed_memory()  # not before: while rows are gathered, what is freed makes room for others
         report.start(plan, training=not finish)
+        if lines is not None:
+            lines.begin(plan.history)
+
+    def advance(step: "Progress") -> None:
+        if not finish:
+            report(step)
+        if lines is not None:
+            lines(step)
 
     started, made, report = time.perf_counter(), None, progress.Report(quiet=quiet)
-    keeping = _keeping(path, words, resume=resume, finish=finish, force=force, say=say)
-    with contextlib.suppress(Finished), keeping as (kept, stopping):
+    keeping = _keeping(path, every, resume=resume, finish=finish, force=force, say=say)
+    with contextlib.suppress(Finished), keeping as (kept, stopping), lines or contextlib.nullcontext():
         with report:
             model = aecli.fit(
                 words if len(words) > 1 else words[0],
+                test=test[0] if test and len(test) == 1 else test or None,
                 init_from=init_from,
                 device=device,
                 data_dir=data_dir,
@@ -151,7 +191,7 @@ def train(
                 on_open=check,
                 on_start=start,
                 on_phase=report.phase,
-                on_progress=report,
+                on_progress=advance,
                 announce=say,
                 **vars(fitting),
                 **vars(columns),
@@ -171,6 +211,8 @@ def train(
     if as_json and made is not None:
         facts = {"checkpoint": str(path), "data": named}
         console.result(json.dumps(facts | _facts(made, seconds, report.device or None)))
+    if lines is not None:
+        lines.check()
 
 
 def _words(

@@ -29,14 +29,20 @@ HIDDEN = 0.7  # of a row's values at most, where the rows have holes: the share 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: `step` of `steps` in all, the losses so far, `epoch_done` at the end of each epoch."""
+    """How far a run is: `step` of `steps` in all, the losses so far, `epoch_done` at the end of each epoch.
+
+    `lr` is the last step's. `seconds` are of training alone, in all sessions of the run.
+    """
 
     epoch: int
     epochs: int
     step: int
     steps: int
     loss: float
+    validation_loss: float | None
     test_loss: float | None
+    lr: float
+    seconds: float
     rows_per_second: float
     epoch_done: bool
 
@@ -128,10 +134,10 @@ class Trainer:
         """Whether the run has come to its end."""
         return len(self.history.loss) >= self.config.epochs or self._out_of_patience()
 
-    def end(self) -> History:
+    def end(self, on_progress: Callable[[Progress], None] = lambda _: None) -> History:
         """End the run where it is: an epoch that is begun ends with its last step, and the best weights are taken."""
         if self.step_in_epoch:
-            self._end_epoch(lambda _: None)
+            self._end_epoch(on_progress)
         if self._best:
             self.model.load_state_dict(self._best)
         return self.history
@@ -266,7 +272,10 @@ class Trainer:
             step=step,
             steps=self.steps,
             loss=loss,
+            validation_loss=self.history.validation_loss[-1] if self.history.validation_loss else None,
             test_loss=self.history.test_loss[-1] if self.history.test_loss else None,
+            lr=optim.learning_rate(self.config, step - 1, self.steps),
+            seconds=self.seconds,
             rows_per_second=step * self.batch_size / self.seconds,
             epoch_done=self.step_in_epoch == 0,
         )

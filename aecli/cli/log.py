@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -23,50 +24,57 @@ DIGITS = 7  # of a number, about what float32 holds
 
 
 class Log:
-    """The log of a run. Call `begin` before the first epoch, then the log itself with each `Progress`.
+    """The log of a run; without a name, none. Call `begin` first, then the log itself with each `Progress`.
 
     A line that cannot be written is kept and tried again at the next epoch, and the run goes on. `check` raises in the
     end where lines are still missing.
     """
 
     def __init__(
-        self, name: str, others: Sequence[str], output: object, *, force: bool, say: Callable[[str], None]
+        self, name: str | None, others: Sequence[str], output: object, *, force: bool, say: Callable[[str], None]
     ) -> None:
         """Check the name, before any work is done.
 
         `others` is what the command reads, `output` where it writes the checkpoint.
         Raises UsageError for a name that cannot be a log's, AecliError for a file that would be lost.
         """
+        self._name, self._output, self._say = name, output, say
+        self.path = Path(name or "")
+        self._format = self.path.suffix.lower()
+        self._file: FileIO | None = None
+        self._replaced = False
+        self._unwritten, self._why = b"", ""  # what is still to be written, and why it is
+        if name is not None:
+            self._check_name(name, others, force=force)
+
+    def _check_name(self, name: str, others: Sequence[str], *, force: bool) -> None:
         if name == "-" or is_remote(name):
             raise UsageError(f"--log {shown(name)}: a log is a file on this machine", hint="name one: --log run.csv")
-        self.path = Path(name)
-        self._format = self.path.suffix.lower()
         if self._format not in BEGINS:
             raise UsageError(f"--log {name}: its ending is no format", hint="a log ends in .csv or .jsonl")
-        rows.check_output(self.path, *others)
-        if isinstance(output, Path) and self.path.resolve() == output.resolve():
+        rows.check_output(self.path, *others, option="--log FILE")
+        if isinstance(self._output, Path) and self.path.resolve() == self._output.resolve():
             raise UsageError(f"{name} is the checkpoint, and would be written over", hint="name another --log FILE")
-        if self.path.exists() and not force and not self._is_log():
+        if self.path.is_file() and not force and not self._is_log():
             raise AecliError(
                 f"{name} is there, and is not the log of a run",
                 hint="name another --log FILE, or replace it with --force",
             )
-        self._say = say
-        self._file: FileIO | None = None
-        self._replaced = False
-        self._unwritten, self._why = b"", ""  # what is still to be written, and why it is
 
     def begin(self, history: "History") -> None:
         """Open the file. It keeps the epochs that are in `history`, of a run that goes on, and no others.
 
         Raises AecliError where the system refuses.
         """
+        if self._name is None:
+            return
         try:
             there = self.path.read_bytes() if self.path.is_file() else b""
             kept = self._kept(there, history)
             self._file = self.path.open("r+b" if kept else "wb", buffering=0)
-            self._file.seek(kept)
-            self._file.truncate()
+            if kept:
+                self._file.seek(kept)
+                self._file.truncate()
         except OSError as error:
             raise AecliError(f"{self.path}: cannot be written ({error.strerror or error})") from error
         self._replaced = bool(there and not kept)
@@ -75,7 +83,7 @@ class Log:
 
     def __call__(self, progress: "Progress") -> None:
         """Write the line of an epoch at its end."""
-        if not progress.epoch_done:
+        if self._file is None or not progress.epoch_done:
             return
         values = {name: _short(getattr(progress, name)) for name in COLUMNS}
         cells = ["" if value is None else str(value) for value in values.values()]
@@ -84,9 +92,10 @@ class Log:
     def check(self) -> None:
         """Say that the log is written. Raises AecliError where lines are missing from it."""
         if self._unwritten:
+            losses = shlex.join(["aecli", "info", str(self._output), "--json"])
             raise AecliError(
                 f"{self.path}: cannot be written ({self._why}), and lacks epochs",
-                hint="the checkpoint has all losses: aecli info MODEL --json",
+                hint=None if self._output is None else f"the checkpoint has all losses: {losses}",
             )
         if self._file is not None:
             self._say(f"{'replaced' if self._replaced else 'wrote'} {self.path}")

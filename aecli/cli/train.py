@@ -150,12 +150,10 @@ def train(
     if init_from is not None and not data:
         say(f"reading {words[0]}")
     path = _output_path(words[0], output, fitting.recipe or recipe)
-    every = words + (test or [])
-    if every.count("-") > 1:
-        raise UsageError("standard input can be read only once", hint="name a file for DATA or for --test")
+    every, held_out = _with_test(words, test)
     if path is not None:
         _check_output(path, every, init_from, force=force)
-    lines = None if log is None else Log(log, every, path, force=force, say=say)
+    lines = Log(log, every, path, force=force, say=say)
     scratch = _scratch(path, say)
 
     def check(schema: "Schema") -> None:
@@ -165,22 +163,15 @@ def train(
     def start(plan: "Plan") -> None:
         keep_freed_memory()  # not before: while rows are gathered, what is freed makes room for others
         report.start(plan, training=not finish)
-        if lines is not None:
-            lines.begin(plan.history)
-
-    def advance(step: "Progress") -> None:
-        if not finish:
-            report(step)
-        if lines is not None:
-            lines(step)
+        lines.begin(plan.history)
 
     started, made, report = time.perf_counter(), None, progress.Report(quiet=quiet)
     keeping = _keeping(path, every, resume=resume, finish=finish, force=force, say=say)
-    with contextlib.suppress(Finished), keeping as (kept, stopping), lines or contextlib.nullcontext():
+    with contextlib.suppress(Finished), keeping as (kept, stopping), lines:
         with report:
             model = aecli.fit(
-                words if len(words) > 1 else words[0],
-                test=test[0] if test and len(test) == 1 else test or None,
+                _one_or_all(words),
+                test=held_out,
                 init_from=init_from,
                 device=device,
                 data_dir=data_dir,
@@ -191,7 +182,7 @@ def train(
                 on_open=check,
                 on_start=start,
                 on_phase=report.phase,
-                on_progress=advance,
+                on_progress=_told_to(report, lines),
                 announce=say,
                 **vars(fitting),
                 **vars(columns),
@@ -211,8 +202,7 @@ def train(
     if as_json and made is not None:
         facts = {"checkpoint": str(path), "data": named}
         console.result(json.dumps(facts | _facts(made, seconds, report.device or None)))
-    if lines is not None:
-        lines.check()
+    lines.check()
 
 
 def _words(
@@ -240,6 +230,29 @@ def _words(
     if words[0] == "-" and output is None:
         raise UsageError("rows from standard input have no name to give the checkpoint", hint="name it: -o FILE")
     return words, recipe
+
+
+def _told_to(*each: "Callable[[Progress], None]") -> "Callable[[Progress], None]":
+    """Return what passes the progress of a run on to each of these."""
+
+    def tell(progress: "Progress") -> None:
+        for one in each:
+            one(progress)
+
+    return tell
+
+
+def _with_test(words: list[str], test: list[str] | None) -> tuple[list[str], str | list[str] | None]:
+    """Return all that is read, and the held-out rows. Refuse to read standard input twice."""
+    every = words + (test or [])
+    if every.count("-") > 1:
+        raise UsageError("standard input can be read only once", hint="name a file for DATA or for --test")
+    return every, _one_or_all(test) if test else None
+
+
+def _one_or_all(words: list[str]) -> str | list[str]:
+    """Return what is to be read as `aecli.fit` takes it: a built-in set is no list."""
+    return words if len(words) > 1 else words[0]
 
 
 def keep_freed_memory() -> None:

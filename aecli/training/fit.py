@@ -141,10 +141,7 @@ def fit(
     training = training if start is None else start.in_units(training, source)
     if test is not None:
         test_source = opened(test, "test", source.schema)
-        held_out = gather(test_source, scratch, announce)
-        for sentence in (*test_source.remarks, *test_source.notes()):
-            announce(sentence)
-        origin = dataclasses.replace(origin, test=digest_of(held_out))
+        held_out, origin = _given(test_source, origin, scratch, announce)
         held_out = held_out if start is None else start.in_units(held_out, test_source)
     elif share := asked.holdout or asked.holdout_last:
         way = f"--holdout 0{' in place of --holdout-last' * bool(asked.holdout_last)} trains on all rows"
@@ -371,6 +368,22 @@ def _spikes(schema: Schema, scaler: Scaler, training: Part) -> list[str]:
     from aecli.data import settling
 
     return settling.spikes(schema.names, next(training.chunks(CHUNK_VALUES)))
+
+
+def _given(
+    source: Source, origin: Origin, scratch: Path | None, announce: Callable[[str], None]
+) -> tuple[Part, Origin]:
+    """Return the held-out rows that were given, and the origin with them. Raises DataError where all are trained on."""
+    held_out = gather(source, scratch, announce)
+    for sentence in (*source.remarks, *source.notes()):
+        announce(sentence)
+    origin = dataclasses.replace(origin, test=digest_of(held_out))
+    if origin.test == origin.rows:
+        raise DataError(
+            f"{source.name}: --test holds out other rows, and these are the training rows",
+            hint="leave --test out, and a tenth of the training rows is held out",
+        )
+    return held_out, origin
 
 
 def _check_held_out(asked: FitOptions, trained_on: str | None, *, is_given: bool) -> None:

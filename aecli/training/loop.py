@@ -86,6 +86,7 @@ class Trainer:
         self.losses = torch.zeros(self.steps_per_epoch, device=rows.device)
         self.history = History()
         self.step_in_epoch = 0
+        self._left_out = 0  # steps, of an epoch that was ended before its end
         self.seconds = 0.0  # of training alone
         self._shifts = (
             shifts(image_shape, config.augment_shift).to(rows.device) if image_shape and config.augment_shift else None
@@ -251,7 +252,7 @@ class Trainer:
         for i, rows in enumerate((self.validation_rows, self.test_rows), 1):
             losses[i] += () if rows is None else (minimised(self.model, rows, self.config),)
         self.history = History(*losses)
-        self.step_in_epoch = 0
+        self._left_out, self.step_in_epoch = self.steps_per_epoch - self.step_in_epoch, 0
         if self.validation_rows is not None and self._epochs_since_best() == 0:
             self._best = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         on_progress(self._progress(loss))
@@ -265,7 +266,7 @@ class Trainer:
 
     def _progress(self, loss: float) -> Progress:
         epochs = len(self.history.loss)
-        step = epochs * self.steps_per_epoch + self.step_in_epoch
+        step = epochs * self.steps_per_epoch + self.step_in_epoch - self._left_out
         return Progress(
             epoch=epochs + (self.step_in_epoch > 0),
             epochs=self.config.epochs,

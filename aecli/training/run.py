@@ -58,7 +58,7 @@ class Plan:
     validation_rows: int
     test_rows: int
     device: str
-    history: History = History()
+    history: History
 
 
 def run(

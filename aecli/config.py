@@ -345,7 +345,8 @@ class TrainConfig(Config):
 
     `loss` is what training minimises, `beta` the weight of a variational bottleneck's KL divergence beside it, 1 for
     all others; `neighbours` how many nearest rows of each a map holds near it, 0 for all other models; `nested` tells
-    that the first values of a code are a code by themselves; `holdout` the share of rows that is held out.
+    that the first values of a code are a code by themselves; `holdout` the share of rows that is held out at random,
+    `holdout_last` that of the last rows; one of them is 0.
     """
 
     recipe: str
@@ -366,6 +367,7 @@ class TrainConfig(Config):
     beta: float = 1.0
     neighbours: int = 0
     nested: bool = False
+    holdout_last: float = 0.0
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
@@ -383,7 +385,9 @@ class TrainConfig(Config):
         _require(0 <= self.noise < math.inf, "noise", self.noise, "a finite number of at least 0")
         _require(0 <= self.augment_shift <= 16, "augment_shift", self.augment_shift, "0 to 16 pixels")
         _require(self.patience >= 0, "patience", self.patience, "at least 0")
-        _require(0 <= self.holdout < 1, "holdout", self.holdout, "a share of the rows, at least 0 and below 1")
+        for name in ("holdout", "holdout_last"):
+            share = getattr(self, name)
+            _require(0 <= share < 1, name, share, "a share of the rows, at least 0 and below 1")
 
 
 @dataclass(frozen=True)

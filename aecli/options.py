@@ -207,6 +207,17 @@ class FitOptions:
             high=0.9,
         ),
     ] = None
+    holdout_last: Annotated[
+        float | None,
+        Option(
+            "Hold out the last rows, this share of them, in place of random ones: for rows in time order. The "
+            "validation rows of --patience are then the last of the others.",
+            TRAINING,
+            "SHARE",
+            low=0,
+            high=0.9,
+        ),
+    ] = None
     store_rows: Annotated[
         int,
         Option(

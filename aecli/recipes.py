@@ -24,7 +24,9 @@ DEEP = 256, 128, 128, 128  # dense widths for two values, which take more layers
 NARROW_DEEP, NARROW_ROWS = (128, 64, 64, 64), 500  # of a map of fewer rows: as good, in a third of the time
 LARGE, CHANNELS = 16, (16, 32)  # images of so many pixels a side have convolutions
 # That choose no network:
-OTHERS = frozenset({"recipe", "latent_dim", "nested", "precision", "seed", "holdout", "scale", "store_rows"})
+OTHERS = frozenset(
+    {"recipe", "latent_dim", "nested", "precision", "seed", "holdout", "holdout_last", "scale", "store_rows"}
+)
 SAID = tuple(field.name for field in dataclasses.fields(FitOptions) if field.name not in OTHERS)
 ARCHITECTURE = ("channels", "hidden_dims", "latent_dim", "activation", "latent_activation", "bottleneck", "active")
 ATOMS_LR = 0.007  # Adam's, of a dictionary
@@ -121,6 +123,7 @@ def resolve(
     bounded = bounded and choices["recipe"] != VECTORS  # a sigmoid would bend what a search takes to be straight
     if choices["holdout"] is None:
         choices["holdout"] = DEFAULT_HOLDOUT
+    choices["holdout_last"] = choices["holdout_last"] or 0.0
     _choose_bottleneck(choices, options, inputs, bounded=bounded, model=model)
     _choose_dictionary(choices, options, inputs, model)
     if model is not None:

@@ -123,6 +123,6 @@ def test_each_flag_of_train_that_is_about_the_model_or_the_data_is_a_keyword_of_
     command = typer.main.get_command(build({"train"})).commands["train"]
     flags = {parameter.name for parameter in command.params} - {"help"}
     keywords = set(inspect.signature(aecli.fit).parameters)
-    own = {"output", "as_json", "quiet", "finish"}
+    own = {"output", "as_json", "quiet", "finish", "log"}
     assert flags - keywords == own
     assert {"device", "data_dir", "resume"} <= flags

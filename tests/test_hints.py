@@ -563,6 +563,57 @@ CASES = {
         "--patience 0 holds none out to stop by",
         given={"single.csv": "a,b,c\n1,2,3\n"},
     ),
+    "one row and none to hold out last": Case(
+        "train single.csv QUICK --holdout-last 0.2",
+        "--holdout 0 in place of --holdout-last trains on all rows",
+        given={"single.csv": "a,b,c\n1,2,3\n"},
+        then=("train single.csv QUICK --holdout 0",),
+    ),
+    "no share of the last rows": Case(
+        "train t.csv QUICK --holdout-last 0",
+        "leave it out, or choose a share: --holdout-last 0.2",
+        then=("train t.csv QUICK", "train t.csv QUICK --holdout-last 0.2"),
+    ),
+    "the last rows of a built-in set": Case(
+        "train digits QUICK --holdout-last 0.2", "leave --holdout-last out", then=("train digits QUICK",)
+    ),
+    "held-out rows and a share of the others": Case(
+        "train t.csv QUICK --test new.csv --holdout 0.2",
+        "leave --test or --holdout out",
+        then=("train t.csv QUICK --test new.csv", "train t.csv QUICK --holdout 0.2"),
+    ),
+    "held-out rows and the last of the others": Case(
+        "train t.csv QUICK --test new.csv --holdout-last 0.2",
+        "leave --test or --holdout-last out",
+        then=("train t.csv QUICK --test new.csv", "train t.csv QUICK --holdout-last 0.2"),
+    ),
+    "training rows as held-out ones": Case(
+        "train t.csv QUICK --test t.csv",
+        "leave --test out, and a tenth of the training rows is held out",
+        then=("train t.csv QUICK",),
+    ),
+    "held-out rows of the same pipe": Case(
+        "train - QUICK --test - -o m.safetensors",
+        "name a file for DATA or for --test",
+        stdin=table(),
+        then=("train - QUICK --test new.csv -o m.safetensors", "train new.csv QUICK --test - -o m.safetensors"),
+    ),
+    "a log that is no file": Case("train t.csv QUICK --log -", "name one: --log run.csv"),
+    "a log over its data": Case("train t.csv QUICK --log t.csv", "name another --log FILE", values={"FILE": "run.csv"}),
+    "a log over the checkpoint": Case(
+        "train t.csv QUICK -o m.csv --log m.csv", "name another --log FILE", values={"FILE": "run.csv"}
+    ),
+    "a log over another file": Case(
+        "train t.csv QUICK --log new.csv",
+        "name another --log FILE, or replace it with --force",
+        values={"FILE": "run.csv"},
+    ),
+    "a log on a full disk": Case(
+        "train t.csv QUICK --log full.csv",
+        "the checkpoint has all losses: aecli info t.safetensors --json",
+        given={"full.csv": lambda path: path.symlink_to("/dev/full")},
+        then=("info t.safetensors --json",),
+    ),
     "more convolutions than halves": Case(
         "train digits QUICK --channels 2,2,2,2",
         "--channels 2,2,2",

@@ -31,7 +31,7 @@ class Report:
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
-        self.device = ""
+        self.device, self._training = "", True
         self._first, self._said = True, ""
         self._unsaid = ""  # the line of the last epoch, where it was left out
         self._losses = ""  # what the bar shows of them
@@ -52,7 +52,7 @@ class Report:
 
     def start(self, plan: "Plan", *, training: bool = True) -> None:
         """Say what is about to be trained, and where; nothing where it is not trained any more."""
-        self.device = plan.device
+        self.device, self._training = plan.device, training
         if not training:
             return
         held_out = f", {plan.validation_rows:,} to stop early by" if plan.validation_rows else ""
@@ -76,6 +76,8 @@ class Report:
             self._said = what
 
     def __call__(self, progress: "Progress") -> None:
+        if not self._training:
+            return
         epoch = f"{progress.epoch:>{len(str(progress.epochs))}}/{progress.epochs}"
         held_out = "" if progress.test_loss is None else f" held-out {progress.test_loss:.5f}"
         losses = f"loss {progress.loss:.5f}{held_out}"

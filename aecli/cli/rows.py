@@ -133,8 +133,11 @@ def say_notes(source: "Source", *, quiet: bool) -> None:
         console.say(sentence, quiet=quiet)
 
 
-def check_output(output: Where, *inputs: str) -> None:
-    """Refuse, before any work is done, a place that cannot be written, or a file that the command reads."""
+def check_output(output: Where, *inputs: str, option: str = "--output") -> None:
+    """Refuse, before any work is done, a place that cannot be written, or a file that the command reads.
+
+    `option` is what named the output.
+    """
     if isinstance(output, Place):
         output.check_writable()
         is_read = any(isinstance(given := place(word), Place) and _lies_in(output, given) for word in inputs)
@@ -145,7 +148,7 @@ def check_output(output: Where, *inputs: str) -> None:
         here = [Path(array_key(word)[0]) for word in inputs if not is_remote(word)]
         is_read = any(output.exists() and _is_read(output, given) for given in here)
     if is_read:
-        raise UsageError(f"{output} is read by this command, and would be written over", hint="name another --output")
+        raise UsageError(f"{output} is read by this command, and would be written over", hint=f"name another {option}")
 
 
 def _check_here(output: Path) -> None:

@@ -15,15 +15,17 @@ import typer
 
 import aecli
 from aecli.cli import completion, console, flags, judged, options, progress, ranks, rows
+from aecli.cli.log import Log
 from aecli.data.places import Place, Where, is_remote, place, secret_in, shown
 from aecli.errors import AecliError, CheckpointError, Finished, PeerError, Stopped, TrainingError, UsageError
-from aecli.options import MODEL, RUN, Columns, FitOptions, Matching, Reading
+from aecli.options import MODEL, RUN, TRAINING, Columns, FitOptions, Matching, Reading
 from aecli.recipes import DEFAULT_RECIPE
 
 if TYPE_CHECKING:
     from aecli.config import Schema
     from aecli.model.checkpoint import Checkpoint
     from aecli.training.group import Group
+    from aecli.training.loop import Progress
     from aecli.training.resume import ResumeFile
     from aecli.training.run import Plan
 
@@ -65,6 +67,29 @@ InitFrom = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+HeldOutRows = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--test",
+        metavar="FILE",
+        help="Rows to hold out, in place of a share of DATA. What DATA may be, with the same columns. Repeatable.",
+        show_default=False,
+        autocompletion=completion.data,
+        rich_help_panel=TRAINING,
+    ),
+]
+LogFile = Annotated[
+    str | None,
+    typer.Option(
+        "--log",
+        metavar="FILE",
+        help="Write a line per epoch to this file, .csv or .jsonl: losses, learning rate, seconds. --resume goes on "
+        "with it.",
+        show_default=False,
+        autocompletion=completion.files,
+        rich_help_panel=RUN,
+    ),
+]
 Resume = Annotated[
     bool,
     typer.Option(
@@ -103,6 +128,8 @@ def train(
     data: Data = None,
     output: Output = None,
     init_from: InitFrom = None,
+    test: HeldOutRows = None,
+    log: LogFile = None,
     device: options.Device = "auto",
     data_dir: options.DataDir = None,
     resume: Resume = False,
@@ -127,6 +154,8 @@ def train(
             data,
             output,
             init_from,
+            test,
+            log,
             device=own_device,
             data_dir=data_dir,
             resume=resume,
@@ -155,6 +184,8 @@ def _train(
     data: list[str] | None,
     output: str | None,
     init_from: Where | None,
+    test: list[str] | None,
+    log: str | None,
     *,
     device: str,
     data_dir: Path | None,
@@ -173,8 +204,10 @@ def _train(
     if init_from is not None and not data:
         say(f"reading {words[0]}")
     path = _output_path(words[0], output, fitting.recipe or recipe)
+    every, held_out = _with_test(words, test)
     if path is not None:
-        _check_output(path, words, init_from, force=force)
+        _check_output(path, every, init_from, force=force)
+    lines = Log(log, every, path, force=force, say=say)
     scratch = _scratch(path, say)
 
     def check(schema: "Schema") -> None:
@@ -184,13 +217,15 @@ def _train(
     def start(plan: "Plan") -> None:
         keep_freed_memory()  # not before: while rows are gathered, what is freed makes room for others
         report.start(plan, training=not finish)
+        lines.begin(plan.history)
 
     started, made, report = time.perf_counter(), None, progress.Report(quiet=quiet)
-    keeping = _keeping(path, words, resume=resume, finish=finish, force=force, say=say)
-    with contextlib.suppress(Finished), keeping as (kept, stopping):
+    keeping = _keeping(path, every, resume=resume, finish=finish, force=force, say=say)
+    with contextlib.suppress(Finished), keeping as (kept, stopping), lines:
         with report:
             model = aecli.fit(
-                words if len(words) > 1 else words[0],
+                _one_or_all(words),
+                test=held_out,
                 init_from=init_from,
                 device=device,
                 data_dir=data_dir,
@@ -201,7 +236,7 @@ def _train(
                 on_open=check,
                 on_start=start,
                 on_phase=report.phase,
-                on_progress=report,
+                on_progress=_told_to(report, lines),
                 announce=say,
                 group=group,
                 **vars(fitting),
@@ -222,6 +257,7 @@ def _train(
     if as_json and made is not None:
         facts = {"checkpoint": str(path), "data": named}
         console.result(json.dumps(facts | _facts(made, seconds, report.device or None)))
+    lines.check()
 
 
 def _words(
@@ -249,6 +285,29 @@ def _words(
     if words[0] == "-" and output is None:
         raise UsageError("rows from standard input have no name to give the checkpoint", hint="name it: -o FILE")
     return words, recipe
+
+
+def _told_to(*each: "Callable[[Progress], None]") -> "Callable[[Progress], None]":
+    """Return what passes the progress of a run on to each of these."""
+
+    def tell(progress: "Progress") -> None:
+        for one in each:
+            one(progress)
+
+    return tell
+
+
+def _with_test(words: list[str], test: list[str] | None) -> tuple[list[str], str | list[str] | None]:
+    """Return all that is read, and the held-out rows. Refuse to read standard input twice."""
+    every = words + (test or [])
+    if every.count("-") > 1:
+        raise UsageError("standard input can be read only once", hint="name a file for DATA or for --test")
+    return every, _one_or_all(test) if test else None
+
+
+def _one_or_all(words: list[str]) -> str | list[str]:
+    """Return what is to be read as `aecli.fit` takes it: a built-in set is no list."""
+    return words if len(words) > 1 else words[0]
 
 
 def keep_freed_memory() -> None:

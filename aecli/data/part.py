@@ -126,8 +126,11 @@ class Part:
         short = -len(self.x) % self.block_rows * int((self.blocks + 1 == -(-len(self.x) // self.block_rows)).sum())
         return len(self.blocks) * self.block_rows - short
 
-    def cut(self, share: float, rng: "np.random.Generator") -> "tuple[Part, Part]":
-        """Cut a random share off, at least one row or block: the rest, and what was cut off, both in their order."""
+    def cut(self, share: float, rng: "np.random.Generator | None") -> "tuple[Part, Part]":
+        """Cut a share off, at least one row or block: the rest, and what was cut off, both in their order.
+
+        It is drawn by `rng`; without one it is the last rows.
+        """
         rest, off = cut_off(len(self.x) if self.blocks is None else len(self.blocks), share, rng)
         if self.blocks is None:
             x = self.x[:]
@@ -160,8 +163,11 @@ class Part:
             yield self.gather(self.blocks[start : start + together])
 
 
-def cut_off(units: int, share: float, rng: "np.random.Generator") -> tuple[Array, Array]:
-    """Draw a random share of so many units, at least one: the numbers of the rest, and of what was drawn, in order."""
-    order = rng.permutation(units)
+def cut_off(units: int, share: float, rng: "np.random.Generator | None") -> tuple[Array, Array]:
+    """Choose a share of so many units, at least one: the numbers of the rest, and of what was chosen, in order.
+
+    It is drawn by `rng`; without one it is the last units.
+    """
+    order = np.arange(units)[::-1] if rng is None else rng.permutation(units)
     cut = max(1, round(share * units))
     return np.sort(order[cut:]), np.sort(order[:cut])

@@ -8,6 +8,7 @@ from aecli.data.digest import Digest
 from aecli.data.part import cut_off
 
 if TYPE_CHECKING:
+    from aecli.config import TrainConfig
     from aecli.data.source import Source
     from aecli.model.checkpoint import Checkpoint
 
@@ -52,13 +53,13 @@ def trained_on(made: "Checkpoint", name: str, found: Digest) -> Array | None:
         return np.zeros(found.rows, bool)
     if origin is None or origin.rows != str(found):
         return None
-    return ~_cut(found.rows, origin.block, made.train.holdout, made.train.seed)
+    return ~_cut(found.rows, origin.block, made.train)
 
 
-def _cut(rows: int, block: int, share: float, seed: int) -> Array:
+def _cut(rows: int, block: int, run: "TrainConfig") -> Array:
     """Return which of so many rows (N,) the cut of a run took off, as `Part.cut` did."""
-    off = np.zeros(rows, bool)
-    if share:
-        _, drawn = cut_off(-(-rows // block), share, np.random.default_rng(seed))
-        off = np.isin(np.arange(rows) // block, drawn)
-    return off
+    if not (share := run.holdout or run.holdout_last):
+        return np.zeros(rows, bool)
+    rng = None if run.holdout_last else np.random.default_rng(run.seed)
+    _, chosen = cut_off(-(-rows // block), share, rng)
+    return np.isin(np.arange(rows) // block, chosen)

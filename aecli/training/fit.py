@@ -98,8 +98,9 @@ def fit(
     """Train an autoencoder. It never prints.
 
     `data` is an array of rows (N, D) or of images (N, H, W) or (N, H, W, C), a data frame, a path or a list of paths,
-    or the name of a built-in set. The held-out rows are those of `test`, which is given in the same way, else a
-    built-in set's test split, else a random share `holdout` of the rows.
+    or the name of a built-in set. The held-out rows are those of `test`, which is given in the same way and matched by
+    column name, else a built-in set's test split, else a random share `holdout` of the rows, or their last share
+    `holdout_last`.
     With `init_from`, a model or the path of its checkpoint, training goes on from its weights: the architecture, the
     scaling and the schema stay the model's, and the rows are matched to it as `Model.embed` matches them.
     `device` is auto, cpu, cuda, cuda:N or mps. Built-in sets lie in the folder `data_dir`, or are downloaded to it.
@@ -117,6 +118,9 @@ def fit(
     full, Stopped where it was asked to stop, Finished where `resume` asks to go on with a run that came to its end.
     """
     asked, columns, reading, matching = grouped(options, FitOptions, Columns, Reading, Matching)
+    named = split_name(data, "train") if isinstance(data, str) else None
+    trained_on = named[0] if named is not None and named[1] == "train" else None
+    _check_held_out(asked, trained_on, is_given=test is not None)
     start = None
     if init_from is not None:
         start, asked = start_from(init_from, asked, columns, matching)
@@ -128,12 +132,11 @@ def fit(
     _check_unit(source, asked)
     for sentence in (*source.learning(), *_plan(source, asked, start)):
         announce(sentence)
-    named = split_name(data, "train") if isinstance(data, str) else None
-    trained_on = named[0] if named is not None and named[1] == "train" else None
     if test is None and trained_on is not None and asked.holdout is None:
         test = f"{trained_on}:test"
     if test is not None or asked.holdout is None:
-        asked = dataclasses.replace(asked, holdout=DEFAULT_HOLDOUT if test is None else 0.0)
+        is_share = test is None and not asked.holdout_last
+        asked = dataclasses.replace(asked, holdout=DEFAULT_HOLDOUT if is_share else 0.0)
     training, held_out, validation = gather(source, scratch, announce), None, None
     for sentence in (*source.remarks, *source.notes()):
         announce(sentence)
@@ -141,16 +144,15 @@ def fit(
     training = training if start is None else start.in_units(training, source)
     if test is not None:
         test_source = opened(test, "test", source.schema)
-        held_out = gather(test_source, scratch, announce)
-        origin = dataclasses.replace(origin, test=digest_of(held_out))
+        held_out, origin = _given(test_source, origin, scratch, announce)
         held_out = held_out if start is None else start.in_units(held_out, test_source)
-    elif asked.holdout:
-        training, held_out = _cut(training, asked.holdout, asked.seed, source.name, "--holdout 0 trains on all rows")
+    elif share := asked.holdout or asked.holdout_last:
+        way = f"--holdout 0{' in place of --holdout-last' * bool(asked.holdout_last)} trains on all rows"
+        training, held_out = _cut(training, share, asked, 0, source.name, way)
     judges = asked.recipe == VECTORS and start is None and is_free(asked) and len(training) > FEW_VECTORS
     if asked.patience or judges:  # by validation rows, whether PCA serves a search better
-        training, validation = _cut(
-            training, VALIDATION, asked.seed + 1, source.name, "--patience 0 holds none out to stop by"
-        )
+        way = "--patience 0 holds none out to stop by"
+        training, validation = _cut(training, VALIDATION, asked, 1, source.name, way)
     schema, scaler, remarks = _settled(source, training, start, asked, reading)
     for sentence in remarks:
         announce(sentence)
@@ -372,8 +374,50 @@ def _spikes(schema: Schema, scaler: Scaler, training: Part) -> list[str]:
     return settling.spikes(schema.names, next(training.chunks(CHUNK_VALUES)))
 
 
-def _cut(part: Part, share: float, seed: int, name: str, hint: str) -> tuple[Part, Part]:
-    rest, off = part.cut(share, np.random.default_rng(seed))
+def _given(
+    source: Source, origin: Origin, scratch: Path | None, announce: Callable[[str], None]
+) -> tuple[Part, Origin]:
+    """Return the held-out rows that were given, and the origin with them. Raises DataError where all are trained on."""
+    held_out = gather(source, scratch, announce)
+    for sentence in (*source.remarks, *source.notes()):
+        announce(sentence)
+    origin = dataclasses.replace(origin, test=digest_of(held_out))
+    if origin.test == origin.rows:
+        raise DataError(
+            f"{source.name}: --test holds out other rows, and these are the training rows",
+            hint="leave --test out, and a tenth of the training rows is held out",
+        )
+    return held_out, origin
+
+
+def _check_held_out(asked: FitOptions, trained_on: str | None, *, is_given: bool) -> None:
+    """Raise UsageError where more than one thing says which rows are held out, or a share is none.
+
+    `is_given` tells that held-out rows are given. `trained_on` is the built-in set that is trained on.
+    """
+    last = asked.holdout_last
+    if last is not None and not 0 < last < 1:
+        raise UsageError(
+            f"--holdout-last is {last:g}, and must be a share of the rows, above 0 and below 1",
+            hint="leave it out, or choose a share: --holdout-last 0.2",
+        )
+    if is_given and (asked.holdout or last):
+        flag = "--holdout-last" if last else "--holdout"
+        raise UsageError(
+            f"--test gives the held-out rows, and {flag} holds out others", hint=f"leave --test or {flag} out"
+        )
+    if last and asked.holdout is not None:
+        raise UsageError("--holdout and --holdout-last both say which rows are held out", hint="leave one of them out")
+    if last and trained_on is not None:
+        raise UsageError(
+            f"--holdout-last is for rows in time order, and {trained_on} has a test split, which is held out",
+            hint="leave --holdout-last out",
+        )
+
+
+def _cut(part: Part, share: float, asked: FitOptions, turn: int, name: str, hint: str) -> tuple[Part, Part]:
+    """Cut a share of the rows off: random ones, others at each turn, or the last ones where these are held out."""
+    rest, off = part.cut(share, None if asked.holdout_last else np.random.default_rng(asked.seed + turn))
     if not len(rest):
         raise DataError(
             f"{name}: {len(part)} row, and at least one to train on and one to hold out are needed", hint=hint

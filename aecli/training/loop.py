@@ -31,14 +31,20 @@ HIDDEN = 0.7  # of a row's values at most, where the rows have holes: the share 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: `step` of `steps` in all, the losses so far, `epoch_done` at the end of each epoch."""
+    """How far a run is: `step` of `steps` in all, the losses so far, `epoch_done` at the end of each epoch.
+
+    `lr` is the last step's. `seconds` are of training alone, in all sessions of the run.
+    """
 
     epoch: int
     epochs: int
     step: int
     steps: int
     loss: float
+    validation_loss: float | None
     test_loss: float | None
+    lr: float
+    seconds: float
     rows_per_second: float
     epoch_done: bool
 
@@ -104,6 +110,7 @@ class Trainer:
         self.losses = torch.zeros(self.steps_per_epoch, device=rows.device)
         self.history = History()
         self.step_in_epoch = 0
+        self._left_out = 0  # steps, of an epoch that was ended before its end
         self.seconds = 0.0  # of training alone
         self._shifts = (
             shifts(image_shape, config.augment_shift).to(rows.device) if image_shape and config.augment_shift else None
@@ -164,10 +171,10 @@ class Trainer:
         """Whether the run has come to its end."""
         return len(self.history.loss) >= self.config.epochs or self._out_of_patience()
 
-    def end(self) -> History:
+    def end(self, on_progress: Callable[[Progress], None] = lambda _: None) -> History:
         """End the run where it is: an epoch that is begun ends with its last step, and the best weights are taken."""
         if self.step_in_epoch:
-            self._end_epoch(lambda _: None)
+            self._end_epoch(on_progress)
         if self._best:
             self.model.load_state_dict(self._best)
         return self.history
@@ -299,7 +306,7 @@ class Trainer:
         for i, rows in enumerate((self.validation_rows, self.test_rows), 1):
             losses[i] += () if rows is None else (minimised(self.model, rows, self.config, self.group),)
         self.history = History(*losses)
-        self.step_in_epoch = 0
+        self._left_out, self.step_in_epoch = self.steps_per_epoch - self.step_in_epoch, 0
         if self.validation_rows is not None and self._epochs_since_best() == 0:
             self._best = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         on_progress(self._progress(loss))
@@ -313,14 +320,17 @@ class Trainer:
 
     def _progress(self, loss: float) -> Progress:
         epochs = len(self.history.loss)
-        step = epochs * self.steps_per_epoch + self.step_in_epoch
+        step = epochs * self.steps_per_epoch + self.step_in_epoch - self._left_out
         return Progress(
             epoch=epochs + (self.step_in_epoch > 0),
             epochs=self.config.epochs,
             step=step,
             steps=self.steps,
             loss=loss,
+            validation_loss=self.history.validation_loss[-1] if self.history.validation_loss else None,
             test_loss=self.history.test_loss[-1] if self.history.test_loss else None,
+            lr=optim.learning_rate(self.config, step - 1, self.steps),
+            seconds=self.seconds,
             rows_per_second=step * self.batch_size / self.seconds,
             epoch_done=self.step_in_epoch == 0,
         )

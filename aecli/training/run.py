@@ -40,7 +40,7 @@ from aecli.training.start import Start, first_weights
 Array = np.ndarray[Any, Any]
 LATER = {  # fields that were added to a config
     "model": frozenset({"channels", "image_shape", "bottleneck", "active"}),
-    "train": frozenset({"loss", "beta", "neighbours", "nested"}),
+    "train": frozenset({"loss", "beta", "neighbours", "nested", "holdout_last"}),
 }
 BATCH = 1024  # rows that are encoded at a time
 NOISE_ROWS, NOISE_VALUES = 4096, 1 << 24  # that are compared
@@ -49,7 +49,10 @@ SMALL = 1 << 16  # parameters up to which bf16 gains no time, and loses some mod
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is about to do, every choice made. Where the weights are PCA's, nothing is trained."""
+    """What a run is about to do, every choice made. Where the weights are PCA's, nothing is trained.
+
+    `history` is that of the epochs that are done already, of a run that goes on.
+    """
 
     model: ModelConfig
     train: TrainConfig
@@ -57,6 +60,7 @@ class Plan:
     validation_rows: int
     test_rows: int
     device: str
+    history: History
 
 
 def run(
@@ -139,7 +143,8 @@ def _run(
         if is_free and trainer is None and config.recipe != VECTORS:  # a run that goes on has had its cross-validation
             verdict = choose.by_cross_validation(rows, model_config, folds, announce)
             model_config, config = choose.given_way(verdict, model_config, config, announce)
-        on_start(Plan(model_config, config, counts[0], counts[1], counts[2], _described(where, group)))
+        done = History() if trainer is None else trainer.history
+        on_start(Plan(model_config, config, counts[0], counts[1], counts[2], _described(where, group), done))
         pca = _pca(rows, model_config, config) if is_free or held_out is not None else None
         if config.init != PCA:
             trainer = trainer or new_trainer()
@@ -382,7 +387,7 @@ def _trained(
     """Train to the end, or end at once where that was asked; and return whether it is the end."""
     if keeper is not None and keeper.finishes:
         keeper.announce(f"finishing {keeper.path} {_place(trainer)}")
-        return trainer.is_done, trainer.end()
+        return trainer.is_done, trainer.end(on_progress)
     with stopping or nullcontext(lambda: False) as stop_wanted:
         after_step = (lambda: keeper.after_step(stop_wanted())) if keeper else lambda: None
         return True, trainer.run(on_progress, after_step, lambda share: on_phase("finding neighbours", share))

@@ -11,6 +11,7 @@ import pytest
 import aecli
 from aecli.data import gather
 from aecli.data.digest import Digest
+from aecli.errors import UsageError
 
 OLD = Path(__file__).parents[1] / "checkpoints" / "0.1"
 ROWS = np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)
@@ -155,3 +156,120 @@ def test_the_digest_depends_on_neither_the_batches_nor_the_type_of_the_numbers()
     other = Digest()
     other.add(x.reshape(25, 8))
     assert str(other) not in digests
+
+
+def test_the_last_rows_are_held_out_and_known_again(run):
+    np.save("rows.npy", ROWS)
+    assert run("train", "rows.npy", "--holdout-last", "0.2", "--patience", "2", "--epochs", "2", "-q").code == 0
+    done = run("embed", "rows.safetensors", "rows.npy", "--held-out", "--error")
+    assert column(done, "held_out") == ["0"] * 160 + ["1"] * 40
+    results = aecli.load("rows.safetensors").checkpoint.results
+    assert (results.rows, results.test_rows) == (144, 40)
+    assert np.array(column(done, "mse"), float)[160:].mean() == pytest.approx(results.test_mse, rel=1e-4)
+    assert (
+        "the model was trained on 160 of these 200 rows; on those that training held out its mse is "
+        f"{results.test_mse:.4g}" in run("evaluate", "rows.safetensors", "rows.npy").err
+    )
+
+
+def csv_of(rows):
+    return "\n".join(",".join(map(repr, row)) for row in rows.tolist()).encode()
+
+
+def test_the_last_blocks_of_rows_too_many_for_memory_are_held_out_and_known_again(run, monkeypatch):
+    np.save("rows.npy", ROWS)
+    with monkeypatch.context() as patch:
+        patch.setattr(gather, "MEMORY_BYTES", 1000)
+        patch.setattr("aecli.data.part.BLOCK_BYTES", 170)
+        assert run("train", "rows.npy", "--epochs", "1", "-q", "--holdout-last", "0.2").code == 0
+    held_out = column(run("embed", "rows.safetensors", "rows.npy", "--held-out"), "held_out")
+    made = aecli.load("rows.safetensors").checkpoint
+    assert (made.origin.block, made.results.rows, made.results.test_rows) == (7, 161, 39)
+    assert held_out == ["0"] * 161 + ["1"] * 39
+
+
+def test_the_rows_to_stop_by_are_the_last_of_those_that_are_left():
+    x = np.array(ROWS)
+    x[144:160] *= 100
+    history = aecli.fit(x, holdout_last=0.2, patience=1, epochs=1, hidden_dims=(4,)).checkpoint.history
+    assert history.validation_loss[0] > 1000 * max(history.loss[0], history.test_loss[0])
+
+
+def test_rows_of_files_of_ones_own_are_held_out_and_matched_by_name(run):
+    def write(name, header, rows):
+        Path(name).write_bytes(header.encode() + b"\n" + csv_of(rows) + b"\n")
+
+    write("rows.csv", "a,b,c,d,e,f", ROWS)
+    write("july.csv", "f,e,d,c,b,a", ROWS[:20, ::-1] + 1)
+    write("august.csv", "a,b,c,d,e,f", ROWS[20:50] + 1)
+    options = ["--epochs", "1", "--test", "july.csv", "--test", "august.csv"]
+    done = run("train", "rows.csv", *options, "--device", "cpu")
+    assert "on 200 rows, 50 held out, on CPU" in done.err
+    rebuilt = run("embed", "rows.safetensors", "july.csv", "august.csv", "--held-out", "--error")
+    assert column(rebuilt, "held_out") == ["1"] * 50
+    results = aecli.load("rows.safetensors").checkpoint.results
+    assert np.array(column(rebuilt, "mse"), float).mean() == pytest.approx(results.test_mse, rel=1e-4)
+    assert "already finished" in run("train", "rows.csv", *options, "--device", "cpu", "--resume").err
+    Path("less.csv").write_text("a,b\n1,2\n")
+    done = run("train", "rows.csv", "--epochs", "1", "--test", "less.csv", "-q")
+    assert (done.code, done.err.splitlines()[0]) == (
+        1,
+        "error: less.csv: 4 of the model's 6 columns are missing: 'c', 'd', 'e', 'f'",
+    )
+
+
+TWICE = {
+    "a share and the last rows": (
+        ("rows.npy", "--holdout", "0", "--holdout-last", "0.2"),
+        "--holdout and --holdout-last both say which rows are held out\nhint: leave one of them out",
+    ),
+    "rows and a share": (
+        ("rows.npy", "--test", "rows.npy", "--holdout", "0.2"),
+        "--test gives the held-out rows, and --holdout holds out others\nhint: leave --test or --holdout out",
+    ),
+    "rows and the last rows": (
+        ("rows.npy", "--test", "rows.npy", "--holdout-last", "0.2"),
+        "--test gives the held-out rows, and --holdout-last holds out others\nhint: leave --test or --holdout-last out",
+    ),
+    "a split and the last rows": (
+        ("digits", "--holdout-last", "0.2"),
+        "--holdout-last is for rows in time order, and digits has a test split, which is held out\n"
+        "hint: leave --holdout-last out",
+    ),
+    "nothing": (
+        ("rows.npy", "--holdout-last", "0"),
+        "--holdout-last is 0, and must be a share of the rows, above 0 and below 1\n"
+        "hint: leave it out, or choose a share: --holdout-last 0.2",
+    ),
+    "all": (
+        ("rows.npy", "--holdout-last", "1"),
+        "invalid value for '--holdout-last': it must be less than or equal to 0.9\n"
+        "hint: aecli train --help shows what it takes",
+    ),
+    "no number": (
+        ("rows.npy", "--holdout-last", "nan"),
+        "invalid value for '--holdout-last': it must be less than or equal to 0.9\n"
+        "hint: aecli train --help shows what it takes",
+    ),
+    "standard input twice": (
+        ("-", "--test", "-", "-o", "m.safetensors"),
+        "standard input can be read only once\nhint: name a file for DATA or for --test",
+    ),
+    "standard input, to go on": (
+        ("rows.npy", "--test", "-", "--resume"),
+        "there is no run to go on with: rows from standard input cannot be read again, so their run is not saved",
+    ),
+}
+
+
+@pytest.mark.parametrize(("argv", "error"), TWICE.values(), ids=TWICE)
+def test_what_says_no_one_thing_of_held_out_rows_is_wrong_usage(run, argv, error):
+    np.save("rows.npy", ROWS)
+    done = run("train", *argv)
+    assert (done.code, done.err) == (2, f"error: {error}\n")
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.5, np.nan])
+def test_a_share_of_last_rows_that_is_none_is_wrong_usage_in_python_too(share):
+    with pytest.raises(UsageError, match=r"--holdout-last is .*, and must be a share of the rows, above 0 and below 1"):
+        aecli.fit(ROWS, holdout_last=share)

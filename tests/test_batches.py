@@ -139,13 +139,13 @@ def test_columns_that_do_not_fit_are_an_error_before_any_batch(model, batches, o
     assert stopped.value.message == message
 
 
-def test_a_model_goes_to_another_process_without_its_file(model):
+def test_a_model_goes_to_another_process_without_its_file_and_without_torch(model):
     Path("task.pickle").write_bytes(pickle.dumps((model.embed_batches, in_batches(TABLE[:1500]))))
     code = """
 import pickle, sys
 embed, batches = pickle.load(open("task.pickle", "rb"))
-print(embed(batches, keep=["id"]).read_all().to_pydict())
+print(embed(batches, keep=["id"]).read_all().to_pydict(), "torch" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     z = model.embed(TABLE[:1500])
-    assert done.stdout == f"{ {'id': [*range(1500)]} | as_columns(z) }\n"
+    assert done.stdout == f"{ {'id': [*range(1500)]} | as_columns(z) } False\n"

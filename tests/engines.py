@@ -85,6 +85,7 @@ def main():
     asked = parser.parse_args()
     os.environ["PYTHONPATH"] = f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
     os.environ |= {"PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1", "RAY_USAGE_STATS_ENABLED": "0"}
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as the guide says
     codes = blocks()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)

@@ -6,7 +6,7 @@ On the CPU, NumPy computes; torch is imported for other devices alone.
 import dataclasses
 import math
 import shlex
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -32,6 +32,8 @@ from aecli.pipeline import ahead, spread
 from aecli.scoring import LEAST_ROWS, Score
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from aecli.evaluation import Evaluation
     from aecli.model.module import OnDevice
     from aecli.model.network import Network
@@ -217,6 +219,29 @@ class Model:
         """
         outputs = self._outputs(self._source(rows, input_range), self._encode)
         return self._joined([out.z for out in outputs], self.checkpoint.model.latent_dim)
+
+    def embed_batches(
+        self, batches: "Iterable[pa.RecordBatch]", *, as_vector: str | None = None, **options: Any
+    ) -> "pa.RecordBatchReader":
+        """Return record batches of the latent rows of record batches, as an engine passes them from step to step.
+
+        `batches` are an iterable of record batches of one schema, or whatever has an Arrow stream: a table, a reader, a
+        query of DuckDB. They are read as they are needed. The columns are those of `aecli embed`: the kept ones, then
+        z0, z1, ..., float32; of sparse codes index and value, lists; or with `as_vector` one of this name. `options`
+        are those of `open`, such as keep=["id"] and bad_rows="blank". Rows count from 1 in the first batch. Batches
+        without rows give one without rows, and no batches none.
+        Raises DataError as `embed` does.
+        """
+        from aecli.data import batches as arrow
+        from aecli.data.codes import code_columns, code_names
+
+        model = self.checkpoint.model
+        names = code_names(model, as_vector)
+        if (reader := arrow.reader_of(batches)) is None:
+            return arrow.without_batches(names)
+        source = self.open(reader, **options)
+        outputs = map(self._encode, resized(self._in_units(source), self._batch_rows))  # an engine has its own threads
+        return arrow.joined((out.batch, code_columns(out.z, model.active, as_vector)) for out in outputs)
 
     def reconstruct(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Array:
         """Return the rebuilt rows in raw units: (N, D), or of an array of images the shape of these.

@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ TOPICS = sorted(completion.GUIDE.glob("*.md"))
 
 @pytest.mark.parametrize("topic", TOPICS, ids=lambda path: path.stem)
 def test_every_shell_line_of_a_topic_runs(topic, tmp_path, request):
+    if topic.stem == "machines" and shutil.which("parallel") is None:
+        pytest.skip("GNU parallel is not installed")
     program = tmp_path / "bin" / "aecli"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m aecli "$@"\n')
@@ -33,6 +36,16 @@ def test_every_shell_line_of_a_topic_runs(topic, tmp_path, request):
         )
         assert done.returncode == 0, f"{line}\n{done.stderr.decode()}"
         assert b"error:" not in done.stderr, f"{line}\n{done.stderr.decode()}"  # of a command before a pipe
+
+
+def test_each_job_of_a_slurm_array_has_its_share(tmp_path):
+    (script,) = re.findall(
+        r"^```bash\n(.*?)^```$", (completion.GUIDE / "machines.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    (tmp_path / "aecli").write_text('#!/bin/sh\necho "$AECLI_SHARD"\n')
+    (tmp_path / "aecli").chmod(0o755)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "16"}
+    assert subprocess.check_output(["bash", "-c", script], env=env) == b"3/16\n"
 
 
 def test_a_topic_is_plain_markdown_in_a_pipe(run):

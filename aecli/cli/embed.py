@@ -53,6 +53,7 @@ def embed(
         tables.check_has_types(output, form or ("parquet" if as_parts else None), f"--dtype {dtype}")
     if held_out:
         rows.check_read_twice(data, "--held-out")
+    from aecli.data.codes import code_names
     from aecli.inference import Rebuilt
     from aecli.model import held_out as of_training
 
@@ -63,7 +64,7 @@ def embed(
     unseen = of_training.held_out(loaded.checkpoint, opened(quiet=True)) if held_out else None
     if held_out and unseen is None:
         raise rows.not_the_training_data(loaded, data)
-    names = tables.code_names(loaded.checkpoint.model, as_vector)
+    names = code_names(loaded.checkpoint.model, as_vector)
     appended = ["mse"] * error + ["held_out"] * held_out
 
     def answer(source: "Source", sink: "Sink", shown: "Shown") -> None:

@@ -95,37 +95,18 @@ class Carried:
         return columns
 
 
-def code_names(model: "ModelConfig", as_vector: str | None) -> list[str]:
-    """Return the names of the columns that the codes of a model are written in; one where it has a name."""
-    from aecli.data.codes import SPARSE
-
-    if as_vector:
-        return [as_vector]
-    return [f"z{i}" for i in range(model.latent_dim)] if model.active is None else list(SPARSE)
-
-
 def code_columns(z: "Array", model: "ModelConfig", sink: "Sink", as_vector: str | None) -> dict[str, Any]:
-    """Return codes (N, K) as columns, or as one where it has a name.
-
-    Those of a sparse model are two of lists, or one of structs of two lists; but in an array, which is dense.
-    Raises UsageError for structs in CSV.
-    """
-    from aecli.data.codes import as_lists
+    """Return codes (N, K) as `codes.code_columns` does, but dense in an array. Raises UsageError for structs in CSV."""
+    from aecli.data import codes
     from aecli.data.sinks import Delimited, Npy
 
-    if model.active is None or isinstance(sink, Npy):
-        return {as_vector: z} if as_vector else {f"z{i}": values for i, values in enumerate(z.T)}
-    lists = as_lists(z, model.active)
-    if not as_vector:
-        return lists
-    if isinstance(sink, Delimited):
+    active = None if isinstance(sink, Npy) else model.active
+    if active is not None and as_vector and isinstance(sink, Delimited):
         raise UsageError(
             "--as-vector makes structs of sparse codes, and CSV has none",
             hint="leave --as-vector out, or name a file of another format: -o codes.parquet",
         )
-    import pyarrow as pa
-
-    return {as_vector: pa.StructArray.from_arrays(list(lists.values()), list(lists))}
+    return codes.code_columns(z, active, as_vector)
 
 
 def order(schema: "Schema", *, turned: bool) -> "Array | None":

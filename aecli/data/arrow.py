@@ -74,30 +74,16 @@ class ParquetTable(Table):
         return float(sum(leaf.num_values for leaf in found) / rows)
 
 
-class ArrowTable(Table):
-    """The Arrow format, as a stream or as a file, which is a stream between a magic word and an index."""
+class BatchTable(Table):
+    """Record batches of one schema, which can be read once."""
 
-    def __init__(self, stream: Stream) -> None:
-        try:
-            start = stream.block(len(FILE_MAGIC))
-            source = _Rest(b"" if start == FILE_MAGIC else start, stream)
-            self._reader = pa.ipc.open_stream(pa.PythonFile(source, "r"))
-            self._schema = flattened(_without_rows(self._reader.schema)).schema
-            names = self._schema.names  # an error where one is no UTF-8
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise DataError(
-                f"{stream.name}: not an Arrow file, or a damaged one ({_first_line(error)})",
-                hint="Feather's version 1 is not read: write it anew as version 2" if start[:4] == b"FEA1" else None,
-            ) from error
-        super().__init__(stream.name, names)
-        self._stream = stream
-        self._batches = self._read()
+    def __init__(self, name: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> None:
+        self._own, self._batches = schema, batches
+        self._schema = flattened(_without_rows(schema)).schema
+        super().__init__(name, self._schema.names)
         self._first = next(self._batches, None)
         self.rows = 0 if self._first is None else None
-        self.aside = _index_columns(self._reader.schema)
-
-    def share_read(self) -> float | None:
-        return self._stream.share_read()
+        self.aside = _index_columns(schema)
 
     def types(self) -> Mapping[str, pa.DataType]:
         return {field.name: field.type for field in self._schema}
@@ -112,16 +98,35 @@ class ArrowTable(Table):
                 yield first
                 yield from self._batches
 
-        return _pieces(self.name, batches(), wanted, self._reader.schema)
+        return _pieces(self.name, batches(), wanted, self._own)
 
-    def _read(self) -> Iterator[pa.RecordBatch]:
+
+class ArrowTable(BatchTable):
+    """The Arrow format, as a stream or as a file, which is a stream between a magic word and an index."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        try:
+            start = stream.block(len(FILE_MAGIC))
+            source = _Rest(b"" if start == FILE_MAGIC else start, stream)
+            reader = pa.ipc.open_stream(pa.PythonFile(source, "r"))
+            _ = flattened(_without_rows(reader.schema)).schema.names  # an error where one is no UTF-8
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise DataError(
+                f"{stream.name}: not an Arrow file, or a damaged one ({_first_line(error)})",
+                hint="Feather's version 1 is not read: write it anew as version 2" if start[:4] == b"FEA1" else None,
+            ) from error
+        super().__init__(stream.name, reader.schema, self._read(reader))
+
+    def share_read(self) -> float | None:
+        return self._stream.share_read()
+
+    def _read(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
         """Yield the batches in pieces of a bounded size, each checked: its bytes come from strangers."""
         try:
-            for batch in self._reader:
+            for batch in reader:
                 batch.validate(full=True)
-                step = _rows_of(len(self.columns), _inside(flattened(batch)))
-                for start in range(0, len(batch), step):
-                    yield batch.slice(start, step)
+                yield from bounded(batch)
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{self.name}: the file is damaged or cut short ({_first_line(error)})") from error
 
@@ -182,6 +187,14 @@ def _rows_of(columns: int, inside: float) -> int:
     """Return how many rows are read together, of so many columns and so many values inside of vectors."""
     rows = max(1, min(MAX_BATCH_ROWS, int(BATCH_VALUES / max(1, columns + inside))))
     return (rows // COMPUTED_ROWS * COMPUTED_ROWS or rows) if inside > 0 else rows
+
+
+def bounded(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a batch in pieces of a bounded size; none for no rows."""
+    flat = flattened(batch)
+    step = _rows_of(flat.num_columns, _inside(flat))
+    for start in range(0, len(batch), step):
+        yield batch.slice(start, step)
 
 
 def _inside(rows: Any) -> float:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aecli.config import Column, Schema
+from aecli.config import Column, ModelConfig, Schema
 from aecli.data.opening import open_source, split_name
 from aecli.data.source import Array, Batch, Source, empty_rows
 from aecli.errors import DataError, EmptyRowError, WidthError
@@ -209,6 +209,28 @@ def in_lists(table: "Table", schema: Schema, shorter: tuple[int, ...]) -> Schema
     if len(codes) > 1:
         codes = [column for column in codes if column.name == VECTOR]
     return Schema(codes[0].width, (codes[0],)) if codes else schema
+
+
+def code_names(model: ModelConfig, as_vector: str | None) -> list[str]:
+    """Return the names of the columns that the codes of a model are written in; one where it has a name."""
+    if as_vector:
+        return [as_vector]
+    return [f"z{i}" for i in range(model.latent_dim)] if model.active is None else list(SPARSE)
+
+
+def code_columns(z: Array, active: int | None, as_vector: str | None) -> dict[str, Any]:
+    """Return codes (N, K) as columns, or as one where it has a name.
+
+    Sparse ones, of so many `active` values, are two columns of lists, or one of structs of two lists.
+    """
+    if active is None:
+        return {as_vector: z} if as_vector else {f"z{i}": values for i, values in enumerate(z.T)}
+    lists = as_lists(z, active)
+    if not as_vector:
+        return lists
+    import pyarrow as pa
+
+    return {as_vector: pa.StructArray.from_arrays(list(lists.values()), list(lists))}
 
 
 def as_lists(z: Array, active: int) -> dict[str, Any]:

@@ -393,10 +393,10 @@ def _files(one: Input) -> list[Input]:
 
 
 def _open_frame(inputs: Sequence[Input], asked: Request) -> Source:
-    from aecli.data.arrow import FrameTable
+    from aecli.data.batches import frame_or_batches
     from aecli.data.dialect import na_values
 
-    table = _with_marks(FrameTable(inputs[0].given), asked)
+    table = _with_marks(frame_or_batches(inputs[0].given, once=asked.schema is not None), asked)
     table.na = na_values(asked.reading, asked.schema)
     return _rows(table, asked)
 

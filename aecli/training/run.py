@@ -174,7 +174,7 @@ def _run(
         rows.trained_on,
         results,
         history,
-        {"aecli": __version__, "torch": torch.__version__},
+        {"aecli": __version__, "torch": str(torch.__version__)},
         source=rows.source,
         fingerprint=fingerprint(description) if complete else None,
         origin=rows.origin,

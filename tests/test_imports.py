@@ -43,6 +43,7 @@ TORCH_MAY = {
     "model/module",
     "model/convolution",
     "model/device",
+    "model/wrapped",
 }
 HEAVY = {
     "torch",

@@ -19,7 +19,7 @@ LEVELS = [
     {"cli", "__main__"},
     {"figures"},
     {"training"},
-    {"inference"},
+    {"inference", "rebuilding"},
     {"metrics", "evaluation", "scoring", "explaining", "drift", "search", "strangest"},
     {"model"},
     {"data"},

@@ -6,7 +6,7 @@ On the CPU, NumPy computes; torch is imported for other devices alone.
 import dataclasses
 import math
 import shlex
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from aecli.config import Schema, prefixes
-from aecli.data import units
+from aecli.data import frames, units
 from aecli.data.arrays import array_source, places
 from aecli.data.codes import Codes, open_codes
 from aecli.data.opening import open_source
 from aecli.data.places import Where, place
-from aecli.data.source import ArraySource, Batch, Source, check_finite, resized
+from aecli.data.source import ArraySource, Batch, Source, check_finite, joined, resized
 from aecli.data.units import Units
 from aecli.errors import DataError, UsageError
 from aecli.explaining import explain
@@ -197,54 +197,67 @@ class Model:
         """What the model puts into holes, in a word; None where it takes none."""
         return None if self.scaler.filling is None else self.scaler.middle
 
-    def embed(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Array:
+    def embed(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Any:
         """Return the latent rows, (N, K) float32, of rows (N, D), or of images (N, H, W), (N, H, W, C) or (N, C, H, W).
 
         One image, without N, gives one row.
         Rows may also be all that `open` takes: a data frame's columns are matched by name, where the model knows names.
+        A frame of pandas or polars gives a frame of the same library, with columns z0, z1, ... and the rows' index.
         NaN is a hole: the column's mean over the training rows is taken in its place. `input_range` are the values of
         black and white pixels, where they are not those of the training rows.
         Raises DataError where the rows are of another width, shape or range, or hold infinity, or columns are missing.
         """
         outputs = self._outputs(self._source(rows, input_range), self._encode)
-        return self._joined([out.z for out in outputs], self.checkpoint.model.latent_dim)
+        z = self._joined([out.z for out in outputs], self.checkpoint.model.latent_dim)
+        return frames.new_frame(rows, {f"z{i}": values for i, values in enumerate(z.T)}) if frames.is_frame(rows) else z
 
-    def reconstruct(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Array:
+    def reconstruct(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Any:
         """Return the rebuilt rows in raw units: (N, D), or of an array of images the shape of these.
 
         They are float32, or float64 where a column needs more digits, such as milliseconds since 1970. With an
-        `input_range` they are in its units.
+        `input_range` they are in its units. A frame of pandas or polars gives a frame of those of its columns that the
+        model has learnt: numbers as floats, all others of their own type.
         Raises DataError as `embed` does.
         """
         source = self._source(rows, input_range)
+        if frames.is_frame(rows):
+            out = _together(out.in_units(source.units) for out in self._outputs(source, self._rebuild))
+            return frames.frame_like(rows, self._columns(out, source))
         parts = [out.in_units(source.units).recon for out in self._outputs(source, self._rebuild)]
         recon = self._joined(parts, self.schema.inputs)
         given = self._as_given(recon, source)
         return given.reshape(np.shape(rows)) if _is_array(rows) else given
 
-    def fill_holes(self, rows: Any) -> Array:
+    def fill_holes(self, rows: Any) -> Any:
         """Return rows (N, D) in raw units as they are, but for their holes: there stands what the model expects.
 
+        A frame of pandas or polars gives a frame of all of its columns.
         Raises DataError as `embed` does.
         """
+        if frames.is_frame(rows):
+            return self._filled_frame(rows)
         source = self._source(rows)
         parts = [np.where(np.isnan(out.batch.x), out.recon, out.batch.x) for out in self.filled(source)]
         return self._as_given(self._joined(parts, self.schema.inputs), source)
 
-    def errors(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Array:
+    def errors(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Any:
         """Return each row's mean squared reconstruction error (N,), in the model's units. Holes do not count.
 
+        A frame of pandas or polars gives a series of the same library, with the rows' index.
         Raises DataError as `embed` does.
         """
-        return self._joined([out.mse for out in self._outputs(self._source(rows, input_range), self._rebuild)])
+        mse = self._joined([out.mse for out in self._outputs(self._source(rows, input_range), self._rebuild)])
+        return frames.series(rows, "mse", mse) if frames.is_frame(rows) else mse
 
-    def score(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Array:
+    def score(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Any:
         """Return how strange each row is (N,), in nats: see scoring.py. `scoring.p` of it tells how rare that is.
 
+        A frame of pandas or polars gives a series of the same library, with the rows' index.
         Raises DataError as `embed` does, and as `scoring` does.
         """
         outputs = self._outputs(self._source(rows, input_range), self._score)
-        return self._joined([out.score for out in outputs])
+        scores = self._joined([out.score for out in outputs])
+        return frames.series(rows, "score", scores) if frames.is_frame(rows) else scores
 
     def explain(self, x: Array) -> tuple[Array, Array]:
         """Return which values make raw rows (N, D) strange, that are known to fit the model: shares (N, D).
@@ -322,19 +335,45 @@ class Model:
     def _joined(parts: list[Array], *width: int) -> Array:
         return np.concatenate(parts) if parts else np.zeros((0, *width), np.float32)
 
+    def _columns(self, out: Decoded, source: Source | None = None, *, holes_only: bool = False) -> dict[str, Any]:
+        """Return rebuilt rows of a source as columns: see `rebuilding.rebuilt_table`. Without one, of codes."""
+        from aecli import rebuilding
+
+        schema, turned = self.schema, self.schema.channels_first
+        if source is not None:
+            schema = schema if schema.features or not source.schema.columns else source.schema
+            turned = source.turned
+        order = rebuilding.order(self.schema, turned=turned)
+        names = rebuilding.written_names(schema, order)
+        types = () if source is None else source.types
+        return rebuilding.rebuilt_table(out, self, names, nulls=True, places=order, types=types, holes_only=holes_only)
+
+    def _filled_frame(self, rows: Any) -> Any:
+        """Return a data frame with what the model expects in its holes."""
+        from aecli import rebuilding
+
+        source = self.open(rows, keep_all=True)
+        out = _together(self.filled(source))
+        found = rebuilding.filled_columns(out, self._columns(out, source, holes_only=True), source)
+        changed = {name: column for name, column in found.items() if column is not out.batch.kept.get(name)}
+        return frames.with_columns(rows, changed)
+
     def _as_given(self, recon: Array, source: Source) -> Array:
         """Return rows (N, D) with the values in the order in which the source had them."""
         if not source.turned or self.schema.image_shape is None:
             return recon
         return np.ascontiguousarray(recon[:, places(self.schema.image_shape)])
 
-    def decode(self, z: Any) -> Array:
+    def decode(self, z: Any) -> Any:
         """Return the rows (N, D), in raw units, that latent rows (N, K) stand for; images as flat rows of (H, W, C).
 
-        Latent rows may also be all that `open_codes` takes: a data frame's columns z0, z1, ... are matched by name. Of
-        nested codes the first half and the first quarter are taken, too.
+        Latent rows may also be all that `open_codes` takes: a data frame's columns z0, z1, ... are matched by name. One
+        of pandas or polars gives a frame of the columns that the model has learnt. Of nested codes the first half and
+        the first quarter are taken, too.
         Raises DataError where the latent rows are of another width, or hold NaN or infinity.
         """
+        if frames.is_frame(z):
+            return frames.new_frame(z, self._columns(_together(self.decoded(self.open_codes(z).batches()))))
         if not _is_array(z):
             return self._joined([out.recon for out in self.decoded(self.open_codes(z).batches())], self.schema.inputs)
         with np.errstate(over="ignore"):
@@ -543,6 +582,13 @@ def _blanked(values: Array, batch: Batch) -> Array:
         values = values.astype(np.float64) if values.dtype.kind == "i" else values  # the numbers of categories alone
         values[batch.blank] = np.nan
     return values
+
+
+def _together(outputs: Iterable[Decoded]) -> Decoded:
+    """Join batches of rebuilt rows to one."""
+    parts = list(outputs)
+    z, recon = (np.concatenate(column) for column in zip(*((out.z, out.recon) for out in parts), strict=True))
+    return Decoded(joined([out.batch for out in parts]), z, recon)
 
 
 def _is_array(rows: Any) -> bool:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
     from aecli.config import Column, Schema
     from aecli.data.source import Source
-    from aecli.inference import Decoded, Model, Rebuilt
+    from aecli.inference import Decoded, Model
 
     Array = np.ndarray[Any, Any]
 
@@ -124,7 +124,7 @@ def as_written(values: "Array", column: "Column") -> Any:
     return without(from_numbers(np.where(lost, 0, values), column), lost)
 
 
-def filled_columns(out: "Rebuilt", rebuilt: Mapping[str, Any], source: "Source") -> dict[str, Any]:
+def filled_columns(out: "Decoded", rebuilt: Mapping[str, Any], source: "Source") -> dict[str, Any]:
     """Return a table's own columns, each cell as it was read, with what is rebuilt in the holes of its features."""
     import numpy as np
 

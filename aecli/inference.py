@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from aecli.evaluation import Evaluation
     from aecli.model.module import OnDevice
     from aecli.model.network import Network
+    from aecli.model.wrapped import WrappedAutoencoder
 
 Array = np.ndarray[Any, Any]
 T = TypeVar("T")
@@ -386,6 +387,16 @@ class Model:
         if len(wrong := np.flatnonzero(~np.isfinite(latent).all(axis=1))):
             raise DataError(f"latent row {wrong[0] + 1} holds NaN, infinity or what is too large")
         return self._decode(Batch(latent)).recon
+
+    def torch(self) -> "WrappedAutoencoder":
+        """Return the model as a torch.nn.Module of its own, on the CPU, of a copy of the weights.
+
+        Its `encode`, `decode` and `forward` take and give tensors in raw units, and are differentiable: see
+        model/wrapped.py.
+        """
+        from aecli.model.wrapped import WrappedAutoencoder
+
+        return WrappedAutoencoder(self.checkpoint.model, checkpoint.weights(self.tensors), self.scaler)
 
     def open_codes(self, data: Any, *, announce: Callable[[str], None] = lambda _: None, **options: Any) -> Codes:
         """Open latent rows, to be streamed through the model by `decoded`.

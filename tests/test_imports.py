@@ -16,7 +16,7 @@ from aecli.cli.deferred import deferred
 PACKAGE = Path(aecli.__file__).parent
 # Each level may import those after it, and its own.
 LEVELS = [
-    {"cli", "__main__"},
+    {"cli", "__main__", "sklearn"},
     {"figures"},
     {"training"},
     {"inference", "rebuilding"},

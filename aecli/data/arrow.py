@@ -134,6 +134,8 @@ class FrameTable(Table):
         try:
             table = frame if isinstance(frame, pa.Table) else pa.table(frame)
         except (pa.ArrowException, TypeError, ValueError) as error:
+            if hasattr(frame, "collect_schema"):
+                raise DataError("a lazy frame, and rows were expected", hint="collect it: frame.collect()") from error
             raise DataError(f"{name}: a column is not of one type ({_first_line(error)})") from error
         table = flattened(table)
         self._table = table.rename_columns([str(column) for column in table.column_names])

@@ -57,6 +57,7 @@ HEAVY = {
     "PIL",
     "safetensors",
     "pandas",
+    "polars",
 }
 NOT_FOR_HELP = {"markdown_it", "pygments", "attr", "pydantic"}  # what Typer imports for what help does not need
 

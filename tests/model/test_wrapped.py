@@ -12,7 +12,7 @@ from aecli.errors import DataError
 
 RNG = np.random.default_rng(0)
 TABLE = RNG.normal(size=(40, 5)) * [1, 10, 100, 1e4, 1] + [0, 1, 2000, 1e5, 3]
-TIMES = TABLE + [0, 0, 0, 0, 1.7e9]
+TIMES = np.add(TABLE, [0, 0, 0, 0, 1.7e9])
 GREY, COLOUR = RNG.random((30, 8, 8), np.float32), RNG.integers(0, 256, (30, 8, 8, 3), np.uint8)
 CONVOLUTIONS = {"hidden_dims": (), "channels": (2, 3)}
 CASES = {
@@ -109,4 +109,3 @@ def test_rows_of_another_shape_are_refused():
     message = "rows of shape (3, 8, 9), and (N, 64) or (N, 8, 8) or (N, 8, 8, 1) or (N, 1, 8, 8) were expected"
     with pytest.raises(DataError, match=re.escape(message)):
         quick(GREY).torch()(torch.zeros(3, 8, 9))
-

@@ -6,20 +6,21 @@ On the CPU, NumPy computes; torch is imported for other devices alone.
 import dataclasses
 import math
 import shlex
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from aecli import rebuilding
 from aecli.config import Schema, prefixes
 from aecli.data import frames, units
 from aecli.data.arrays import array_source, places
 from aecli.data.codes import Codes, open_codes
 from aecli.data.opening import open_source
 from aecli.data.places import Where, place
-from aecli.data.source import ArraySource, Batch, Source, check_finite, joined, resized
+from aecli.data.source import ArraySource, Batch, Source, check_finite, resized
 from aecli.data.units import Units
 from aecli.errors import DataError, UsageError
 from aecli.explaining import explain
@@ -222,8 +223,8 @@ class Model:
         """
         source = self._source(rows, input_range)
         if frames.is_frame(rows):
-            out = _together(out.in_units(source.units) for out in self._outputs(source, self._rebuild))
-            return frames.frame_like(rows, self._columns(out, source))
+            outputs = (out.in_units(source.units) for out in self._outputs(source, self._rebuild))
+            return frames.frame_like(rows, rebuilding.source_columns(outputs, self, source))
         parts = [out.in_units(source.units).recon for out in self._outputs(source, self._rebuild)]
         recon = self._joined(parts, self.schema.inputs)
         given = self._as_given(recon, source)
@@ -236,7 +237,8 @@ class Model:
         Raises DataError as `embed` does.
         """
         if frames.is_frame(rows):
-            return self._filled_frame(rows)
+            source = self.open(rows, keep_all=True)
+            return frames.with_columns(rows, rebuilding.holed_columns(self.filled(source), self, source))
         source = self._source(rows)
         parts = [np.where(np.isnan(out.batch.x), out.recon, out.batch.x) for out in self.filled(source)]
         return self._as_given(self._joined(parts, self.schema.inputs), source)
@@ -336,29 +338,6 @@ class Model:
     def _joined(parts: list[Array], *width: int) -> Array:
         return np.concatenate(parts) if parts else np.zeros((0, *width), np.float32)
 
-    def _columns(self, out: Decoded, source: Source | None = None, *, holes_only: bool = False) -> dict[str, Any]:
-        """Return rebuilt rows of a source as columns: see `rebuilding.rebuilt_table`. Without one, of codes."""
-        from aecli import rebuilding
-
-        schema, turned = self.schema, self.schema.channels_first
-        if source is not None:
-            schema = schema if schema.features or not source.schema.columns else source.schema
-            turned = source.turned
-        order = rebuilding.order(self.schema, turned=turned)
-        names = rebuilding.written_names(schema, order)
-        types = () if source is None else source.types
-        return rebuilding.rebuilt_table(out, self, names, nulls=True, places=order, types=types, holes_only=holes_only)
-
-    def _filled_frame(self, rows: Any) -> Any:
-        """Return a data frame with what the model expects in its holes."""
-        from aecli import rebuilding
-
-        source = self.open(rows, keep_all=True)
-        out = _together(self.filled(source))
-        found = rebuilding.filled_columns(out, self._columns(out, source, holes_only=True), source)
-        changed = {name: column for name, column in found.items() if column is not out.batch.kept.get(name)}
-        return frames.with_columns(rows, changed)
-
     def _as_given(self, recon: Array, source: Source) -> Array:
         """Return rows (N, D) with the values in the order in which the source had them."""
         if not source.turned or self.schema.image_shape is None:
@@ -374,7 +353,7 @@ class Model:
         Raises DataError where the latent rows are of another width, or hold NaN or infinity.
         """
         if frames.is_frame(z):
-            return frames.new_frame(z, self._columns(_together(self.decoded(self.open_codes(z).batches()))))
+            return frames.new_frame(z, rebuilding.source_columns(self.decoded(self.open_codes(z).batches()), self))
         if not _is_array(z):
             return self._joined([out.recon for out in self.decoded(self.open_codes(z).batches())], self.schema.inputs)
         with np.errstate(over="ignore"):
@@ -593,13 +572,6 @@ def _blanked(values: Array, batch: Batch) -> Array:
         values = values.astype(np.float64) if values.dtype.kind == "i" else values  # the numbers of categories alone
         values[batch.blank] = np.nan
     return values
-
-
-def _together(outputs: Iterable[Decoded]) -> Decoded:
-    """Join batches of rebuilt rows to one."""
-    parts = list(outputs)
-    z, recon = (np.concatenate(column) for column in zip(*((out.z, out.recon) for out in parts), strict=True))
-    return Decoded(joined([out.batch for out in parts]), z, recon)
 
 
 def _is_array(rows: Any) -> bool:

@@ -1,6 +1,6 @@
 """Rebuilt rows as the columns of a table: their names, their kinds, their empty cells."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -142,6 +142,42 @@ def filled_columns(out: "Decoded", rebuilt: Mapping[str, Any], source: "Source")
             columns[name] = filled(columns[name], values, holes)
         place += column.width
     return columns
+
+
+def source_columns(outputs: "Iterable[Decoded]", model: "Model", source: "Source | None" = None) -> dict[str, Any]:
+    """Return all rebuilt rows of a source, or all decoded rows, as columns by name: see `rebuilt_table`."""
+    return _source_columns(_together(outputs), model, source)
+
+
+def holed_columns(outputs: "Iterable[Decoded]", model: "Model", source: "Source") -> dict[str, Any]:
+    """Return those columns of a source that have holes, with what is rebuilt in these: see `filled_columns`."""
+    out = _together(outputs)
+    filled = filled_columns(out, _source_columns(out, model, source, holes_only=True), source)
+    return {name: column for name, column in filled.items() if column is not out.batch.kept.get(name)}
+
+
+def _source_columns(
+    out: "Decoded", model: "Model", source: "Source | None", *, holes_only: bool = False
+) -> dict[str, Any]:
+    schema, turned = model.schema, model.schema.channels_first
+    if source is not None:
+        schema = schema if schema.features or not source.schema.columns else source.schema
+        turned = source.turned
+    places = order(model.schema, turned=turned)
+    types = () if source is None else source.types
+    names = written_names(schema, places)
+    return rebuilt_table(out, model, names, nulls=True, places=places, types=types, holes_only=holes_only)
+
+
+def _together(outputs: "Iterable[Decoded]") -> "Decoded":
+    """Join batches of rebuilt rows to one."""
+    import numpy as np
+
+    from aecli.data.source import joined
+    from aecli.inference import Decoded
+
+    batches, z, recon = zip(*((out.batch, out.z, out.recon) for out in outputs), strict=True)
+    return Decoded(joined(batches), np.concatenate(z), np.concatenate(recon))
 
 
 def emptied(columns: Mapping[str, Any], blank: Any) -> dict[str, Any]:

@@ -10,6 +10,9 @@
     same = model.decode(z)           # (N, K) -> (N, D)
     new = model.sample(20, seed=1)   # (20, D): decoded draws
     found = model.evaluate(rows)     # found.model.mse, found.pca.mse, ...
+    module = model.torch()           # a torch.nn.Module, raw units in and out
+
+A data frame of pandas or polars gives a data frame. `aecli.sklearn.Autoencoder` is the scikit-learn estimator.
 
 The command line is a client of these. Importing the package loads nothing heavy; `load` imports NumPy, and torch for
 another device than the CPU; `fit` imports torch.

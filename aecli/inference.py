@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from aecli import rebuilding
 from aecli.config import Schema, prefixes
-from aecli.data import units
+from aecli.data import frames, units
 from aecli.data.arrays import array_source, places
 from aecli.data.codes import Codes, open_codes
 from aecli.data.opening import open_source
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from aecli.evaluation import Evaluation
     from aecli.model.module import OnDevice
     from aecli.model.network import Network
+    from aecli.model.wrapped import WrappedAutoencoder
 
 Array = np.ndarray[Any, Any]
 T = TypeVar("T")
@@ -208,17 +210,19 @@ class Model:
         """What the model puts into holes, in a word; None where it takes none."""
         return None if self.scaler.filling is None else self.scaler.middle
 
-    def embed(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Array:
+    def embed(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Any:
         """Return the latent rows, (N, K) float32, of rows (N, D), or of images (N, H, W), (N, H, W, C) or (N, C, H, W).
 
         One image, without N, gives one row.
         Rows may also be all that `open` takes: a data frame's columns are matched by name, where the model knows names.
+        A frame of pandas or polars gives a frame of the same library, with columns z0, z1, ... and the rows' index.
         NaN is a hole: the column's mean over the training rows is taken in its place. `input_range` are the values of
         black and white pixels, where they are not those of the training rows.
         Raises DataError where the rows are of another width, shape or range, or hold infinity, or columns are missing.
         """
         outputs = self._outputs(self._source(rows, input_range), self._encode)
-        return self._joined([out.z for out in outputs], self.checkpoint.model.latent_dim)
+        z = self._joined([out.z for out in outputs], self.checkpoint.model.latent_dim)
+        return frames.new_frame(rows, {f"z{i}": values for i, values in enumerate(z.T)}) if frames.is_frame(rows) else z
 
     def embed_batches(
         self, batches: "Iterable[pa.RecordBatch]", *, as_vector: str | None = None, **options: Any
@@ -243,42 +247,54 @@ class Model:
         outputs = map(self._encode, resized(self._in_units(source), self._batch_rows))  # an engine has its own threads
         return arrow.joined((out.batch, code_columns(out.z, model.active, as_vector)) for out in outputs)
 
-    def reconstruct(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Array:
+    def reconstruct(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Any:
         """Return the rebuilt rows in raw units: (N, D), or of an array of images the shape of these.
 
         They are float32, or float64 where a column needs more digits, such as milliseconds since 1970. With an
-        `input_range` they are in its units.
+        `input_range` they are in its units. A frame of pandas or polars gives a frame of those of its columns that the
+        model has learnt: numbers as floats, all others of their own type.
         Raises DataError as `embed` does.
         """
         source = self._source(rows, input_range)
+        if frames.is_frame(rows):
+            outputs = (out.in_units(source.units) for out in self._outputs(source, self._rebuild))
+            return frames.frame_like(rows, rebuilding.source_columns(outputs, self, source))
         parts = [out.in_units(source.units).recon for out in self._outputs(source, self._rebuild)]
         recon = self._joined(parts, self.schema.inputs)
         given = self._as_given(recon, source)
         return given.reshape(np.shape(rows)) if _is_array(rows) else given
 
-    def fill_holes(self, rows: Any) -> Array:
+    def fill_holes(self, rows: Any) -> Any:
         """Return rows (N, D) in raw units as they are, but for their holes: there stands what the model expects.
 
+        A frame of pandas or polars gives a frame of all of its columns.
         Raises DataError as `embed` does.
         """
+        if frames.is_frame(rows):
+            source = self.open(rows, keep_all=True)
+            return frames.with_columns(rows, rebuilding.holed_columns(self.filled(source), self, source))
         source = self._source(rows)
         parts = [np.where(np.isnan(out.batch.x), out.recon, out.batch.x) for out in self.filled(source)]
         return self._as_given(self._joined(parts, self.schema.inputs), source)
 
-    def errors(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Array:
+    def errors(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Any:
         """Return each row's mean squared reconstruction error (N,), in the model's units. Holes do not count.
 
+        A frame of pandas or polars gives a series of the same library, with the rows' index.
         Raises DataError as `embed` does.
         """
-        return self._joined([out.mse for out in self._outputs(self._source(rows, input_range), self._rebuild)])
+        mse = self._joined([out.mse for out in self._outputs(self._source(rows, input_range), self._rebuild)])
+        return frames.series(rows, "mse", mse) if frames.is_frame(rows) else mse
 
-    def score(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Array:
+    def score(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Any:
         """Return how strange each row is (N,), in nats: see scoring.py. `scoring.p` of it tells how rare that is.
 
+        A frame of pandas or polars gives a series of the same library, with the rows' index.
         Raises DataError as `embed` does, and as `scoring` does.
         """
         outputs = self._outputs(self._source(rows, input_range), self._score)
-        return self._joined([out.score for out in outputs])
+        scores = self._joined([out.score for out in outputs])
+        return frames.series(rows, "score", scores) if frames.is_frame(rows) else scores
 
     def explain(self, x: Array) -> tuple[Array, Array]:
         """Return which values make raw rows (N, D) strange, that are known to fit the model: shares (N, D).
@@ -362,13 +378,16 @@ class Model:
             return recon
         return np.ascontiguousarray(recon[:, places(self.schema.image_shape)])
 
-    def decode(self, z: Any) -> Array:
+    def decode(self, z: Any) -> Any:
         """Return the rows (N, D), in raw units, that latent rows (N, K) stand for; images as flat rows of (H, W, C).
 
-        Latent rows may also be all that `open_codes` takes: a data frame's columns z0, z1, ... are matched by name. Of
-        nested codes the first half and the first quarter are taken, too.
+        Latent rows may also be all that `open_codes` takes: a data frame's columns z0, z1, ... are matched by name. One
+        of pandas or polars gives a frame of the columns that the model has learnt. Of nested codes the first half and
+        the first quarter are taken, too.
         Raises DataError where the latent rows are of another width, or hold NaN or infinity.
         """
+        if frames.is_frame(z):
+            return frames.new_frame(z, rebuilding.source_columns(self.decoded(self.open_codes(z).batches()), self))
         if not _is_array(z):
             return self._joined([out.recon for out in self.decoded(self.open_codes(z).batches())], self.schema.inputs)
         with np.errstate(over="ignore"):
@@ -381,6 +400,16 @@ class Model:
         if len(wrong := np.flatnonzero(~np.isfinite(latent).all(axis=1))):
             raise DataError(f"latent row {wrong[0] + 1} holds NaN, infinity or what is too large")
         return self._decode(Batch(latent)).recon
+
+    def torch(self) -> "WrappedAutoencoder":
+        """Return the model as a torch.nn.Module of its own, on the CPU, of a copy of the weights.
+
+        Its `encode`, `decode` and `forward` take and give tensors in raw units, and are differentiable: see
+        model/wrapped.py.
+        """
+        from aecli.model.wrapped import WrappedAutoencoder
+
+        return WrappedAutoencoder(self.checkpoint.model, checkpoint.weights(self.tensors), self.scaler)
 
     def open_codes(self, data: Any, *, announce: Callable[[str], None] = lambda _: None, **options: Any) -> Codes:
         """Open latent rows, to be streamed through the model by `decoded`.

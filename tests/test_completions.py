@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from aecli.cli import build, completion
+from aecli.cli import COMMANDS, build, completion
 from aecli.data.images import endings
 
 SCRIPTS = Path(__file__).parents[1] / "completions"

@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 import aecli
-from aecli import metrics
+from aecli import metrics, rebuilding
 from aecli.cli import tables
 from aecli.config import Schema
 from aecli.data import sinks
@@ -200,8 +200,8 @@ def test_a_row_that_could_not_be_read_is_empty_cells(holed_model, form):
     assert np.isfinite(out.mse[[0, 2]]).all()
     with sinks.to_file(Path("out"), form) as sink:
         blank = tables.blank_rows(out, sink)
-        columns = dict(zip("abcdef", tables.rebuilt_columns(out, holed_model, blank=blank), strict=True))
-        sink.write({"label": out.batch.labels} | columns | tables.emptied({"mse": out.mse}, blank))
+        columns = dict(zip("abcdef", rebuilding.rebuilt_columns(out, holed_model, blank=blank), strict=True))
+        sink.write({"label": out.batch.labels} | columns | rebuilding.emptied({"mse": out.mse}, blank))
     match form:
         case "csv":
             assert Path("out").read_text().splitlines()[2] == "q,,,,,,,"

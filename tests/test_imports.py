@@ -16,10 +16,10 @@ from aecli.cli.deferred import deferred
 PACKAGE = Path(aecli.__file__).parent
 # Each level may import those after it, and its own.
 LEVELS = [
-    {"cli", "__main__"},
+    {"cli", "__main__", "sklearn"},
     {"figures"},
     {"training"},
-    {"inference"},
+    {"inference", "rebuilding"},
     {"metrics", "evaluation", "scoring", "explaining", "drift", "search", "strangest", "export"},
     {"model"},
     {"data"},
@@ -45,6 +45,7 @@ TORCH_MAY = {
     "model/module",
     "model/convolution",
     "model/device",
+    "model/wrapped",
 }
 HEAVY = {
     "torch",
@@ -59,6 +60,7 @@ HEAVY = {
     "safetensors",
     "pandas",
     "onnx",
+    "polars",
 }
 NOT_FOR_HELP = {"markdown_it", "pygments", "attr", "pydantic"}  # what Typer imports for what help does not need
 

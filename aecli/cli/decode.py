@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import aecli
+from aecli import rebuilding
 from aecli.cli import completion, console, flags, images, options, progress, rows, tables
 from aecli.data.places import Where, place
 from aecli.errors import UsageError
@@ -146,15 +147,15 @@ def _write_table(
     from aecli.data.sinks import Npy
 
     schema = loaded.schema
-    order = tables.order(schema, turned=schema.channels_first)  # that of the training rows
-    names = tables.written_names(schema, order)
+    order = rebuilding.order(schema, turned=schema.channels_first)  # that of the training rows
+    names = rebuilding.written_names(schema, order)
     carried = None if source is None else tables.Carried(source, decoding.keep, label=False, beside=names)
     with tables.open_output(output, form, header=header, inputs=(loaded.name, *inputs), quiet=quiet) as sink:
         if isinstance(sink, Npy):
             sink.row_shape = tables.row_shape(schema, turned=schema.channels_first)
         for out in outputs:
             own = {} if carried is None else carried.of(out.batch)
-            sink.write(own | tables.rebuilt_table(out, loaded, names, sink, places=order))
+            sink.write(own | rebuilding.rebuilt_table(out, loaded, names, nulls=sink.has_nulls, places=order))
             if decoding.line_buffered:
                 sink.flush()
 

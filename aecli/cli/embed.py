@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 import aecli
+from aecli import rebuilding
 from aecli.cli import flags, options, parts, progress, rows, tables
 from aecli.options import Applying, Reading
 
@@ -77,7 +78,7 @@ def embed(
             if unseen is not None:
                 columns["held_out"] = rows.part_of(unseen, first, len(out.z), source)
                 first += len(out.z)
-            sink.write(carried.of(out.batch) | tables.emptied(columns, tables.blank_rows(out, sink)))
+            sink.write(carried.of(out.batch) | rebuilding.emptied(columns, tables.blank_rows(out, sink)))
             if line_buffered:
                 sink.flush()
 

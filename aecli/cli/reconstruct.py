@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 import aecli
+from aecli import rebuilding
 from aecli.cli import console, flags, images, options, parts, progress, rows, tables
 from aecli.data.places import Where, place
 from aecli.errors import DataError, UsageError
@@ -63,8 +64,8 @@ def reconstruct(
     def answer(source: "Source", sink: "Sink", shown: "Shown") -> None:
         source.fills = fill_holes
         schema = loaded.schema if loaded.schema.features or not source.schema.columns else source.schema
-        order = tables.order(loaded.schema, turned=source.turned)
-        names = tables.written_names(schema, order)
+        order = rebuilding.order(loaded.schema, turned=source.turned)
+        names = rebuilding.written_names(schema, order)
         top = min(top_features or 0, schema.inputs)
         appended = ["mse"] * error + [f"{what}{i + 1}" for i in range(top) for what in ("worst", "share")]
         if taken := [name for name in appended if name in names]:
@@ -76,13 +77,13 @@ def reconstruct(
         for given in shown(stream(source, live=line_buffered), source):
             errors = _errors(given, loaded, top, order) if error else {}
             out = given.in_units(source.units)
-            columns = tables.rebuilt_table(
-                out, loaded, names, sink, places=order, types=source.types, holes_only=fill_holes
+            columns = rebuilding.rebuilt_table(
+                out, loaded, names, nulls=sink.has_nulls, places=order, types=source.types, holes_only=fill_holes
             )
             own = carried.of(out.batch)
             if fill_holes and source.columns and sink.has_nulls:  # an NPY has numbers alone
-                columns = tables.filled_columns(out, columns, source)
-            sink.write(own | columns | tables.emptied(errors, tables.blank_rows(out, sink)))
+                columns = rebuilding.filled_columns(out, columns, source)
+            sink.write(own | columns | rebuilding.emptied(errors, tables.blank_rows(out, sink)))
             if line_buffered:
                 sink.flush()
 

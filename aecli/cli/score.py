@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import aecli
+from aecli import rebuilding
 from aecli.cli import console, flags, judged, options, parts, progress, rows, tables
 from aecli.errors import DataError, UsageError
 from aecli.options import RUN, Applying, Reading
@@ -196,7 +197,7 @@ class _Answers:
         """Raise DataError where a carried column bears a name that the output needs."""
         self._loaded, self._source, self._level, self._reasons = loaded, source, level, reasons
         self._numbered = numbered
-        self._places = tables.order(loaded.schema, turned=source.turned)
+        self._places = rebuilding.order(loaded.schema, turned=source.turned)
         names = [f"{what}{i + 1}" for i in range(reasons) for what in ("worst", "value", "expected", "share")]
         beside = [*["row"] * numbered, "score", "p", "anomaly", *names]
         self._carried = tables.Carried(source, keep, label=label, beside=beside)
@@ -209,7 +210,7 @@ class _Answers:
         columns |= {"score": found.score, "p": found.p, "anomaly": (found.p <= self._level).astype("int64")}
         if self._reasons:
             columns |= tables.reasons(batch.x, self._loaded, self._reasons, self._places, self._source.units)
-        return self._carried.of(batch) | tables.emptied(columns, batch.blank if sink.has_nulls else None)
+        return self._carried.of(batch) | rebuilding.emptied(columns, batch.blank if sink.has_nulls else None)
 
 
 def _level(loaded: "aecli.Model", asked: float | None, *, quiet: bool) -> float:

@@ -1,26 +1,24 @@
 """The tables that embed, reconstruct and decode write."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from aecli.cli import console, rows
 from aecli.data.places import place
 from aecli.errors import DataError, UsageError
+from aecli.rebuilding import as_written, is_by_name, rebuilt_columns, without
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from aecli.config import Column, ModelConfig, Schema
+    from aecli.config import ModelConfig, Schema
     from aecli.data.sinks import Sink
     from aecli.data.source import Batch, Source
     from aecli.data.units import Units
-    from aecli.inference import Decoded, Encoded, Model, Rebuilt
+    from aecli.inference import Encoded, Model
 
     Array = np.ndarray[Any, Any]
-
-T = TypeVar("T")
-LATEST = 253_402_300_800  # seconds from 1970 to the year 10000
 
 
 @contextlib.contextmanager
@@ -109,25 +107,6 @@ def code_columns(z: "Array", model: "ModelConfig", sink: "Sink", as_vector: str 
     return codes.code_columns(z, active, as_vector)
 
 
-def order(schema: "Schema", *, turned: bool) -> "Array | None":
-    """Return the places (D,) of a model's values in the order of data whose channels came first; None elsewhere."""
-    if not turned or schema.image_shape is None:
-        return None
-    from aecli.data.arrays import places
-
-    return places(schema.image_shape)
-
-
-def in_order(values: Sequence[T], places: "Array | None") -> Sequence[T]:
-    """Return values (D,) in another order."""
-    return values if places is None else [values[place] for place in places]
-
-
-def is_by_name(schema: "Schema") -> bool:
-    """Return whether each value is a column with a name, and so keeps it in another order."""
-    return bool(schema.features) and len(schema.columns) == schema.inputs
-
-
 def row_shape(schema: "Schema", *, turned: bool) -> "tuple[int, ...] | None":
     """Return the shape in which a rebuilt image goes to an array; None where rows are no images."""
     if schema.image_shape is None:
@@ -136,135 +115,9 @@ def row_shape(schema: "Schema", *, turned: bool) -> "tuple[int, ...] | None":
     return (*channels, height, width) if turned else schema.image_shape
 
 
-def filled_columns(out: "Rebuilt", rebuilt: Mapping[str, Any], source: "Source") -> dict[str, Any]:
-    """Return a table's own columns, each cell as it was read, with what is rebuilt in the holes of its features."""
-    import numpy as np
-
-    from aecli.data.filling import filled
-    from aecli.data.sinks import to_table
-
-    columns = dict(out.batch.kept)
-    place = 0
-    for name, column in zip(source.features, source.schema.columns, strict=True):
-        holes = np.asarray(np.isnan(out.batch.x[:, place : place + column.width]).any(axis=1))
-        if out.batch.blank is not None:
-            holes &= ~out.batch.blank
-        if holes.any():
-            values = to_table({name: rebuilt[column.name or name]}).column(0).combine_chunks()
-            columns[name] = filled(columns[name], values, holes)
-        place += column.width
-    return columns
-
-
-def written_names(schema: "Schema", places: "Array | None") -> Sequence[str]:
-    """Return the names of the columns that rebuilt rows are written in, a vector's one."""
-    if any(column.kind == "vector" for column in schema.columns):
-        return schema.column_names
-    return in_order(schema.names, places) if is_by_name(schema) else schema.names
-
-
-def rebuilt_table(
-    out: "Decoded",
-    model: "Model",
-    names: Sequence[str],
-    sink: "Sink",
-    *,
-    places: "Array | None" = None,
-    types: Sequence[Any] = (),
-    holes_only: bool = False,
-) -> dict[str, Any]:
-    """Return rebuilt rows as columns by their `written_names`, with empty cells in rows that could not be read.
-
-    `types` are those of the data's columns, where it has some: a vector comes back as one. See `rebuilt_columns`.
-    """
-    blank, columns = blank_rows(out, sink), model.schema.columns
-    if all(column.kind != "vector" for column in columns):
-        values = rebuilt_columns(out, model, blank=blank, holes_only=holes_only)
-        return dict(zip(names, in_order(values, places), strict=True))
-    table, place = dict[str, Any](), 0
-    for i, (name, column) in enumerate(zip(names, columns, strict=True)):
-        if column.kind == "vector":
-            vectors = _vectors(out, model, slice(place, place + column.width), holes_only=holes_only)
-            vectors = vectors if places is None else vectors[:, places]
-            table[name] = _as_lists(vectors, types[i] if types else None) if sink.has_nulls else vectors
-        else:
-            table[name] = _rebuilt(out, model, place, holes_only=holes_only)
-        place += column.width
-    return emptied(table, blank)
-
-
-def _vectors(out: "Decoded", model: "Model", place: slice, *, holes_only: bool) -> "Array":
-    """Return the values of a vector (N, width) in rebuilt rows: float64 where float32 would round them visibly."""
-    import numpy as np
-
-    vectors = out.recon[:, place].astype(np.float64 if any(model.scaler.decimals[1][place]) else np.float32, copy=False)
-    return np.where(np.isnan(own := out.batch.x[:, place]), vectors, own) if holes_only else vectors
-
-
-def _as_lists(vectors: "Array", kind: Any) -> Any:
-    from aecli.data.sinks import as_lists
-
-    return as_lists(vectors, kind)
-
-
-def rebuilt_columns(out: "Decoded", model: "Model", *, blank: Any = None, holes_only: bool = False) -> list[Any]:
-    """Return the columns of rebuilt rows (N, D) as their kinds have them: numbers, dates, texts.
-
-    With `holes_only` the rows' own values stay, and what is rebuilt stands in their holes. Rows that are `blank` (N,)
-    are empty, and so are dates out of all range.
-    """
-    columns = [_rebuilt(out, model, i, holes_only=holes_only) for i in range(len(model.schema.values))]
-    return columns if blank is None else [_without(column, blank) for column in columns]
-
-
-def _rebuilt(out: "Decoded", model: "Model", place: int, *, holes_only: bool) -> Any:
-    """Return one of the columns of `rebuilt_columns`."""
-    import numpy as np
-
-    (decimals, wide), column = model.scaler.decimals, model.schema.values[place]
-    values = out.recon[:, place]
-    if column.kind == "number" and (wide[place] or holes_only):
-        values = np.round(values.astype(np.float64), decimals[place])
-    if holes_only:
-        own = out.batch.x[:, place]
-        values = np.where(np.isnan(own), values, own)
-    is_coarse = column.kind == "number" and not (wide[place] or holes_only)
-    return values.astype(np.float32, copy=False) if is_coarse else _as_written(values, column)
-
-
-def _as_written(values: "Array", column: "Column") -> Any:
-    """Return raw numbers (N,) as a column's kind has them; what is none, and dates out of all range, are empty."""
-    import numpy as np
-
-    from aecli.data.kinds import from_numbers
-
-    if column.kind == "number":
-        return values
-    lost = ~(np.abs(values) < LATEST) | ((column.kind == "category") & (values < 0))
-    return _without(from_numbers(np.where(lost, 0, values), column), lost)
-
-
 def blank_rows(out: "Encoded", sink: "Sink") -> Any:
     """Return which rows (N,) are to be empty cells: those that could not be read, where the sink has such cells."""
     return out.batch.blank if sink.has_nulls else None
-
-
-def emptied(columns: Mapping[str, Any], blank: Any) -> dict[str, Any]:
-    """Return columns with empty cells in the rows that are `blank` (N,), which could not be read; None for no row."""
-    return dict(columns) if blank is None else {name: _without(column, blank) for name, column in columns.items()}
-
-
-def _without(column: Any, rows: Any) -> Any:
-    """Return a column with empty cells in some rows (N,)."""
-    if not rows.any():
-        return column
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    from aecli.data.sinks import to_table
-
-    values = to_table({"": column}).column(0).combine_chunks()
-    return pc.if_else(pa.array(~rows), values, pa.scalar(None, values.type))
 
 
 def worst(shares: "Array", schema: "Schema", count: int, places: "Array | None" = None) -> dict[str, Any]:
@@ -314,7 +167,7 @@ def reasons(x: "Array", model: "Model", count: int, places: "Array | None", unit
     if units is not None:
         x, expected = units.to_rows(x), units.to_rows(expected)
     own = [
-        _as_written(values.astype(np.float64), column) for values, column in zip(x.T, model.schema.values, strict=True)
+        as_written(values.astype(np.float64), column) for values, column in zip(x.T, model.schema.values, strict=True)
     ]
     usual = rebuilt_columns(Decoded(Batch(x), x, expected), model)
     named, columns = worst(shares, model.schema, count, places), dict[str, Any]()
@@ -334,12 +187,12 @@ def _picked(columns: Sequence[Any], places: "Array") -> Any:
 
     if all(isinstance(column, np.ndarray) for column in columns):
         found = np.take_along_axis(np.stack(columns, axis=1), places[:, None], axis=1)[:, 0]
-        return _without(found, np.isnan(found))
+        return without(found, np.isnan(found))
     import pyarrow as pa
 
     chosen = {place: columns[place] for place in set(places.tolist())}
     cells = {
-        place: texts(_without(column, np.isnan(column)) if isinstance(column, np.ndarray) else column)
+        place: texts(without(column, np.isnan(column)) if isinstance(column, np.ndarray) else column)
         for place, column in chosen.items()
     }
     return pa.array([cells[place][row] for row, place in enumerate(places.tolist())], pa.string())

@@ -139,6 +139,8 @@ class FrameTable(Table):
         try:
             table = frame if isinstance(frame, pa.Table) else pa.table(frame)
         except (pa.ArrowException, TypeError, ValueError) as error:
+            if hasattr(frame, "collect_schema"):
+                raise DataError("a lazy frame, and rows were expected", hint="collect it: frame.collect()") from error
             raise DataError(f"{name}: a column is not of one type ({_first_line(error)})") from error
         table = flattened(table)
         self._table = table.rename_columns([str(column) for column in table.column_names])
@@ -205,12 +207,14 @@ def _inside(rows: Any) -> float:
 
 
 def flattened(rows: Any) -> Any:
-    """Return a batch or a table whose structs are columns of their own, `item.embedding`, and tensors are lists."""
+    """Return a batch or a table whose structs are columns of their own, `item.embedding`, and tensors are lists.
+
+    Views of texts, which polars has and few of Arrow's functions take, are texts.
+    """
     while any(pa.types.is_struct(field.type) for field in rows.schema):
         rows = (rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])).flatten()
-    if any(isinstance(field.type, pa.FixedShapeTensorType) for field in rows.schema):
-        columns = [_storage(column) for column in rows.columns]
-        rows = type(rows).from_arrays(columns, rows.schema.names)
+    if any(_plain_type(field.type) != field.type for field in rows.schema):
+        rows = type(rows).from_arrays([_plain(column) for column in rows.columns], rows.schema.names)
     return rows
 
 
@@ -219,13 +223,27 @@ def _without_rows(schema: pa.Schema) -> pa.Table:
     return pa.Table.from_batches([], schema)
 
 
-def _storage(column: Any) -> Any:
-    """Return a column of tensors as one of lists; any other as it is."""
-    if not isinstance(column.type, pa.FixedShapeTensorType):
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    """Return lists for tensors, texts for views of texts, and categories of these; any other type as it is."""
+    if isinstance(kind, pa.FixedShapeTensorType):
+        return kind.storage_type
+    if pa.types.is_dictionary(kind):
+        return pa.dictionary(kind.index_type, _plain_type(kind.value_type), kind.ordered)
+    return pa.large_string() if pa.types.is_string_view(kind) else kind
+
+
+def _plain(column: Any) -> Any:
+    """Return a column of its plain type."""
+    kind = _plain_type(column.type)
+    if kind == column.type:
         return column
     if isinstance(column, pa.ChunkedArray):
-        return pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
-    return column.storage
+        return pa.chunked_array([_plain(chunk) for chunk in column.chunks], kind)
+    if isinstance(column.type, pa.FixedShapeTensorType):
+        return column.storage
+    if pa.types.is_dictionary(kind):
+        return pa.DictionaryArray.from_arrays(column.indices, _plain(column.dictionary), ordered=kind.ordered)
+    return column.cast(kind)
 
 
 def _index_columns(schema: pa.Schema) -> dict[str, str]:

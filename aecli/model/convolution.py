@@ -37,7 +37,7 @@ def transposed(x: Tensor, weight: Tensor, bias: Tensor | None, at: Convolution) 
     pixels = (
         blocks.reshape(-1, down, across, s, s, channels).transpose(2, 3).reshape(-1, down * s, across * s, channels)
     )
-    return pixels[:, p : p + height, p : p + width].reshape(len(x), -1)
+    return pixels[:, p : p + height, p : p + width].flatten(1)
 
 
 def weight_gradient(small: Tensor, large: Tensor, weight: Tensor, at: Convolution) -> Tensor:
@@ -60,7 +60,7 @@ def _convolve(images: Tensor, weight: Tensor, bias: Tensor | None, stride: int, 
 
 
 def _images(rows: Tensor, shape: Image) -> Tensor:
-    return rows.view(len(rows), *shape).permute(0, 3, 1, 2)  # (B, H W C) -> (B, C, H, W), channels last in memory
+    return rows.view(-1, *shape).permute(0, 3, 1, 2)  # (B, H W C) -> (B, C, H, W), channels last in memory
 
 
 def _rows(images: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 import gzip
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import elsewhere
 import numpy as np
 import pandas as pd  # noqa: F401, before the program says that there is none
 import pytest
+import served
 
 from aecli import cli
 
@@ -73,6 +75,33 @@ def run_process(*argv, stdin=b"", env=None, **options):
 @pytest.fixture
 def process():
     return run_process
+
+
+@pytest.fixture(scope="session")
+def shell(tmp_path_factory):
+    """Run the shell lines of a text in a folder, one by one, as a reader would who copies them: line -> output."""
+    server = served.Server(tmp_path_factory.mktemp("shell"))
+
+    def shell(text, folder, env=None):
+        path = f"{server.folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        outputs = {}
+        for block in re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+            for line in block.splitlines():
+                done = subprocess.run(
+                    ["bash", "-c", f"set -eu\n{line}"],
+                    cwd=folder,
+                    env=os.environ | {"PATH": path} | (env or {}),
+                    capture_output=True,
+                    check=False,
+                    text=True,
+                )
+                assert done.returncode == 0, f"{line}\n{done.stderr}"
+                assert "error:" not in done.stderr, f"{line}\n{done.stderr}"  # of a command before a pipe
+                outputs[line] = done.stdout
+        return outputs
+
+    yield shell
+    server.close()
 
 
 @pytest.fixture(scope="session")

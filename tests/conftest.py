@@ -77,15 +77,28 @@ def process():
     return run_process
 
 
+BLOCK = r"^```sh\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?"
+
+
+def _without_numbers(text):
+    """Return lines with 0 in the place of each number, and single blanks, without empty lines."""
+    plain = re.sub(r"-?\d[\d,]*(\.\d+)?(e-?\d+)?", "0", re.sub(r" +", " ", text))
+    return re.sub(r"\n\n+", "\n", plain)
+
+
 @pytest.fixture(scope="session")
 def shell(tmp_path_factory):
-    """Run the shell lines of a text in a folder, one by one, as a reader would who copies them: line -> output."""
+    """Run the shell lines of a text in a folder, one by one, as a reader would who copies them: line -> output.
+
+    What the text shows below a block of them is what they print, but for the digits of numbers; `...` is anything.
+    """
     server = served.Server(tmp_path_factory.mktemp("shell"))
 
     def shell(text, folder, env=None):
         path = f"{server.folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         outputs = {}
-        for block in re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        for block, shown in re.findall(BLOCK, text, re.DOTALL | re.MULTILINE):
+            printed = ""
             for line in block.splitlines():
                 done = subprocess.run(
                     ["bash", "-c", f"set -eu\n{line}"],
@@ -98,6 +111,10 @@ def shell(tmp_path_factory):
                 assert done.returncode == 0, f"{line}\n{done.stderr}"
                 assert "error:" not in done.stderr, f"{line}\n{done.stderr}"  # of a command before a pipe
                 outputs[line] = done.stdout
+                printed += done.stderr + done.stdout
+            if shown:
+                form = re.escape(_without_numbers(shown)).replace(r"\.\.\.", ".*")
+                assert re.fullmatch(form, _without_numbers(printed), re.DOTALL), f"{block}\n{printed}"
         return outputs
 
     yield shell

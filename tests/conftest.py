@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 # As the program has them, before anything imports torch or NumPy.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -86,32 +87,33 @@ def _without_numbers(text):
     return re.sub(r"\n\n+", "\n", plain)
 
 
+def _run_line(line, folder, env):
+    words = ["bash", "-c", f"set -eu\n{line}"]
+    done = subprocess.run(words, cwd=folder, env=env, capture_output=True, check=False, text=True)
+    return Completed(done.returncode, done.stdout, done.stderr)
+
+
 @pytest.fixture(scope="session")
 def shell(tmp_path_factory):
     """Run the shell lines of a text in a folder, one by one, as a reader would who copies them: line -> output.
+
+    A line that is `given` was run already.
 
     What the text shows below a block of them is what they print, but for the digits of numbers; `...` is anything.
     """
     server = served.Server(tmp_path_factory.mktemp("shell"))
 
-    def shell(text, folder, env=None):
+    def shell(text, folder, env=None, given=MappingProxyType({})):
         path = f"{server.folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         outputs = {}
         for block, shown in re.findall(BLOCK, text, re.DOTALL | re.MULTILINE):
             printed = ""
             for line in block.splitlines():
-                done = subprocess.run(
-                    ["bash", "-c", f"set -eu\n{line}"],
-                    cwd=folder,
-                    env=os.environ | {"PATH": path} | (env or {}),
-                    capture_output=True,
-                    check=False,
-                    text=True,
-                )
-                assert done.returncode == 0, f"{line}\n{done.stderr}"
-                assert "error:" not in done.stderr, f"{line}\n{done.stderr}"  # of a command before a pipe
-                outputs[line] = done.stdout
-                printed += done.stderr + done.stdout
+                done = given.get(line) or _run_line(line, folder, os.environ | {"PATH": path} | (env or {}))
+                assert done.code == 0, f"{line}\n{done.err}"
+                assert "error:" not in done.err, f"{line}\n{done.err}"  # of a command before a pipe
+                outputs[line] = done.out
+                printed += done.err + done.out
             if shown:
                 form = re.escape(_without_numbers(shown)).replace(r"\.\.\.", ".*")
                 assert re.fullmatch(form, _without_numbers(printed), re.DOTALL), f"{block}\n{printed}"

@@ -1,6 +1,8 @@
-"""The picture of a terminal at the top of the README: `python -m tests.terminal` runs its commands and draws it anew."""
+"""The picture of a terminal in the README. `python -m tests.terminal` runs its commands and draws it anew."""
 
 import fcntl
+import html
+import io
 import os
 import pty
 import re
@@ -21,7 +23,9 @@ COMMANDS = (
     "aecli score digits.safetensors --top 3 --top-features 1 -q",
 )
 WIDTH, HEIGHT = 100, 24
-FONT = re.compile(r"@font-face \{.*?\n    \}\n", re.DOTALL)  # fetched from elsewhere, which a picture in a page cannot be
+FONT = re.compile(
+    r"@font-face \{.*?\n    \}\n", re.DOTALL
+)  # fetched from elsewhere, which a picture in a page cannot be
 
 
 def shown(command, folder):
@@ -59,9 +63,14 @@ def lines_of(written):
     return [line for line in lines if line]
 
 
+def text_shown(command, folder):
+    """Return what a terminal shows of a command, without colours."""
+    return [Text.from_ansi(line).plain.rstrip() for line in shown(command, folder)]
+
+
 def draw(folder):
     """Run the commands in a folder and return the picture."""
-    console = Console(record=True, width=WIDTH, file=Path(os.devnull).open("w"))
+    console = Console(record=True, width=WIDTH, file=io.StringIO())
     for place, command in enumerate(COMMANDS):
         console.print(Text.assemble("\n" * (place > 0), ("$ ", "bold green"), (command, "bold")))
         for line in shown(command, folder):
@@ -71,8 +80,6 @@ def draw(folder):
 
 def text_of(picture):
     """Return the lines of text in a picture."""
-    import html
-
     rows = {}
     for y, text in re.findall(r'<text class="[^"]*" x="[^"]*" y="([^"]*)"[^>]*>([^<]*)</text>', picture):
         rows.setdefault(float(y), []).append(html.unescape(text).replace("\xa0", " "))

@@ -1,27 +1,89 @@
 """The guide keeps its word: the shell lines of each topic run, in their order, in a real shell."""
 
+import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import elsewhere
+import numpy as np
 import pytest
 
 from aecli.cli import completion
 
 TOPICS = sorted(completion.GUIDE.glob("*.md"))
+PIPELINES = (completion.GUIDE / "pipelines.md").read_text()
 
 
-@pytest.mark.parametrize("topic", TOPICS, ids=lambda path: path.stem)
+@pytest.fixture(scope="module")
+def piped(tmp_path_factory, shell):
+    """The shell lines of `aecli guide pipelines`. Where there is no jq, its line is left out."""
+    folder = tmp_path_factory.mktemp("pipelines")
+    without = "" if shutil.which("jq") else r"^jq .*\n|^```text\nwine-7.*?^```$"
+    text = re.sub(without, "", PIPELINES, flags=re.MULTILINE | re.DOTALL) if without else PIPELINES
+    return folder, shell(text, folder)
+
+
+def output_of(outputs, start):
+    return next(output for line, output in outputs.items() if line.startswith(start))
+
+
+@pytest.mark.parametrize("topic", [path for path in TOPICS if path.stem != "pipelines"], ids=lambda path: path.stem)
 def test_every_shell_line_of_a_topic_runs(topic, shell, tmp_path, request):
     env = {}
     if topic.stem == "places":
         env = request.getfixturevalue("s3_variables")
         elsewhere.Objects(os.environ | env, "my-bucket")
     assert shell(topic.read_text(), tmp_path, env)
+
+
+def test_the_scripts_of_pipelines_do_what_they_say(piped):
+    folder, outputs = piped
+    rows = (folder / "joined.csv").read_text().splitlines()
+    assert rows[0].startswith("id,alcohol,")
+    assert rows[0].endswith(",target,z0,z1,z2,mse")
+    assert [row.split(",")[0] for row in rows[1:]] == [f"w{i:03}" for i in range(1, 179)]
+    odd = [line.split() for line in output_of(outputs, "awk -F, 'NR > 1 { print $NF").splitlines()]
+    mse = {row.split(",")[0]: float(row.split(",")[-1]) for row in rows[1:]}
+    assert [name for _, name in odd] == sorted(mse, key=mse.get, reverse=True)[:5]
+    codes = (folder / "all.csv").read_text().splitlines()  # of the parts, in order, under one header
+    assert codes[0] == "target,z0,z1,z2"
+    in_parts = [[float(z) for z in code.split(",")[1:]] for code in codes[1:]]
+    at_once = [[float(z) for z in row.split(",")[-4:-1]] for row in rows[1:]]
+    np.testing.assert_allclose(in_parts, at_once, atol=1e-5, rtol=0)  # in a part, a row has another place
+    assert json.loads((folder / "run.json").read_text())["seed"] == 7
+
+
+def test_the_keys_of_each_json_object_are_those_in_the_table(piped, run):
+    table = PIPELINES[PIPELINES.index("| the keys of its object |") :].partition("\n\n")[0]
+    keys = {
+        name: [key for key in re.findall(r"`(\w+)`", listed) if key != "null"]
+        for name, listed in re.findall(r"^\| (?:its )?`(\w+)(?: --json)?` \| (.*) \|$", table, re.MULTILINE)
+    }
+    folder, _ = piped
+    made = json.loads((folder / "run.json").read_text())
+    info = json.loads((folder / "info.json").read_text())
+    assert keys["train"] == list(made)
+    assert keys["info"] == list(info)
+    for part in ("model", "results", "history"):
+        assert keys[part] == list(info[part])
+    assert info["train"]["epochs"] == made["epochs"] == len(info["history"]["loss"])
+    assert {name: made[name] for name in ("train_mse", "test_mse", "pca_mse", "rows")}.items() <= info[
+        "results"
+    ].items()
+    qualities = re.findall(r"`(\w+)`", re.search(r"of `evaluate` have (.*?)\. Each of", PIPELINES, re.DOTALL)[1])
+    found = json.loads(run("evaluate", folder / "wine-7.safetensors", folder / "wine.csv", "-q", "--json").out)
+    assert keys["evaluate"] == list(found)
+    for part in ("model", "pca", "original"):
+        assert qualities == list(found[part])
+    scored = run("score", folder / "wine-7.safetensors", folder / "wine.csv", "-q", "--json")
+    assert keys["score"] == [*json.loads(scored.out), "p", "columns"]
+    drawn = run("plot", folder / "wine-7.safetensors", "--kind", "history", "-q", "--json")
+    assert keys["plot"] == list(json.loads(drawn.out))
 
 
 def test_a_topic_is_plain_markdown_in_a_pipe(run):

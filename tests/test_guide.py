@@ -38,7 +38,11 @@ def test_every_shell_line_of_a_topic_runs(topic, shell, tmp_path, request):
     if topic.stem == "places":
         env = request.getfixturevalue("s3_variables")
         elsewhere.Objects(os.environ | env, "my-bucket")
-    assert shell(topic.read_text(), tmp_path, env)
+    given = {}
+    if "\naecli train\n" in topic.read_text():
+        given["aecli train"], folder = request.getfixturevalue("digits_run")
+        shutil.copy(folder / "digits.safetensors", tmp_path)
+    assert shell(topic.read_text(), tmp_path, env, given)
 
 
 def test_the_scripts_of_pipelines_do_what_they_say(piped):

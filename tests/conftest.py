@@ -89,7 +89,7 @@ def _without_numbers(text):
 
 def _run_line(line, folder, env):
     words = ["bash", "-c", f"set -eu\n{line}"]
-    done = subprocess.run(words, cwd=folder, env=env, capture_output=True, check=False, text=True)
+    done = subprocess.run(words, cwd=folder, env=env, capture_output=True, check=False, text=True, timeout=300)
     return Completed(done.returncode, done.stdout, done.stderr)
 
 

@@ -20,8 +20,8 @@ from pathlib import Path
 
 CALLER = r"""#!{python} -SE
 import array, json, os, signal, socket, sys
-files = [int(name) for name in os.listdir("/proc/self/fd")]
-files = [file for file in files if os.path.exists(f"/proc/self/fd/{{file}}")]
+files = [int(name) for name in os.listdir("/dev/fd")]
+files = [file for file in files if os.path.exists(f"/dev/fd/{{file}}")]
 request = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ), files]).encode()
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})

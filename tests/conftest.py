@@ -81,8 +81,9 @@ def process():
 BLOCK = r"^```sh\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?"
 
 
-def _without_numbers(text):
-    """Return lines with 0 in the place of each number, and single blanks, without empty lines."""
+def without_numbers(text):
+    """Return lines with 0 in the place of each number, and single blanks, without empty lines and the device's name."""
+    text = re.sub(r"^(training .*), on .*$", r"\1", text, flags=re.MULTILINE)
     plain = re.sub(r"-?\d[\d,]*(\.\d+)?(e-?\d+)?", "0", re.sub(r" +", " ", text))
     return re.sub(r"\n\n+", "\n", plain)
 
@@ -97,9 +98,8 @@ def _run_line(line, folder, env):
 def shell(tmp_path_factory):
     """Run the shell lines of a text in a folder, one by one, as a reader would who copies them: line -> output.
 
-    A line that is `given` was run already.
-
-    Below a block of them the text shows lines that they print, but for the digits of numbers; `...` is anything.
+    A line that is `given` was run already. Lines that the text shows below a block are among what the block prints, but
+    for the digits of numbers; `...` is anything.
     """
     server = served.Server(tmp_path_factory.mktemp("shell"))
 
@@ -115,8 +115,8 @@ def shell(tmp_path_factory):
                 outputs[line] = done.out
                 printed += done.err + done.out
             if shown:
-                form = re.escape(_without_numbers(shown)).replace(r"\.\.\.", ".*")
-                found = re.search(f"^{form}", _without_numbers(printed), re.DOTALL | re.MULTILINE)
+                form = re.escape(without_numbers(shown)).replace(r"\.\.\.", ".*")
+                found = re.search(f"^{form}", without_numbers(printed), re.DOTALL | re.MULTILINE)
                 assert found, f"{block}\n{printed}"
         return outputs
 

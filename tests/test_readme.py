@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import terminal
+from conftest import without_numbers
 from sklearn.datasets import load_wine
 
 import aecli
@@ -50,7 +51,7 @@ def test_the_terminal_shows_what_the_program_prints(toured, digits_run):
 
 
 def shape(text):
-    return re.sub(r"\d[\d,.e-]*", "0", text).replace(" ", "")
+    return without_numbers(text).replace(" ", "")
 
 
 def test_the_python_lines_run(toured, monkeypatch):

@@ -1,9 +1,11 @@
 import gzip
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 # As the program has them, before anything imports torch or NumPy.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -15,6 +17,7 @@ import elsewhere
 import numpy as np
 import pandas as pd  # noqa: F401, before the program says that there is none
 import pytest
+import served
 
 from aecli import cli
 
@@ -73,6 +76,52 @@ def run_process(*argv, stdin=b"", env=None, **options):
 @pytest.fixture
 def process():
     return run_process
+
+
+BLOCK = r"^```sh\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?"
+
+
+def without_numbers(text):
+    """Return lines with 0 in the place of each number, and single blanks, without empty lines and the device's name."""
+    text = re.sub(r"^(training .*), on .*$", r"\1", text, flags=re.MULTILINE)
+    plain = re.sub(r"-?\d[\d,]*(\.\d+)?(e-?\d+)?", "0", re.sub(r" +", " ", text))
+    return re.sub(r"\n\n+", "\n", plain)
+
+
+def _run_line(line, folder, env):
+    words = ["bash", "-c", f"set -eu\n{line}"]
+    done = subprocess.run(words, cwd=folder, env=env, capture_output=True, check=False, text=True, timeout=300)
+    return Completed(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def shell(tmp_path_factory):
+    """Run the shell lines of a text in a folder, one by one, as a reader would who copies them: line -> output.
+
+    A line that is `given` was run already. Lines that the text shows below a block are among what the block prints, but
+    for the digits of numbers; `...` is anything.
+    """
+    server = served.Server(tmp_path_factory.mktemp("shell"))
+
+    def shell(text, folder, env=None, given=MappingProxyType({})):
+        path = f"{server.folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        outputs = {}
+        for block, shown in re.findall(BLOCK, text, re.DOTALL | re.MULTILINE):
+            printed = ""
+            for line in block.splitlines():
+                done = given.get(line) or _run_line(line, folder, os.environ | {"PATH": path} | (env or {}))
+                assert done.code == 0, f"{line}\n{done.err}"
+                assert "error:" not in done.err, f"{line}\n{done.err}"  # of a command before a pipe
+                outputs[line] = done.out
+                printed += done.err + done.out
+            if shown:
+                form = re.escape(without_numbers(shown)).replace(r"\.\.\.", ".*")
+                found = re.search(f"^{form}", without_numbers(printed), re.DOTALL | re.MULTILINE)
+                assert found, f"{block}\n{printed}"
+        return outputs
+
+    yield shell
+    server.close()
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import json
 import re
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +10,11 @@ import torch
 from sklearn.datasets import load_digits
 
 import aecli
-from aecli.data.source import ArraySource
-from aecli.errors import DataError, Stopped, UsageError
+from aecli.errors import DataError, UsageError
 from aecli.model import checkpoint
 from aecli.options import FitOptions
 from aecli.recipes import resolve
 from aecli.training import loop, objectives
-from aecli.training.fit import fit
-from aecli.training.resume import ResumeFile
 
 QUICK = {"epochs": 3, "hidden_dims": (16,), "device": "cpu"}
 KINDS = {"variational": {"bottleneck": "variational", "latent_dim": 3}, "sparse": {"bottleneck": "sparse", "active": 2}}
@@ -116,31 +112,6 @@ def test_the_loss_falls_under_both_optimizers(kind, optimizer):
 def test_equal_seeds_give_equal_bytes_and_others_others(kind):
     first, again, other = (aecli.fit(curve(), seed=s, **KINDS[kind], **QUICK).to_bytes() for s in (1, 1, 2))
     assert first == again != other
-
-
-@pytest.mark.parametrize("step", [1, 9, 17, 18, 30])
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_run_that_was_stopped_ends_at_the_bytes_of_one_that_was_not(kind, step):
-    options = {**KINDS[kind], **QUICK, "batch_size": 16, "noise": 0.1, "patience": 2}
-
-    def trained(name, stop_at, *, resume=False):
-        steps = iter(range(1, 10**9))
-        with ResumeFile(Path(name), resume=resume, force=False) as kept:
-            try:
-                model = fit(
-                    ArraySource("curve", curve()),
-                    resume=kept,
-                    stopping=nullcontext(lambda: next(steps) == stop_at),
-                    **options,
-                )
-            except Stopped:
-                return None
-            kept.remove()
-        return model.to_bytes()
-
-    undisturbed = trained("other", 0)
-    assert trained("m", step) is None
-    assert trained("m", 0, resume=True) == undisturbed
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -19,7 +19,7 @@ import aecli
 SMALL = ("--hidden-dims", "16", "--device", "cpu")
 
 
-def on_a_terminal(*argv, columns=80, then=(), typed=(), program=("-m", "aecli")):
+def on_a_terminal(*argv, columns=80, then=(), typed=()):
     """Run a command whose stderr alone is a terminal: the screen's bytes, stdout and the exit code.
 
     At each of its first answers the terminal takes the next width of `then`, and the next of the keys `typed` is typed.
@@ -28,7 +28,7 @@ def on_a_terminal(*argv, columns=80, then=(), typed=(), program=("-m", "aecli"))
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
     running = subprocess.Popen(
-        [sys.executable, *program, *argv],
+        [sys.executable, "-m", "aecli", *argv],
         stderr=terminal,
         stdout=subprocess.PIPE,
         env=env | {"TERM": "xterm-256color"},
@@ -136,17 +136,17 @@ def test_the_bar_shows_losses_speed_and_the_time_left_within_80_columns():
 
 
 def test_a_map_of_many_rows_shows_how_many_have_their_neighbours(run, monkeypatch):
-    np.save("rows.npy", np.random.default_rng(0).normal(size=(300, 3)))
-    command = ["train", "rows.npy", "--recipe", "map", "--hidden-dims", "4", "--epochs", "1"]
-    code = "from aecli import cli; from aecli.training import neighbours; neighbours.TOGETHER = 100; cli.main()"
-    screen, out, code = on_a_terminal(*command, program=("-c", code))
+    np.save("rows.npy", np.random.default_rng(0).normal(size=(50_000, 3)))
+    command = ["train", "rows.npy", "--recipe", "map", "--hidden-dims", "4", "--epochs", "1", "--batch-size", "2000"]
+    screen, out, code = on_a_terminal(*command)
     assert (code, out) == (0, b"")
     shares = [int(share) for share in re.findall(r"finding neighbours +(\d+)%", screen)]
     assert shares == sorted(shares)
     assert {0, 33, 67} <= set(shares)
     assert all(len(line) <= 80 for line in lines_of(screen) if "finding" in line)
+    np.save("rows.npy", np.load("rows.npy")[:300])
     monkeypatch.setattr("aecli.training.neighbours.TOGETHER", 100)
-    said = run(*command)
+    said = run(*command, "--force")
     assert said.out == ""
     assert said.err.count("finding neighbours\n") == 1
 

@@ -136,8 +136,8 @@ def test_the_bar_shows_losses_speed_and_the_time_left_within_80_columns():
 
 
 def test_a_map_of_many_rows_shows_how_many_have_their_neighbours(run, monkeypatch):
-    np.save("rows.npy", np.random.default_rng(0).normal(size=(50_000, 3)))
-    command = ["train", "rows.npy", "--recipe", "map", "--hidden-dims", "4", "--epochs", "1", "--batch-size", "2000"]
+    np.save("rows.npy", np.random.default_rng(0).normal(size=(33_000, 3)))
+    command = ["train", "rows.npy", "--recipe", "map", "--hidden-dims", "4", "--epochs", "1", "--holdout", "0"]
     screen, out, code = on_a_terminal(*command)
     assert (code, out) == (0, b"")
     shares = [int(share) for share in re.findall(r"finding neighbours +(\d+)%", screen)]

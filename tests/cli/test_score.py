@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from conftest import run_here
 from scipy.stats import betabinom
 
 import aecli
@@ -63,10 +64,7 @@ def model(tmp_path_factory):
     Path(folder / "log.csv").write_text("\n".join([HEADER, *map(",".join, readings(600))]) + "\n")
     command = "train log.csv --features day --features room --features heat --features power --features damp "
     command += "--features flat --categorical room --label label --epochs 60 --hidden-dims 16 --holdout 0 -q"
-    done = subprocess.run(
-        [sys.executable, "-m", "aecli", *command.split()], cwd=folder, capture_output=True, check=False
-    )
-    assert done.returncode == 0, done.stderr.decode()
+    run_here(folder, command)
     return folder / "log.safetensors"
 
 

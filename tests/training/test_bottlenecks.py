@@ -19,6 +19,8 @@ from aecli.training import loop, objectives
 QUICK = {"epochs": 3, "hidden_dims": (16,), "device": "cpu"}
 KINDS = {"variational": {"bottleneck": "variational", "latent_dim": 3}, "sparse": {"bottleneck": "sparse", "active": 2}}
 
+OF_DIGITS = {"bottleneck": "variational", "latent_dim": 8, "hidden_dims": (48,), "device": "cpu"}
+
 
 def curve(rows=300, seed=0):
     t = np.random.default_rng(seed).uniform(-2, 2, (rows, 1))
@@ -28,7 +30,7 @@ def curve(rows=300, seed=0):
 @pytest.fixture(scope="module")
 def drawn_digits():
     """A variational model of the digits."""
-    return aecli.fit("digits", bottleneck="variational", latent_dim=8, epochs=30, device="cpu")
+    return aecli.fit("digits", **OF_DIGITS, epochs=40)
 
 
 def test_the_divergence_is_that_of_the_closed_form():
@@ -73,8 +75,7 @@ def test_the_codes_of_digits_do_not_collapse(drawn_digits):
 
 
 def test_a_larger_beta_leaves_less_in_the_codes(drawn_digits):
-    options = {"bottleneck": "variational", "latent_dim": 8, "epochs": 10, "device": "cpu"}
-    less, more = (sum(aecli.fit("digits", beta=b, **options).checkpoint.results.kl) for b in (4, 0.25))
+    less, more = (sum(aecli.fit("digits", beta=b, **OF_DIGITS, epochs=10).checkpoint.results.kl) for b in (4, 0.25))
     assert less < sum(drawn_digits.checkpoint.results.kl) < more
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd  # noqa: F401, before the program says that there is none
 import pytest
 
-from aecli import cli
+from aecli import cli, recipes
 
 MNIST_FOLDER = Path(os.environ.get("AECLI_DATA_DIR", "")) / "MNIST" / "raw"
 
@@ -73,6 +73,25 @@ def run_process(*argv, stdin=b"", env=None, **options):
         **options,
     )
     return Completed(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@pytest.fixture
+def one_network(monkeypatch):
+    """Only the model is trained: no other networks show what its scores are worth, or whether PCA would do."""
+    monkeypatch.setattr("aecli.training.folds.BY_HEART", 0)
+
+
+@pytest.fixture
+def few_steps(monkeypatch):
+    """Two epochs where the rules would choose more: what is asked is not what they come to."""
+    choose = recipes._choose_steps
+
+    def few(choices, rows):
+        asked = choices["epochs"]
+        choose(choices, rows)
+        choices["epochs"] = 2 if asked is None else asked
+
+    monkeypatch.setattr(recipes, "_choose_steps", few)
 
 
 @pytest.fixture

@@ -100,6 +100,7 @@ def test_a_sparse_code_keeps_as_many_values_as_are_active_and_may_be_wider_than_
     assert np.isfinite(model.sample(50)).all()
 
 
+@pytest.mark.usefixtures("one_network")
 @pytest.mark.parametrize("optimizer", ["muon", "adam"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_loss_falls_under_both_optimizers(kind, optimizer):
@@ -185,6 +186,7 @@ def test_what_makes_no_sense_is_refused_with_the_way_out(options, error, why, hi
     assert refused.value.hint == hint
 
 
+@pytest.mark.usefixtures("one_network")
 def test_the_shell_tells_the_divergence_and_each_command_takes_the_model(run):
     done = run("train", "digits", "--bottleneck", "variational", "--epochs", "10", "--json", "-o", "v.safetensors")
     facts, lines = json.loads(done.out), done.err.splitlines()
@@ -242,6 +244,7 @@ def test_the_shell_tells_how_much_a_sparse_code_explains_and_each_command_takes_
         assert run(*command.split(), "-q").code == 0, command
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_who_asks_for_a_bottleneck_gets_it_and_not_pca():
     noise = np.random.default_rng(6).normal(size=(100, 12))
     for options in ({"bottleneck": "variational"}, {"bottleneck": "none"}, {"bottleneck": "sparse"}, {"loss": "huber"}):
@@ -276,6 +279,7 @@ def test_the_nats_of_each_value_stand_in_the_order_of_the_values(run):
 COLLAPSED = "the codes tell nothing of the rows: try a smaller --beta"
 
 
+@pytest.mark.usefixtures("one_network")
 @pytest.mark.parametrize(
     ("options", "way"),
     [
@@ -287,7 +291,7 @@ COLLAPSED = "the codes tell nothing of the rows: try a smaller --beta"
 )
 def test_the_way_out_of_collapsed_codes_is_one_that_was_not_taken(run, options, way):
     np.savetxt("rows.csv", np.random.default_rng(0).uniform(0, 1, (60, 6)).round(3), delimiter=",", comments="")
-    options = [*options, "--beta", "1000", "--bottleneck", "variational", "--epochs", "60", "--latent-dim", "2"]
+    options = [*options, "--beta", "1000", "--bottleneck", "variational", "--epochs", "30", "--latent-dim", "2"]
     done = run("train", "rows.csv", *options, "-o", "v.safetensors", "--device", "cpu")
     assert done.code == 0, done.err
     assert COLLAPSED + way in done.err.splitlines()

@@ -850,22 +850,22 @@ CASES = {
     ),
     "a cell of another kind for a model": Case(
         "embed t.safetensors x.csv",
-        "correct the cell, or say --bad-rows blank or --bad-rows skip",
+        "correct the cell, or use --bad-rows blank or --bad-rows skip",
         given={"x.csv": HEX},
     ),
     "a value of another kind for a model": Case(
         "embed t.safetensors x.jsonl",
-        "correct the cell, or say --bad-rows blank or --bad-rows skip",
+        "correct the cell, or use --bad-rows blank or --bad-rows skip",
         given={"x.jsonl": JSONL + '{"a": [1], "b": 2, "c": 3}\n'},
     ),
     "a word of another kind for a model": Case(
         "embed words.safetensors x.csv",
-        "correct the cell, or say --bad-rows blank or --bad-rows skip",
+        "correct the cell, or use --bad-rows blank or --bad-rows skip",
         given={"words.csv": column_of(["yes", "no"]), "x.csv": column_of(["yes", "perhaps"])},
         before="train words.csv QUICK",
     ),
     "a cell of another kind to train further on": Case(
-        "train x.csv --init-from t.safetensors QUICK", "correct the cell, or say --bad-rows skip", given={"x.csv": HEX}
+        "train x.csv --init-from t.safetensors QUICK", "correct the cell, or use --bad-rows skip", given={"x.csv": HEX}
     ),
     "an infinite value": Case(
         "embed flat.safetensors x.npy",
@@ -944,12 +944,12 @@ CASES = {
     ),
     "a category too many": Case(
         "embed kinds.safetensors x.csv",
-        "--unknown ignore takes such a cell as none of them",
+        "--unknown ignore reads such a cell as none of them",
         given={"x.csv": column_of("xyz", "kind")},
     ),
     "a category too many to train further on": Case(
         "train x.csv --init-from kinds.safetensors QUICK",
-        "--unknown ignore takes such a cell as none of them",
+        "--unknown ignore reads such a cell as none of them",
         given={"x.csv": column_of("xyz", "kind")},
     ),
     "categories that are an id": Case(
@@ -1011,7 +1011,7 @@ CASES = {
     ),
     "files of bytes that may be images or rows": Case(
         "train a.npy b.npy QUICK",
-        "--image-shape 6x8 makes an image of each; or join their rows to one file",
+        "--image-shape 6x8 reads one image per file; or join their rows in one file",
         given={"a.npy": GREY[0], "b.npy": GREY[1]},
     ),
     "channels first or last for a model of rows": Case(

@@ -177,7 +177,7 @@ def _is_turned(name: str, row: tuple[int, ...], wanted: tuple[int, ...], *, flat
     if row == (channels, height, width):
         return True
     if len(row) == 1:
-        raise DataError(f"{name}: {row[0]} values a row, and the model takes {height * width * channels}")
+        raise DataError(f"{name}: {row[0]} values per row, and the model takes {height * width * channels}")
     raise DataError(f"{name}: a row is of shape {row}, and the model takes images of shape {wanted}, {sized(wanted)}")
 
 

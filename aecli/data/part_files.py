@@ -174,7 +174,7 @@ def _of_pattern(pattern: Place) -> list[tuple[Any, Where, PurePath]]:
     """Return the files elsewhere that a pattern names, each with its path in the last folder that has no star."""
     files = pattern.expanded()
     if not files:
-        raise DataError(f"{pattern}: no file has such a name")
+        raise DataError(f"{pattern}: no file matches this name")
     for file in files:
         _check_no_image(file)
     above = Place(f"{pattern.scheme}://{pattern.root}/{GLOB.split(pattern.key)[0].rpartition('/')[0]}")

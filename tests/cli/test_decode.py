@@ -123,7 +123,7 @@ WRONG = {
     "text": (
         "z0,z1\n1,2\n3,x\n",
         "row 2, column 'z1' holds 'x', and the cells of this feature must be numbers",
-        "correct the cell, or say --bad-rows blank or --bad-rows skip",
+        "correct the cell, or use --bad-rows blank or --bad-rows skip",
     ),
 }
 
@@ -165,7 +165,7 @@ def test_arrays_of_another_width_images_and_data_sets_are_no_codes(run, iris_mod
     np.save("images.npy", np.zeros((4, 2, 1)))
     hint = "hint: codes are what aecli embed writes: z0 to z1; aecli reconstruct takes the rows themselves\n"
     said = {
-        "wide.npy": "wide.npy: 3 values a row, and the model takes 2",
+        "wide.npy": "wide.npy: 3 values per row, and the model takes 2",
         "images.npy": "images.npy: an array of images, and codes (N, 2) were expected",
         "digits": "digits: a data set, and codes were expected",
     }

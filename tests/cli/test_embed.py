@@ -196,4 +196,4 @@ def test_files_whose_kept_columns_are_of_other_types_are_joined_as_what_holds_bo
             assert str(pq.read_table("out.parquet").schema.field("id").type).startswith(kind)
     done = run("embed", "m.safetensors", "text.parquet", "list.parquet", "--keep", "id", "-q")
     assert done.code == 1
-    assert done.err.startswith("error: a column that is carried along is string at first, and list<")
+    assert done.err.startswith("error: a kept column is string at first, and list<")

@@ -167,9 +167,9 @@ CASES = {
         ["train", "notes.bin"],
         {"notes.bin": b"\1\2\3"},
         1,
-        "error: notes.bin: not text, and no format that is read: byte 1 is b'\\x01'\n"
-        "hint: read are CSV, JSON Lines, a JSON array, Parquet, Arrow, NPY, NPZ, safetensors, IDX and images, "
-        "compressed by gzip, zstd, xz, bzip2 or zip or not\n",
+        "error: notes.bin: not text, and no format that aecli reads: byte 1 is b'\\x01'\n"
+        "hint: aecli reads CSV, JSON Lines, a JSON array, Parquet, Arrow, NPY, NPZ, safetensors, IDX and images, plain or "
+        "compressed by gzip, zstd, xz, bzip2 or zip\n",
     ),
     "a folder": (
         ["train", "."],
@@ -320,7 +320,7 @@ def test_rows_of_another_width_are_refused(run, digits_model):
     np.save("wide.npy", np.zeros((4, 65)))
     done = run("embed", digits_model, "wide.npy")
     assert (done.code, done.out) == (1, "")
-    assert done.err == "error: wide.npy: 65 values a row, and the model takes 64\n"
+    assert done.err == "error: wide.npy: 65 values per row, and the model takes 64\n"
 
 
 def test_data_in_the_models_place_is_told(run, iris_model, iris_csv):

@@ -362,4 +362,4 @@ def test_a_pattern_in_a_bucket_names_the_inputs_and_one_that_changed_is_told(run
     assert "out/b.parquet is there already, and b.csv has changed since: it is another version" in done.err
     assert run(*words, "out/", "--force").err.splitlines()[-1] == "wrote 1 part to out/, 1 was there"
     nothing = run("embed", model, bucket.url("none/*.csv"), "-o", "out/")
-    assert (nothing.code, nothing.err) == (1, f"error: {bucket.url('none/*.csv')}: no file has such a name\n")
+    assert (nothing.code, nothing.err) == (1, f"error: {bucket.url('none/*.csv')}: no file matches this name\n")

@@ -168,4 +168,4 @@ def test_an_array_is_no_table():
     import numpy as np
 
     np.save("x.npy", np.zeros((2, 2)))
-    assert refused(lambda: Beside("x.npy:kind"))[0] == "x.npy: no table, and the file of a table was expected"
+    assert refused(lambda: Beside("x.npy:kind"))[0] == "x.npy: not a table, and a file with a table was expected"

@@ -143,7 +143,7 @@ def test_an_unknown_category_is_an_error_or_none_of_them(run):
     assert (done.code, done.err) == (
         1,
         "error: new.csv: row 1, column 'kind' holds 'z', and the model knows 'x', 'y'\n"
-        "hint: --unknown ignore takes such a cell as none of them\n",
+        "hint: --unknown ignore reads such a cell as none of them\n",
     )
     assert run("embed", "mixed.safetensors", "new.csv", "--unknown", "ignore").code == 0
 

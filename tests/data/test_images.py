@@ -522,7 +522,7 @@ def test_what_can_be_kept_of_images_is_told(run):
     assert (done.code, done.err) == (
         1,
         "error: pictures: --keep 'temp' names no column\n"
-        "hint: images have 'path', and 'page' where they are pages; both are kept always, and so is a label\n",
+        "hint: images have 'path', and pages of a TIFF also 'page'; both are always kept, and so is a label\n",
     )
 
 
@@ -654,7 +654,7 @@ def test_several_arrays_are_written_in_the_order_that_they_came_in(run):
     assert run("reconstruct", "m.safetensors", "a.npy", "b.npy", "-o", "ab.npy", "-q").code == 0
     assert np.array_equal(np.load("ab.npy"), aecli.load("m.safetensors").reconstruct(first))
     mixed = run("reconstruct", "m.safetensors", "a.npy", "c.npy", "-o", "ac.npy", "-q")
-    assert (mixed.code, mixed.err) == (1, "error: c.npy: its channels are not where those of a.npy are\n")
+    assert (mixed.code, mixed.err) == (1, "error: c.npy: its channels are on another axis than in a.npy\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Image, "MAX_IMAGE_PIXELS", None)
         folder(COLOURS)
@@ -801,11 +801,11 @@ def test_arrays_of_rebuilt_images_keep_their_shape(run):
         (["x.npy", "--alpha"], "error: --alpha is for image files, and x.npy is none\nhint: leave it out\n"),
         (
             ["pictures", "--fit", "pad"],
-            "error: --fit says how images are brought to a size, and none is given\nhint: add --image-size 64\n",
+            "error: --fit says how to resize images, and no size is given\nhint: add --image-size 64\n",
         ),
         (
             ["pictures", "--image-shape", "6x8"],
-            "error: --image-shape is for arrays and tables, and image files have their own\nhint: leave it out\n",
+            "error: --image-shape is for arrays and tables; image files have their own\nhint: leave it out\n",
         ),
     ],
 )

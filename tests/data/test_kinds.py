@@ -161,7 +161,7 @@ def test_rare_categories_are_grouped_and_what_looks_like_an_id_is_refused(run):
     kind = next(column for column in model.schema.columns if column.name == "k")
     assert kind.other
     assert len(kind.categories) == 5
-    assert "rarest are taken as one, 'other'" in done.err
+    assert "rarest are merged into one, 'other'" in done.err
     Path("new.csv").write_text("a,b,k\n1,2,never seen\n")
     assert run("embed", "m.safetensors", "new.csv").code == 0
     done, _ = trained(run, "categories/many.csv", "--categorical", "k", "--max-categories", "10")

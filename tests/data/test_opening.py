@@ -255,7 +255,7 @@ WRONG = {
     "text.idx": (b"a,b\n1,2\n", "text.idx: not an IDX file"),
     "noise.csv": (
         b"\1\2\3\4",
-        "noise.csv: not text, and no format that is read: byte 1 is b'\\x01'",
+        "noise.csv: not text, and no format that aecli reads: byte 1 is b'\\x01'",
     ),
     "cut.csv.gz": (gzip.compress(b"a,b\n1,2\n" * 99)[:-9], "cut.csv.gz: the file is damaged or cut short"),
     "cut.csv.xz": (lzma.compress(b"a,b\n1,2\n" * 99)[:-9], "cut.csv.xz: the file is damaged or cut short"),

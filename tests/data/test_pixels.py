@@ -157,7 +157,7 @@ def test_files_of_bytes_that_may_be_images_or_rows_are_refused_until_it_is_told(
     assert (done.code, done.err) == (
         1,
         "error: 0.npy and 1 more: each may be an image of 24 × 100 pixels, or 100 rows of 24 values\n"
-        "hint: --image-shape 24x100 makes an image of each; or join their rows to one file\n",
+        "hint: --image-shape 24x100 reads one image per file; or join their rows in one file\n",
     )
     told = open_source(["0.npy", "1.npy"], columns=Columns(image_shape=(24, 100)))
     assert np.array_equal(told.read().x, x.reshape(2, -1))

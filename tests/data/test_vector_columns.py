@@ -312,7 +312,7 @@ def test_a_missing_vector_is_a_row_without_a_value_and_nan_in_one_is_a_hole(run,
     assert [line.endswith(",,") for line in blank.out.splitlines()[1:]] == [False, True, False, True, False]
     assert "left blank 1 row that cannot be read: x.parquet: row 4, column 'embedding' holds a list of 4" in blank.err
     assert "left blank 1 row without any value: x.parquet: row 2\n" in blank.err
-    assert "1 empty cell was taken as its column's mean\n" in blank.err
+    assert "1 empty cell was replaced by its column's mean\n" in blank.err
     skipped = run("embed", model_file, "x.parquet", "--keep", "name", "--bad-rows", "skip")
     assert [line.split(",")[0] for line in skipped.out.splitlines()[1:]] == ["r0", "r2", "r4"]
     assert skipped.out.splitlines()[1:] == [blank.out.splitlines()[1:][i] for i in (0, 2, 4)]

@@ -781,57 +781,57 @@ CASES = {
     ),
     "a ragged line": Case(
         "train x.csv QUICK",
-        "leave the line out: sed 6d x.csv | aecli train - QUICK -o MODEL.safetensors",
+        "remove the line: sed 6d x.csv | aecli train - QUICK -o MODEL.safetensors",
         given={"x.csv": RAGGED},
     ),
     "a ragged line of a run that is to be kept": Case(
         "train x.csv --resume QUICK",
-        "leave the line out: sed 6d x.csv | aecli train - QUICK -o MODEL.safetensors",
+        "remove the line: sed 6d x.csv | aecli train - QUICK -o MODEL.safetensors",
         given={"x.csv": RAGGED},
     ),
     "a ragged first line": Case(
         "train x.csv QUICK",
-        "leave the line out: sed 2d x.csv | aecli train - QUICK -o MODEL.safetensors",
+        "remove the line: sed 2d x.csv | aecli train - QUICK -o MODEL.safetensors",
         given={"x.csv": with_line("1,2", 2)},
     ),
     "a ragged line of several files": Case(
         "train t.csv x.csv QUICK -o m.safetensors",
-        "leave the line out: sed 6d x.csv | aecli train t.csv - QUICK -o m.safetensors",
+        "remove the line: sed 6d x.csv | aecli train t.csv - QUICK -o m.safetensors",
         given={"x.csv": RAGGED},
     ),
     "a ragged line that waits": Case(
         "train - QUICK -o m.safetensors",
-        "leave the line out first: sed 6d | aecli train - QUICK -o m.safetensors",
+        "remove the line first: sed 6d | aecli train - QUICK -o m.safetensors",
         stdin=RAGGED,
     ),
     "a ragged line of a compressed file": Case(
         "train x.csv.gz QUICK",
-        "leave the line out: gzip -dc x.csv.gz | sed 6d | aecli train - QUICK -o MODEL.safetensors",
+        "remove the line: gzip -dc x.csv.gz | sed 6d | aecli train - QUICK -o MODEL.safetensors",
         given={"x.csv.gz": gzip.compress(RAGGED.encode())},
     ),
     "a line of units": Case(
         "train x.csv QUICK",
-        "leave the line out: sed 2d x.csv | aecli train - QUICK -o MODEL.safetensors",
+        "remove the line: sed 2d x.csv | aecli train - QUICK -o MODEL.safetensors",
         given={"x.csv": with_line("m,kg,EUR", 2)},
     ),
     "a table further down": Case(
         "train x.csv QUICK",
-        "where the table begins further down, say so: --skip-rows 1",
+        "if the table begins further down, add --skip-rows 1",
         given={"x.csv": "a report, of, the, year\n" + table(header="")},
     ),
     "a ragged line for a model": Case(
         "embed t.safetensors x.csv",
-        "leave the line out, or say --bad-rows blank or --bad-rows skip",
+        "remove the line, or use --bad-rows blank or --bad-rows skip",
         given={"x.csv": RAGGED},
     ),
     "a ragged line of a picture": Case(
         "plot t.safetensors x.csv",
-        "leave the line out, or say --bad-rows blank or --bad-rows skip",
+        "remove the line, or use --bad-rows blank or --bad-rows skip",
         given={"x.csv": RAGGED},
     ),
     "a ragged line to train further on": Case(
         "train x.csv --init-from t.safetensors QUICK",
-        "leave the line out, or say --bad-rows skip",
+        "remove the line, or use --bad-rows skip",
         given={"x.csv": RAGGED},
     ),
     "a cell of another kind": Case(
@@ -881,11 +881,11 @@ CASES = {
         ),
     ),
     "images to train a table's model further on": Case(
-        "train pictures --init-from t.safetensors QUICK", "to make a model of images: aecli train pictures"
+        "train pictures --init-from t.safetensors QUICK", "to train a model of images: aecli train pictures"
     ),
     "images for a table's model": Case(
         "embed t.safetensors pictures/00.png pictures/01.png",
-        "to make a model of images: aecli train DATA",
+        "to train a model of images: aecli train DATA",
         values={"DATA": "pictures"},
     ),
     "blank rows to train further on": Case(
@@ -1023,18 +1023,18 @@ CASES = {
     ),
     "images of another size": Case(
         "train x QUICK",
-        "train with --image-size 6x8 to bring all to one size",
+        "train with --image-size 6x8 to resize all to one size",
         given={"x": lambda path: folder(path, [GREY[0], GREY[1][:, 1:], *GREY[2:]])},
     ),
     "images of another size for a model": Case(
         "embed pictures.safetensors x",
-        "bring it to that size, as the model does if it was trained with --image-size 6x8",
+        "resize it first; a model does so itself if it was trained with --image-size 6x8",
         given={"x": lambda path: folder(path, GREY[:, 1:])},
         trains="train pictures QUICK",
     ),
     "images of another size to train further on": Case(
         "train x --init-from pictures.safetensors QUICK",
-        "bring it to that size, as the model does if it was trained with --image-size 6x8",
+        "resize it first; a model does so itself if it was trained with --image-size 6x8",
         given={"x": lambda path: folder(path, GREY[:, 1:])},
         trains="train pictures QUICK",
     ),
@@ -1067,28 +1067,28 @@ CASES = {
     ),
     "a broken image": Case(
         "train x QUICK",
-        "--skip-broken goes on without it",
+        "--skip-broken skips it",
         given={"x": lambda path: folder(path, GREY), "x/05.png": b"broken"},
     ),
     "a broken image for a model": Case(
         "embed pictures.safetensors x",
-        "--skip-broken goes on without it",
+        "--skip-broken skips it",
         given={"x": lambda path: folder(path, GREY), "x/05.png": b"broken"},
     ),
     "a stack that is cut short": Case(
         "train x QUICK",
-        "--skip-broken goes on without that",
+        "--skip-broken skips the damaged part",
         given={"x": lambda path: stacks(path, cut=True)},
     ),
     "an image of very many pixels": Case(
         "train x QUICK --image-size 6x8",
-        "--force reads it; or --skip-broken goes on without it",
+        "--force reads it; or --skip-broken skips it",
         given={"x": lambda path: folder(path, [*GREY, np.repeat(GREY[0], 99, axis=0)])},
         patch=lambda patch: patch.setattr(Image, "MAX_IMAGE_PIXELS", 100),
     ),
     "an image of very many pixels for a model": Case(
         "embed pictures.safetensors x",
-        "make it smaller first; or --skip-broken goes on without it",
+        "make it smaller first; or --skip-broken skips it",
         given={"x": lambda path: folder(path, [*GREY, np.repeat(GREY[0], 99, axis=0)])},
         patch=lambda patch: patch.setattr(Image, "MAX_IMAGE_PIXELS", 100),
     ),

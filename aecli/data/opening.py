@@ -367,7 +367,7 @@ def _open_tables(inputs: Sequence[Input], asked: Request) -> Source:
     table.na = na_values(asked.reading, asked.schema)
     if table.rows == 0:
         if training:
-            why = "there is a header alone" if table.columns else "it is empty"
+            why = "only a header" if table.columns else "it is empty"
             raise DataError(f"{table.name}: no rows to read, {why}")
         if len(files) == 1:
             asked.announce(f"{table.name}: no rows in it")
@@ -456,7 +456,9 @@ def _check_alike(source: ArraySource, first: ArraySource, *, training: bool) -> 
 def _check_depth(name: str, dtype: Any, first: str, wanted: Any) -> None:
     """Raise DataError if images have another type than the first ones, so that black and white may differ."""
     if dtype != wanted and {dtype.kind, wanted.kind} != {"f"}:
-        raise DataError(f"{name}: its values are {dtype}, and those of {first} {wanted}", hint="bring all to one depth")
+        raise DataError(
+            f"{name}: its values are {dtype}, and those of {first} {wanted}", hint="convert all to one depth"
+        )
 
 
 def _rows_of(inputs: Sequence[Input], asked: Request) -> int | None:

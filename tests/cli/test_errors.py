@@ -60,13 +60,13 @@ CASES = {
         ["train", "header.csv"],
         {"header.csv": b"a,b,c\n"},
         1,
-        "error: header.csv: no rows to read, there is a header alone\n",
+        "error: header.csv: no rows to read, only a header\n",
     ),
     "a text cell": (
         ["train", "text.csv"],
         {"text.csv": b"a,b,c\n1,2,3\n4,five,6\n"},
         1,
-        "error: text.csv: column 'b' holds 'five' in row 2, which is no number: --categorical, --label or --exclude "
+        "error: text.csv: column 'b' holds 'five' in row 2, which is not a number: --categorical, --label or --exclude "
         "says what it is\nhint: aecli train text.csv --exclude b\n",
     ),
     "a NaN": (
@@ -95,14 +95,14 @@ CASES = {
         {"ragged.csv": b"a,b,c\n1,2,3\n4,5\n"},
         1,
         "error: ragged.csv: row 2 (line 3) has 2 cells, and 3 were expected: '4,5'\n"
-        "hint: leave the line out: sed 3d ragged.csv | aecli train - -o MODEL.safetensors\n",
+        "hint: remove the line: sed 3d ragged.csv | aecli train - -o MODEL.safetensors\n",
     ),
     "a decimal comma": (
         ["train", "comma.csv"],
         {"comma.csv": b"a,b,c\n1,2,3\n1,5,2,3\n"},
         1,
         "error: comma.csv: row 2 (line 3) has 4 cells, and 3 were expected: '1,5,2,3'\n"
-        "hint: leave the line out: sed 3d comma.csv | aecli train - -o MODEL.safetensors\n",
+        "hint: remove the line: sed 3d comma.csv | aecli train - -o MODEL.safetensors\n",
     ),
     "a hexadecimal number": (
         ["train", "hex.csv"],
@@ -168,15 +168,15 @@ CASES = {
         {"notes.bin": b"\1\2\3"},
         1,
         "error: notes.bin: not text, and no format that aecli reads: byte 1 is b'\\x01'\n"
-        "hint: aecli reads CSV, JSON Lines, a JSON array, Parquet, Arrow, NPY, NPZ, safetensors, IDX and images, plain or "
-        "compressed by gzip, zstd, xz, bzip2 or zip\n",
+        "hint: aecli reads CSV, JSON Lines, a JSON array, Parquet, Arrow, NPY, NPZ, safetensors, IDX and images, plain "
+        "or compressed by gzip, zstd, xz, bzip2 or zip\n",
     ),
     "a folder": (
         ["train", "."],
         {},
         1,
-        "error: .: a folder without images, none of its files has an ending that Pillow knows\n"
-        "hint: tables are read from files: name them, such as ./*.csv\n",
+        "error: .: a folder without images: none of its files has an ending that Pillow knows\n"
+        "hint: if it holds tables, name the files, such as ./*.csv\n",
     ),
     "truncated gzip": (
         ["train", "cut.csv.gz"],

@@ -107,7 +107,7 @@ NOTES = {
         "lines that begin with '#' and have not 4 cells are left out as comments, such as '# exported by sensor 12'"
     ],
     "locale-numbers/de_mixed_thousands.csv": [
-        "column 'umsatz' holds 2.457 beside 615: if the point groups thousands, say --thousands ."
+        "column 'umsatz' holds 2.457 beside 615: if the point groups thousands, add --thousands ."
     ],
     "delimiters/semicolon.csv": [],
     "na-spellings/dash.csv": [],
@@ -146,7 +146,7 @@ def test_names_are_compared_after_unicode_nfc():
 
 
 def test_a_header_alone_is_an_error_in_training_and_no_rows_for_a_model():
-    with pytest.raises(DataError, match="no rows to read, there is a header alone"):
+    with pytest.raises(DataError, match="no rows to read, only a header"):
         case("headers/onlyheader.csv")
     for text in ("a,b\n", "", "b,a"):
         empty = table(text, model("a", "b"))
@@ -200,11 +200,11 @@ def test_a_preamble_is_left_out_and_said():
 ERRORS = {
     "csv-dialect/sql_footer.csv": (
         "row 61 (line 62) has 1 cell, and 4 were expected: '(60 rows affected)'",
-        "leave the line out: sed 62d {path} | aecli train - -o MODEL.safetensors",
+        "remove the line: sed 62d {path} | aecli train - -o MODEL.safetensors",
     ),
     "csv-dialect/units_row.csv": (
         "line 2 holds no number, and the lines below do: 'm,kg,EUR,count'",
-        "leave the line out: sed 2d {path} | aecli train - -o MODEL.safetensors",
+        "remove the line: sed 2d {path} | aecli train - -o MODEL.safetensors",
     ),
     "encodings/cp1252.csv": (
         "line 1 is not UTF-8: b'stadt,gr\\xf6\\xdfe,h\\xf6he,l\\xe4nge,preis\\x80'",

@@ -170,8 +170,8 @@ def test_images_of_other_sizes_are_refused_unless_a_size_is_asked_for(run):
     assert (done.code, done.err) == (
         1,
         "30 images of 8 × 8 pixels in colour = 192 inputs; 107,216 weights; training takes about 0.6 GB of memory\n"
-        "error: images/01.jpg: an image of 9 × 8 pixels, and 8 × 8 expected\n"
-        "hint: train with --image-size 8x8 to bring all to one size\n",
+        "error: images/01.jpg: an image of 9 × 8 pixels, and 8 × 8 were expected\n"
+        "hint: train with --image-size 8x8 to resize all to one size\n",
     )
     assert run("train", "images", "--epochs", "1", "--image-size", "6x5", "-q").code == 0
     assert load("images.safetensors").schema.image_shape == (5, 6, 3)

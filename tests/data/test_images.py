@@ -185,7 +185,7 @@ def test_invisible_pixels_never_show_their_colour(run):
     assert np.array_equal(kept[..., 3], alpha)
     done = run("train", "pictures", "--epochs", "1")
     assert done.code == 0
-    assert "pictures/00.png and 11 more: transparent, and laid on white\n" in done.err
+    assert "pictures/00.png and 11 more: transparent, so composited onto white\n" in done.err
 
 
 def test_a_background_that_makes_images_equal_is_an_error_that_names_the_other(run):
@@ -250,8 +250,7 @@ def test_folders_without_images_are_named(run):
     done = run("train", "classes", "--epochs", "1")
     assert done.code == 0
     assert (
-        "left out folders without images: classes/birds, "
-        "classes/dogs/all (a link to a folder that it lies in), classes/fish\n"
+        "left out folders without images: classes/birds, classes/dogs/all (a link to a parent folder), classes/fish\n"
     ) in done.err
     assert "left out 1 file without the ending of an image, classes/fish/0.npy\n" in done.err
 
@@ -279,7 +278,7 @@ def test_a_stack_that_is_cut_short_is_an_error_and_its_whole_pages_can_be_read(r
         1,
         [
             "error: stacks/cut.tif: a damaged TIFF, its page 9 lies beyond its end",
-            "hint: --skip-broken goes on without that",
+            "hint: --skip-broken skips the damaged part",
         ],
     )
     done = run("train", "stacks", "--skip-broken", "--epochs", "1", "-o", "m.safetensors")
@@ -321,7 +320,7 @@ def test_a_broken_page_is_named_and_those_after_it_are_read():
 
 def test_pages_of_other_sizes_are_an_error_or_brought_to_one_and_thumbnails_are_left_out(run):
     stack("pages.tif", [BYTES[0], BYTES[1], BYTES[2][:4, :3]])
-    with pytest.raises(DataError, match=r"pages.tif: page 3: an image of 3 × 4 pixels, and 6 × 8 expected"):
+    with pytest.raises(DataError, match=r"pages.tif: page 3: an image of 3 × 4 pixels, and 6 × 8 were expected"):
         read("pages.tif")
     assert len(read("pages.tif", image_size=(6, 8)).x) == 3
     stack("deep.tif", [BYTES[0], BYTES[1].astype(np.uint16)])
@@ -334,7 +333,7 @@ def test_pages_of_other_sizes_are_an_error_or_brought_to_one_and_thumbnails_are_
             writer.write(BYTES[i], photometric="minisblack")
     done = run("train", "scans", "--epochs", "1")
     assert done.code == 0
-    assert "left out 4 pages that belong to others, as thumbnails do, such as page 1 of scans/0.tif\n" in done.err
+    assert "left out 4 pages that belong to others, such as thumbnails: page 1 of scans/0.tif\n" in done.err
     assert np.array_equal(read("scans").x, BYTES[:4].reshape(4, -1))
 
 
@@ -352,11 +351,11 @@ def test_what_is_no_regular_file_is_left_out_and_named(run):
     done = run("train", "pictures", "--epochs", "1", "-o", "m.safetensors")
     assert done.code == 0
     assert (
-        "left out what is no file: pictures/dead.png (a link to nothing), pictures/pipe.png (a pipe or a device)\n"
+        "left out what is not a file: pictures/dead.png (a dangling link), pictures/pipe.png (a pipe or a device)\n"
         "left out 2 files without the ending of an image, such as pictures/notes.pdf\n"
     ) in done.err
     assert len(read("pictures").x) == 13
-    assert "left out what is no file: pictures/dead.png" in run("embed", "m.safetensors", "pictures").err
+    assert "left out what is not a file: pictures/dead.png" in run("embed", "m.safetensors", "pictures").err
 
 
 def test_images_that_may_be_bombs_are_read_where_force_says_so(run, monkeypatch):
@@ -366,8 +365,8 @@ def test_images_that_may_be_bombs_are_read_where_force_says_so(run, monkeypatch)
     assert (done.code, done.err.splitlines()) == (
         1,
         [
-            "error: pictures/00.png: an image of so many pixels that it may be a decompression bomb (48 pixels)",
-            "hint: --force reads it; or --skip-broken goes on without it",
+            "error: pictures/00.png: an image with so many pixels that it may be a decompression bomb (48 pixels)",
+            "hint: --force reads it; or --skip-broken skips it",
         ],
     )
     assert run("train", "pictures", "--epochs", "1", "--force", "-q").code == 0
@@ -375,7 +374,7 @@ def test_images_that_may_be_bombs_are_read_where_force_says_so(run, monkeypatch)
     folder([BYTES[0].repeat(3, axis=0)], "tall")
     done = run("embed", "pictures.safetensors", "tall")
     assert done.err.endswith(
-        "decompression bomb (144 pixels)\nhint: make it smaller first; or --skip-broken goes on without it\n"
+        "decompression bomb (144 pixels)\nhint: make it smaller first; or --skip-broken skips it\n"
     )
     assert Image.MAX_IMAGE_PIXELS == 40
 
@@ -405,7 +404,7 @@ def test_one_image_in_colour_makes_all_of_them_coloured(run):
     folder([*BYTES[:11], COLOURS[0]])
     done = run("train", "pictures", "--epochs", "1")
     assert done.code == 0
-    assert "pictures/11.png: in colour, so that all are read in colour\n" in done.err
+    assert "pictures/11.png: in colour, so all are read in colour\n" in done.err
     x = read("pictures").x.reshape(12, 8, 6, 3)
     assert np.array_equal(x[:11], np.repeat(BYTES[:11, ..., None], 3, axis=-1))
     assert np.array_equal(x[11], COLOURS[0])
@@ -432,7 +431,7 @@ def test_labels_are_the_last_folder_and_a_stray_file_does_not_take_them():
     shutil.copy("data/train/cats/00.png", "data/stray.png")
     source = open_source("data")
     assert source.read().labels.tolist() == ["", *(["cats"] * 12 + ["dogs"] * 12) * 2]
-    assert source.remarks == ["data/stray.png lies in no folder, and without a label"]
+    assert source.remarks == ["data/stray.png lies in no folder and have no label"]
 
 
 def test_labels_that_stray_files_take_are_said(run):
@@ -440,10 +439,10 @@ def test_labels_that_stray_files_take_are_said(run):
         folder(BYTES[:4], f"lab/{kind}")
     shutil.copy("lab/cats/00.png", "lab/stray.png")
     asked = ("train", "lab", "--epochs", "1")
-    said = "no labels: lab/stray.png lies in no folder of a class, and fewer than one in ten may"
+    said = "no labels: lab/stray.png lies in no class folder, and fewer than one in ten may"
     assert said in run(*asked).err.splitlines()
     shutil.copy("lab/cats/01.png", "lab/stray2.png")
-    said = "no labels: lab/stray.png and 1 more lie in no folder of a class, and fewer than one in ten may"
+    said = "no labels: lab/stray.png and 1 more lie in no class folder, and fewer than one in ten may"
     assert said in run(*asked).err.splitlines()
     folder(BYTES, "flat")
     assert "labels" not in run("train", "flat", "--epochs", "1").err
@@ -905,7 +904,7 @@ def test_one_range_is_not_given_to_files_of_two_depths(run):
     assert (done.code, done.err) == (
         1,
         "error: pictures/01.png: its values are uint16, and those of pictures/00.png uint8\n"
-        "hint: bring all to one depth: mogrify -depth 8 FILE, of ImageMagick, makes 8 bits of 16\n",
+        "hint: convert all to one depth: ImageMagick's mogrify -depth 8 FILE converts 16 bits to 8\n",
     )
     assert not Path("codes.csv").exists()
 

@@ -91,7 +91,7 @@ def test_all_columns_that_have_to_be_spoken_for_are_named_with_a_command_that_tr
     Path("mixed.csv").write_text("x,y,kind,note,level\n" + rows)
     done = run("train", "mixed.csv", "--epochs", "1")
     assert done.code == 1
-    said = "which is no number: --categorical, --label or --exclude says what it is"
+    said = "which is not a number: --categorical, --label or --exclude says what it is"
     assert done.err == (
         f"error: mixed.csv: 3 columns cannot be learnt as they are: column 'kind' holds 'b' in row 1, {said}; "
         f"column 'note' holds 'note 1' in row 1, {said}; column 'level' has 1 cell without a value, in row 4: "

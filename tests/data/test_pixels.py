@@ -263,7 +263,7 @@ def test_black_and_white_are_said_where_the_type_does_not_say_them(run):
     assert f"the pixels' black is 0, and white 31{way}\n" in done.err
     Image.fromarray((x[0] * 15).astype(np.uint8)).save("x.png")
     applied = run("embed", "x.safetensors", "x.png", "-o", "z.csv")
-    assert applied.err == "wrote z.csv\nx.png: white is taken as 31, the model's white\n"
+    assert applied.err == "wrote z.csv\nx.png: read with white = 31, as in the model\n"
 
 
 def test_arrays_of_several_units_are_not_one_set_of_images_without_a_word(run):
@@ -290,7 +290,7 @@ def test_arrays_of_several_units_are_not_one_set_of_images_without_a_word(run):
         1,
         [
             "error: from0.npy: its values are float64, and those of bytes.npy uint8",
-            "hint: bring all to one depth",
+            "hint: convert all to one depth",
         ],
     )
     for name in ("bytes", "from0"):

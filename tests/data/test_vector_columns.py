@@ -124,7 +124,7 @@ def test_texts_in_brackets_that_are_no_lists_of_numbers_are_told():
     Path("x.csv").write_text("tags,a,b\n" + "".join(f'"[red, {i}]",{i % 7},{i % 5}\n' for i in range(9)))
     with pytest.raises(DataError) as told:
         aecli.fit("x.csv", **QUICK)
-    what = "column 'tags' holds '[red, 0]' in row 1, which is no list of numbers such as [0.5, 1, 2]"
+    what = "column 'tags' holds '[red, 0]' in row 1, which is not a list of numbers such as [0.5, 1, 2]"
     assert told.value.message == f"x.csv: {what}: --exclude leaves it out"
     assert told.value.options == ("--exclude", "tags")
 
@@ -284,7 +284,7 @@ def test_bad_vectors_are_an_error_that_leaves_nothing_behind(run, model_file, ro
 TRAINED = {
     "lists of lists": ([[[1.0] * 5] * 5] * 12, "column 'embedding' is of type list<"),
     "empty lists": ([[]] * 12, "column 'embedding' holds empty lists\n"),
-    "nothing": ([None] * 12, "column 'embedding' holds nothing: --exclude leaves it out\n"),
+    "nothing": ([None] * 12, "column 'embedding' is empty: --exclude leaves it out\n"),
     "one that is ragged": (
         [[1.0] * 5] * 11 + [[1.0] * 4],
         "row 12, column 'embedding' holds a list of 4, and a list of 5 ",

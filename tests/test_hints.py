@@ -938,7 +938,7 @@ CASES = {
     ),
     "another encoding than was said": Case(
         "train x.csv QUICK --label d --encoding ascii",
-        "--encoding says what it is in",
+        "--encoding names its encoding",
         given={"x.csv": column_of(["café", "bar"]).encode("cp1252")},
         values={"--encoding": "cp1252"},
     ),
@@ -1206,12 +1206,12 @@ SAYS_NO_OPTION = {
     ),
     "a ragged line of labels": Case(
         "train t.csv QUICK --label x.csv:a",
-        "hint: correct x.csv first: options on how to read are for the data alone",
+        "hint: correct x.csv first: reading options apply only to the data",
         given={"x.csv": RAGGED},
     ),
     "labels in another encoding": Case(
         "plot t.safetensors t.csv --colour x.csv:d",
-        "hint: correct x.csv first: options on how to read are for the data alone",
+        "hint: correct x.csv first: reading options apply only to the data",
         given={"x.csv": column_of(["café", "bar"]).encode("cp1252")},
     ),
 }

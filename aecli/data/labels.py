@@ -52,7 +52,7 @@ class Labels:
         hint = f"did you mean {near[0]!r}?" if near else f"there is {', '.join(map(repr, known))}" if known else None
         raise DataError(
             f"{self._source.name}: {self._flag} {self.name!r} names no column",
-            hint=hint or "a column of another file is named FILE:COLUMN",
+            hint=hint or "name a column of another file as FILE:COLUMN",
         )
 
     def check(self) -> list[str]:

@@ -73,14 +73,14 @@ CASES = {
         ["train", "nan.csv"],
         {"nan.csv": b"a,b,c\n1,2,3\n4,nan,6\n"},
         1,
-        "error: nan.csv: column 'b' has 1 cell without a value, in row 2, 'nan': --missing says what becomes of it\n"
+        "error: nan.csv: column 'b' has 1 cell without a value, in row 2, 'nan': --missing says what to do with it\n"
         "hint: aecli train nan.csv --missing mean\n",
     ),
     "an empty cell": (
         ["train", "hole.csv"],
         {"hole.csv": b"a,b,c\n1,2,\n4,5,6\n"},
         1,
-        "error: hole.csv: column 'c' has 1 cell without a value, in row 1: --missing says what becomes of it\n"
+        "error: hole.csv: column 'c' has 1 cell without a value, in row 1: --missing says what to do with it\n"
         "hint: aecli train hole.csv --missing mean\n",
     ),
     "an infinity": (

@@ -148,7 +148,7 @@ def test_labels_that_are_not_there_are_an_error(run, iris_model):
     np.save("x.npy", np.ones((3, 4)))
     done = run("evaluate", iris_model, "x.npy", "--label", "kind")
     assert done.err.endswith(
-        "error: x.npy: --label 'kind' names no column\nhint: a column of another file is named FILE:COLUMN\n"
+        "error: x.npy: --label 'kind' names no column\nhint: name a column of another file as FILE:COLUMN\n"
     )
 
 

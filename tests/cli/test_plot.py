@@ -208,7 +208,7 @@ def test_a_column_of_another_table_is_matched_by_the_images_paths(run, pictures)
     lines = Path("beside.csv").read_text().splitlines()
     Path("some.csv").write_text("\n".join(lines[:31]) + "\n")
     done = run("plot", "pictures.safetensors", pictures, "--colour", "some.csv:parity", "-o", "w.svg")
-    assert done.err == "some.csv has no row for 10 of the 40 paths, which have no parity\nreplaced w.svg\n"
+    assert done.err == "some.csv has no row for 10 of the 40 paths: they have no parity\nreplaced w.svg\n"
     assert "(no label)" in shown_in("w.svg")
 
 

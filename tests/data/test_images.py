@@ -797,7 +797,7 @@ def test_arrays_of_rebuilt_images_keep_their_shape(run):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["x.npy", "--alpha"], "error: --alpha is for image files, and x.npy is none\nhint: leave it out\n"),
+        (["x.npy", "--alpha"], "error: --alpha is for image files, and x.npy is not one\nhint: leave it out\n"),
         (
             ["pictures", "--fit", "pad"],
             "error: --fit says how to resize images, and no size is given\nhint: add --image-size 64\n",
@@ -1126,7 +1126,7 @@ def test_a_file_of_labels_without_a_column_is_told_its_columns(run):
         done = run("train", data, "--label", "lab.csv")
         assert (done.code, done.err) == (
             1,
-            "error: --label lab.csv is a file, and one of its columns was expected\n"
+            "error: --label lab.csv is a file, and FILE:COLUMN was expected\n"
             "hint: name one: --label lab.csv:path or --label lab.csv:kind\n",
         )
 
@@ -1189,7 +1189,7 @@ def test_pixels_in_one_cell_are_told_how_to_become_an_array(run):
     assert done.code == 1
     message, hint = done.err.splitlines()
     assert message == "error: x.csv: column 'pixels' holds 48 numbers in one cell, and one was expected"
-    subprocess.run([sys.executable, *shlex.split(hint.removeprefix("hint: make an array of them: "))[1:]], check=True)
+    subprocess.run([sys.executable, *shlex.split(hint.removeprefix("hint: convert it to an array: "))[1:]], check=True)
     assert np.array_equal(np.load("x.npy"), BYTES.reshape(12, -1))
     assert np.load("x.npy").dtype == np.uint8
 

@@ -95,7 +95,7 @@ def test_all_columns_that_have_to_be_spoken_for_are_named_with_a_command_that_tr
     assert done.err == (
         f"error: mixed.csv: 3 columns cannot be learnt as they are: column 'kind' holds 'b' in row 1, {said}; "
         f"column 'note' holds 'note 1' in row 1, {said}; column 'level' has 1 cell without a value, in row 4: "
-        "--missing says what becomes of it\n"
+        "--missing says what to do with it\n"
         "hint: aecli train mixed.csv --epochs 1 --categorical kind --exclude note --missing mean\n"
     )
     command = done.err.splitlines()[-1].removeprefix("hint: aecli ").split()

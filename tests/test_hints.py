@@ -1005,7 +1005,7 @@ CASES = {
     # images
     "channels first or last": Case(
         "train x.npy QUICK",
-        "tell which: --image-shape 8x3x4 for last, 3x4x8 for first",
+        "say which: --image-shape 8x3x4 for last, 3x4x8 for first",
         given={"x.npy": EITHER},
         then=("train x.npy QUICK --image-shape 8x3x4", "train x.npy QUICK --image-shape 3x4x8"),
     ),
@@ -1016,7 +1016,7 @@ CASES = {
     ),
     "channels first or last for a model of rows": Case(
         "embed flat.safetensors x.npy",
-        "make rows (N, D) of them, as the model takes them",
+        "reshape them to the rows (N, D) that the model takes",
         given={"x.npy": EITHER},
         mended={"x.npy": EITHER.reshape(12, -1)},
         then=("embed flat.safetensors x.npy",),

@@ -283,7 +283,7 @@ def test_rows_that_are_not_there_have_no_way_between_them(run, iris_model):
     Path("codes.csv").write_text("z0,z1\n1,2\n3,\n5,6\n")
     said = {
         ("1", "9"): (1, "codes.csv has 3 rows, and there is no row 9\nhint: rows count from 1 to 3"),
-        ("2", "3"): (1, "codes.csv: row 2 is no code: it cannot be read, or lacks a value"),
+        ("2", "3"): (1, "codes.csv: row 2 is not a code: it cannot be read, or lacks a value"),
         ("0", "3"): (2, "--between 0 3: rows count from 1"),
     }
     for rows, (code, error) in said.items():

@@ -190,7 +190,7 @@ def test_what_breaks_on_the_way_is_mended_or_leaves_nothing(run, web, small_mode
         assert (done.code, done.err) == (
             1,
             f"error: {web.url('rows.csv')}: changed while it was read\n"
-            "hint: run the command again, when it changes no more\n",
+            "hint: run the command again when the file no longer changes\n",
         )
         assert not Path("z.csv").exists()
     else:

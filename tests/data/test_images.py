@@ -681,7 +681,7 @@ def test_what_may_be_two_layouts_is_told(run):
     assert (done.code, done.err) == (
         1,
         "error: either.npy: images of shape (3, 8, 4) may have their channels first or last\n"
-        "hint: tell which: --image-shape 8x3x4 for last, 3x4x8 for first\n",
+        "hint: say which: --image-shape 8x3x4 for last, 3x4x8 for first\n",
     )
     assert quick("either.npy", image_shape=(8, 3, 4)).schema.image_shape == (3, 8, 4)
     assert quick("either.npy", image_shape=(3, 4, 8)).schema.image_shape == (8, 4, 3)
@@ -1199,7 +1199,7 @@ def test_pixels_in_one_cell_are_told_how_to_become_an_array(run):
     [
         ((12, 6, 8, 5), "x.npy: its rows of shape (6, 8, 5) are learnt as numbers, and not as images: "),
         ((12, 2, 3, 4, 5), "x.npy: its rows of shape (2, 3, 4, 5) are learnt as numbers, and not as images: "),
-        ((16, 16, 3), "x.npy: read as 16 images of 3 × 16 pixels, and not as one image in colour\n"),
+        ((16, 16, 3), "x.npy: read as 16 images of 3 × 16 pixels, not as one image in colour\n"),
         ((12, 5, 6, 3), ""),
         ((12, 30), ""),
     ],

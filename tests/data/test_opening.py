@@ -327,7 +327,7 @@ def test_what_programs_leave_in_a_folder_of_parquet_files_is_ignored_and_other_t
     assert set(batch.kept["site"].to_pylist()) == {"x", "y", "a/b"}
     Path("hive/more.csv").write_text("a,b,c\n1,2,3\n")
     with pytest.raises(
-        DataError, match=r"^hive: a folder of Parquet files and others, such as hive/.*parquet and hive/"
+        DataError, match=r"^hive: a folder with Parquet files and other data, such as hive/.*parquet and hive/"
     ):
         opened("hive")
 

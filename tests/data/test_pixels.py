@@ -123,7 +123,7 @@ def test_a_shape_that_is_told_is_that_of_the_array_where_it_has_one(run, row, to
     assert (done.code, done.err) == (
         1,
         f"error: x.npy: a row is of shape {SHAPES[row, told]}\n"
-        "hint: leave it out, and the array's own shape counts; or make rows (N, D) of it first\n",
+        "hint: leave it out to use the array's own shape; or reshape the array to rows (N, D) first\n",
     )
 
 

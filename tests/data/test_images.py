@@ -1197,8 +1197,8 @@ def test_pixels_in_one_cell_are_told_how_to_become_an_array(run):
 @pytest.mark.parametrize(
     ("shape", "said"),
     [
-        ((12, 6, 8, 5), "x.npy: its rows of shape (6, 8, 5) are learnt as numbers, and not as images: "),
-        ((12, 2, 3, 4, 5), "x.npy: its rows of shape (2, 3, 4, 5) are learnt as numbers, and not as images: "),
+        ((12, 6, 8, 5), "x.npy: its rows of shape (6, 8, 5) are learnt as numbers, not as images: "),
+        ((12, 2, 3, 4, 5), "x.npy: its rows of shape (2, 3, 4, 5) are learnt as numbers, not as images: "),
         ((16, 16, 3), "x.npy: read as 16 images of 3 × 16 pixels, not as one image in colour\n"),
         ((12, 5, 6, 3), ""),
         ((12, 30), ""),

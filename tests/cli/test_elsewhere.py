@@ -124,7 +124,7 @@ def test_objects_of_any_name_are_read_and_their_parts_written(run, bucket, small
         f"error: {bucket.url('in//b.csv')}: a key with //, /./ or /../ cannot be accessed",
     )
     over = run("embed", model, bucket.url("in/a b.csv"), "-o", bucket.url("in/a b.csv").replace("s3", "S3", 1))
-    assert (over.code, "is read by this command" in over.err) == (2, True)
+    assert (over.code, "is an input of this command" in over.err) == (2, True)
 
 
 def test_an_array_in_a_file_elsewhere_is_read_by_its_key(run, bucket):
@@ -145,7 +145,7 @@ def test_an_array_in_a_file_elsewhere_is_read_by_its_key(run, bucket):
     other = run("embed", "m.safetensors", bucket.url("a.npz:y"), "-o", bucket.url("out/"))
     assert (other.code, other.err.splitlines()[0]) == (
         1,
-        f"error: {bucket.url('out/a.parquet')} is there already, and it was made of a.npz:x, not of a.npz:y",
+        f"error: {bucket.url('out/a.parquet')} already exists, and it was made from a.npz:x, not from a.npz:y",
     )
 
 

@@ -139,7 +139,7 @@ def test_the_input_is_not_written_over(run, iris_model, iris_csv):
     before = iris_csv.read_bytes()
     done = run("embed", iris_model, iris_csv, "-o", "iris.csv")
     assert done.code == 2
-    assert done.err.startswith("error: iris.csv is read by this command, and would be written over\n")
+    assert done.err.startswith("error: iris.csv is an input of this command, and would be overwritten\n")
     assert iris_csv.read_bytes() == before
 
 

@@ -164,7 +164,7 @@ def test_rebuilt_images_keep_names_folders_and_depth(run):
     inside = run("reconstruct", "m.safetensors", "data", "-o", "data/rebuilt/")
     assert (inside.code, inside.err) == (
         1,
-        "error: data/rebuilt lies in data, which is read\nhint: name a folder elsewhere\n",
+        "error: data/rebuilt is in data, which is read\nhint: name a folder elsewhere\n",
     )
 
 
@@ -538,7 +538,7 @@ def test_an_image_of_the_data_is_not_written_over(run):
     folder(BYTES)
     assert run("train", "pictures", "--epochs", "1", "-q").code == 0
     before = Path("pictures/03.png").read_bytes()
-    said = "error: {} is read by this command, and would be written over\nhint: name another --output\n"
+    said = "error: {} is an input of this command, and would be overwritten\nhint: name another --output\n"
     Path("link.png").symlink_to("pictures/03.png")
     for command, output in (("plot", "pictures/03.png"), ("reconstruct", "pictures/03.png"), ("plot", "link.png")):
         assert run(command, "pictures.safetensors", "pictures", "-o", output).err == said.format(output)
@@ -918,7 +918,7 @@ def test_two_folders_may_have_images_of_one_name(run):
     same = run("reconstruct", "m.safetensors", "one/00.png", "two/00.png", "one/00.png", "-o", "files/")
     assert same.code == 1
     assert same.err.endswith(
-        "error: one/00.png: another image would be written to one/00.png.png, too\n"
+        "error: one/00.png: another image would also be written to one/00.png.png\n"
         "hint: give each image once; codes without a column 'path' become numbered images\n"
     )
 

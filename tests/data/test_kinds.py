@@ -69,7 +69,7 @@ def test_a_column_of_one_word_alone_is_no_boolean(run):
     Path("no.csv").write_text("a,b,country\n" + "".join(f"{i % 7},{i % 5},NO\n" for i in range(30)))
     done = run("train", "no.csv", "--epochs", "1")
     assert done.code == 1
-    assert "column 'country' holds 'NO' in row 1, which is no number" in done.err
+    assert "column 'country' holds 'NO' in row 1, which is not a number" in done.err
 
 
 def test_numbers_written_as_text_are_numbers_but_codes_are_not(run):

@@ -262,10 +262,10 @@ WRONG = {
     "cut.csv.bz2": (bz2.compress(b"a,b\n1,2\n" * 99)[:-9], "cut.csv.bz2: the file is damaged or cut short"),
     "cut.csv.zip": (zipped(b"a,b\n1,2\n" * 99)[:-9], "cut.csv.zip: the zip archive is damaged or cut short"),
     "open.json": (b'[{"a": 1, "b": 2}', "open.json: the JSON array is never closed: the file is damaged or cut short"),
-    "more.json": (b'[{"a": 1, "b": 2}] x', "more.json: more after the end of the JSON array: 'x'"),
+    "more.json": (b'[{"a": 1, "b": 2}] x', "more.json: there is text after the end of the JSON array: 'x'"),
     "indented.jsonl": (
         b'{\n"a": 1\n}\n',
-        "indented.jsonl: an object on several lines, and one on each line was expected, or an array of them",
+        "indented.jsonl: an object on several lines, and one object per line or an array was expected",
     ),
     "row.json": (b'[{"a": 1, "b": 2}, 5]', "row.json: row 2 is 5, and an object was expected"),
 }

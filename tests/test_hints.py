@@ -450,7 +450,7 @@ CASES = {
         "aecli train --init-from t.safetensors QUICK DATA",
         values={"DATA": "new.csv"},
     ),
-    "an array to stdout": Case("embed t.safetensors t.csv --format npy", "name one: -o rows.npy"),
+    "an array to stdout": Case("embed t.safetensors t.csv --format npy", "name a file: -o rows.npy"),
     "half precision in text": Case("embed t.safetensors t.csv --dtype float16", "name a file of one: -o codes.parquet"),
     "structs in text": Case(
         "embed sparse.safetensors t.csv --as-vector",
@@ -503,7 +503,7 @@ CASES = {
     "a value that is none": Case("train --seed -1", "aecli train --help shows what it takes", then=("train --help",)),
     "an ending of no format": Case(
         "embed t.safetensors t.csv -o z.txt",
-        "the endings are .csv, .tsv, .jsonl, .parquet, .arrow, .feather, .npy; --format names one for any other; "
+        "the endings are .csv, .tsv, .jsonl, .parquet, .arrow, .feather, .npy; --format sets it for any other name; "
         "a folder ends in /",
         values={"--format": "csv"},
     ),
@@ -511,11 +511,11 @@ CASES = {
     "a stopped run for a model": Case("embed s.safetensors.resume t.csv", "aecli info s.safetensors.resume"),
     "no such GPU": Case(
         "train t.csv QUICK --device cuda:99",
-        "--device auto takes a GPU where there is one; nvidia-smi tells whether the driver runs",
+        "--device auto uses a GPU if there is one; nvidia-smi says whether the driver runs",
     ),
     "no GPU to apply a model on": Case(
         "embed t.safetensors t.csv --device mps",
-        "--device auto takes a GPU where there is one",
+        "--device auto uses a GPU if there is one",
         patch=lambda monkeypatch: monkeypatch.setattr("torch.backends.mps.is_available", lambda: False),
     ),
     "nothing to decode": Case(
@@ -980,7 +980,7 @@ CASES = {
     ),
     "a bomb": Case(
         "train x.csv.bz2 QUICK",
-        "unpack it first, if you trust it; --force reads it all the same",
+        "unpack it first, if you trust it; --force reads it anyway",
         given={"x.csv.bz2": BOMB},
         patch=at(data__stream__BOMB_BYTES=10**5, data__stream__BOMB_RATIO=100),
     ),

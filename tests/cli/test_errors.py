@@ -433,6 +433,6 @@ def test_a_newer_format_is_refused_by_name(run, digits_model):
     done = run("info", "new.safetensors")
     assert (done.code, done.out) == (1, "")
     assert done.err == (
-        "error: new.safetensors: written in checkpoint format 99, and this aecli reads up to format 2\n"
+        "error: new.safetensors: written in checkpoint format 99, and this version of aecli reads up to format 2\n"
         "hint: upgrade aecli: pip install --upgrade aecli\n"
     )

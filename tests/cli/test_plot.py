@@ -77,7 +77,7 @@ def test_an_ending_of_no_format_is_wrong_usage(run, digits_model):
     done = run("plot", digits_model, "digits", "-o", "picture.gif")
     assert (done.code, done.out) == (2, "")
     assert done.err == (
-        "error: picture.gif: the name ends in '.gif', which is none of the formats that are drawn\n"
+        "error: picture.gif: the name ends in '.gif', which is no known picture format\n"
         "hint: the endings are .png, .svg, .pdf\n"
     )
 

@@ -277,13 +277,13 @@ def test_a_stack_that_is_cut_short_is_an_error_and_its_whole_pages_can_be_read(r
     assert (done.code, done.err.splitlines()) == (
         1,
         [
-            "error: stacks/cut.tif: a damaged TIFF, its page 9 lies beyond its end",
+            "error: stacks/cut.tif: a damaged TIFF, its page 9 is beyond its end",
             "hint: --skip-broken skips the damaged part",
         ],
     )
     done = run("train", "stacks", "--skip-broken", "--epochs", "1", "-o", "m.safetensors")
     assert done.code == 0
-    assert "left out: stacks/cut.tif (its page 9 lies beyond its end)\n" in done.err
+    assert "left out: stacks/cut.tif (its page 9 is beyond its end)\n" in done.err
     done = run("embed", "m.safetensors", "stacks", "--skip-broken")
     assert [line.split(",")[1] for line in done.out.splitlines()[1:]] == [str(i) for i in range(1, 9)]
     assert "left out: stacks/cut.tif" in done.err
@@ -297,7 +297,7 @@ def test_pages_that_lead_back_and_stacks_of_none_are_errors():
     count = int.from_bytes(data[last : last + 2], "little")
     data[last + 2 + 12 * count : last + 6 + 12 * count] = first.to_bytes(4, "little")
     Path("loop.tif").write_bytes(bytes(data))
-    with pytest.raises(DataError, match=r"loop.tif: a damaged TIFF, after page 3 comes an earlier one again"):
+    with pytest.raises(DataError, match=r"loop.tif: a damaged TIFF, page 3 is followed by an earlier one"):
         read("loop.tif")
     Path("none.tif").write_bytes(b"II*\0\0\0\0\0")
     with pytest.raises(DataError, match=r"none.tif: a TIFF, and there are no images in it"):
@@ -1070,9 +1070,9 @@ def test_pixels_that_may_be_in_other_units_are_taken_and_that_is_said(run):
     np.save("classes.npy", masks * 2)
     np.save("white.npy", masks * 255)
     done = run("train", "classes.npy", "--epochs", "1", "-o", "m.safetensors")
-    assert "the pixels are from 0 to 2 of 255; --input-range 0,2 makes more of them\n" in done.err
+    assert "the pixels are from 0 to 2 of 255; --input-range 0,2 stretches them to the full range\n" in done.err
     done = run("train", "classes.npy", "--epochs", "1", "-o", "m.safetensors", "--input-range", "0,2")
-    assert "makes more of them" not in done.err
+    assert "stretches them to the full range" not in done.err
     assert run("embed", "m.safetensors", "classes.npy").err == ""
     assert (
         "the pixels are from 0 to 255, and the model was trained on 0 to 2: "

@@ -200,7 +200,7 @@ REFUSED = {
     "frame.pkl": (
         lambda: pd.to_pickle(TABLE.to_pandas(), "frame.pkl"),
         "a pickle, which is not read",
-        "if you trust it, as it may run any program: "
+        "only if you trust it, because it may run any program: "
         """python -c 'import pandas; pandas.read_pickle("frame.pkl").to_parquet("frame.parquet")'""",
     ),
     "two.zip": (
@@ -290,7 +290,7 @@ def test_a_decompression_bomb_is_refused_unless_it_is_forced(monkeypatch):
             DataError, match=f"^{name}: may be a decompression bomb: .* bytes become .* or more$"
         ) as bomb:
             opened(name).read()
-        assert bomb.value.hint == "unpack it first, if you trust it; --force reads it all the same"
+        assert bomb.value.hint == "unpack it first, if you trust it; --force reads it anyway"
         assert opened(name, force=True).read().x.shape == (10**5, 2)
 
 
@@ -351,16 +351,16 @@ def test_a_column_that_some_files_lack_is_an_error_where_it_is_learnt_and_a_note
     lacks = LAYOUT / "p_int.parquet"
     with pytest.raises(DataError) as refused:
         opened(*files).read()
-    assert refused.value.message == f"{lacks}: columns that other files have are missing: 'extra'"
+    assert refused.value.message == f"{lacks}: columns of other files are missing: 'extra'"
     assert refused.value.hint == "leave them out: --exclude 'extra'"
     notes = []
     batch = opened(*files, columns=Columns(exclude=("extra",)), announce=notes.append).read()
     assert batch.x.shape == (40, 4)
-    assert notes == [f"{lacks}: no column 'extra', which is not learnt"]
+    assert notes == [f"{lacks}: no column 'extra', so it is not learnt"]
     notes.clear()
     labels = opened(*files, columns=Columns(label="extra"), announce=notes.append).read().labels.to_pylist()
     assert labels.count(None) == 20
-    assert notes == [f"{lacks}: no column 'extra', which is empty for its rows"]
+    assert notes == [f"{lacks}: no column 'extra', so it is empty for these rows"]
 
 
 def test_whole_numbers_in_one_file_and_others_in_another_are_one_column_of_numbers():

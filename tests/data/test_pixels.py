@@ -69,7 +69,7 @@ def test_an_sgi_image_of_16_bits_is_refused_and_one_of_8_is_read(packed):
     assert pixels("shallow.sgi").tolist() == BYTES[..., :3].ravel().tolist()
     header = struct.pack(">hBBHHHH500x", 474, packed, 2, 3, 7, 5, 3)
     Path("deep.sgi").write_bytes(header + np.moveaxis(DEEP[..., :3], -1, 0).astype(">u2").tobytes())
-    with pytest.raises(DataError, match=r"deep\.sgi: an SGI image of 16 bits, of which 8 would be read"):
+    with pytest.raises(DataError, match=r"deep\.sgi: an SGI image of 16 bits, and only 8 would be read"):
         pixels("deep.sgi")
 
 
@@ -195,7 +195,7 @@ def test_images_without_pages_of_their_own_are_refused_with_what_makes_an_array_
     message, hint = done.err.splitlines()
     assert (done.code, message) == (
         1,
-        "error: it's.tif: it has one page, and by its description more images than that",
+        "error: it's.tif: it has one page, but more images by its description",
     )
     made(hint)
     assert np.array_equal(np.load("it's.npy"), x)
@@ -236,7 +236,7 @@ def test_what_was_lost_of_a_stack_is_named_where_too_little_is_left(run):
     done = run("train", "stack.tif", "--skip-broken", "--epochs", "1")
     assert done.code == 1
     assert done.err.splitlines()[1:] == [
-        "left out: stack.tif (its page 2 lies beyond its end)",
+        "left out: stack.tif (its page 2 is beyond its end)",
         "error: stack.tif: 1 row, and at least one to train on and one to hold out are needed",
         "hint: --holdout 0 trains on all rows",
     ]

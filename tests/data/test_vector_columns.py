@@ -230,7 +230,7 @@ def test_what_is_wrong_with_a_safetensors_file_is_said(run, model_file):
         "two.safetensors": f"two.safetensors: it holds 2 arrays\n{names}",
         "two.safetensors:c": f"two.safetensors: no array 'c' in it\n{names}",
         "cut.safetensors:b": "cut.safetensors:b: cut short: (60, 5) values of float16 take 600 bytes, it has ",
-        "eight.safetensors": "eight.safetensors:a: its values are of type F8_E4M3, and read are F64, ",
+        "eight.safetensors": "eight.safetensors:a: its values are of type F8_E4M3, and one of F64, ",
         str(model_file): f"{model_file}: an aecli checkpoint, and data was expected\n",
     }.items():
         done = run("embed", model_file, data, "-o", "z.csv")

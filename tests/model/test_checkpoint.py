@@ -159,7 +159,7 @@ DAMAGE = {
         lambda h, d: damage_metadata(h, d, mixture=None),
         "tensor mixture.factors is not part of the model",
     ),
-    "shares below nothing": (lambda h, d: (h, shares(h, d, -1)), "mixture.weights are no shares of a whole"),
+    "shares below nothing": (lambda h, d: (h, shares(h, d, -1)), "mixture.weights are not positive shares"),
     "an unknown schedule": (lambda h, d: damage_metadata(h, d, train__schedule="x"), "schedule is x"),
     "metadata that is null": (lambda h, d: (h | {"__metadata__": None}, d), "no aecli checkpoint"),
     "cut short": (lambda h, d: (h, d[:-1]), "bytes expected"),

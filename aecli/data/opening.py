@@ -417,7 +417,7 @@ def _open_arrays(inputs: Sequence[Input], asked: Request) -> Source:
                 source = open_array(stream, found.form, found.part, asked.missing, path=found.path, **how)
             if not source.rows:
                 if asked.schema is None and len(inputs) == 1:
-                    raise DataError(f"{source.name}: no rows to read, it has columns alone")
+                    raise DataError(f"{source.name}: no rows to read, only columns")
                 asked.announce(f"{source.name}: no rows in it")
             _check_width(source, asked)
             if first:

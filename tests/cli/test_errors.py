@@ -219,7 +219,7 @@ CASES = {
         ["train", "huge.csv"],
         {"huge.csv": b"a,b,c\n1e200,2,3\n-1e200,5,6\n3,4,5\n"},
         1,
-        "error: column 'a' holds values too large to be scaled\nhint: are they numbers of one unit?\n",
+        "error: column 'a' holds values too large to be scaled\nhint: check that they all have the same unit\n",
     ),
     "one column": (
         ["train", "narrow.csv"],
@@ -357,7 +357,7 @@ def test_a_value_out_of_all_proportion_is_an_error_in_training(run):
     done = run("train", "far.csv", "--scale", "none", "--epochs", "1", "-q")
     assert (done.code, done.out) == (1, "")
     assert done.err == (
-        "error: 1e+160, in column 'b', is out of all proportion to the other rows\n"
+        "error: 1e+160, in column 'b', is far too large compared to the other rows\n"
         "hint: correct or drop such rows first\n"
     )
 

@@ -1062,7 +1062,7 @@ def test_pixels_that_may_be_in_other_units_are_taken_and_that_is_said(run):
     done = run("embed", "floats.safetensors", "small.npy")
     assert (done.code, done.err) == (
         0,
-        "the pixels are from 0 to 1, and the model was trained on 0 to 255: if other values are black and white here, "
+        "the pixels are from 0 to 1, and the model was trained on 0 to 255: if black and white have other values here, "
         "say which, such as --input-range 0,1\n",
     )
     assert run("embed", "floats.safetensors", "usual.npy").err == ""

@@ -362,7 +362,7 @@ CASES = {
     "a picture of little room": Case(f"plot t.safetensors t.csv {LONGER}", "give it more room: --size 7.2x7.2"),
     "a window of no room": Case(
         f"plot t.safetensors t.csv --show {LONG}",
-        "make the window larger, or draw to a file in place of --show: -o picture.png",
+        "make the window larger, or draw to a file instead of --show: -o picture.png",
         then=(f"plot t.safetensors t.csv {LONG} -o picture.png",),
         patch=lambda monkeypatch: monkeypatch.setenv("LINES", "14"),
     ),

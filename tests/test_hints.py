@@ -761,12 +761,12 @@ CASES = {
     ),
     "two meanings of a point": Case(
         "train x.csv QUICK --thousands . --decimal .",
-        "say what the decimal mark is: --decimal ,",
+        "set the decimal mark: --decimal ,",
         given={"x.csv": EURO},
     ),
     "two meanings of a comma": Case(
         "train x.csv QUICK --thousands , --decimal ,",
-        "say what the decimal mark is: --decimal .",
+        "set the decimal mark: --decimal .",
         given={"x.csv": ENGLISH},
     ),
     "money": Case(

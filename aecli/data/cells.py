@@ -184,7 +184,7 @@ def check_marks(dialect: Dialect) -> None:
         if dialect.thousands == dialect.decimal:
             raise UsageError(
                 f"--thousands and --decimal are both {dialect.decimal!r}",
-                hint=f"say what the decimal mark is: --decimal {',' if dialect.decimal == '.' else '.'}",
+                hint=f"set the decimal mark: --decimal {',' if dialect.decimal == '.' else '.'}",
             )
 
 

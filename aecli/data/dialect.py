@@ -301,7 +301,7 @@ class _Table:
                 skip = records[first].start
                 lines = "line 1 above it is" if skip == 1 else f"the {skip} lines above it are"
                 self._notes.append(
-                    f"the table begins in line {skip + 1}: {lines} left out (--skip-rows {skip} confirms it, "
+                    f"the table begins in line {skip + 1}: {lines} left out (--skip-rows {skip} does the same, "
                     "--skip-rows 0 reads all)"
                 )
             elif self._schema is not None and self._schema.dialect is not None:

@@ -89,7 +89,7 @@ class ImageSource(Source):
         if labelled and loose:
             self.remarks.append(f"{_named(loose)} in no folder and have no label")
         elif loose and len(loose) < len(files):
-            self.remarks.append(f"no labels: {_named(loose)} in no class folder, and fewer than one in ten may")
+            self.remarks.append(f"no labels: {_named(loose)} in no class folder: that is at least one image in ten")
         if schema is not None:
             if schema.image_shape is None or schema.full_scale is None:
                 data = str(paths[0]) if len(paths) == 1 and not self._opened else "DATA"

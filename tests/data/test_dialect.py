@@ -188,7 +188,7 @@ def test_a_preamble_is_left_out_and_said():
     assert x[:2].tolist() == [[0, 0, 0.5], [1.5, 2, 1.5]]
     assert source.schema.features == ("1960", "1961", "1962")
     assert said == [
-        "the table begins in line 5: the 4 lines above it are left out (--skip-rows 4 confirms it, "
+        "the table begins in line 5: the 4 lines above it are left out (--skip-rows 4 does the same, "
         "--skip-rows 0 reads all)"
     ]
     for skip_rows in (4, None):

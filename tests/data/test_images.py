@@ -439,10 +439,10 @@ def test_labels_that_stray_files_take_are_said(run):
         folder(BYTES[:4], f"lab/{kind}")
     shutil.copy("lab/cats/00.png", "lab/stray.png")
     asked = ("train", "lab", "--epochs", "1")
-    said = "no labels: lab/stray.png lies in no class folder, and fewer than one in ten may"
+    said = "no labels: lab/stray.png lies in no class folder: that is at least one image in ten"
     assert said in run(*asked).err.splitlines()
     shutil.copy("lab/cats/01.png", "lab/stray2.png")
-    said = "no labels: lab/stray.png and 1 more lie in no class folder, and fewer than one in ten may"
+    said = "no labels: lab/stray.png and 1 more lie in no class folder: that is at least one image in ten"
     assert said in run(*asked).err.splitlines()
     folder(BYTES, "flat")
     assert "labels" not in run("train", "flat", "--epochs", "1").err

@@ -100,7 +100,7 @@ def source_name(data: Any) -> str | None:
 def form_of(start: bytes) -> str | None:
     """Return the format by the first bytes of a file or a stream; None if they do not decide it.
 
-    JSON Lines and an array of objects are both "jsonl". CSV is never recognized by its bytes.
+    JSON Lines and an array of objects are both "jsonl". CSV is never recognised by its bytes.
     """
     magic = MAGIC if is_text(start) else MAGIC + LETTERS
     if form := next((form for begins, form in magic if start.startswith(begins)), None):

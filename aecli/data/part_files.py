@@ -1,7 +1,7 @@
 """A folder of parts: one Parquet file for each input file, with a record of how it was made.
 
 The record is the metadata `aecli` of the file's schema, as sorted JSON. It stores the command, its options, the SHA-256
-of the model, and the input's path, size and time. By this a later run recognizes a finished part, and skips it.
+of the model, and the input's path, size and time. By this a later run recognises a finished part, and skips it.
 """
 
 import contextlib
@@ -155,7 +155,7 @@ def _files_of(word: str, folder: Where) -> tuple[list[tuple[Any, Where, PurePath
         return [(word if key is not None and isinstance(path, Path) else _given(path), path, PurePath(path.name))], []
     if not path.is_dir():
         raise UsageError(
-            f"{word}: a pipe can be read only once, and a part is recognized by its input file", hint=ONE_FILE
+            f"{word}: a pipe can be read only once, and a part is recognised by its input file", hint=ONE_FILE
         )
     if _lies_in(folder, path):
         raise DataError(f"{folder} is in {path}, which is read", hint="name a folder elsewhere")

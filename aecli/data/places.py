@@ -1,4 +1,4 @@
-"""Remote files: s3://, gs:// and https://. Imports nothing heavy to recognize one.
+"""Remote files: s3://, gs:// and https://. Imports nothing heavy to recognise one.
 
 `buckets` and `http` access them, and are imported when the first one is used.
 """

@@ -3,7 +3,7 @@
 The rules look at the first rows of the table, up to some megabytes. Unless `--features` names them, they leave out:
 - an integer column with a constant step in 99% of the rows, or one that rises and is named id, index, row, no, key or
   not at all;
-- a date or a time that never falls, or never rises: the table's clock;
+- a date or a time that never falls, or never rises: the rows are sorted by it;
 - what a format marks as no feature: the row index that pandas stored, the partition of a folder.
 If fewer than two features would remain, nothing is left out. Every other sorted column is learnt, with a note.
 """
@@ -116,7 +116,7 @@ def reason_to_leave_out(column: Column, values: Any, *, has_name: bool = True) -
     """Return why a column is not a feature; None if it may be one."""
     name = (column.name or "").strip().casefold()
     if column.kind in ("date", "timestamp"):
-        return "the table's clock" if _is_sorted(column, values) else None
+        return "the rows are sorted by it" if _is_sorted(column, values) else None
     if column.kind != "number" or not pa.types.is_integer(values.type) or len(values) < MIN_ROWS or values.null_count:
         return None
     steps = np.diff(np.asarray(values.to_numpy()).astype(np.float64))

@@ -35,7 +35,7 @@ def test_an_id_that_counts_up_is_left_out_and_later_rows_are_no_stranger(run):
 
 def test_a_clock_is_left_out(run):
     done, model = trained(run, "types/ts_week1.csv", epochs=30)
-    assert "learning 3 columns: a, b, c; left out: time (the table's clock)\n" in done.err
+    assert "learning 3 columns: a, b, c; left out: time (the rows are sorted by it)\n" in done.err
     assert model.errors(CASES / "types/ts_april.csv").mean() < 3 * model.errors(CASES / "types/ts_week1.csv").mean()
 
 

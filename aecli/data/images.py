@@ -457,7 +457,7 @@ def _of_no_images(name: str, folder: Where, found: Found) -> DataError:
     if not found.others and not found.no_files and not _holds_any(folder):
         return DataError(
             f"{name}: a folder without images: it is empty",
-            hint="aecli reads images, .npy files and Parquet files from a folder",
+            hint="a folder may hold images, .npy files or Parquet files",
         )
     return DataError(
         f"{name}: a folder without images: none of its files has an ending that Pillow knows",

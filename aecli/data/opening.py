@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from aecli.data.table import Table, TableSource
 
 READ = (
-    "aecli reads CSV, JSON Lines, a JSON array, Parquet, Arrow, NPY, NPZ, safetensors, IDX and images, plain or "
+    "supported formats: CSV, JSON Lines, a JSON array, Parquet, Arrow, NPY, NPZ, safetensors, IDX and images, plain or "
     "compressed by gzip, zstd, xz, bzip2 or zip"
 )
 SET, TABLE, ARRAY, IMAGES, FRAME, SOURCE = "built-in set", "table", "array", "images", "data frame", "source"

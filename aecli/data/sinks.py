@@ -87,7 +87,7 @@ def to_stream(
     Parquet and Arrow store the `metadata`, and leave out the columns named in `apart`.
     """
     if form == "npy" and not stream.seekable():
-        raise UsageError("NPY can be written only to a file, not to a pipe", hint="name a file: -o rows.npy")
+        raise UsageError("NPY can be written only to a file, not to a pipe", hint="name one: -o rows.npy")
     sink: Sink
     match form:
         case "csv" | "tsv":

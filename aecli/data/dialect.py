@@ -32,7 +32,7 @@ from aecli.options import Reading
 
 DELIMITERS = (",", ";", "\t", "|", " ")  # a space stands for a run of spaces
 SAMPLE_BYTES, SAMPLE_LINES = 64 << 10, 200
-FEW = 20  # the first row is compared to as many rows
+FEW = 20  # the number of rows that a first row is compared to
 ESCAPED = "surrogateescape"  # the error handler that keeps undecodable bytes in a str
 
 

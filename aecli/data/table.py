@@ -31,7 +31,7 @@ DEFAULT_LABEL = "label"
 MAX_DISTINCT = 1_000_000  # categories that are counted while rows are read
 SHOWN_COLUMNS = 12
 NAMELESS = "a column of labels or other text must have a name in a header"
-LOOKED_AT = 1000  # as many columns can be searched for codes quickly
+LOOKED_AT = 1000  # the most columns whose cells are searched for codes
 ARROW_TYPES = {
     "number": pa.float64(),
     "boolean": pa.bool_(),

@@ -464,7 +464,7 @@ def test_a_resume_file_that_says_nothing_of_a_run_is_an_error_of_info(run):
     done = run("embed", "m.safetensors.resume", "digits")
     assert (done.code, done.err) == (
         1,
-        "error: m.safetensors.resume: a saved run, and no checkpoint yet\nhint: aecli info m.safetensors.resume\n",
+        "error: m.safetensors.resume: a saved run, not yet a checkpoint\nhint: aecli info m.safetensors.resume\n",
     )
 
 

@@ -43,11 +43,11 @@ def leave_word_to_another() -> bool:
     return False
 
 
-def started(command: str) -> str:
-    """Return the command that starts this run, given that of one process."""
-    with contextlib.suppress(UsageError):
-        return command if found() is None else f"torchrun ... -m {command}"
-    return command
+def started(command: str, processes: int) -> str:
+    """Return the command that starts a run in so many processes, given that of one."""
+    if processes == 1:
+        return command
+    return f"torchrun ... -m {'-- ' * ('--log' in command)}{command}"  # else torchrun takes --log for its own
 
 
 @contextlib.contextmanager

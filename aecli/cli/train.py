@@ -169,7 +169,8 @@ def train(
             lines.begin(plan.history)
 
         started, made, report = time.perf_counter(), None, progress.Report(quiet=quiet)
-        keeping = _keeping(path, every, resume=resume, finish=finish, force=force, say=say)
+        count = 1 if group is None else group.count
+        keeping = _keeping(path, every, count, resume=resume, finish=finish, force=force, say=say)
         with contextlib.suppress(Finished), keeping as (kept, stopping), lines:
             with report:
                 model = aecli.fit(
@@ -318,7 +319,14 @@ def _output_path(data: str, output: str | None, recipe: str) -> Where | None:
 
 @contextlib.contextmanager
 def _keeping(
-    path: Where | None, data: list[str], *, resume: bool, finish: bool, force: bool, say: Callable[[str], None]
+    path: Where | None,
+    data: list[str],
+    processes: int,
+    *,
+    resume: bool,
+    finish: bool,
+    force: bool,
+    say: Callable[[str], None],
 ) -> "Iterator[tuple[ResumeFile | None, console.Stopping | None]]":
     """Hold the resume file until the checkpoint is written; none for rows that are gone once read, and for no file."""
     from aecli.training.resume import ResumeFile
@@ -340,8 +348,8 @@ def _keeping(
                 say("stopped: nothing was saved yet")
                 return
             say(f"{how} in {kept.path}")
-            say(f"to go on: {ranks.started(console.command(words, '--resume'))}")
-            say(f"to finish here: {ranks.started(console.command(words, '--finish'))}")
+            say(f"to go on: {ranks.started(console.command(words, '--resume'), processes)}")
+            say(f"to finish here: {ranks.started(console.command(words, '--finish'), processes)}")
 
         try:
             yield kept, None if finish else stopping

@@ -54,9 +54,10 @@ class FileRows:
     @property
     def path(self) -> Path | None:
         """Where other processes find the file; None where it has no name, or another file has taken that."""
-        if not isinstance(self._file.name, str):
+        name: Any = self._file.name  # a number, where it was opened without one
+        if not isinstance(name, str | Path):
             return None
-        path = Path(self._file.name).absolute()
+        path = Path(name).absolute()
         is_it = path.exists() and os.path.samestat(path.stat(), os.fstat(self._file.fileno()))
         return path if is_it else None
 

@@ -7,7 +7,7 @@ Source: Li et al. 2020, arXiv:2006.15704, for gradients that are summed in one f
 
 import platform
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -32,7 +32,7 @@ class Group:
 
     def __init__(self, rank: int = 0, count: int = 1, store: Any = None) -> None:
         self.rank, self.count = rank, count
-        self.awaits = count > 1  # whether the others wait to `receive`, and can be told that there is nothing to do
+        self.awaits = count > 1  # whether the others wait for rank 0 to say what is to be done
         self._store = store
 
     @property
@@ -84,13 +84,6 @@ class Group:
         with _peers():
             torch.distributed.recv(_bytes(x), 0)
         return x
-
-    def dismiss(self) -> None:
-        """Tell the others that there is nothing to do for them, if they still wait for that."""
-        if self.awaits and self.rank == 0:
-            with suppress(PeerError):
-                self.send(None)
-        self.awaits = False
 
     def is_first_to_fail(self) -> bool:
         """Note that this process fails, and return whether it is the first: that one says why."""
@@ -151,11 +144,10 @@ def joined(rank: int, count: int, device: str) -> Iterator[Group]:
     except (RuntimeError, ValueError) as error:
         raise AecliError(f"the other processes of this run cannot be reached: {error}") from error
     group = Group(rank, count, store)
-    try:
-        yield group
-    finally:
-        group.dismiss()
-    distributed.destroy_process_group()  # where this process fails, the others see that it has ended when it has
+    yield group  # where this process fails, the others see that it has ended: they may not wait for a word
+    if rank == 0 and group.awaits:
+        group.send(None)  # there is nothing to do for the others
+    distributed.destroy_process_group()
 
 
 @contextmanager

@@ -58,19 +58,16 @@ class Posted:
 
 def dealt(group: Group, work: Work, parts: list[Part | None], where: torch.device) -> loop.Trainer:
     """Return the trainer of rank 0, and deal out the training, validation and held-out rows to all processes."""
-    group.awaits = False  # meanwhile they cannot be told to go: they see that this process has ended
     group.send(work)
     own = [_deal(group, part, work.config.seed, work.config.batch_size) for part in parts]
-    made = _trainer(group, work, own, where)
-    group.awaits = True
-    return made
+    return _trainer(group, work, own, where)
 
 
 def begin(group: Group, trainer: loop.Trainer) -> None:
     """Tell the others where the run begins, and that they are not to wait any longer."""
     if group.awaits:
-        group.awaits = False
         group.send(trainer.state())
+        group.awaits = False
 
 
 def follow(group: Group, device: str, scratch: Path | None) -> None:

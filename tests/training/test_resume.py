@@ -125,6 +125,13 @@ def test_another_scale_is_another_run():
     assert "scale was standard, and is none" in said[0]
 
 
+def test_an_option_that_is_left_out_is_another_run():
+    said = []
+    trained(3, loss="huber")
+    trained(resume=True, announce=said.append)
+    assert "holds a run of other data or options: loss was huber, and is not set: it is now" in said[0]
+
+
 def test_a_damaged_resume_file_is_set_aside():
     undisturbed = trained(name="other.safetensors")
     trained(3)

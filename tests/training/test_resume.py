@@ -418,7 +418,7 @@ def test_a_saved_run_is_told_by_info(run):
     facts = json.loads(run("info", "m.safetensors.resume", "--json").out)
     assert list(facts) == [
         "resume_file", "saved", "model", "train", "schema", "scaler", "rows", "validation_rows", "test_rows", "device",
-        "epoch", "step", "steps", "seconds", "history", "source", "command", "version", "running",
+        "epoch", "step", "steps", "seconds", "history", "source", "command", "version", "processes", "running",
     ]  # fmt: skip
     assert (facts["epoch"], facts["step"], facts["steps"], facts["running"]) == (1, 4, 21, False)
     assert facts["command"] == command

@@ -1193,6 +1193,11 @@ NOT_HERE = {  # patterns of hints that no case prints, each with the reason
     "name a folder of your own: TMPDIR=FOLDER aecli ...": "there is one user here",
     "pip install 'aecli[onnx]'": "nothing is installed here",
     "upgrade aecli: pip install --upgrade aecli": "there is no newer version",
+    "raise --batch-size": "there is one process here: test_torchrun starts several",
+    "lower --batch-size, or start fewer processes": "there is one process here",
+    "--device cuda gives each process a GPU, --device cpu none": "there is one process here",
+    "--device cpu trains on CPUs alone": "there is one process here",
+    "torchrun --nproc-per-node …, or --device cpu": "there is no GPU here",
     "finish it with aecli …": "info has no option that goes on: only an older version does",
     "read one of them: unzip -p FILE … | aecli COMMAND ... -": "the same, of an archive that has no name",
 }

@@ -54,7 +54,7 @@ class Log:
             raise UsageError(f"--log {name}: its ending is no format", hint="a log ends in .csv or .jsonl")
         rows.check_output(self.path, *others, option="--log FILE")
         if isinstance(self._output, Path) and self.path.resolve() == self._output.resolve():
-            raise UsageError(f"{name} is the checkpoint, and would be written over", hint="name another --log FILE")
+            raise UsageError(f"{name} is the checkpoint, and would be overwritten", hint="name another --log FILE")
         if self.path.is_file() and not force and not self._is_log():
             raise AecliError(
                 f"{name} is there, and is not the log of a run",

@@ -15,6 +15,7 @@ from aecli.errors import DataError
 
 Array = np.ndarray[Any, Any]
 MEMORY_BYTES = 1 << 30  # the most bytes of rows kept in memory
+NO_ROOM = "free some space, or name an output on another disk: -o FILE"
 
 
 def gather(source: Source, scratch: Path | None, announce: Callable[[str], None] = lambda _: None) -> Part:
@@ -91,7 +92,7 @@ def _spooled(source: Source, parts: list[Array], rest: Iterable[Array], folder: 
     except OSError as error:
         raise DataError(
             f"{folder}: no room for the rows of {source.name}, too many for memory ({error.strerror})",
-            hint="free some space, or name an output on another disk: -o FILE",
+            hint=NO_ROOM,
         ) from error
     return FileRows(source.name, file, 0, dtype, (rows, width))
 
@@ -102,5 +103,5 @@ def _check_space(name: str, folder: Path, needed: int) -> None:
         raise DataError(
             f"{folder}: {name} has too many rows for memory, and they take {needed / 1e9:.1f} GB there; "
             f"{free / 1e9:.1f} GB are free",
-            hint="free some space, or name an output on another disk: -o FILE",
+            hint=NO_ROOM,
         )

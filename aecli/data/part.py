@@ -54,9 +54,10 @@ class FileRows:
     @property
     def path(self) -> Path | None:
         """The path for other processes; None if the file has no name, or another file has that name now."""
-        if not isinstance(self._file.name, str):
+        name: Any = self._file.name  # a number, if it was opened without one
+        if not isinstance(name, str | Path):
             return None
-        path = Path(self._file.name).absolute()
+        path = Path(name).absolute()
         is_it = path.exists() and os.path.samestat(path.stat(), os.fstat(self._file.fileno()))
         return path if is_it else None
 

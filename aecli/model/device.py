@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from aecli.errors import AecliError
+from aecli.errors import AecliError, TrainingError
 
 FEW_MULTIPLICATIONS = 1 << 24  # per step; up to here, two threads are no faster than one
 
@@ -57,6 +57,18 @@ def threads_for(device: torch.device, multiplications: float) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def memory_for(device: torch.device, what: str) -> Iterator[None]:
+    """Raise TrainingError, which names `what` is in memory, where the device's is too little for what is inside."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"{describe(device)} has too little memory for {what}",
+            hint="lower --batch-size, or train with --device cpu",
+        ) from error
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -28,7 +28,7 @@ class SavedRun:
 
     `rows` are those that are trained on. `seconds` are of training alone. `source` is the data's name without its
     place, `command` the words that began the run, None where these are not known. `version` is the aecli that began
-    it, and `running` tells that it has not stopped.
+    it, `processes` how many train together, and `running` tells that it has not stopped.
     """
 
     model: ModelConfig
@@ -47,6 +47,7 @@ class SavedRun:
     source: str | None
     command: tuple[str, ...] | None
     version: str
+    processes: int
     running: bool
 
     def to_json(self) -> dict[str, Any]:
@@ -114,6 +115,7 @@ def _read(kept: Mapping[str, Any], *, running: bool) -> SavedRun:
         source=source,
         command=None if command is None else tuple(map(str, command)),
         version=str(run["aecli"]),
+        processes=int(run.get("processes", {}).get("processes", 1)),
         running=running,
     )
 

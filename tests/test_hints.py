@@ -311,7 +311,7 @@ CASES = {
     "counts and rows": Case("score t.safetensors t.csv --json -o -", "write the rows to a file: -o scores.csv"),
     "the strangest rows of a stream": Case(
         "score t.safetensors t.csv --top 3 --line-buffered",
-        "leave one of them out; --only-anomalies goes with both",
+        "leave one of them out; --only-anomalies works with both",
         then=(
             "score t.safetensors t.csv --top 3 --only-anomalies",
             "score t.safetensors t.csv --line-buffered --only-anomalies",
@@ -319,13 +319,13 @@ CASES = {
     ),
     "an exit code for rows without a score": Case(
         "score t.safetensors none.csv --exit-code",
-        "look whether what writes the data still does; without --exit-code this is no error",
+        "check that the data is still being written; without --exit-code this is not an error",
         given={"none.csv": b"a,b,c\n"},
         then=("score t.safetensors none.csv",),
     ),
     "an alpha that no p is as small as": Case(
         "score t.safetensors t.csv --alpha 0.001",
-        "--alpha 0.0182 is the smallest; a model of more rows has a smaller one",
+        "--alpha 0.0182 is the smallest; a model trained on more rows allows a smaller one",
     ),
     "a model from before scores": Case(
         "score digits.safetensors digits",

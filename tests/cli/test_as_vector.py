@@ -73,7 +73,7 @@ def test_the_column_of_codes_bears_the_name_that_is_given(run, model_file, data,
     assert np.array_equal(np.array([row["code"] for row in rows], np.float32), codes)
     nameless = run("embed", model_file, data, "--as-vector=")
     assert nameless.code == 2
-    assert "invalid value for '--as-vector': a column has a name of one character or more\n" in nameless.err
+    assert "invalid value for '--as-vector': the name of a column cannot be empty\n" in nameless.err
     taken = run("embed", model_file, data, "--as-vector=name", "--keep", "name")
     assert "column 'name' cannot be carried along, the output has a column 'name' of its own\n" in taken.err
 

@@ -63,7 +63,7 @@ def test_a_model_is_trained_from_a_bucket_and_into_it(run, bucket):
     target = bucket.url("m/rows.safetensors")
     done = run("train", bucket.url("in/rows.csv"), *QUICK, "-o", target)
     assert done.code == 0, done.err
-    assert done.err.startswith(f"{target} lies elsewhere: until it is written, the run is saved in /")
+    assert done.err.startswith(f"{target} is remote: until it is written, the run is saved in /")
     assert f"wrote {target}\n" in done.err
     assert f"trained on     {bucket.url('in/rows.csv')}, 60 rows" in run("info", target).out.replace("  ", "  ")
     again = run(

@@ -188,7 +188,7 @@ CASES = {
         ["train", "-o", "diary.txt"],
         {"diary.txt": b"dear diary"},
         1,
-        "error: diary.txt is there, and is not an aecli checkpoint\n"
+        "error: diary.txt exists, and is not an aecli checkpoint\n"
         "hint: name another -o FILE, or replace it with --force\n",
     ),
     "no such folder": (
@@ -201,7 +201,7 @@ CASES = {
         ["train", "-"],
         {},
         2,
-        "error: rows from standard input have no name to give the checkpoint\nhint: name it: -o FILE\n",
+        "error: rows from standard input have no name for the checkpoint\nhint: name it: -o FILE\n",
     ),
     "two results for one stdout": (
         ["train", "--json", "-o", "-"],
@@ -244,13 +244,14 @@ CASES = {
         ["train", "--lr", "0"],
         {},
         2,
-        "error: invalid value for '--lr': 0 is no number above 0\nhint: aecli train --help shows what it takes\n",
+        "error: invalid value for '--lr': 0 is not a number above 0\nhint: aecli train --help shows what it takes\n",
     ),
     "a divergence that outweighs all": (
         ["train", "--bottleneck", "variational", "--beta", "inf"],
         {},
         2,
-        "error: invalid value for '--beta': inf is no number above 0\nhint: aecli train --help shows what it takes\n",
+        "error: invalid value for '--beta': inf is not a number above 0\n"
+        "hint: aecli train --help shows what it takes\n",
     ),
     "noise without end": (
         ["train", "--noise", "inf"],
@@ -269,14 +270,15 @@ CASES = {
         ["train", "--device", "gpu"],
         {},
         2,
-        "error: invalid value for '--device' (env var: 'AECLI_DEVICE'): 'gpu' is none of auto, cpu, cuda, cuda:N, mps\n"
+        "error: invalid value for '--device' (env var: 'AECLI_DEVICE'): 'gpu' is not one of auto, cpu, cuda, cuda:N, "
+        "mps\n"
         "hint: aecli train --help shows what it takes\n",
     ),
     "widths that are none": (
         ["train", "--hidden-dims", "256,many"],
         {},
         2,
-        "error: invalid value for '--hidden-dims': '256,many' is no list of widths such as 256,128\n"
+        "error: invalid value for '--hidden-dims': '256,many' is not a list of widths such as 256,128\n"
         "hint: aecli train --help shows what it takes\n",
     ),
     "an unknown command": (

@@ -257,7 +257,7 @@ TWICE = {
     ),
     "standard input, to go on": (
         ("rows.npy", "--test", "-", "--resume"),
-        "there is no run to go on with: rows from standard input cannot be read again, so their run is not saved",
+        "there is no run to resume: rows from standard input cannot be read again, so their run is not saved",
     ),
 }
 

@@ -92,7 +92,7 @@ def test_a_log_of_another_run_is_replaced_and_another_file_by_force_alone(run):
     refused = run(*COMMAND, "--log", "run.csv")
     assert (refused.code, refused.err) == (
         1,
-        "error: run.csv is there, and is not the log of a run\n"
+        "error: run.csv exists, and is not the log of a run\n"
         "hint: name another --log FILE, or replace it with --force\n",
     )
     assert Path("run.csv").read_text() == "a,b\n1,2\n"

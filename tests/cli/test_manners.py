@@ -36,7 +36,7 @@ WRONG = {
     ),
     "a negative number": (
         ["train", "--lr", "-1"],
-        "invalid value for '--lr': -1 is no number above 0",
+        "invalid value for '--lr': -1 is not a number above 0",
         "aecli train --help shows what it takes",
     ),
     "an argument too many": (

@@ -287,7 +287,7 @@ WRONG = {
     ),
     "a share that is none": (
         "in -o out/ --shard 2/2",
-        "error: invalid value for '--shard' (env var: 'AECLI_SHARD'): '2/2' is no share such as 0/4, the first of "
+        "error: invalid value for '--shard' (env var: 'AECLI_SHARD'): '2/2' is not a share such as 0/4, the first of "
         "four\n"
         "hint: aecli embed --help shows what it takes\n",
     ),

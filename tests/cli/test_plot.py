@@ -96,7 +96,7 @@ def test_size_and_dpi_give_the_pixels_and_the_theme_the_ground(run, digits_model
 def test_a_size_that_is_none_is_wrong_usage(run, digits_model, size):
     done = run("plot", digits_model, "digits", "--size", size)
     assert done.code == 2
-    assert f"'{size}' is no size such as 4.8x3.5" in done.err
+    assert f"'{size}' is not a size such as 4.8x3.5" in done.err
 
 
 def test_a_picture_too_small_for_its_text_is_an_error_that_says_so(run, digits_model):

@@ -88,7 +88,7 @@ def test_ctrl_c_leaves_one_bar_and_below_it_what_can_be_done_now(columns):
     assert re.match(r"epoch +\d+/3000 ", bar), bar
     assert rest == [
         "stopped, and saved in digits.safetensors.resume",
-        f"to go on: aecli {' '.join(command)} --resume",
+        f"to resume: aecli {' '.join(command)} --resume",
         f"to finish here: aecli {' '.join(command)} --finish",
     ]
 

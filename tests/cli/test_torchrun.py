@@ -86,7 +86,7 @@ def test_two_processes_learn_as_much_as_one_and_when_they_are_stopped_and_killed
     assert code != 0
     assert said[-3:] == [
         f"stopped, and saved in {kept}",
-        f"to go on: torchrun ... -m aecli {' '.join(TRAIN)} --epochs 60 --json -o {done} --resume",
+        f"to resume: torchrun ... -m aecli {' '.join(TRAIN)} --epochs 60 --json -o {done} --resume",
         f"to finish here: torchrun ... -m aecli {' '.join(TRAIN)} --epochs 60 --json -o {done} --finish",
     ]
     for rank in (1, 0):

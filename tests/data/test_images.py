@@ -833,7 +833,7 @@ def test_images_of_another_depth_are_written_as_the_model_has_them_and_that_is_s
     quick(BYTES).save("m.safetensors")
     folder(BYTES.astype(np.uint16) * 257)
     done = run("reconstruct", "m.safetensors", "pictures", "--input-range", "0,65535", "-o", "rebuilt/")
-    assert done.err == "wrote rebuilt\nimages are written as the model has them: uint8 from 0 to 255\n"
+    assert done.err == "wrote rebuilt\nimages are written in the model's range: uint8 from 0 to 255\n"
 
 
 def test_bytes_of_a_range_of_their_own_are_written_in_it(run):
@@ -1115,7 +1115,7 @@ def test_what_a_model_of_images_takes_is_told_in_words(run):
     facts = dict(told)
     assert facts["a row"] == "an image of 4 × 3 pixels in colour"
     assert facts["pixels"] == "uint8, black is 0, white 255"
-    assert facts["other sizes"] == "brought to this one, --fit crop"
+    assert facts["other sizes"] == "resized to this one, --fit crop"
     assert facts["transparent"] == "laid on white"
 
 

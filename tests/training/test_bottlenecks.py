@@ -217,11 +217,11 @@ def test_the_shell_tells_the_divergence_and_each_command_takes_the_model(run):
     done = run("train", "digits", "--bottleneck", "variational", "--epochs", "10", "--json", "-o", "v.safetensors")
     facts, lines = json.loads(done.out), done.err.splitlines()
     nats = ", ".join(f"{facts[name] * 64:.5g}" for name in ("train_loss", "test_loss"))
-    said = (
-        f"loss (bce + KL): training {facts['train_loss']:.5g}, held-out {facts['test_loss']:.5g}; in nats a row {nats}"
-    )
+    said = f"loss (bce + KL): training {facts['train_loss']:.5g}, held-out {facts['test_loss']:.5g}"
+    said = f"{said}; in nats per row {nats}"
     assert said in lines
-    assert any(line.startswith(f"KL {sum(facts['kl']):.2f} nats a row, {facts['active_dims']} of 5") for line in lines)
+    used = f"KL {sum(facts['kl']):.2f} nats per row, {facts['active_dims']} of 5"
+    assert any(line.startswith(used) for line in lines)
     told = run("info", "v.safetensors").out
     assert re.search(r"^bottleneck +variational, a Gaussian for each row$", told, re.MULTILINE)
     assert "decode --samples draws from N(0, I)" in told
@@ -245,7 +245,7 @@ def test_the_shell_tells_how_much_a_sparse_code_explains_and_each_command_takes_
     assert facts["active_values"] == 4
     assert facts["dead_latents"] == 1 - facts["active_dims"] / 64 < 0.05  # of fewer than 10,000 training rows
     told = (
-        f"held-out explained variance {facts['explained_variance']:.3f}; 4.0 active values a row; "
+        f"held-out explained variance {facts['explained_variance']:.3f}; 4.0 active values per row; "
         f"{facts['dead_latents']:.1%} of latents dead"
     )
     assert told in done.err.splitlines()
@@ -301,7 +301,7 @@ def test_the_nats_of_each_value_stand_in_the_order_of_the_values(run):
     assert re.search(rf"^KL .* active: {shown}$", run("info", "v.safetensors").out, re.MULTILINE)
 
 
-COLLAPSED = "the codes tell nothing of the rows: try a smaller --beta"
+COLLAPSED = "the codes say nothing about the rows: try a smaller --beta"
 
 
 @pytest.mark.parametrize(

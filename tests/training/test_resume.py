@@ -226,15 +226,15 @@ def test_resume_without_a_run_to_go_on_with_starts_afresh_and_says_so(run):
 NOT_SAVED = {
     "standard input": (
         ["-", "-o", "m.safetensors", "--resume"],
-        "go on with: rows from standard input cannot be read again, so their run is not saved",
+        "resume: rows from standard input cannot be read again, so their run is not saved",
     ),
     "standard output": (
         ["rows.npy", "-o", "-", "--finish"],
-        "finish: a run is saved beside its checkpoint, and with -o - that is no file",
+        "finish: a run is saved beside its checkpoint, and with -o - the checkpoint is not a file",
     ),
     "a pipe": (
         ["rows.npy", "-o", "pipe", "--resume"],
-        "go on with: a run is saved beside its checkpoint, and pipe is no file",
+        "resume: a run is saved beside its checkpoint, and pipe is not a file",
     ),
 }
 
@@ -404,7 +404,7 @@ def test_a_saved_run_is_told_by_info(run):
         r"MSE             no epoch is done yet\n"
         r"time            \d+\.\d s of training, on cpu\n"
         rf"begun by        aecli {re.escape(aecli.__version__)}\n"
-        rf"to go on        aecli {re.escape(begun.format('--resume'))}\n"
+        rf"to resume        aecli {re.escape(begun.format('--resume'))}\n"
         rf"to finish here  aecli {re.escape(begun.format('--finish'))}\n",
         done.out,
     ), done.out
@@ -417,7 +417,7 @@ def test_a_saved_run_is_told_by_info(run):
     assert facts["command"] == command
     with ResumeFile(Path("m.safetensors"), resume=True, force=False):
         said = run("info", "m.safetensors.resume").out
-    assert said.endswith("\nstate        a run that is not stopped: its process holds the file\n")
+    assert said.endswith("\nstate        still running: its process holds the file\n")
     for way in done.out.splitlines()[-2:]:
         shutil.copy("m.safetensors.resume", "kept")
         assert run(*shlex.split(way.partition("aecli ")[2])).code == 0
@@ -429,7 +429,7 @@ def test_a_command_that_holds_an_address_is_not_kept(run):
     stopped([*COMMAND, "--comment", "https://me:secret@host/"])
     assert b"secret" not in Path("m.safetensors.resume").read_bytes()
     assert run("info", "m.safetensors.resume").out.endswith(
-        "to go on        the command that began it, with --resume\n"
+        "to resume        the command that began it, with --resume\n"
         "to finish here  the command that began it, with --finish\n"
     )
 
@@ -501,7 +501,7 @@ def test_a_signal_stops_the_run_after_its_step_and_says_how_to_go_on(process, nu
     assert program.returncode == code, err
     typed = f"aecli {' '.join(command)}"
     assert err.endswith(
-        f"stopped, and saved in m.safetensors.resume\nto go on: {typed} --resume\nto finish here: {typed} --finish\n"
+        f"stopped, and saved in m.safetensors.resume\nto resume: {typed} --resume\nto finish here: {typed} --finish\n"
     )
     assert not Path("m.safetensors").exists()
     done = process(*command, "--resume")
@@ -522,8 +522,8 @@ def test_a_run_that_is_stopped_at_once_names_what_was_saved_before(run, monkeypa
     assert done.code == 130
     typed = f"aecli {' '.join(command)}"
     assert done.err.endswith(
-        "stopped at once, and was saved before in m.safetensors.resume\n"
-        f"to go on: {typed} --resume\nto finish here: {typed} --finish\n"
+        "stopped at once; last saved in m.safetensors.resume\n"
+        f"to resume: {typed} --resume\nto finish here: {typed} --finish\n"
     ), done.err
     assert run(*command, "--finish").code == 0
     with monkeypatch.context() as patch:

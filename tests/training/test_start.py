@@ -173,7 +173,7 @@ def test_the_model_itself_is_replaced_by_force_alone(run, model):
     before = Path("m.safetensors").read_bytes()
     refused = (
         1,
-        "error: m.safetensors is the model that training starts from, and would be replaced\n"
+        "error: m.safetensors is the model that training starts from, and would be overwritten\n"
         "hint: name another -o FILE, or replace it with --force\n",
     )
     Path("m.csv").write_text(table(seed=1))

@@ -122,7 +122,7 @@ def test_where_pca_serves_a_search_better_the_model_is_pcas(run):
     assert (made.model.hidden_dims, made.train.init, made.history.loss) == ((), "pca", ())
     assert made.results.test_recall == made.results.pca_recall
     assert not model.encode(np.zeros((1, 20), np.float32)).any()  # the mean is left in
-    assert "vectors: PCA, where no network served a search better\n" in run("info", "noise-vectors.safetensors").out
+    assert "vectors: PCA, because no network served a search better\n" in run("info", "noise-vectors.safetensors").out
 
 
 def test_who_asks_for_a_network_of_vectors_gets_it_and_is_told_that_pca_finds_more(run):
@@ -256,7 +256,7 @@ def test_a_table_of_named_columns_is_searched_for_nothing(run, iris_model, iris_
 def test_a_run_says_how_good_the_first_values_are(run, trained):
     said, results = run("info", trained).out, aecli.load(trained).checkpoint.results
     of_4, of_2 = (f"{error:.5g}" for error in results.prefix_mse)
-    assert f"nested codes   held-out MSE {of_4} of the first 4, {of_2} of the first 2\n" in said
+    assert f"nested codes   held-out MSE {of_4} with the first 4, {of_2} with the first 2\n" in said
     assert results.test_mse < results.prefix_mse[0] < results.prefix_mse[1]
     model = aecli.load(trained)
     x = clustered(200, seed=3)

@@ -184,7 +184,7 @@ def test_a_shell_without_a_script_is_wrong_usage(run):
     assert (done.code, done.out, done.err) == (
         2,
         "",
-        "error: invalid value for 'SHELL': 'fsh' is none of bash, zsh, fish, powershell\nhint: did you mean fish?\n",
+        "error: invalid value for 'SHELL': 'fsh' is not one of bash, zsh, fish, powershell\nhint: did you mean fish?\n",
     )
 
 

@@ -85,7 +85,7 @@ def _of_run(path: Where) -> tuple[dict[str, str], dict[str, Any]]:
 
     run = saved.read(path)
     name = judged.loss_name(run.model, run.train)
-    held_out = [(run.validation_rows, "to stop early by"), (run.test_rows, "held out")]
+    held_out = [(run.validation_rows, "for early stopping"), (run.test_rows, "held out")]
     data = [f"{run.source or 'rows without a name'}, {run.rows:,} rows to train on"]
     data += [f"{rows:,} {what}" for rows, what in held_out if rows]
     facts = {

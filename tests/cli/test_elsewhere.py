@@ -116,7 +116,7 @@ def test_objects_of_any_name_are_read_and_their_parts_written(run, bucket, small
         done = run("embed", model, bucket.url(named), "-o", bucket.url("out/"))
         assert done.code == 0, done.err
         assert [key for key in bucket if key.startswith("out/")] == [f"out/{name}.parquet" for name in names]
-    assert done.err == f"wrote 0 parts to {bucket.url('out')}/, 6 were there\n"
+    assert done.err == f"wrote 0 parts to {bucket.url('out')}/, 6 already existed\n"
     bucket["in//b.csv"] = ROWS.encode()
     done = run("embed", model, bucket.url("in/"), "-o", bucket.url("out/"))
     assert (done.code, done.err.splitlines()[0]) == (

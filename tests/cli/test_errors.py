@@ -329,7 +329,7 @@ def test_data_in_the_models_place_is_told(run, iris_model, iris_csv):
     done = run("embed", iris_csv, iris_model)
     assert (done.code, done.out) == (1, "")
     assert done.err == (
-        f"error: iris.csv is no checkpoint\nhint: the model comes first, then the data; is it {iris_model}?\n"
+        f"error: iris.csv is not a checkpoint\nhint: the model comes first, then the data; is it {iris_model}?\n"
     )
 
 
@@ -347,7 +347,7 @@ def test_a_model_of_a_file_wants_to_be_told_what_to_read(run, iris_model):
     done = run("embed", iris_model)
     assert (done.code, done.out) == (2, "")
     assert done.err == (
-        f"error: DATA is missing, and {iris_model} was trained on iris.csv, which is no built-in set\n"
+        f"error: DATA is missing, and {iris_model} was trained on iris.csv, which is not a built-in set\n"
         f"hint: aecli embed {iris_model} DATA\n"
     )
     Path("iris.csv").touch()

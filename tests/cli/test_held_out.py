@@ -138,7 +138,8 @@ def test_a_checkpoint_of_an_older_version_does_not_know(run):
     done = run("embed", model, "rows.npy", "--held-out")
     assert (done.code, done.err) == (
         1,
-        f"error: {model} was written by an aecli that did not note which rows it trained on\nhint: train it again\n",
+        f"error: {model} was written by a version of aecli that did not store which rows it trained on\n"
+        "hint: train it again\n",
     )
 
 

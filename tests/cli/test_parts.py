@@ -92,7 +92,7 @@ def test_partitions_stay_folders_and_are_in_no_part(run, model):
         values = {"a": [1.0, 2], "b": [0.5, 2], "c": [0.5, 0]}
         pq.write_table(pa.table(values), f"in/year={year}/part.parquet")
     done = run("embed", model, "in", "-o", "out/", "--keep", "year")
-    assert (done.code, done.err.splitlines()[0]) == (0, "columns that folders stand for are in no part: year")
+    assert (done.code, done.err.splitlines()[0]) == (0, "columns from folder names are not written to the files: year")
     assert pq.read_table("out").column("year").to_pylist() == [2023, 2023, 2024, 2024]
 
 
@@ -116,7 +116,7 @@ def test_a_part_that_is_there_is_left(run, model, data):
     Path("out/b/p.parquet").unlink()
     kept = Path("out/q.parquet").stat()
     done = run("embed", model, data, "-o", "out")
-    assert (done.code, done.err) == (0, "wrote out/b/p.parquet (1 of 1)\nwrote 1 part to out/, 2 were there\n")
+    assert (done.code, done.err) == (0, "wrote out/b/p.parquet (1 of 1)\nwrote 1 part to out/, 2 already existed\n")
     assert contents("out") == before
     assert Path("out/q.parquet").stat() == kept
 
@@ -235,7 +235,7 @@ def test_the_shares_of_a_run_are_the_whole_of_it(run, monkeypatch, model, data, 
     assert contents("out") == contents("whole")
     monkeypatch.setenv("AECLI_SHARD", "3/4")
     done = run(command, model, data, "-o", "none/")
-    assert (done.code, done.err) == (0, "shard 3/4 has no file: there are 3\n")
+    assert (done.code, done.err) == (0, "shard 3/4 has no input file: there are 3\n")
 
 
 WRONG = {
@@ -267,22 +267,22 @@ WRONG = {
     "a folder of no data": ("empty -o out/", "error: empty: a folder without tables or arrays\n"),
     "a built-in set": (
         "digits -o out/",
-        "error: a folder takes a part for each input file, and digits is a built-in set\n"
+        "error: a folder gets one file per input file, and digits is a built-in set\n"
         "hint: name one file for all rows: -o rows.parquet\n",
     ),
     "held-out rows": (
         "in -o out/ --held-out",
-        "error: --held-out is about all rows at once, and out/ is a folder of parts\n"
+        "error: --held-out concerns all rows at once, and out/ is a folder with one file per input file\n"
         "hint: leave it out, or name one file for all rows: -o rows.parquet\n",
     ),
     "CSV": (
         "in -o out/ --format csv",
-        "error: out/: a folder has Parquet parts, which hold what they were made of, and --format is csv\n"
+        "error: out/: files in a folder are Parquet, with a record of their input, and --format is csv\n"
         "hint: leave it out, or name one file for all rows: -o rows.csv\n",
     ),
     "a share of no folder": (
         "in/q.csv -o out.csv --shard 0/2",
-        "error: --shard (or AECLI_SHARD) is for a folder of parts, and --output is none\n"
+        "error: --shard (or AECLI_SHARD) needs a folder, and --output is not a folder\n"
         "hint: name a folder, which ends in /: -o parts/\n",
     ),
     "a share that is none": (
@@ -360,6 +360,6 @@ def test_a_pattern_in_a_bucket_names_the_inputs_and_one_that_changed_is_told(run
     done = run(*words, "out/")
     assert (done.code, done.out) == (1, "")
     assert "out/b.parquet is there already, and b.csv has changed since: it is another version" in done.err
-    assert run(*words, "out/", "--force").err.splitlines()[-1] == "wrote 1 part to out/, 1 was there"
+    assert run(*words, "out/", "--force").err.splitlines()[-1] == "wrote 1 part to out/, 1 already existed"
     nothing = run("embed", model, bucket.url("none/*.csv"), "-o", "out/")
     assert (nothing.code, nothing.err) == (1, f"error: {bucket.url('none/*.csv')}: no file has such a name\n")

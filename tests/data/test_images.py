@@ -539,7 +539,7 @@ def test_an_image_of_the_data_is_not_written_over(run):
     folder(BYTES)
     assert run("train", "pictures", "--epochs", "1", "-q").code == 0
     before = Path("pictures/03.png").read_bytes()
-    said = "error: {} is read by this command, and would be written over\nhint: name another --output\n"
+    said = "error: {} is read by this command, and would be overwritten\nhint: name another --output\n"
     Path("link.png").symlink_to("pictures/03.png")
     for command, output in (("plot", "pictures/03.png"), ("reconstruct", "pictures/03.png"), ("plot", "link.png")):
         assert run(command, "pictures.safetensors", "pictures", "-o", output).err == said.format(output)
@@ -863,7 +863,7 @@ def test_an_image_with_alpha_goes_to_no_format_that_loses_it(run):
     [
         (
             ("decode", "m.safetensors", "--samples", "3", "-o", "new"),
-            "new: neither a folder nor a name with the ending of a format\n"
+            "new: neither a folder nor a name with a known file extension\n"
             "hint: images go to a folder, -o new/; tables to a file, -o new.csv\n",
         ),
         (

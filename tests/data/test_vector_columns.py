@@ -247,7 +247,7 @@ def test_a_checkpoint_does_not_take_the_place_of_the_vectors_that_it_is_of(run):
         done = run("train", data, "-o", "x.safetensors", "--force", *quick)
         assert (done.code, done.err.splitlines()[0]) == (
             2,
-            "error: x.safetensors is read by this command, and would be written over",
+            "error: x.safetensors is read by this command, and would be overwritten",
         )
     assert run("train", "x.safetensors:emb", *quick).code == 0
     assert Path("x.safetensors").read_bytes() == before

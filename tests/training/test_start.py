@@ -258,7 +258,7 @@ def test_without_data_the_built_in_set_of_the_model_is_taken(run, digits_model):
     done = run("train", "--init-from", "m.safetensors")
     assert (done.code, done.err) == (
         2,
-        "error: DATA is missing, and m.safetensors was trained on old.csv, which is no built-in set\n"
+        "error: DATA is missing, and m.safetensors was trained on old.csv, which is not a built-in set\n"
         "hint: aecli train --init-from m.safetensors DATA\n",
     )
     done = run("train", "--init-from", digits_model, "--epochs", "1")

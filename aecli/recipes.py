@@ -30,7 +30,7 @@ OTHERS = frozenset(
 SAID = tuple(field.name for field in dataclasses.fields(FitOptions) if field.name not in OTHERS)
 ARCHITECTURE = ("channels", "hidden_dims", "latent_dim", "activation", "latent_activation", "bottleneck", "active")
 ATOMS_LR = 0.007  # Adam's, of a dictionary
-SHAPE = "add --image-shape if they are some"
+SHAPE = "if they are, add --image-shape"
 _CLASSIC = FitOptions(
     recipe="classic",
     channels=(),
@@ -218,7 +218,7 @@ def _check(
 ) -> None:
     """Raise DataError where the choices make no sense of the data."""
     if train.augment_shift and image_shape is None:
-        raise DataError("--augment-shift moves images, and these rows are none", hint="leave it out")
+        raise DataError("--augment-shift moves images, and these rows are not images", hint="leave it out")
     if train.loss == "bce" and not (bounded and model.output_activation == "sigmoid"):
         is_free = train.recipe != VECTORS  # which never has the sigmoid
         found = (
@@ -303,7 +303,7 @@ def _model(
     choices: dict[str, Any], inputs: int, rows: int, *, bounded: bool, image_shape: tuple[int, ...] | None
 ) -> ModelConfig:
     if choices["channels"] and image_shape is None:
-        raise DataError("--channels are of convolutions over images, and these rows are none", hint=SHAPE)
+        raise DataError("--channels is for convolutions over images, and these rows are not images", hint=SHAPE)
     if choices["hidden_dims"] is None:
         of_images, latent_dim = image_shape is not None, choices["latent_dim"]
         if choices["recipe"] == VECTORS:

@@ -562,7 +562,7 @@ CASES = {
     ),
     "one row and none to stop by": Case(
         "train single.csv QUICK --holdout 0 --patience 2",
-        "--patience 0 holds none out to stop by",
+        "--patience 0 needs no validation rows",
         given={"single.csv": "a,b,c\n1,2,3\n"},
     ),
     "one row and none to hold out last": Case(
@@ -591,7 +591,7 @@ CASES = {
     ),
     "training rows as held-out ones": Case(
         "train t.csv QUICK --test t.csv",
-        "leave --test out, and a tenth of the training rows is held out",
+        "leave --test out to hold out a tenth of the training rows",
         then=("train t.csv QUICK",),
     ),
     "held-out rows of the same pipe": Case(
@@ -657,23 +657,23 @@ CASES = {
         then=("train t.csv QUICK --comment https://u:p@x/",),
     ),
     "a damaged run to finish": Case(
-        f"{RUN} --finish", f"start afresh: aecli {RUN}", given={"s.safetensors.resume": b"damaged"}
+        f"{RUN} --finish", f"start a new run: aecli {RUN}", given={"s.safetensors.resume": b"damaged"}
     ),
     "a damaged run to finish, of words that are not kept": Case(
         f"{RUN} --comment https://u:p@x/ --finish",
-        "start afresh: train without --finish",
+        "start a new run: train without --finish",
         given={"s.safetensors.resume": b"damaged"},
         then=(f"{RUN} --comment https://u:p@x/",),
     ),
     "a run of an older version": Case(
         f"{RUN} --resume",
-        "finish it with aecli 0.1.0, or start afresh: --force in place of --resume",
+        "finish it with aecli 0.1.0, or start anew: --force instead of --resume",
         given={"s.safetensors.resume": (OLD / "stopped.safetensors.resume").read_bytes()},
         then=(f"{RUN} --force",),
     ),
     "a run of an older version to finish": Case(
         f"{RUN} --finish",
-        "finish it with aecli 0.1.0, or start afresh: --force in place of --finish",
+        "finish it with aecli 0.1.0, or start anew: --force instead of --finish",
         given={"s.safetensors.resume": (OLD / "stopped.safetensors.resume").read_bytes()},
         then=(f"{RUN} --force",),
     ),
@@ -1171,29 +1171,29 @@ CASES = {
     "a fit to no size": Case("train pictures QUICK --fit pad --holdout 0 -o m.safetensors", "add --image-size 64"),
     "a range of a table": Case(
         "train x.csv QUICK --input-range 0,9",
-        "add --image-shape if they are some",
+        "if they are, add --image-shape",
         given={"x.csv": column_of("12345")},
         values={"--image-shape": "2x2"},
     ),
     "white on white": Case(
         "train x QUICK",
-        "lay their transparent pixels on another ground: --background black; or learn them: --alpha",
+        "use another background for transparent pixels: --background black; or learn them: --alpha",
         given={"x": lambda path: icons(path, 255)},
     ),
     "black on black": Case(
         "train x QUICK --background black",
-        "lay their transparent pixels on another ground: --background white; or learn them: --alpha",
+        "use another background for transparent pixels: --background white; or learn them: --alpha",
         given={"x": lambda path: icons(path, 0)},
     ),
     "white on a model's white": Case(
         "train x --init-from pictures.safetensors QUICK -o m.safetensors",
-        "train without --init-from: --background black is another ground, --alpha learns such pixels",
+        "train without --init-from: --background black changes the background, --alpha learns transparency",
         given={"x": lambda path: icons(path, 255)},
         then=("train x QUICK --background black", "train x QUICK --alpha"),
     ),
     "black on a model's black": Case(
         "train x --init-from night.safetensors QUICK -o m.safetensors",
-        "train without --init-from: --background white is another ground, --alpha learns such pixels",
+        "train without --init-from: --background white changes the background, --alpha learns transparency",
         given={"x": lambda path: icons(path, 0)},
         before="train pictures QUICK --background black -o night.safetensors",
         then=("train x QUICK --background white", "train x QUICK --alpha"),

@@ -160,7 +160,7 @@ CASES = {
         ["train", "one.csv"],
         {"one.csv": b"a,b,c\n1,2,3\n"},
         1,
-        "error: one.csv: 1 row, and at least one to train on and one to hold out are needed\n"
+        "error: one.csv: 1 row, and at least 2 are needed: one to train on and one to hold out\n"
         "hint: --holdout 0 trains on all rows\n",
     ),
     "a file of an unread format": (

@@ -222,15 +222,15 @@ def test_rows_of_files_of_ones_own_are_held_out_and_matched_by_name(run):
 TWICE = {
     "a share and the last rows": (
         ("rows.npy", "--holdout", "0", "--holdout-last", "0.2"),
-        "--holdout and --holdout-last both say which rows are held out\nhint: leave one of them out",
+        "--holdout and --holdout-last both choose the held-out rows\nhint: leave one of them out",
     ),
     "rows and a share": (
         ("rows.npy", "--test", "rows.npy", "--holdout", "0.2"),
-        "--test gives the held-out rows, and --holdout holds out others\nhint: leave --test or --holdout out",
+        "--test names the held-out rows, and --holdout holds out others\nhint: leave --test or --holdout out",
     ),
     "rows and the last rows": (
         ("rows.npy", "--test", "rows.npy", "--holdout-last", "0.2"),
-        "--test gives the held-out rows, and --holdout-last holds out others\nhint: leave --test or --holdout-last out",
+        "--test names the held-out rows, and --holdout-last holds out others\nhint: leave --test or --holdout-last out",
     ),
     "a split and the last rows": (
         ("digits", "--holdout-last", "0.2"),

@@ -194,7 +194,7 @@ def test_a_background_that_makes_images_equal_is_an_error_that_names_the_other(r
     assert (done.code, done.out) == (1, "")
     assert done.err.endswith(
         "error: pictures: on black, 11 of 11 images are the same\n"
-        "hint: lay their transparent pixels on another ground: --background white; or learn them: --alpha\n"
+        "hint: use another background for transparent pixels: --background white; or learn them: --alpha\n"
     )
 
 
@@ -613,7 +613,7 @@ def test_a_model_is_trained_further_on_flat_rows_with_their_channels_where_it_ha
     model = quick("flat.npy", image_shape=(3, 6, 8))
     further = aecli.fit("flat.npy", init_from=model, image_shape=(3, 6, 8), epochs=1, holdout=0)
     assert np.array_equal(further.embed("flat.npy"), further.embed(COLOURS))
-    with pytest.raises(UsageError, match="--image-shape is 6,8,3, and it has 3,6,8"):
+    with pytest.raises(UsageError, match="--image-shape is 6,8,3, and the model has 3,6,8"):
         aecli.fit("flat.npy", init_from=model, image_shape=(6, 8, 3), epochs=1, holdout=0)
 
 

@@ -148,7 +148,7 @@ def test_a_model_with_a_bottleneck_is_trained_further_as_it_is(kind):
     model = aecli.fit(curve(), **KINDS[kind], **QUICK)
     further = aecli.fit(curve(seed=1), init_from=model, epochs=2, device="cpu")
     assert further.checkpoint.model == model.checkpoint.model
-    with pytest.raises(UsageError, match="--bottleneck is none, and it has"):
+    with pytest.raises(UsageError, match="--bottleneck is none, and the model has"):
         aecli.fit(curve(), init_from=model, bottleneck="none", epochs=1)
 
 

@@ -52,7 +52,7 @@ def test_cross_entropy_is_refused_for_further_rows_outside_of_the_models_range()
     model = aecli.fit(curve(), loss="bce", scale="minmax", **OPTIONS)
     further = aecli.fit(curve()[:200], init_from=model, epochs=1, device="cpu")
     assert further.checkpoint.train.loss == "bce"
-    with pytest.raises(DataError, match=r"and scaled as the model's these lie at -?\d.* to 9.\d+"):
+    with pytest.raises(DataError, match=r"and with the model's scaling these are -?\d.* to 9.\d+"):
         aecli.fit(curve() * 9, init_from=model, epochs=1, device="cpu")
 
 

@@ -88,9 +88,7 @@ def test_a_map_may_be_stopped_while_its_neighbours_are_looked_for(monkeypatch, s
     assert trained(step, recipe="map") is None
     made = trained(resume=not finish, finish=finish, recipe="map", announce=said.append)
     assert (made == undisturbed) is not finish
-    assert said == [
-        f"{'finishing' if finish else 'going on with'} m.safetensors.resume{' before its first step' * finish}"
-    ]
+    assert said == [f"{'finishing' if finish else 'resuming'} m.safetensors.resume{' before its first step' * finish}"]
     assert names() == []
 
 
@@ -113,7 +111,7 @@ def test_another_run_is_set_aside_with_what_differs():
     assert trained(resume=True, lr=0.02, x=rows(seed=1), announce=said.append) == undisturbed
     assert said == [
         "m.safetensors.resume holds a run of other data or options: lr was 0.01, and is 0.02; the training rows: "
-        "it is now m.safetensors.resume.bak, and this run starts afresh",
+        "it is now m.safetensors.resume.bak, and this run starts anew",
     ]
     assert names() == ["m.safetensors.resume.bak"]
 
@@ -137,7 +135,7 @@ def test_a_damaged_resume_file_is_set_aside():
         assert trained(resume=True, announce=said.append) == undisturbed
         backup = f"m.safetensors.resume.bak{i if i > 1 else ''}"
         assert said[-1].startswith("m.safetensors.resume is damaged (")
-        assert said[-1].endswith(f"): it is now {backup}, and this run starts afresh")
+        assert said[-1].endswith(f"): it is now {backup}, and this run starts anew")
         assert Path(backup).read_bytes() == damaged
 
 
@@ -148,20 +146,20 @@ def test_a_state_that_cannot_be_kept_does_not_stop_the_run(monkeypatch):
         source = ArraySource("rows", rows())
         fit(source, resume=kept, epochs=1, device="cpu", announce=said.append)
     assert said[1:] == []
-    assert said[0].startswith("the run goes on, but its state cannot be kept: nowhere/m.resume: cannot be written (")
+    assert said[0].startswith("the run continues, but its state cannot be saved: nowhere/m.resume: cannot be written (")
 
 
 def test_a_run_without_end_is_set_aside_for_a_new_one(run):
     np.save("rows.npy", rows())
     trained(3)
     kept = Path("m.safetensors.resume").read_bytes()
-    said = "m.safetensors.resume holds a run that was stopped before its end: it is now {}, and this run starts afresh"
+    said = "m.safetensors.resume holds a run that was stopped before its end: it is now {}, and this run starts anew"
     command = [word for word in COMMAND if word != "-q"]
     for backup in ("m.safetensors.resume.bak", "m.safetensors.resume.bak2"):
         Path("m.safetensors.resume").write_bytes(kept)
         done = run(*command, "--epochs", "1")
         assert done.code == 0, done.err
-        assert done.err.splitlines()[0] == f"{said.format(backup)}; --resume would have gone on with it"
+        assert done.err.splitlines()[0] == f"{said.format(backup)}; --resume would have resumed it"
         assert Path(backup).read_bytes() == kept
     Path("m.safetensors.resume").write_bytes(kept)
     assert run(*COMMAND, "--force", "--epochs", "1").code == 0
@@ -220,7 +218,7 @@ def test_resume_without_a_run_to_go_on_with_starts_afresh_and_says_so(run):
     np.save("rows.npy", rows())
     command = [word for word in COMMAND if word != "-q"]
     done = run(*command, "--epochs", "1", "--resume")
-    assert (done.code, done.err.splitlines()[0]) == (0, "no run to go on with: starting afresh")
+    assert (done.code, done.err.splitlines()[0]) == (0, "no run to resume: starting a new one")
 
 
 NOT_SAVED = {
@@ -305,7 +303,7 @@ def test_a_run_finished_early_is_not_taken_for_the_whole_run(run):
         f"error: there is no run to finish: m.safetensors.resume does not exist\nhint: aecli {' '.join(command)}\n",
     )
     gone_on = run(*command, "--resume")
-    assert gone_on.err.startswith("no run to go on with: starting afresh\n")
+    assert gone_on.err.startswith("no run to resume: starting a new one\n")
     assert "already finished" in run(*command, "--resume").err
     assert "already finished" not in run(*command, "--epochs", "4", "--resume").err
 
@@ -326,7 +324,7 @@ def test_what_cannot_be_finished_is_left_as_it_is(run):
             [],
             kept[:-5],
             "is damaged (Error while deserializing header: incomplete metadata, file not fully covered)",
-            f"start afresh: aecli {' '.join(command)}",
+            f"start a new run: aecli {' '.join(command)}",
         ),
     ):
         Path("m.safetensors.resume").write_bytes(damaged)
@@ -506,7 +504,7 @@ def test_a_signal_stops_the_run_after_its_step_and_says_how_to_go_on(process, nu
     assert not Path("m.safetensors").exists()
     done = process(*command, "--resume")
     assert done.code == 0, done.err
-    assert done.err.splitlines()[0] == "going on with m.safetensors.resume"
+    assert done.err.splitlines()[0] == "resuming m.safetensors.resume"
     assert names() == ["m.safetensors", "rows.npy"]
 
 
@@ -599,6 +597,6 @@ def test_a_run_in_the_folder_for_temporary_files_is_nobody_else_s(monkeypatch, t
     path.unlink()
     mine.rename(path)
     monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
-    with pytest.raises(AecliError, match="it is another user's"):
+    with pytest.raises(AecliError, match="belongs to another user"):
         ResumeFile(target, resume=True, force=False)
     assert path.stat().st_size > 0

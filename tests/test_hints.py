@@ -679,7 +679,7 @@ CASES = {
     ),
     "a loss without end": Case(
         "train t.csv QUICK --lr 1e15 --optimizer adam --epochs 99",
-        "lower --lr, or look for extreme values in the data",
+        "lower --lr, or check the data for extreme values",
         values={"--lr": "0.001"},
     ),
     "a device of little memory": Case(

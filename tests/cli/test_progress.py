@@ -99,7 +99,7 @@ def test_an_error_in_the_middle_leaves_one_bar_and_the_error():
     assert code == 1
     said = screen_of(written)
     assert [re.split(r" +\d| became ", line)[0] for line in said] == [
-        "training", "epoch", "error: the loss", "hint: lower --lr, or look for extreme values in the data",
+        "training", "epoch", "error: the loss", "hint: lower --lr, or check the data for extreme values",
     ]  # fmt: skip
 
 

@@ -131,7 +131,7 @@ def test_the_shell_says_so_and_a_second_run_finds_it_finished(run):
     done = run("train", "noise.npy", "--latent-dim", "2")
     assert done.code == 0
     lines = done.err.splitlines()
-    assert lines[0] == "comparing a network with PCA first, by cross-validation"
+    assert lines[0] == "comparing a network with PCA by cross-validation first"
     assert lines[1].startswith("the model is PCA's, a linear autoencoder: by cross-validation a network's error is ")
     assert lines[2].startswith("fitting PCA 12-2 on 180 rows, 20 held out, on CPU")
     assert lines[3:5] == ["calibrating scores", "wrote noise.safetensors"]

@@ -734,7 +734,7 @@ CASES = {
     ),
     "cross-entropy of any values": Case(
         "train t.csv QUICK --loss bce",
-        "--loss mse or huber takes any values; --scale minmax brings them there",
+        "--loss mse or huber takes any values; --scale minmax brings them to that range",
         then=("train t.csv QUICK --loss huber", "train t.csv QUICK --loss bce --scale minmax"),
     ),
     "cross-entropy of a model's values": Case(

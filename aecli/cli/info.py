@@ -101,7 +101,7 @@ def _of_run(path: Where) -> tuple[dict[str, str], dict[str, Any]]:
         "step": f"{run.step:,} of {run.steps:,}",
         "MSE" if name is None else f"loss, {name}": _losses(run.history),
         "time": f"{run.seconds:.1f} s of training, on {run.device}",
-        "begun by": f"aecli {run.version}",
+        "started by": f"aecli {run.version}",
     }
     facts |= {"state": "still running: its process holds the file"} if run.running else _ways(run.command)
     when = _modified(path)
@@ -111,10 +111,10 @@ def _of_run(path: Where) -> tuple[dict[str, str], dict[str, Any]]:
 
 
 def _ways(command: Sequence[str] | None) -> dict[str, str]:
-    """Return how to resume or finish a stopped run: commands, or flags if the command that began it is unknown."""
+    """Return how to resume or finish a stopped run: commands, or flags if the command that started it is unknown."""
     ways = {"to resume": "--resume", "to finish here": "--finish"}
     if command is None:
-        return {way: f"the command that began it, with {flag}" for way, flag in ways.items()}
+        return {way: f"the command that started it, with {flag}" for way, flag in ways.items()}
     return {way: console.command(command, flag) for way, flag in ways.items()}
 
 

@@ -254,7 +254,7 @@ DENSE, CONVOLUTION = Kind(_dense, _dense_backward), Kind(_convolution, _convolut
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """An activation. `forward` fills a layer's `out` from its `pre`, `backward` changes its `gradient` to that by `pre`."""
+    """An activation. `forward` fills a layer's `out` from its `pre`; `backward` makes its `gradient` that by `pre`."""
 
     forward: Callable[[LayerBuffers], object]
     backward: Callable[[LayerBuffers], object]

@@ -254,7 +254,7 @@ def test_a_model_of_an_earlier_version_has_to_be_trained_again_for_draws(run):
     done = run("decode", OLD, "--samples", "3")
     assert (done.code, done.err) == (
         1,
-        f"error: {OLD} has nothing to draw from: it was written by an earlier aecli\nhint: train it again\n",
+        f"error: {OLD} cannot draw rows: it was written by an earlier version of aecli\nhint: train it again\n",
     )
     assert "draws          none: no Gaussians were fitted to the training codes" in run("info", OLD).out
     assert json.loads(run("info", OLD, "--json").out)["mixture"] is None
@@ -402,8 +402,8 @@ def test_python_gives_what_the_command_gives(run, iris_model, iris_csv, codes):
     assert np.array_equal(np.load("drawn.npy"), model.sample(1500, seed=3))
     for wrong, said in (
         (np.zeros((2, 3)), r"latent rows of shape \(2, 3\), and \(N, 2\) expected"),
-        ([[0, 1], [np.nan, 0]], "latent row 2 holds NaN, infinity or what is too large"),
-        ([[1e300, 1]], "latent row 1 holds NaN, infinity or what is too large"),
+        ([[0, 1], [np.nan, 0]], "latent row 2 holds NaN, infinity or a value that is too large"),
+        ([[1e300, 1]], "latent row 1 holds NaN, infinity or a value that is too large"),
     ):
         with pytest.raises(DataError, match=said):
             model.decode(wrong)

@@ -146,14 +146,14 @@ CASES = {
         ["train", "small.csv", "--latent-dim", "3"],
         {"small.csv": b"a,b,c\n1,2,3\n4,5,6\n7,8,1\n"},
         1,
-        "error: the bottleneck holds 3 values and a row of this data 3: nothing is compressed\n"
+        "error: the bottleneck holds 3 values, a row of this data has 3: nothing is compressed\n"
         "hint: choose a --latent-dim below 3\n",
     ),
     "the tutorial's 64 values for 64 pixels": (
         ["train", "digits", "--recipe", "classic"],
         {},
         1,
-        "error: the bottleneck holds 64 values and a row of this data 64: nothing is compressed\n"
+        "error: the bottleneck holds 64 values, a row of this data has 64: nothing is compressed\n"
         "hint: choose a --latent-dim below 64\n",
     ),
     "one row": (
@@ -225,7 +225,7 @@ CASES = {
         ["train", "narrow.csv"],
         {"narrow.csv": b"a\n1\n2\n3\n"},
         1,
-        "error: a row of this data is one value: nothing can be compressed\nhint: train on two columns or more\n",
+        "error: a row of this data is one value, which cannot be compressed\nhint: train on two columns or more\n",
     ),
     "a label that is a glob": (
         ["train", "small.csv", "--label", "c*"],

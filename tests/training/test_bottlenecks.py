@@ -182,10 +182,15 @@ def test_what_is_chosen_where_nothing_is_said():
         (
             {"active": 3},
             UsageError,
-            "--active is how many values a sparse",
+            "--active is for a sparse bottleneck",
             "add --bottleneck sparse, or leave --active out",
         ),
-        ({"beta": 2.0}, UsageError, "--beta is the weight", "add --bottleneck variational, or leave --beta out"),
+        (
+            {"beta": 2.0},
+            UsageError,
+            "--beta is for a variational bottleneck",
+            "add --bottleneck variational, or leave --beta out",
+        ),
         (
             {"bottleneck": "sparse", "active": 9, "latent_dim": 8},
             UsageError,
@@ -195,13 +200,13 @@ def test_what_is_chosen_where_nothing_is_said():
         (
             {"bottleneck": "sparse", "active": 64},
             DataError,
-            "the bottleneck keeps 64 values and a row of this data 64: nothing is compressed",
+            "the bottleneck keeps 64 values, a row of this data has 64: nothing is compressed",
             "choose an --active below 64",
         ),
         (
             {"bottleneck": "variational", "latent_dim": 64},
             DataError,
-            "the bottleneck holds 64 values and a row of this data 64: nothing is compressed",
+            "the bottleneck holds 64 values, a row of this data has 64: nothing is compressed",
             "choose a --latent-dim below 64",
         ),
     ],
@@ -338,7 +343,7 @@ def test_cross_entropy_of_values_that_only_happen_to_lie_in_0_to_1_is_refused_in
     assert (done.code, done.err.splitlines()[-2:]) == (
         1,
         [
-            "error: --loss bce is for values from 0 to 1, and this scaling holds no bounds",
-            "hint: --loss mse or huber takes any values; --scale minmax brings them there",
+            "error: --loss bce is for values from 0 to 1, and this scaling has no bounds",
+            "hint: --loss mse or huber takes any values; --scale minmax brings them to that range",
         ],
     )

@@ -42,10 +42,10 @@ def test_far_off_values_pull_less_at_huber():
 
 def test_cross_entropy_is_refused_for_values_outside_of_0_to_1_with_the_way_out():
     with pytest.raises(
-        DataError, match="--loss bce is for values from 0 to 1, and this scaling holds no bounds"
+        DataError, match="--loss bce is for values from 0 to 1, and this scaling has no bounds"
     ) as refused:
         aecli.fit(curve(), loss="bce", **OPTIONS)
-    assert refused.value.hint == "--loss mse or huber takes any values; --scale minmax brings them there"
+    assert refused.value.hint == "--loss mse or huber takes any values; --scale minmax brings them to that range"
 
 
 def test_cross_entropy_is_refused_for_further_rows_outside_of_the_models_range():

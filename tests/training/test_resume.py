@@ -401,8 +401,8 @@ def test_a_saved_run_is_told_by_info(run):
         r"step            4 of 21\n"
         r"MSE             no epoch is done yet\n"
         r"time            \d+\.\d s of training, on cpu\n"
-        rf"begun by        aecli {re.escape(aecli.__version__)}\n"
-        rf"to resume        aecli {re.escape(begun.format('--resume'))}\n"
+        rf"started by      aecli {re.escape(aecli.__version__)}\n"
+        rf"to resume       aecli {re.escape(begun.format('--resume'))}\n"
         rf"to finish here  aecli {re.escape(begun.format('--finish'))}\n",
         done.out,
     ), done.out
@@ -427,8 +427,8 @@ def test_a_command_that_holds_an_address_is_not_kept(run):
     stopped([*COMMAND, "--comment", "https://me:secret@host/"])
     assert b"secret" not in Path("m.safetensors.resume").read_bytes()
     assert run("info", "m.safetensors.resume").out.endswith(
-        "to resume        the command that began it, with --resume\n"
-        "to finish here  the command that began it, with --finish\n"
+        "to resume       the command that started it, with --resume\n"
+        "to finish here  the command that started it, with --finish\n"
     )
 
 

@@ -201,14 +201,14 @@ def test_columns_of_other_units_are_no_vectors(run, column, kind):
         (
             {"recipe": "vectors", "batch_size": 2},
             40,
-            "--recipe vectors takes batches of at least 3 rows, and these have 2",
+            "--recipe vectors needs batches of at least 3 rows, and these have 2",
         ),
         (
             {"recipe": "vectors", "holdout": 0.0},
             1,
-            "--recipe vectors takes batches of at least 3 rows, and these have 1",
+            "--recipe vectors needs batches of at least 3 rows, and these have 1",
         ),
-        ({"nested": True, "batch_size": 1}, 40, "--nested takes batches of at least 3 rows, and these have 1"),
+        ({"nested": True, "batch_size": 1}, 40, "--nested needs batches of at least 3 rows, and these have 1"),
     ],
     ids=["two rows a step", "one row", "nested"],
 )
@@ -314,7 +314,7 @@ def test_without_nested_a_shorter_code_is_an_error(run):
 def test_what_has_no_order_of_values_is_not_nested(asked, other):
     with pytest.raises(UsageError) as error:
         aecli.fit(clustered(40), nested=True, **asked, **QUICK)
-    assert error.value.message == f"--nested orders the values of a code by their worth, which is not for {other}"
+    assert error.value.message == f"--nested orders the values of a code by importance, and cannot be used with {other}"
 
 
 def test_a_code_of_one_value_is_not_nested():
@@ -326,7 +326,7 @@ def test_a_code_of_one_value_is_not_nested():
 def test_vectors_have_no_cross_entropy_whatever_their_scale(scale):
     with pytest.raises(DataError) as error:
         aecli.fit(clustered(40), recipe="vectors", loss="bce", scale=scale, **QUICK)
-    said = "--loss bce is for values from 0 to 1, and outputs of a sigmoid, which the model has not"
+    said = "--loss bce is for values from 0 to 1, and needs a sigmoid output, which the model does not have"
     assert (error.value.message, error.value.hint) == (said, "--loss mse or huber takes any values")
 
 

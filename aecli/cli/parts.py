@@ -85,7 +85,7 @@ def write(
     folder = place(given["output"])
     if not given["data"]:
         raise UsageError(
-            f"a folder gets one file per input file, and {loaded.checkpoint.data} is a built-in set",
+            f"a folder takes a part for each input file, and {loaded.checkpoint.data} is a built-in set",
             hint="name one file for all rows: -o rows.parquet",
         )
     _check_folder(folder)

@@ -162,7 +162,7 @@ def test_only_one_thing_goes_to_stdout(run, digits_model):
 def test_what_shapes_a_picture_is_refused_for_a_page(run, digits_model):
     done = run("plot", digits_model, "--kind", "map", "--dpi", "300", "--title", "Digits")
     assert (done.code, done.out) == (2, "")
-    assert done.err == ("error: --title and --dpi cannot be used with --kind page, an HTML page\nhint: leave it out\n")
+    assert done.err == ("error: --title and --dpi cannot be used with --kind map, an HTML page\nhint: leave it out\n")
 
 
 @pytest.fixture

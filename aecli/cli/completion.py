@@ -43,7 +43,8 @@ def completion(shell: Shell) -> None:
 
     $ aecli completion powershell >> $PROFILE
 
-    TAB then completes commands, options, choices, files, and the columns of the table on the line.
+    TAB then completes commands, options, choices, files, and the columns of the
+    table on the line.
     """
     script = Path(__file__).parents[1] / "completions" / SCRIPTS[shell]
     console.result(script.read_text(encoding="utf-8").rstrip("\n"))

@@ -60,13 +60,15 @@ def evaluate(
 
     PCA has as many values as the model, and is fitted to DATA itself, which favours it.
 
-    If DATA has labels, the table also shows how well the 15 nearest neighbours predict them, among the codes and among
-    the rows themselves.
+    If DATA has labels, the table also shows how well the 15 nearest neighbours
+    predict them, among the codes and among the rows themselves.
 
-    If rows are vectors, a second table shows how well a search by cosine among short codes works: recall@10, the share
-    of the 10 most similar rows that are among the 10 most similar codes.
+    If rows are vectors, a second table shows the recall@10 of a search by cosine
+    among short codes: the share of the 10 most similar rows that are among the 10
+    most similar codes.
 
-    The model's errors cover all rows. With more than 5,000 rows, all other metrics use a random sample.
+    The model's errors cover all rows. With more than 5,000 rows, all other
+    metrics use a random sample.
     """
     rows.check_data(model, data)
     from aecli.data.beside import split

@@ -32,9 +32,11 @@ def export(
 
     $ aecli export digits.safetensors --part encoder -o encoder.onnx
 
-    The file includes scaling, empty cells and categories: rows have the units of the data.
+    The file includes scaling, empty cells and categories: rows have the units of
+    the data.
 
-    Without -o, the file is named after the model and the part, in the working directory.
+    Without -o, the file is named after the model and the part, in the working
+    directory.
     """
     path = _path(model, part, output)
     from aecli.export import to_onnx

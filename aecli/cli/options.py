@@ -49,7 +49,7 @@ Model = Annotated[
     typer.Argument(
         parser=parse_place,
         metavar="MODEL",
-        help="A checkpoint written by train: a file, or s3://, gs:// or https://.",
+        help="A checkpoint written by train: a file or a URL (s3://, gs://, https://).",
         show_default=False,
         autocompletion=completion.models,
     ),
@@ -71,7 +71,7 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="PATH",
-        help="Write to this file, s3:// or gs:// URL. - is stdout.",
+        help="Write to this file or URL (s3://, gs://). - is stdout.",
         show_default=False,
         autocompletion=completion.files,
     ),
@@ -82,7 +82,7 @@ OutputOrParts = Annotated[
         "--output",
         "-o",
         metavar="PATH",
-        help="Write to this file, s3:// or gs:// URL. - is stdout. A name that ends in / is a folder: it gets one "
+        help="Write to this file or URL (s3://, gs://). - is stdout. A name that ends in / is a folder: it gets one "
         "Parquet file per input file. Files from an earlier run are kept.",
         show_default=False,
         autocompletion=completion.files,

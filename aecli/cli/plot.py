@@ -130,7 +130,8 @@ def plot(
 
     $ aecli plot digits.safetensors --show
 
-    Without -o and --show, the file is named after the model and the kind, in the working directory.
+    Without -o and --show, the file is named after the model and the kind, in the
+    working directory.
     """
     shaping = {"--title": title, "--size": size, "--dpi": dpi, "--theme": theme}
     if kind in PAGE and (given := [flag for flag, value in shaping.items() if value is not None]):

@@ -49,8 +49,8 @@ def reconstruct(
 
     $ aecli reconstruct faces.safetensors face.png -o rebuilt.png
 
-    An output that ends in / is a folder. An image model writes images to it; another model, or --format parquet,
-    writes one Parquet file per input file.
+    An output that ends in / is a folder. An image model writes images to it.
+    Other models, or --format parquet, write one Parquet file per input file.
     """
     if top_features is not None and not error:
         raise UsageError("--top-features names the columns of the error, and needs --error", hint="add --error")

@@ -103,10 +103,11 @@ def score(
 
     $ aecli score table.safetensors new.csv --only-anomalies --exit-code > anomalies.csv
 
-    Kept columns and the label come first, then score, p and anomaly. The output has one row per input row, in input
-    order.
+    Kept columns and the label come first, then score, p and anomaly. There is one
+    row per input row, in input order.
 
-    p is the share of training rows that are as strange or stranger. An anomaly is a row whose p is at most --alpha.
+    p is the share of training rows that are as strange or stranger. An anomaly is
+    a row whose p is at most --alpha.
     """
     _check(output, top, line_buffered=line_buffered, as_json=as_json)
     as_parts = parts.are_wanted(ctx)

@@ -47,7 +47,7 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="PATH",
-        help="Write the checkpoint to this file, s3:// or gs:// URL. - is stdout. By default it is named after the "
+        help="Write the checkpoint to this file or URL (s3://, gs://). - is stdout. By default it is named after the "
         "data, in the working directory: <data>.safetensors; <data>-<recipe>.safetensors for a recipe other than "
         "modern; <data>-model.safetensors for data in safetensors.",
         show_default=False,

@@ -229,7 +229,7 @@ class FitOptions:
             "N",
             low=0,
         ),
-    ] = 2000  # a quarter of them is a little worse, more take longer to compare with
+    ] = 2000  # a quarter of it is a little worse, more takes longer
     scale: Annotated[
         Literal["standard", "minmax", "robust", "quantile", "common", "none"] | None,
         Option(

@@ -259,16 +259,23 @@ def columns(ctx: typer.Context) -> list[str]:
             with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
                 line = stream.readline(MAX_LINE_BYTES).decode("utf-8-sig")
             names = dict(json.loads(line)) if form == "jsonl" else _header(line, ctx.params, form)
-        except (OSError, EOFError, ValueError, TypeError, RuntimeError, zlib.error):  # of JSON nested too deeply, too
+        except (
+            OSError,
+            EOFError,
+            ValueError,
+            TypeError,
+            RuntimeError,
+            zlib.error,
+        ):  # also JSON that is nested too deeply
             continue
         return [name for name in names if name.isprintable()] if isinstance(names, dict | list) else []
     return []
 
 
 def _header(line: str, given: dict[str, list[str]], form: str) -> list[str]:
-    """Return a CSV's columns by its first line. One that holds a number is a row, and the columns are x0, x1, ...
+    """Return a CSV's columns from its first line. If the line holds a number, the columns are x0, x1, ...
 
-    Raises ValueError where it is no line of a CSV.
+    Raises ValueError if it is not a line of a CSV.
     """
     import csv
 

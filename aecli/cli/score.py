@@ -131,7 +131,7 @@ def score(
 
     if as_parts:
         parts.write(ctx, loaded, (reading, applying), answer, force=force, shard=shard)
-        _judge(drift, "what was read", quiet=quiet)
+        _judge(drift, "the data", quiet=quiet)
         return
     source = rows.open_rows(loaded, data, reading, applying, data_dir=data_dir, quiet=quiet)
     shown = functools.partial(progress.shown, output=output, quiet=quiet)

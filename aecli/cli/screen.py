@@ -56,7 +56,7 @@ class Screen:
 
 
 def theme() -> str:
-    """Return "dark" or "light", the terminal's background; "dark" if COLORFGBG does not tell."""
+    """Return "dark" or "light", the terminal's background; "dark" if COLORFGBG does not define it."""
     ground = os.environ.get("COLORFGBG", "").rpartition(";")[2]
     return "light" if ground in ("7", "15") else "dark"
 

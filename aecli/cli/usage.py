@@ -18,7 +18,7 @@ REWORDED = (  # Typer's message, and the one that replaces it
 
 
 class Explained:
-    """A command whose help leaves out the types of flags and arguments, which tell the reader nothing."""
+    """A command whose help leaves out the types of flags and arguments, which do not help the reader."""
 
     def get_params(self, ctx: Any) -> Any:
         parameters = super().get_params(ctx)  # type: ignore[misc]

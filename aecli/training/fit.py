@@ -50,7 +50,7 @@ MANY_INPUTS = 10_000
 ROWS_LEFT_OUT = "--missing drop leaves out rows with empty cells, and --init-from MODEL trains a model further"
 VALIDATION = 0.1  # the share of validation rows, for early stopping and for vectors
 OF_ONE_UNIT = "number", "boolean", "vector"  # kinds of columns
-FEW_VECTORS = 100  # of up to so many vectors, none are validation rows for the comparison with PCA
+FEW_VECTORS = 100  # with so few vectors there are no validation rows, and no comparison with PCA
 
 
 @dataclass(frozen=True)
@@ -298,9 +298,7 @@ def _with_white(schema: Schema, training: Part, told: tuple[float, float] | None
         if training.x.dtype.kind == "f":  # 0.6 in 32 bits is a little more than 0.6
             told = (float(training.x.dtype.type(told[0])), float(training.x.dtype.type(told[1])))
         if low < told[0] or high > told[1]:
-            raise DataError(
-                f"the pixels are from {low:g} to {high:g}, and --input-range says {told[0]:g} to {told[1]:g}"
-            )
+            raise DataError(f"the pixels are from {low:g} to {high:g}, and --input-range is {told[0]:g} to {told[1]:g}")
         return dataclasses.replace(schema, black=told[0], full_scale=told[1])
     if schema.full_scale is not None and low >= schema.black and high <= schema.full_scale:
         return schema

@@ -183,7 +183,7 @@ def _iterated(gram: Tensor, polynomials: Sequence[Polynomial]) -> Tensor:
 
 
 def _factor(gram: Tensor, polynomial: Polynomial) -> Tensor:
-    """Return a I + b G + c G^2 (+ d G^3 + e G^4), for one product, or two: that of Y = G^2 + (d / 2e) G with itself."""
+    """Return a I + b G + c G^2 (+ d G^3 + e G^4), with one product, or two: Y times Y for Y = G^2 + (d / 2e) G."""
     a, b, c, *rest = polynomial
     if rest:
         d, e = rest

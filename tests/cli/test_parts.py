@@ -342,6 +342,7 @@ def test_parts_of_a_bucket_are_written_to_a_bucket_and_a_killed_run_is_finished(
     assert (again.code, whole.code) == (0, 0), again.err
     assert again.err.splitlines()[-1] == f"wrote {20 - done} parts to {bucket.url('killed')}/, {done} already existed"
     assert objects(bucket, "killed/") == objects(bucket, "whole/")
+    assert sorted(objects(bucket, "whole/")) == sorted(f"{i % 2}/{i:03}.parquet" for i in range(20))
 
 
 def test_a_pattern_in_a_bucket_names_the_inputs_and_one_that_changed_is_told(run, model, bucket):

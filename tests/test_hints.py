@@ -450,7 +450,7 @@ CASES = {
         "aecli train --init-from t.safetensors QUICK DATA",
         values={"DATA": "new.csv"},
     ),
-    "an array to stdout": Case("embed t.safetensors t.csv --format npy", "name a file: -o rows.npy"),
+    "an array to stdout": Case("embed t.safetensors t.csv --format npy", "name one: -o rows.npy"),
     "half precision in text": Case(
         "embed t.safetensors t.csv --dtype float16", "name a file of another format: -o codes.parquet"
     ),

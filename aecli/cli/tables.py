@@ -30,7 +30,7 @@ def open_output(
 
     if output is None or output == "-":
         if form == "npy":
-            raise UsageError("NPY is written to a file, not to stdout", hint="name a file: -o rows.npy")
+            raise UsageError("NPY is written to a file, not to stdout", hint="name one: -o rows.npy")
         with (
             console.results(or_file=True) as stream,
             sinks.to_stream(stream, form or "csv", header=header) as sink,

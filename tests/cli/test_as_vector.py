@@ -106,7 +106,7 @@ def test_text_has_no_types_and_half_precision_an_end(run, model_file):
     write("far.parquet", KINDS["fixed"], X * np.float32(1e9))
     done = run("embed", model_file, "far.parquet", "--dtype", "float16", "-o", "z.parquet")
     assert done.code == 1
-    assert "beyond what float16 holds\nhint: leave --dtype out\n" in done.err
+    assert "beyond the range of float16\nhint: leave --dtype out\n" in done.err
     assert not Path("z.parquet").exists()
 
 

@@ -133,7 +133,9 @@ def test_who_asks_for_a_network_of_vectors_gets_it_and_is_told_that_pca_finds_mo
     assert made.train.init == "fan-in"
     assert made.results.rows == 135  # and none are held back to compare it with PCA
     recall, of_pca = made.results.test_recall, made.results.pca_recall
-    said = f"held-out recall@10 {recall:.3f} in 4 values, PCA's {of_pca:.3f}: found among the training rows by cosine"
+    said = (
+        f"held-out recall@10 {recall:.3f} with 4 values, PCA's {of_pca:.3f}: a search by cosine among the training rows"
+    )
     assert f"{said}; PCA finds more\n" in done.err
 
 

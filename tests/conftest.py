@@ -1,9 +1,16 @@
+import contextlib
+import dataclasses
+import fcntl
 import gzip
+import json
 import os
+import re
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 # As the program has them, before anything imports torch or NumPy.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -15,8 +22,9 @@ import elsewhere
 import numpy as np
 import pandas as pd  # noqa: F401, before the program says that there is none
 import pytest
+import served
 
-from aecli import cli
+from aecli import cli, recipes
 
 MNIST_FOLDER = Path(os.environ.get("AECLI_DATA_DIR", "")) / "MNIST" / "raw"
 
@@ -71,15 +79,109 @@ def run_process(*argv, stdin=b"", env=None, **options):
 
 
 @pytest.fixture
+def one_network(monkeypatch):
+    """Only the model is trained: no other networks show what its scores are worth, or whether PCA would do."""
+    monkeypatch.setattr("aecli.training.folds.BY_HEART", 0)
+
+
+@pytest.fixture
+def few_steps(monkeypatch):
+    """Two epochs where the rules would choose more: what is asked is not what they come to."""
+    choose = recipes._choose_steps
+
+    def few(choices, rows):
+        asked = choices["epochs"]
+        choose(choices, rows)
+        choices["epochs"] = 2 if asked is None else asked
+
+    monkeypatch.setattr(recipes, "_choose_steps", few)
+
+
+@pytest.fixture
 def process():
     return run_process
+
+
+BLOCK = r"^```sh\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?"
+
+
+def without_numbers(text):
+    """Return lines with 0 in the place of each number, and single blanks, without empty lines and the device's name."""
+    text = re.sub(r"^(training .*), on .*$", r"\1", text, flags=re.MULTILINE)
+    plain = re.sub(r"-?\d[\d,]*(\.\d+)?(e-?\d+)?", "0", re.sub(r" +", " ", text))
+    return re.sub(r"\n\n+", "\n", plain)
+
+
+def _run_line(line, folder, env):
+    words = ["bash", "-c", f"set -eu\n{line}"]
+    done = subprocess.run(words, cwd=folder, env=env, capture_output=True, check=False, text=True, timeout=300)
+    return Completed(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def shell(tmp_path_factory):
+    """Run the shell lines of a text in a folder, one by one, as a reader would who copies them: line -> output.
+
+    A line that is `given` was run already. Lines that the text shows below a block are among what the block prints, but
+    for the digits of numbers; `...` is anything.
+    """
+    server = served.Server(tmp_path_factory.mktemp("shell"))
+
+    def shell(text, folder, env=None, given=MappingProxyType({})):
+        path = f"{server.folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        outputs = {}
+        for block, shown in re.findall(BLOCK, text, re.DOTALL | re.MULTILINE):
+            printed = ""
+            for line in block.splitlines():
+                done = given.get(line) or _run_line(line, folder, os.environ | {"PATH": path} | (env or {}))
+                assert done.code == 0, f"{line}\n{done.err}"
+                assert "error:" not in done.err, f"{line}\n{done.err}"  # of a command before a pipe
+                outputs[line] = done.out
+                printed += done.err + done.out
+            if shown:
+                form = re.escape(without_numbers(shown)).replace(r"\.\.\.", ".*")
+                found = re.search(f"^{form}", without_numbers(printed), re.DOTALL | re.MULTILINE)
+                assert found, f"{block}\n{printed}"
+        return outputs
+
+    yield shell
+    server.close()
+
+
+def run_here(folder, words):
+    """Run a command line that is to succeed in this process and in a folder, outside of any test."""
+    with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["aecli", *words.split()])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+    assert not stopped.value.code, words
+
+
+def made_once(tmp_path_factory, name, make):
+    """Return a folder that `make` fills, given its path: the first test process that asks does, for all of them."""
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # each worker has a folder of its own in the common one
+        place = place.parent
+    with (place / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / name).exists():
+            unfinished = Path(tempfile.mkdtemp(dir=place))
+            make(unfinished)
+            unfinished.rename(place / name)
+    return place / name
 
 
 @pytest.fixture(scope="session")
 def digits_run(tmp_path_factory):
     """The README's first command: the completed process, and the folder it ran in."""
-    folder = tmp_path_factory.mktemp("digits")
-    return run_process("train", cwd=folder), folder
+
+    def make(folder):
+        (folder / "here").mkdir()
+        done = run_process("train", cwd=folder / "here")
+        (folder / "done.json").write_text(json.dumps(dataclasses.asdict(done)))
+
+    folder = made_once(tmp_path_factory, "digits", make)
+    return Completed(**json.loads((folder / "done.json").read_text())), folder / "here"
 
 
 @pytest.fixture
@@ -97,25 +199,24 @@ def iris_rows():
     return data.data, data.feature_names, data.target_names[data.target]
 
 
+def iris_text(x, names, species):
+    lines = [",".join([*names, "species"])]
+    lines += [",".join([*map(repr, row.tolist()), name]) for row, name in zip(x, species, strict=True)]
+    return "\n".join(lines) + "\n"
+
+
 @pytest.fixture
 def iris_csv(iris_rows):
     """`iris.csv` in the current folder, with a column of species."""
-    x, names, species = iris_rows
-    lines = [",".join([*names, "species"])]
-    lines += [",".join([*map(repr, row.tolist()), name]) for row, name in zip(x, species, strict=True)]
-    Path("iris.csv").write_text("\n".join(lines) + "\n")
+    Path("iris.csv").write_text(iris_text(*iris_rows))
     return Path("iris.csv")
 
 
 @pytest.fixture(scope="session")
 def iris_model_file(tmp_path_factory, iris_rows):
     folder = tmp_path_factory.mktemp("iris")
-    x, names, species = iris_rows
-    lines = [",".join([*names, "species"])]
-    lines += [",".join([*map(repr, row.tolist()), name]) for row, name in zip(x, species, strict=True)]
-    (folder / "iris.csv").write_text("\n".join(lines) + "\n")
-    done = run_process("train", "iris.csv", "--label", "species", "--epochs", "20", cwd=folder)
-    assert done.code == 0, done.err
+    (folder / "iris.csv").write_text(iris_text(*iris_rows))
+    run_here(folder, "train iris.csv --label species --epochs 20 -q")
     return folder / "iris.safetensors"
 
 

@@ -1,5 +1,6 @@
 """The guide keeps its word: the shell lines of each topic run, in their order, in a real shell."""
 
+import json
 import os
 import pty
 import re
@@ -9,39 +10,92 @@ import sys
 from pathlib import Path
 
 import elsewhere
+import numpy as np
 import pytest
 
 from aecli.cli import completion
 
 TOPICS = sorted(completion.GUIDE.glob("*.md"))
+ELSEWHERE = "pipelines", "python"  # which tests of their own run
+PIPELINES = (completion.GUIDE / "pipelines.md").read_text()
 
 
-@pytest.mark.parametrize("topic", [path for path in TOPICS if path.stem != "python"], ids=lambda path: path.stem)
-def test_every_shell_line_of_a_topic_runs(topic, tmp_path, request):
+@pytest.fixture(scope="module")
+def piped(tmp_path_factory, shell):
+    """The shell lines of `aecli guide pipelines`. Where there is no jq, its line is left out."""
+    folder = tmp_path_factory.mktemp("pipelines")
+    without = "" if shutil.which("jq") else r"^jq .*\n|^```text\nwine-7.*?^```$"
+    text = re.sub(without, "", PIPELINES, flags=re.MULTILINE | re.DOTALL) if without else PIPELINES
+    return folder, shell(text, folder)
+
+
+def output_of(outputs, start):
+    return next(output for line, output in outputs.items() if line.startswith(start))
+
+
+@pytest.mark.parametrize("topic", [path for path in TOPICS if path.stem not in ELSEWHERE], ids=lambda path: path.stem)
+def test_every_shell_line_of_a_topic_runs(topic, shell, tmp_path, request):
     if topic.stem == "machines" and shutil.which("parallel") is None:
         pytest.skip("GNU parallel is not installed")
-    program = tmp_path / "bin" / "aecli"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m aecli "$@"\n')
-    program.chmod(0o755)
-    env = os.environ | {"PATH": f"{program.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    env = {}
     if topic.stem == "places":
-        env |= request.getfixturevalue("s3_variables")
-        elsewhere.Objects(env, "my-bucket")
-    blocks = re.findall(r"^```sh\n(.*?)^```$", topic.read_text(), re.DOTALL | re.MULTILINE)
-    assert blocks
-    for line in (line for block in blocks for line in block.splitlines()):
-        done = subprocess.run(
-            ["bash", "-c", f"set -eu\n{line}"], cwd=tmp_path, env=env, capture_output=True, check=False
-        )
-        assert done.returncode == 0, f"{line}\n{done.stderr.decode()}"
-        assert b"error:" not in done.stderr, f"{line}\n{done.stderr.decode()}"  # of a command before a pipe
+        env = request.getfixturevalue("s3_variables")
+        elsewhere.Objects(os.environ | env, "my-bucket")
+    given = {}
+    if "\naecli train\n" in topic.read_text():
+        given["aecli train"], folder = request.getfixturevalue("digits_run")
+        shutil.copy(folder / "digits.safetensors", tmp_path)
+    assert shell(topic.read_text(), tmp_path, env, given)
+
+
+def test_the_scripts_of_pipelines_do_what_they_say(piped):
+    folder, outputs = piped
+    rows = (folder / "joined.csv").read_text().splitlines()
+    assert rows[0].startswith("id,alcohol,")
+    assert rows[0].endswith(",target,z0,z1,z2,mse")
+    assert [row.split(",")[0] for row in rows[1:]] == [f"w{i:03}" for i in range(1, 179)]
+    odd = [line.split() for line in output_of(outputs, "awk -F, 'NR > 1 { print $NF").splitlines()]
+    mse = {row.split(",")[0]: float(row.split(",")[-1]) for row in rows[1:]}
+    assert [name for _, name in odd] == sorted(mse, key=mse.get, reverse=True)[:5]
+    codes = (folder / "all.csv").read_text().splitlines()  # of the parts, in order, under one header
+    assert codes[0] == "target,z0,z1,z2"
+    in_parts = [[float(z) for z in code.split(",")[1:]] for code in codes[1:]]
+    at_once = [[float(z) for z in row.split(",")[-4:-1]] for row in rows[1:]]
+    np.testing.assert_allclose(in_parts, at_once, atol=1e-5, rtol=0)  # in a part, a row has another place
+    assert json.loads((folder / "run.json").read_text())["seed"] == 7
+
+
+def test_the_keys_of_each_json_object_are_those_in_the_table(piped, run):
+    table = PIPELINES[PIPELINES.index("| the keys of its object |") :].partition("\n\n")[0]
+    keys = {
+        name: [key for key in re.findall(r"`(\w+)`", listed) if key != "null"]
+        for name, listed in re.findall(r"^\| (?:its )?`(\w+)(?: --json)?` \| (.*) \|$", table, re.MULTILINE)
+    }
+    folder, _ = piped
+    made = json.loads((folder / "run.json").read_text())
+    info = json.loads((folder / "info.json").read_text())
+    assert keys["train"] == list(made)
+    assert keys["info"] == list(info)
+    for part in ("model", "results", "history"):
+        assert keys[part] == list(info[part])
+    assert info["train"]["epochs"] == made["epochs"] == len(info["history"]["loss"])
+    assert {name: made[name] for name in ("train_mse", "test_mse", "pca_mse", "rows")}.items() <= info[
+        "results"
+    ].items()
+    qualities = re.findall(r"`(\w+)`", re.search(r"of `evaluate` have (.*?)\. Each of", PIPELINES, re.DOTALL)[1])
+    found = json.loads(run("evaluate", folder / "wine-7.safetensors", folder / "wine.csv", "-q", "--json").out)
+    assert keys["evaluate"] == list(found)
+    for part in ("model", "pca", "original"):
+        assert qualities == list(found[part])
+    scored = run("score", folder / "wine-7.safetensors", folder / "wine.csv", "-q", "--json")
+    assert keys["score"] == [*json.loads(scored.out), "p", "columns"]
+    drawn = run("plot", folder / "wine-7.safetensors", "--kind", "history", "-q", "--json")
+    assert keys["plot"] == list(json.loads(drawn.out))
 
 
 def test_each_job_of_a_slurm_array_has_its_share(tmp_path):
-    (script,) = re.findall(
-        r"^```bash\n(.*?)^```$", (completion.GUIDE / "machines.md").read_text(), re.DOTALL | re.MULTILINE
-    )
+    machines = (completion.GUIDE / "machines.md").read_text()
+    (script,) = re.findall(r"^```bash\n([^`]*AECLI_SHARD[^`]*)^```$", machines, re.MULTILINE)
     (tmp_path / "aecli").write_text('#!/bin/sh\necho "$AECLI_SHARD"\n')
     (tmp_path / "aecli").chmod(0o755)
     env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "16"}

@@ -28,7 +28,7 @@ import pytest
 import tifffile
 import torch
 import typer.main
-from conftest import tiny_mnist_archives
+from conftest import run_here, tiny_mnist_archives
 from hints import collected, is_of
 from PIL import Image
 
@@ -99,15 +99,6 @@ def command_line(words):
     return ["aecli", *shlex.split(words.replace("QUICK", QUICK))]
 
 
-def quietly(words):
-    """Run a command that is to succeed, outside of any test."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", command_line(words))
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-    assert not stopped.value.code, words
-
-
 def stopped_run(words):
     """Stop the run of a command at its fourth step, as Ctrl-C does."""
     steps = iter(range(10**6))
@@ -141,7 +132,7 @@ def workshop(tmp_path_factory):
             "deep",
             "flat.npy",
         ):
-            quietly(f"train {words} QUICK")
+            run_here(".", f"train {words} {QUICK}")
         stopped_run(RUN)
         assert Path("s.safetensors.resume").stat().st_size
     return place

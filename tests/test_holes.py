@@ -81,6 +81,7 @@ def test_arrays_may_have_holes_too(run, holed_model):
         holed_model.embed(np.full((1, 6), np.inf))
 
 
+@pytest.mark.usefixtures("one_network")
 def test_training_on_holes_makes_no_anomalies_of_them():
     table = lines((CASES / "holes_anomalies.csv").read_text())
     model = aecli.fit(str(CASES / "holes_anomalies.csv"), missing="mean", epochs=10, device="cpu")
@@ -132,6 +133,7 @@ def test_filling_keeps_each_cell_that_is_there(run):
     assert pq.read_table("folder/holed.parquet").equals(pq.read_table("filled.parquet"))
 
 
+@pytest.mark.usefixtures("one_network")
 def test_filling_is_better_than_the_mean_and_than_rebuilding():
     x, holed = plane(200)
     gone = np.isnan(holed)

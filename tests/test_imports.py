@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import types
@@ -115,56 +116,63 @@ def test_matplotlib_is_imported_by_figures_alone():
     assert found == {"figures"}
 
 
-def heavy_modules_after(argv, heavy=HEAVY, **env):
-    """Run a command line in a process of its own: what heavy it has imported, as one line."""
+def heavy_modules_after(*lines, heavy=HEAVY):
+    """Run command lines, each in a process of its own: what heavy each of them has imported, as text.
+
+    The processes are forks of one that has imported the command line alone. TAB before a line completes it.
+    """
     code = f"""
-import sys
-sys.argv = ["aecli", *{argv!r}]
+import os, sys
 from aecli.cli import main
-try:
-    main()
-except SystemExit:
-    pass
-print(*sorted({heavy!r} & set(sys.modules)), sep=",")
+for words in {[line if line.startswith("TAB ") else line.split() for line in lines]!r}:
+    sys.stdout.flush()
+    if not os.fork():
+        if isinstance(words, str):
+            os.environ["_AECLI_COMPLETE"], words = words.removeprefix("TAB "), []
+        sys.argv = ["aecli", *words]
+        try:
+            main()
+        except SystemExit:
+            pass
+        print("heavy:", *sorted({heavy!r} & set(sys.modules)), flush=True)
+        os._exit(0)
+    os.wait()
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, check=True, text=True, env=os.environ | env
-    )
-    return done.stdout.splitlines()[-1]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    found = re.findall("^heavy: ?(.*)$", done.stdout, re.MULTILINE)
+    return dict(zip(lines, found, strict=True))
 
 
-@pytest.mark.parametrize(
-    "argv",
-    [
-        ["--help"],
-        ["--version"],
-        ["train", "--help"],
-        ["embed", "-h"],
-        ["trian"],
-        ["train", "--epohcs", "3"],
-        ["train", "--epochs", "none"],
-        ["train", "--device", "gpu"],
-        ["train", "--json", "-o", "-"],
-        ["train", "-"],
-        ["plot", "m.safetensors", "--json", "-o", "-"],
-        ["embed"],
-        ["score", "m.safetensors", "x.csv", "--top", "3", "--line-buffered"],
-        ["score", "m.safetensors", "x.csv", "--json", "-o", "-"],
-        ["decode", "m.safetensors"],
-        ["decode", "m.safetensors", "--samples", "2", "--between", "1", "2"],
-        ["info"],
-        ["completion", "zsh"],
-        ["export", "m.safetensors", "-o", "m.pt"],
-    ],
-    ids=" ".join,
-)
-def test_help_and_usage_errors_load_nothing_heavy(argv):
-    assert heavy_modules_after(argv) == ""
+USAGE = [
+    "--help",
+    "--version",
+    "train --help",
+    "embed -h",
+    "trian",
+    "train --epohcs 3",
+    "train --epochs none",
+    "train --device gpu",
+    "train --json -o -",
+    "train -",
+    "plot m.safetensors --json -o -",
+    "embed",
+    "score m.safetensors x.csv --top 3 --line-buffered",
+    "score m.safetensors x.csv --json -o -",
+    "decode m.safetensors",
+    "decode m.safetensors --samples 2 --between 1 2",
+    "info",
+    "completion zsh",
+    "export m.safetensors -o m.pt",
+]
 
 
-@pytest.mark.parametrize("argv", [[], ["--help"], ["train", "-h"], ["trian"], ["train", "--epohcs", "3"]], ids=" ".join)
-def test_help_loads_neither_a_markdown_parser_nor_pygments_nor_pydantic(argv):
-    assert heavy_modules_after(argv, NOT_FOR_HELP) == ""
+def test_help_and_usage_errors_load_nothing_heavy():
+    assert heavy_modules_after(*USAGE) == dict.fromkeys(USAGE, "")
+
+
+def test_help_loads_neither_a_markdown_parser_nor_pygments_nor_pydantic():
+    lines = ["", "--help", "train -h", "trian", "train --epohcs 3"]
+    assert heavy_modules_after(*lines, heavy=NOT_FOR_HELP) == dict.fromkeys(lines, "")
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["train", "--help"]], ids=" ".join)
@@ -204,76 +212,50 @@ def test_a_deferred_class_loads_its_module_when_it_is_used_and_not_before(monkey
         assert sys.modules.pop("late").Named.word == "loaded"
 
 
-def test_info_loads_nothing_heavy(digits_model):
-    assert heavy_modules_after(["info", str(digits_model)]) == ""
-    assert heavy_modules_after(["info", str(digits_model), "--json"]) == ""
-
-
-@pytest.mark.parametrize("command", ["embed", "reconstruct", "score", "evaluate"])
-def test_data_that_is_missing_loads_nothing_heavy(command, iris_model):
-    assert heavy_modules_after([command, str(iris_model)]) == ""
-    assert heavy_modules_after([command, "no.safetensors"]) == ""
-
-
-@pytest.mark.parametrize(
-    "line", ["aecli ", "aecli train --la", "aecli train --recipe cl", "aecli embed ", "aecli train iris.csv --label "]
-)
 @pytest.mark.usefixtures("iris_csv")
-def test_a_tab_press_loads_nothing_heavy(line):
-    assert heavy_modules_after([], _AECLI_COMPLETE=line) == ""
+def test_what_is_done_before_any_work_loads_nothing_heavy(digits_model, iris_model):
+    lines = [f"info {digits_model}", f"info {digits_model} --json"]
+    lines += [
+        f"{command} {model}"
+        for command in ("embed", "reconstruct", "score", "evaluate")
+        for model in (iris_model, "no.safetensors")
+    ]
+    lines += [f"TAB aecli {typed}" for typed in ("", "train --la", "train --recipe cl", "embed ")]
+    lines += ["TAB aecli train iris.csv --label "]
+    assert heavy_modules_after(*lines) == dict.fromkeys(lines, "")
 
 
-def test_codes_are_decoded_and_drawn_without_torch(iris_model):
+def test_models_are_applied_without_torch(digits_model, iris_model, iris_csv):
     Path("codes.csv").write_text("z0,z1\n1,2\n")
-    assert set(heavy_modules_after(["decode", str(iris_model), "codes.csv", "-o", "out.csv"]).split(",")) == {
-        "numpy",
-        "pyarrow",
-    }
-    argv = ["decode", str(iris_model), "--samples", "3", "-o", "out.csv"]
-    assert set(heavy_modules_after(argv).split(",")) == {"numpy", "pyarrow"}
+    lines = [
+        f"decode {iris_model} codes.csv -o codes-decoded.csv",
+        f"decode {iris_model} --samples 3 -o sampled.csv",
+        f"embed {iris_model} {iris_csv} -o embedded.csv --error",
+        f"reconstruct {iris_model} {iris_csv} -o rebuilt.csv --error",
+        f"score {iris_model} {iris_csv} -o scores.csv --top-features 2 --top 9",
+        f"embed {digits_model} digits -o digits.csv",  # without scikit-learn
+    ]
+    assert heavy_modules_after(*lines) == dict.fromkeys(lines, "numpy pyarrow")
+    assert len(list(Path().glob("*.csv"))) == 8
+    judged = f"evaluate {digits_model} digits -q"
+    assert heavy_modules_after(judged) == {judged: "numpy"}
 
 
-@pytest.mark.parametrize("command", ["embed", "reconstruct"])
-def test_rows_are_embedded_and_rebuilt_without_torch(command, iris_model, iris_csv):
-    argv = [command, str(iris_model), str(iris_csv), "-o", "out.csv", "--error"]
-    assert set(heavy_modules_after(argv).split(",")) == {"numpy", "pyarrow"}
-
-
-def test_a_model_is_exported_without_torch(iris_model):
-    assert heavy_modules_after(["export", str(iris_model), "-o", "m.onnx"]) == "numpy,onnx"
-
-
-def test_rows_are_scored_without_torch(iris_model, iris_csv):
-    argv = ["score", str(iris_model), str(iris_csv), "-o", "out.csv", "--top-features", "2", "--top", "9"]
-    assert set(heavy_modules_after(argv).split(",")) == {"numpy", "pyarrow"}
-
-
-def test_the_digits_are_read_without_scikit_learn(digits_model):
-    argv = ["embed", str(digits_model), "digits", "-o", "out.csv"]
-    assert set(heavy_modules_after(argv).split(",")) == {"numpy", "pyarrow"}
-
-
-def test_the_digits_are_judged_with_numpy_alone(digits_model):
-    assert heavy_modules_after(["evaluate", str(digits_model), "digits", "-q"]) == "numpy"
-
-
-def test_a_table_is_trained_on_without_pandas_whose_import_would_lose_a_ctrl_c(iris_csv):
-    argv = ["train", str(iris_csv), "--label", "species", "--epochs", "1", "--latent-dim", "2", "-q", "--device", "cpu"]
-    assert set(heavy_modules_after(argv).split(",")) == {"torch", "numpy", "safetensors", "pyarrow"}
-
-
-@pytest.mark.parametrize("optimizer", ["muon", "adam"])
-def test_training_loads_neither_pytorchs_compiler_nor_torchvision(optimizer, idx):
+def test_training_loads_neither_pandas_whose_import_would_lose_a_ctrl_c_nor_the_compiler_nor_torchvision(iris_csv, idx):
     Path("rows.idx").write_bytes(idx(np.arange(600, dtype=np.uint8).reshape(100, 6)))
-    argv = ["train", "rows.idx", "--epochs", "1", "--latent-dim", "2", "--optimizer", optimizer, "-q"]
-    assert set(heavy_modules_after(argv).split(",")) == {"torch", "numpy", "safetensors"}
+    quick = "--epochs 1 --latent-dim 2 -q --device cpu"
+    table = f"train {iris_csv} --label species {quick}"
+    arrays = [f"train rows.idx --optimizer {optimizer} {quick}" for optimizer in ("muon", "adam")]
+    of_arrays = dict.fromkeys(arrays, "numpy safetensors torch")
+    assert heavy_modules_after(table, *arrays) == {table: "numpy pyarrow safetensors torch"} | of_arrays
+    assert Path("iris.safetensors").exists()
     assert Path("rows.safetensors").exists()
 
 
-@pytest.mark.parametrize("word", ["embed", "score"])
-def test_files_here_load_nothing_of_what_reaches_places_elsewhere(word, iris_model, iris_csv):
+def test_files_here_load_nothing_of_what_reaches_places_elsewhere(iris_model, iris_csv):
     elsewhere = {"aecli.data.buckets", "aecli.data.http", "pyarrow.fs", "pyarrow._s3fs", "http.client", "ssl"}
-    assert heavy_modules_after([word, str(iris_model), str(iris_csv), "-o", "out.csv"], elsewhere) == ""
+    lines = [f"{command} {iris_model} {iris_csv} -o {command}.csv" for command in ("embed", "score")]
+    assert heavy_modules_after(*lines, heavy=elsewhere) == dict.fromkeys(lines, "")
 
 
 def test_importing_the_package_loads_nothing_heavy():

@@ -96,12 +96,12 @@ def test_of_a_column_without_any_value_in_training_nothing_lies_beyond():
 
 
 def test_p_holds_for_a_model_that_went_on_from_one_that_knew_the_rows():
-    x, fresh = (np.random.default_rng(seed).normal(size=(200, 12)).astype(np.float32) for seed in (1, 2))
+    x, fresh = (np.random.default_rng(n).normal(size=(n, 12)).astype(np.float32) for n in (100, 400))
     options = {"hidden_dims": (128, 64), "latent_dim": 4, "device": "cpu"}
-    first = aecli.fit(x, epochs=80, **options)
+    first = aecli.fit(x, epochs=60, **options)
     further = aecli.fit(x, init_from=first, epochs=5, device="cpu")
     for model in (first, further):
-        assert (model.scoring.p(model.score(fresh)) <= 0.05).mean() < 0.12
+        assert (model.scoring.p(model.score(fresh)) <= 0.05).mean() < 0.2
 
 
 def test_what_is_out_of_all_proportion_has_a_finite_score_above_all_others(made):

@@ -31,6 +31,8 @@ from pathlib import Path
 
 import numpy as np
 
+import aecli
+
 SECONDS = 10
 BYTES = 2 << 30
 EXTREMES = [0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 62, (1 << 64) - 1]
@@ -132,11 +134,8 @@ def originals():
     tifffile.imwrite("original.pages.tif", pixels[:5], photometric="minisblack")
     deep = pixels[:3].reshape(8, 8, 3).astype(np.uint16) * 257
     tifffile.imwrite("original.deep.tif", deep, photometric="rgb", compression="zlib")
-    for command in (
-        ["original.csv", "--categorical", "kind", "-o", "table.safetensors", "--missing", "mean", "--epochs", "1"],
-        ["original.npy", "-o", "images.safetensors", "--epochs", "1"],
-    ):
-        subprocess.run([*PROGRAM, "train", *command, "-q"], check=True)
+    aecli.fit("original.csv", categorical="kind", missing="mean", epochs=1).save("table.safetensors")
+    aecli.fit("original.npy", epochs=1).save("images.safetensors")
     shutil.copy("table.safetensors", "original.safetensors")
     images = dict.fromkeys(IMAGES, "images.safetensors")
     return dict.fromkeys(TABLES, "table.safetensors") | images | {"safetensors": None}

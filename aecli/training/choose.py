@@ -76,7 +76,7 @@ def by_cross_validation(
     count = len(rows.training)
     if not has_few(rows, model) or count < 2 * FOLDS or metrics.is_too_large(count, rows.scaler.inputs):
         return None
-    announce("comparing a network with PCA by cross-validation first")
+    announce("comparing a network with PCA first, by cross-validation")
     some = folds(None if count <= SAMPLE else SAMPLE)
     verdict = _folded(rows, some, some.looked_at)
     if verdict.pca_wins and count > SAMPLE:  # a network gains more from further rows than PCA

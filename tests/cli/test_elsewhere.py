@@ -15,6 +15,7 @@ import elsewhere
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from conftest import run_here
 from PIL import Image
 
 import aecli
@@ -30,8 +31,7 @@ def small_model(tmp_path_factory):
     """A checkpoint of rows.csv, with a label in another file: its folder."""
     folder = tmp_path_factory.mktemp("small")
     (folder / "rows.csv").write_text(ROWS)
-    command = [sys.executable, "-m", "aecli", "train", "rows.csv", *QUICK, "-q"]
-    subprocess.run(command, check=True, cwd=folder)
+    run_here(folder, " ".join(["train rows.csv", *QUICK, "-q"]))
     return folder
 
 

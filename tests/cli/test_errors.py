@@ -405,17 +405,6 @@ def test_an_object_array_is_never_unpickled(run):
     assert done.err.startswith("error: objects.npy: an NPY file of Python objects, which is not read")
 
 
-def test_a_set_that_is_not_there_without_a_network_says_the_way_out(process, tmp_path):
-    done = process("train", "kmnist", env={"AECLI_DATA_DIR": str(tmp_path), "http_proxy": "http://127.0.0.1:9"})
-    folder = tmp_path / "KMNIST" / "raw"
-    assert (done.code, done.out) == (1, "")
-    first, second, third = done.err.splitlines()
-    assert first == f"downloading kmnist into {folder}"
-    assert second.startswith(f"error: kmnist is not in {folder}, and could not be downloaded (")
-    assert third.startswith("hint: connect to the network, name another folder with --data-dir, or put ")
-    assert not list(tmp_path.rglob("*.gz"))
-
-
 def test_control_characters_from_a_file_do_not_reach_the_terminal(run):
     Path("evil.csv").write_bytes(b"a\x1b[31m,b,c\nred,2,3\n1,2,3\n")
     done = run("train", "evil.csv")

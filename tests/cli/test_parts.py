@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
-from conftest import run_process
+from conftest import run_here
 
 import aecli
 
@@ -38,8 +38,7 @@ def model_file(tmp_path_factory):
     folder = tmp_path_factory.mktemp("parts")
     write(folder / "t.csv")
     words = "train t.csv --label kind --exclude id --latent-dim 2 --hidden-dims 4 --epochs 1 --holdout 0 -q"
-    done = run_process(*words.split(), "-o", "m.safetensors", cwd=folder)
-    assert done.code == 0, done.err
+    run_here(folder, f"{words} -o m.safetensors")
     other = aecli.load(folder / "m.safetensors")
     other.tensors["encoder.0.weight"] += 1
     other.save(folder / "other.safetensors")

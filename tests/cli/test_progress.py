@@ -16,6 +16,8 @@ import pytest
 
 import aecli
 
+SMALL = ("--hidden-dims", "16", "--device", "cpu")
+
 
 def on_a_terminal(*argv, columns=80, then=(), typed=()):
     """Run a command whose stderr alone is a terminal: the screen's bytes, stdout and the exit code.
@@ -103,64 +105,66 @@ def test_an_error_in_the_middle_leaves_one_bar_and_the_error():
     ]  # fmt: skip
 
 
-def test_a_pipe_gets_at_most_100_lines_the_first_and_the_last_epoch_among_them(process):
+def test_a_pipe_gets_at_most_100_lines_the_first_and_the_last_epoch_among_them(run):
     np.save("rows.npy", np.random.default_rng(0).normal(size=(9, 6)))
     command = ["train", "rows.npy", "--hidden-dims", "4", "--device", "cpu", "--epochs"]
 
     def epochs(*options):
-        done = process(*command, *options)
+        done = run(*command, *options)
         assert done.code == 0, done.err
         return [int(each) for each in re.findall(r"^epoch +(\d+)/", done.err, re.MULTILINE)]
 
     assert epochs("100") == list(range(1, 101))
-    said = epochs("1050")
-    assert (len(said), said[0], said[-1]) == (100, 1, 1050)
-    assert {later - each for each, later in itertools.pairwise(said)} == {10, 11}
-    stopped_early = epochs("100000", "--patience", "40")
+    said = epochs("250")
+    assert (len(said), said[0], said[-1]) == (100, 1, 250)
+    assert {later - each for each, later in itertools.pairwise(said)} == {2, 3}
+    stopped_early = epochs("100000", "--patience", "10")
     assert stopped_early[-1] == len(aecli.load("rows.safetensors").checkpoint.history.loss)
     assert len(stopped_early) <= 100
 
 
 def test_the_bar_shows_losses_speed_and_the_time_left_within_80_columns():
-    screen, out, code = on_a_terminal("train", "--epochs", "30", "--device", "cpu")
+    screen, out, code = on_a_terminal("train", "--epochs", "12", *SMALL)
     assert (code, out) == (0, b"")
     lines = lines_of(screen)
-    assert re.fullmatch(r"training 64-256-5 on 1,437 rows, 360 held out, on CPU, \d threads?", lines[0].strip())
+    assert re.fullmatch(r"training 64-16-5 on 1,437 rows, 360 held out, on CPU, \d threads?", lines[0].strip())
     bars = [line for line in lines if "rows/s" in line]
     last = bars[-1].strip()
-    assert re.match(r"epoch 30/30 [━╸╺ ]+ \d+/\d+ loss 0\.\d+ held-out 0\.\d+ \S+ rows/s \d+:\d\d$", last), last
+    assert re.match(r"epoch 12/12 [━╸╺ ]+ \d+/\d+ loss 0\.\d+ held-out 0\.\d+ \S+ rows/s \d+:\d\d$", last), last
     assert all(len(line) <= 80 for line in bars)
     assert len(set(bars)) > 3
 
 
-def test_a_map_of_many_rows_shows_how_many_have_their_neighbours(process):
-    np.save("rows.npy", np.random.default_rng(0).normal(size=(50_000, 3)))
-    command = ["train", "rows.npy", "--recipe", "map", "--hidden-dims", "4", "--epochs", "1"]
+def test_a_map_of_many_rows_shows_how_many_have_their_neighbours(run, monkeypatch):
+    np.save("rows.npy", np.random.default_rng(0).normal(size=(33_000, 3)))
+    command = ["train", "rows.npy", "--recipe", "map", "--hidden-dims", "4", "--epochs", "1", "--holdout", "0"]
     screen, out, code = on_a_terminal(*command)
     assert (code, out) == (0, b"")
     shares = [int(share) for share in re.findall(r"finding neighbours +(\d+)%", screen)]
     assert shares == sorted(shares)
     assert {0, 33, 67} <= set(shares)
     assert all(len(line) <= 80 for line in lines_of(screen) if "finding" in line)
-    said = process(*command)
+    np.save("rows.npy", np.load("rows.npy")[:300])
+    monkeypatch.setattr("aecli.training.neighbours.TOGETHER", 100)
+    said = run(*command, "--force")
     assert said.out == ""
     assert said.err.count("finding neighbours\n") == 1
 
 
 def test_a_quiet_run_leaves_the_terminal_alone():
-    assert on_a_terminal("train", "--epochs", "2", "-q") == ("", b"", 0)
+    assert on_a_terminal("train", "--epochs", "2", "-q", *SMALL) == ("", b"", 0)
 
 
 @pytest.mark.parametrize("columns", [40, 200])
 def test_terminals_of_other_widths_do_not_break_the_bar(columns):
-    screen, _, code = on_a_terminal("train", "--epochs", "2", columns=columns)
+    screen, _, code = on_a_terminal("train", "--epochs", "2", *SMALL, columns=columns)
     assert code == 0
     assert "wrote digits.safetensors" in screen
     assert all(len(line) <= columns for line in lines_of(screen) if "rows/s" in line)
 
 
 def test_a_terminal_that_is_resized_while_the_bar_runs_breaks_nothing():
-    screen, _, code = on_a_terminal("train", "--epochs", "30", then=[40, 200, 20, 1, 80] * 3)
+    screen, _, code = on_a_terminal("train", "--epochs", "30", *SMALL, then=[40, 200, 20, 1, 80] * 3)
     assert code == 0
     assert "Traceback" not in screen
     assert re.sub(r"\s", "", screen).endswith("wrotedigits.safetensors") or "wrote digits.safetensors" in screen

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from conftest import run_here
 from scipy.stats import betabinom
 
 import aecli
@@ -63,10 +64,7 @@ def model(tmp_path_factory):
     Path(folder / "log.csv").write_text("\n".join([HEADER, *map(",".join, readings(600))]) + "\n")
     command = "train log.csv --features day --features room --features heat --features power --features damp "
     command += "--features flat --categorical room --label label --epochs 60 --hidden-dims 16 --holdout 0 -q"
-    done = subprocess.run(
-        [sys.executable, "-m", "aecli", *command.split()], cwd=folder, capture_output=True, check=False
-    )
-    assert done.returncode == 0, done.stderr.decode()
+    run_here(folder, command)
     return folder / "log.safetensors"
 
 
@@ -239,7 +237,7 @@ def test_a_value_far_beyond_all_of_training_is_an_anomaly_in_whatever_column_and
             assert "7" in [row["row"] for row in table(done.out)], (name, value)
 
 
-def test_alpha_is_at_least_the_smallest_p(run, process, model, iris_csv):
+def test_alpha_is_at_least_the_smallest_p(run, model, iris_csv):
     rows = readings(50, seed=11)
     done = run("score", model, written(rows), "--alpha", "0.001", "-q")
     assert (done.code, done.out, done.err) == (
@@ -251,15 +249,15 @@ def test_alpha_is_at_least_the_smallest_p(run, process, model, iris_csv):
     assert run("score", model, "new.csv", "--alpha", "0.00333").code == 0
     assert run("score", model, "new.csv", "--alpha", "1.5").code == 2
     Path("few.csv").write_text("\n".join(iris_csv.read_text().splitlines()[:41]) + "\n")
-    assert process("train", "few.csv", "--exclude", "species", "--epochs", "2", "--holdout", "0", "-q").code == 0
+    assert run("train", "few.csv", "--exclude", "species", "--epochs", "2", "--holdout", "0", "-q").code == 0
     done = run("score", "few.safetensors", "few.csv")
     assert done.err == "only 40 training rows calibrate the scores: a row is an anomaly at p <= 0.0244\n"
     assert run("score", "few.safetensors", "few.csv", "-q").err == ""
 
 
-def test_a_model_of_too_few_rows_says_so(run, process, iris_csv):
+def test_a_model_of_too_few_rows_says_so(run, iris_csv):
     Path("few.csv").write_text("\n".join(iris_csv.read_text().splitlines()[:9]) + "\n")
-    assert process("train", "few.csv", "--exclude", "species", "--epochs", "2", "--holdout", "0", "-q").code == 0
+    assert run("train", "few.csv", "--exclude", "species", "--epochs", "2", "--holdout", "0", "-q").code == 0
     done = run("score", "few.safetensors", "few.csv")
     assert (done.code, done.out, done.err) == (
         1,
@@ -347,8 +345,9 @@ def test_the_errors_of_reconstruct_have_the_same_reasons(run, model):
     assert list(rebuilt[0])[-5:] == ["mse", "worst1", "share1", "worst2", "share2"]
 
 
-def test_images_are_scored_and_pixels_named(run, digits_model):
-    done = run("score", digits_model, "digits", "--top", "3", "--top-features", "2")
+def test_images_are_scored_and_pixels_named(run):
+    aecli.fit("digits", epochs=1, hidden_dims=(16,)).save("digits.safetensors")
+    done = run("score", "digits.safetensors", "digits", "--top", "3", "--top-features", "2")
     assert done.code == 0, done.err
     found = table(done.out)
     assert list(found[0])[:5] == ["label", "row", "score", "p", "anomaly"]

@@ -162,9 +162,9 @@ def test_compressed_files_and_tabs_are_read(tmp_path):
     assert rows.read().x.tolist() == [[1, 2], [3, 4]]
 
 
-def test_a_hundred_thousand_columns_are_read():
-    width = 100_000
-    text = ",".join(f"c{i}" for i in range(width)) + "\n" + ",".join(["1"] * width) + "\n"
+def test_twenty_thousand_columns_are_read():
+    width = 20_000
+    text = ",".join(f"a column of number {i:020}" for i in range(width)) + "\n" + ",".join(["1"] * width) + "\n"
     assert source(text).read().x.shape == (1, width)
 
 

@@ -24,7 +24,7 @@ def columns(model):
 
 
 def test_an_id_that_counts_up_is_left_out_and_later_rows_are_no_stranger(run):
-    done, model = trained(run, "types/log_week1.csv", epochs=30)
+    done, model = trained(run, "types/log_week1.csv", epochs=10)
     assert "learning 3 columns: a, b, c; left out: id (counts up)\n" in done.err
     week1, week2 = (model.errors(CASES / f"types/log_week{i}.csv").mean() for i in (1, 2))
     assert week2 < 3 * week1
@@ -34,7 +34,7 @@ def test_an_id_that_counts_up_is_left_out_and_later_rows_are_no_stranger(run):
 
 
 def test_a_clock_is_left_out(run):
-    done, model = trained(run, "types/ts_week1.csv", epochs=30)
+    done, model = trained(run, "types/ts_week1.csv", epochs=10)
     assert "learning 3 columns: a, b, c; left out: time (the table's clock)\n" in done.err
     assert model.errors(CASES / "types/ts_april.csv").mean() < 3 * model.errors(CASES / "types/ts_week1.csv").mean()
 

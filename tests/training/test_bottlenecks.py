@@ -2,7 +2,6 @@
 
 import json
 import re
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +10,16 @@ import torch
 from sklearn.datasets import load_digits
 
 import aecli
-from aecli.data.source import ArraySource
-from aecli.errors import DataError, Stopped, UsageError
+from aecli.errors import DataError, UsageError
 from aecli.model import checkpoint
 from aecli.options import FitOptions
 from aecli.recipes import resolve
 from aecli.training import loop, objectives
-from aecli.training.fit import fit
-from aecli.training.resume import ResumeFile
 
 QUICK = {"epochs": 3, "hidden_dims": (16,), "device": "cpu"}
 KINDS = {"variational": {"bottleneck": "variational", "latent_dim": 3}, "sparse": {"bottleneck": "sparse", "active": 2}}
+
+OF_DIGITS = {"bottleneck": "variational", "latent_dim": 8, "hidden_dims": (48,), "device": "cpu"}
 
 
 def curve(rows=300, seed=0):
@@ -32,7 +30,7 @@ def curve(rows=300, seed=0):
 @pytest.fixture(scope="module")
 def drawn_digits():
     """A variational model of the digits."""
-    return aecli.fit("digits", bottleneck="variational", latent_dim=8, epochs=30, device="cpu")
+    return aecli.fit("digits", **OF_DIGITS, epochs=40)
 
 
 def test_the_divergence_is_that_of_the_closed_form():
@@ -77,8 +75,7 @@ def test_the_codes_of_digits_do_not_collapse(drawn_digits):
 
 
 def test_a_larger_beta_leaves_less_in_the_codes(drawn_digits):
-    options = {"bottleneck": "variational", "latent_dim": 8, "epochs": 10, "device": "cpu"}
-    less, more = (sum(aecli.fit("digits", beta=b, **options).checkpoint.results.kl) for b in (4, 0.25))
+    less, more = (sum(aecli.fit("digits", beta=b, **OF_DIGITS, epochs=10).checkpoint.results.kl) for b in (4, 0.25))
     assert less < sum(drawn_digits.checkpoint.results.kl) < more
 
 
@@ -103,6 +100,7 @@ def test_a_sparse_code_keeps_as_many_values_as_are_active_and_may_be_wider_than_
     assert np.isfinite(model.sample(50)).all()
 
 
+@pytest.mark.usefixtures("one_network")
 @pytest.mark.parametrize("optimizer", ["muon", "adam"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_loss_falls_under_both_optimizers(kind, optimizer):
@@ -116,31 +114,6 @@ def test_the_loss_falls_under_both_optimizers(kind, optimizer):
 def test_equal_seeds_give_equal_bytes_and_others_others(kind):
     first, again, other = (aecli.fit(curve(), seed=s, **KINDS[kind], **QUICK).to_bytes() for s in (1, 1, 2))
     assert first == again != other
-
-
-@pytest.mark.parametrize("step", [1, 9, 17, 18, 30])
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_run_that_was_stopped_ends_at_the_bytes_of_one_that_was_not(kind, step):
-    options = {**KINDS[kind], **QUICK, "batch_size": 16, "noise": 0.1, "patience": 2}
-
-    def trained(name, stop_at, *, resume=False):
-        steps = iter(range(1, 10**9))
-        with ResumeFile(Path(name), resume=resume, force=False) as kept:
-            try:
-                model = fit(
-                    ArraySource("curve", curve()),
-                    resume=kept,
-                    stopping=nullcontext(lambda: next(steps) == stop_at),
-                    **options,
-                )
-            except Stopped:
-                return None
-            kept.remove()
-        return model.to_bytes()
-
-    undisturbed = trained("other", 0)
-    assert trained("m", step) is None
-    assert trained("m", 0, resume=True) == undisturbed
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -218,6 +191,7 @@ def test_what_makes_no_sense_is_refused_with_the_way_out(options, error, why, hi
     assert refused.value.hint == hint
 
 
+@pytest.mark.usefixtures("one_network")
 def test_the_shell_tells_the_divergence_and_each_command_takes_the_model(run):
     done = run("train", "digits", "--bottleneck", "variational", "--epochs", "10", "--json", "-o", "v.safetensors")
     facts, lines = json.loads(done.out), done.err.splitlines()
@@ -275,6 +249,7 @@ def test_the_shell_tells_how_much_a_sparse_code_explains_and_each_command_takes_
         assert run(*command.split(), "-q").code == 0, command
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_who_asks_for_a_bottleneck_gets_it_and_not_pca():
     noise = np.random.default_rng(6).normal(size=(100, 12))
     for options in ({"bottleneck": "variational"}, {"bottleneck": "none"}, {"bottleneck": "sparse"}, {"loss": "huber"}):
@@ -309,6 +284,7 @@ def test_the_nats_of_each_value_stand_in_the_order_of_the_values(run):
 COLLAPSED = "the codes say nothing about the rows: try a smaller --beta"
 
 
+@pytest.mark.usefixtures("one_network")
 @pytest.mark.parametrize(
     ("options", "way"),
     [
@@ -320,7 +296,7 @@ COLLAPSED = "the codes say nothing about the rows: try a smaller --beta"
 )
 def test_the_way_out_of_collapsed_codes_is_one_that_was_not_taken(run, options, way):
     np.savetxt("rows.csv", np.random.default_rng(0).uniform(0, 1, (60, 6)).round(3), delimiter=",", comments="")
-    options = [*options, "--beta", "1000", "--bottleneck", "variational", "--epochs", "60", "--latent-dim", "2"]
+    options = [*options, "--beta", "1000", "--bottleneck", "variational", "--epochs", "30", "--latent-dim", "2"]
     done = run("train", "rows.csv", *options, "-o", "v.safetensors", "--device", "cpu")
     assert done.code == 0, done.err
     assert COLLAPSED + way in done.err.splitlines()

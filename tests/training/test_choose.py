@@ -35,6 +35,7 @@ def test_noise_gives_pca_itself():
     )
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_pca_is_a_model_like_any_other(tmp_path):
     model = aecli.fit(NOISE, latent_dim=2, device="cpu")
     model.save(tmp_path / "m.safetensors")
@@ -51,6 +52,7 @@ def test_what_a_network_can_learn_a_network_learns():
     assert made.results.test_mse < 0.5 * made.results.pca_mse
 
 
+@pytest.mark.usefixtures("few_steps")
 @pytest.mark.parametrize(
     "asked",
     [{"hidden_dims": (8,)}, {"epochs": 3}, {"recipe": "classic", "epochs": 1}, {"noise": 0.1}, {"lr": 0.005}],
@@ -60,18 +62,18 @@ def test_who_asks_for_a_network_or_for_its_training_gets_it(asked):
     assert aecli.fit(NOISE, latent_dim=2, device="cpu", **asked).checkpoint.train.init != "pca"
 
 
-def test_many_rows_are_judged_by_their_own_error(monkeypatch):
+@pytest.mark.parametrize(("error", "init"), [(1e-9, "pca"), (1e9, "fan-in")], ids=["PCA is better", "PCA is worse"])
+@pytest.mark.usefixtures("few_steps")
+def test_many_rows_are_judged_by_their_own_error(monkeypatch, error, init):
     monkeypatch.setattr(folds, "BY_HEART", 0)
-    monkeypatch.setattr(metrics.Pca, "mse", lambda *_: 1e-9)  # as if PCA were without error
+    monkeypatch.setattr(metrics.Pca, "mse", lambda *_: error)
     said = []
     made = aecli.fit(NOISE, latent_dim=2, device="cpu", announce=said.append).checkpoint
-    assert made.train.init == "pca"
-    assert any("on the training rows a network's error is" in sentence for sentence in said)
-    monkeypatch.undo()
-    monkeypatch.setattr(folds, "BY_HEART", 0)
-    assert aecli.fit(curve(), latent_dim=1, device="cpu").checkpoint.train.init == "fan-in"
+    assert made.train.init == init
+    assert any("on the training rows a network's error is" in sentence for sentence in said) == (init == "pca")
 
 
+@pytest.mark.usefixtures("few_steps")
 @pytest.mark.parametrize("rows", [9, 20], ids=["too few for cross-validation", "that found for the network"])
 def test_few_training_rows_tell_nothing_of_pca_which_may_have_no_error_on_them(rows, monkeypatch):
     monkeypatch.setattr(choose, "_errors", lambda *_: np.array([1.0, 2.0]))
@@ -108,36 +110,39 @@ def test_networks_are_compared_as_the_model_would_be_trained(monkeypatch):
     assert {(each.precision, each.augment_shift) for each in configs} == {(whole.precision, whole.augment_shift)}
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_where_a_sample_speaks_for_pca_all_rows_are_asked(monkeypatch):
     monkeypatch.setattr(choose, "SAMPLE", 100)
-    asked, errors = [], choose._errors
+    asked = []
 
-    def of_parts(rows, folds, fold):
+    def of_parts(_, folds, fold):
         asked.append((len(folds.rest(fold)), len(folds.left_out(fold))))
-        return np.array([2.0, 1.0]) if len(folds) == 100 else errors(rows, folds, fold)
+        return np.array([2.0, 1.0] if len(folds) == 100 else [1.0, 2.0])
 
     monkeypatch.setattr(choose, "_errors", of_parts)
     assert aecli.fit(curve(), latent_dim=1, device="cpu").checkpoint.train.init == "fan-in"
     assert asked == [(80, 20)] * 5 + [(216, 54)]
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_equal_runs_choose_alike_and_give_equal_bytes():
     models = [aecli.fit(NOISE, latent_dim=2, seed=3, device="cpu") for _ in range(2)]
     assert models[0].to_bytes() == models[1].to_bytes()
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_the_shell_says_so_and_a_second_run_finds_it_finished(run):
     np.save("noise.npy", NOISE)
     done = run("train", "noise.npy", "--latent-dim", "2")
     assert done.code == 0
     lines = done.err.splitlines()
-    assert lines[0] == "comparing a network with PCA by cross-validation first"
+    assert lines[0] == "comparing a network with PCA first, by cross-validation"
     assert lines[1].startswith("the model is PCA's, a linear autoencoder: by cross-validation a network's error is ")
     assert lines[2].startswith("fitting PCA 12-2 on 180 rows, 20 held out, on CPU")
     assert lines[3:5] == ["calibrating scores", "wrote noise.safetensors"]
     assert lines[5].startswith("training MSE ")
     assert " of PCA, " in lines[5]
-    assert ", 1.00 times that of PCA with " in lines[6]
+    assert lines[6].endswith(": 1.00 of it")
     assert run("train", "noise.npy", "--latent-dim", "2", "--resume").err == "already finished: noise.safetensors\n"
     assert "PCA" in run("info", "noise.safetensors").out
     done = run("plot", "noise.safetensors", "--kind", "history")
@@ -146,7 +151,7 @@ def test_the_shell_says_so_and_a_second_run_finds_it_finished(run):
 
 def test_a_network_that_was_asked_for_and_is_worse_than_pca_gets_advice(run):
     np.save("noise.npy", NOISE)
-    done = run("train", "noise.npy", "--latent-dim", "2", "--hidden-dims", "128,64", "--epochs", "40")
+    done = run("train", "noise.npy", "--latent-dim", "2", "--hidden-dims", "128,64", "--epochs", "3")
     assert done.err.splitlines()[-1] == (
         "PCA does better on these rows: more --epochs or smaller --hidden-dims may help"
     )
@@ -166,6 +171,7 @@ def trained(step=None, steps=None, **asked):
     return fitted
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_a_run_that_goes_on_gives_way_to_pca_as_the_whole_run_does(monkeypatch):
     monkeypatch.setattr(folds, "BY_HEART", 0)  # all is judged by the training rows
     monkeypatch.setattr(metrics.Pca, "mse", lambda *_: 1e-9)
@@ -177,6 +183,7 @@ def test_a_run_that_goes_on_gives_way_to_pca_as_the_whole_run_does(monkeypatch):
     assert all((whole.tensors[name] == on.tensors[name]).all() for name in whole.tensors)
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_a_run_that_was_stopped_at_its_last_step_and_is_finished_gives_way_to_pca_too(monkeypatch):
     monkeypatch.setattr(folds, "BY_HEART", 0)
     monkeypatch.setattr(metrics.Pca, "mse", lambda *_: 1e-9)
@@ -191,6 +198,7 @@ def test_a_run_that_was_stopped_at_its_last_step_and_is_finished_gives_way_to_pc
     assert trained(finish=True).checkpoint.fingerprint is None
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_a_state_that_does_not_fit_is_set_aside_and_the_run_starts_with_its_cross_validation(monkeypatch):
     whole = trained()
     with monkeypatch.context() as patch:

@@ -1,8 +1,5 @@
 """Dictionaries: a sparse code between two linear layers, wider than a row."""
 
-from contextlib import nullcontext
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -10,16 +7,12 @@ import torch
 import aecli
 from aecli.config import Schema
 from aecli.data.part import Part
-from aecli.data.source import ArraySource
-from aecli.errors import Stopped
 from aecli.model.module import Autoencoder
 from aecli.model.scaler import Scaler
 from aecli.options import FitOptions
 from aecli.recipes import resolve
 from aecli.training.dictionary import Dictionary
-from aecli.training.fit import fit
 from aecli.training.loop import Trainer
-from aecli.training.resume import ResumeFile
 from aecli.training.rows import Rows
 from aecli.training.start import first_weights
 
@@ -118,21 +111,3 @@ def test_a_dictionary_trained_further_keeps_the_lengths_of_its_atoms():
     further = aecli.fit(rows_of_atoms(seed=1), init_from=model, epochs=2, holdout=0, device="cpu")
     assert lengths(further) == pytest.approx([3, *[1] * 23], abs=1e-5)
     assert further.checkpoint.train.optimizer == "adam"
-
-
-@pytest.mark.parametrize("step", [1, 13, 30])
-def test_a_run_of_a_dictionary_that_was_stopped_ends_at_the_bytes_of_one_that_was_not(step):
-    def trained(name, stop_at, *, resume=False):
-        steps = iter(range(1, 10**9))
-        with ResumeFile(Path(name), resume=resume, force=False) as kept:
-            stopping = nullcontext(lambda: next(steps) == stop_at)
-            try:
-                model = fit(ArraySource("rows", rows_of_atoms()), resume=kept, stopping=stopping, holdout=0, **QUICK)
-            except Stopped:
-                return None
-            kept.remove()
-        return model.to_bytes()
-
-    undisturbed = trained("other", 0)
-    assert trained("m", step) is None
-    assert trained("m", 0, resume=True) == undisturbed

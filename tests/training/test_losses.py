@@ -9,7 +9,8 @@ import aecli
 from aecli.errors import DataError
 from aecli.training.run import LATER, _without_later
 
-OPTIONS = {"latent_dim": 2, "hidden_dims": (16,), "epochs": 30, "device": "cpu"}
+OPTIONS = {"latent_dim": 2, "hidden_dims": (8,), "epochs": 30, "batch_size": 32, "device": "cpu"}
+QUICK = OPTIONS | {"epochs": 3}
 
 
 def curve(rows=300, seed=0):
@@ -49,7 +50,7 @@ def test_cross_entropy_is_refused_for_values_outside_of_0_to_1_with_the_way_out(
 
 
 def test_cross_entropy_is_refused_for_further_rows_outside_of_the_models_range():
-    model = aecli.fit(curve(), loss="bce", scale="minmax", **OPTIONS)
+    model = aecli.fit(curve(), loss="bce", scale="minmax", **QUICK)
     further = aecli.fit(curve()[:200], init_from=model, epochs=1, device="cpu")
     assert further.checkpoint.train.loss == "bce"
     with pytest.raises(DataError, match=r"and with the model's scaling these are -?\d.* to 9.\d+"):
@@ -57,7 +58,7 @@ def test_cross_entropy_is_refused_for_further_rows_outside_of_the_models_range()
 
 
 def test_held_out_rows_outside_of_the_range_count_as_its_ends():
-    results = aecli.fit(curve(), test=curve(seed=1) * 3, loss="bce", scale="minmax", **OPTIONS).checkpoint.results
+    results = aecli.fit(curve(), test=curve(seed=1) * 3, loss="bce", scale="minmax", **QUICK).checkpoint.results
     assert 0 < results.test_loss < 100
 
 
@@ -65,7 +66,7 @@ def test_held_out_rows_outside_of_the_range_count_as_its_ends():
 def test_holes_count_in_no_loss(loss):
     x = curve()
     x[::3, 2] = np.nan
-    results = aecli.fit(x, loss=loss, scale="minmax", missing="mean", **OPTIONS).checkpoint.results
+    results = aecli.fit(x, loss=loss, scale="minmax", missing="mean", **QUICK).checkpoint.results
     assert np.isfinite([results.train_loss, results.test_loss]).all()
 
 
@@ -85,13 +86,13 @@ def test_the_shell_and_the_checkpoint_tell_the_loss(run):
 
 
 def test_the_mean_squared_error_is_the_usual_loss_and_said_once():
-    plain, said = (aecli.fit(curve(), **OPTIONS, **loss) for loss in ({}, {"loss": "mse"}))
+    plain, said = (aecli.fit(curve(), **QUICK, **loss) for loss in ({}, {"loss": "mse"}))
     assert plain.to_bytes() == said.to_bytes()
     assert plain.checkpoint.results.train_loss is None
 
 
 def test_what_is_not_asked_for_leaves_no_trace_in_a_checkpoint_or_in_what_a_run_is_known_by():
-    made = aecli.fit(curve(), **OPTIONS).checkpoint
+    made = aecli.fit(curve(), **QUICK).checkpoint
     written = made.to_json(compact=True)
     assert not {"loss", "beta"} & written["train"].keys()
     assert not {"bottleneck", "active"} & written["model"].keys()

@@ -250,19 +250,21 @@ def accuracy(z, labels, z_test, labels_test):
     return KNeighborsClassifier(15).fit(z, labels).score(z_test, labels_test)
 
 
+@pytest.mark.usefixtures("one_network")
 def test_a_map_of_the_digits_keeps_neighbours_that_a_plain_code_of_two_values_does_not():
     digits = load_digits()
     x, y = digits.images / 16, digits.target
     order = np.random.default_rng(0).permutation(len(x))
     train, test = order[360:], order[:360]
     scores = {}
-    for recipe in ("map", "modern"):
-        model = aecli.fit(x[train], test=x[test], recipe=recipe, latent_dim=2, epochs=20, device="cpu")
+    for recipe, epochs in (("map", 15), ("modern", 6)):
+        model = aecli.fit(x[train], test=x[test], recipe=recipe, latent_dim=2, epochs=epochs, device="cpu")
         scores[recipe] = accuracy(model.embed(x[train]), y[train], model.embed(x[test]), y[test])
         assert model.checkpoint.results.test_mse < model.checkpoint.results.pca_mse
-    assert scores["map"] > 0.93 > scores["modern"]
+    assert scores["map"] > 0.9 > scores["modern"] + 0.1
 
 
+@pytest.mark.usefixtures("one_network")
 def test_a_map_of_dim_images_is_not_drowned_in_noise():
     x = load_digits().images.astype(np.uint8)  # 16 of 255 is their brightest
     made = aecli.fit(x, recipe="map", epochs=15, device="cpu").checkpoint
@@ -321,6 +323,7 @@ def test_the_checkpoint_of_a_map_is_named_so_and_goes_on(run):
     assert json.loads(run("info", "f.safetensors", "--json").out)["train"]["neighbours"] == 15
 
 
+@pytest.mark.usefixtures("one_network")
 def test_a_map_of_a_table_with_categories_is_drawn_placed_and_judged(run):
     rng, kinds = np.random.default_rng(0), np.repeat(["oak", "fir", "elm"], 40)
     sizes = np.repeat([1.0, 4.0, 7.0], 40)[:, None] + rng.normal(size=(120, 3))

@@ -14,8 +14,8 @@
 
 A data frame of pandas or polars gives a data frame. `aecli.sklearn.Autoencoder` is the scikit-learn estimator.
 
-The command line is a client of these. Importing the package loads nothing heavy; `load` imports NumPy, and torch for
-another device than the CPU; `fit` imports torch.
+The command line uses only these. Importing the package loads nothing heavy; `load` imports NumPy, and torch for a
+device other than the CPU; `fit` imports torch.
 """
 
 from importlib import import_module
@@ -33,9 +33,9 @@ _HOMES = {"Evaluation": "aecli.evaluation", "Model": "aecli.inference", "fit": "
 
 
 def load(path: "str | Where", *, device: str = "cpu") -> "Model":
-    """Load a trained model from its checkpoint, onto a device (cpu, cuda, cuda:N, mps, or auto).
+    """Return a trained model from its checkpoint, on a device (cpu, cuda, cuda:N, mps, or auto).
 
-    Raises aecli.errors.CheckpointError where the file is no checkpoint that can be used.
+    Raises aecli.errors.CheckpointError if the file is not a usable checkpoint.
     """
     from aecli.inference import Model
 
@@ -43,7 +43,7 @@ def load(path: "str | Where", *, device: str = "cpu") -> "Model":
 
 
 def __getattr__(name: str) -> Any:
-    """Import `Evaluation`, `Model` or `fit` when it is first asked for."""
+    """Import `Evaluation`, `Model` or `fit` on first use."""
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

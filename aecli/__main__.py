@@ -4,8 +4,8 @@ import signal
 
 
 def main() -> None:
-    """Run the program. While it still imports, and once it is done, a Ctrl-C ends it by the signal, without a word."""
-    answers = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not of a background job
+    """Run the program. During imports and after the end, Ctrl-C ends it silently by the signal."""
+    answers = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # False in a background job
     if answers:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from aecli import cli

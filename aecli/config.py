@@ -1,4 +1,4 @@
-"""What a model is and how it is trained: frozen, validated, to JSON and back."""
+"""The configs of a model and its training: frozen, validated, to JSON and back."""
 
 import dataclasses
 import functools
@@ -14,8 +14,8 @@ from aecli.errors import UsageError
 ACTIVATIONS = ("gelu", "relu", "silu", "elu", "tanh", "sigmoid", "none")
 OPTIMIZERS = ("muon", "adam")
 SCHEDULES = ("linear", "constant")
-FROM_MODEL = "model"  # the weights of one that was trained
-PCA = "pca"  # the weights of a linear autoencoder, which no training found better
+FROM_MODEL = "model"  # the weights of a trained model
+PCA = "pca"  # the weights of PCA, a linear autoencoder: the network was not better
 INITS = ("fan-in", "normal", FROM_MODEL, PCA)
 PRECISIONS = ("auto", "fp32", "bf16")
 BOTTLENECKS = ("none", "variational", "sparse")
@@ -24,18 +24,18 @@ KINDS = ("number", "boolean", "date", "timestamp", "time", "duration", "category
 MISSING = ("mean", "drop")
 RECIPES = ("modern", "map", "vectors", "classic", "classic-2d")
 MAX_PARAMETERS = 10**10
-KERNEL, STRIDE, PADDING = 4, 2, 1  # of all convolutions
+KERNEL, STRIDE, PADDING = 4, 2, 1  # the same for all convolutions
 
 
 class UnknownFieldError(ValueError):
-    """A field that this version does not know, and a later one may."""
+    """A field that this version does not know. A later version may know it."""
 
 
 class Config:
-    """The base of every config: JSON in and out, checked.
+    """The base class of every config: checked JSON in and out.
 
-    A field that is added has a default, and `compact` JSON leaves out what is at its default: so a file that does not
-    use the field is the same as before, and files from before can be read.
+    A field that is added later has a default, and `compact` JSON leaves out fields at their default. So files that do
+    not use the field do not change, and older files can be read.
     """
 
     def to_json(self, *, compact: bool = False) -> dict[str, Any]:
@@ -48,10 +48,10 @@ class Config:
 
     @classmethod
     def from_json(cls, value: object) -> Self:
-        """Read what `to_json` returned.
+        """Return the config that `to_json` returned as JSON.
 
-        Raises UnknownFieldError for a field that there is none of, ValueError for a missing one or a value of another
-        type; UsageError for a bad value.
+        Raises UnknownFieldError for an unknown field, ValueError for a missing field or a value of another type,
+        UsageError for a bad value.
         """
         hints, required = _fields(cls)  # type: ignore[arg-type]
         if not isinstance(value, dict):
@@ -65,7 +65,7 @@ class Config:
 
 @functools.cache
 def _fields(cls: Any) -> tuple[dict[str, Any], frozenset[str]]:
-    """Return the types of a config's fields by name, and the names of those that have no default."""
+    """Return the types of a config's fields by name, and the names of the fields without a default."""
     fields = dataclasses.fields(cls)
     required = frozenset(field.name for field in fields if field.default is dataclasses.MISSING)
     hints = get_type_hints(cls)
@@ -79,7 +79,7 @@ def _plain(value: Any, *, compact: bool) -> Any:
 
 
 def _typed(name: str, value: object, hint: Any) -> Any:
-    """Check a JSON value against a field's type, one of those below or a union of one with None."""
+    """Check a JSON value against a field's type: one of the types below, or its union with None."""
     kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
     if value is None and NoneType in kinds:
         return None
@@ -100,7 +100,7 @@ def _typed(name: str, value: object, hint: Any) -> Any:
 
 @dataclass(frozen=True)
 class Dialect(Config):
-    """How a table's text is written: what was found or given at training, and the default later."""
+    """How the text of a table is written: detected or given in training, and the default for later data."""
 
     delimiter: str = ","
     decimal: str = "."
@@ -114,12 +114,12 @@ class Dialect(Config):
 
 @dataclass(frozen=True)
 class Column(Config):
-    """A column of a table that a model learns. `name` is None where the data has no names.
+    """A column of a table that a model learns. `name` is None if the data has no names.
 
-    `kind` says what it holds: a boolean is 0 or 1, a date or timestamp the seconds since 1970, a time those since
-    midnight, a duration its seconds, a category its place in `categories`, of which the last stands for all `other`
-    ones. A vector is `width` values. `words` are those of a boolean that is written in words of its own, false first.
-    `low` and `high` are the extremes of the training rows.
+    The values depend on the `kind`: a boolean is 0 or 1, a date or timestamp the seconds since 1970, a time the seconds
+    since midnight, a duration its seconds, a category its index in `categories`; with `other`, the last index is for
+    all other categories. A vector is `width` values. `words` are the two words of a boolean in text, false first. `low`
+    and `high` are the extremes of the training rows.
     """
 
     name: str | None = None
@@ -133,7 +133,7 @@ class Column(Config):
 
     @property
     def is_constant(self) -> bool:
-        """Whether all training rows have one value, as far as is known."""
+        """Whether all training rows are known to have the same value."""
         return self.low is not None and self.low == self.high
 
     def __post_init__(self) -> None:
@@ -144,18 +144,18 @@ class Column(Config):
 
 @dataclass(frozen=True)
 class Schema(Config):
-    """What one row is: D values, which are the columns of a table, the pixels of an image, or neither.
+    """The meaning of a row: D values, which are the columns of a table, the pixels of an image, or neither.
 
-    `columns` are the D columns, or none where the data is no table. `dialect` is how its text was written, None where
-    it was no text. `na` are the values that stand for a hole beside the usual spellings. `left_out` are the columns
-    that were not learnt though nobody excluded them, each with the reason. `missing` says what became of a hole in
-    training: None was an error, "mean" the mean of the training rows, "drop" left the row out.
-    `image_shape` is (H, W) or (H, W, C). `black` is the value of a black pixel, `full_scale` that of a white one, None
-    before it is known; `dtype` is the pixels' type, None for tables and in files of earlier versions. `channels_first`
-    tells that the training rows came as (C, H, W), and that flat rows do. `resize` tells whether images of other sizes
-    are brought to this one, and `fit` how. `background` is what lies under transparent pixels; None drops
-    their alpha, or keeps it where there are four channels. `label` names the column of labels, and `label_file` the
-    file of another table that has it, None where the data itself does.
+    `columns` are the D columns, empty if the data is not a table. `dialect` is how its text was written, None if it was
+    not text. `na` are values that mean an empty cell, in addition to the usual ones. `left_out` are columns that were
+    not learnt although nobody excluded them, each with the reason. `missing` is the rule for holes in training: None
+    for an error, "mean" for the mean of the training rows, "drop" to leave the row out.
+    `image_shape` is (H, W) or (H, W, C). `black` is the value of a black pixel, `full_scale` the value of a white one,
+    None before it is known; `dtype` is the type of the pixels, None for tables and in files of earlier versions.
+    `channels_first` is True if the training rows, and flat rows, have the order (C, H, W). `resize` is True if images
+    of other sizes are resized, and `fit` is how. `background` is the colour under transparent pixels; None drops their
+    alpha, or keeps it if there are four channels. `label` names the column of labels, and `label_file` the file of
+    another table that has this column, None if the data itself has it.
     """
 
     inputs: int
@@ -186,18 +186,18 @@ class Schema(Config):
 
     @cached_property
     def features(self) -> tuple[str, ...] | None:
-        """The columns' names, None where the data has none."""
+        """The names of the columns, None if the data has none."""
         names = tuple(column.name for column in self.columns if column.name is not None)
         return names or None
 
     @cached_property
     def column_names(self) -> tuple[str, ...]:
-        """The columns' names, `x0, x1, ...` where the data has none."""
+        """The names of the columns, `x0, x1, ...` if the data has none."""
         return self.features or tuple(f"x{i}" for i in range(len(self.columns) or self.inputs))
 
     @cached_property
     def values(self) -> tuple[Column, ...]:
-        """What each of the D values is, as a column: a vector's are numbers, named `name.0`, `name.1`, ..."""
+        """Each of the D values as a column. The values of a vector are numbers, named `name.0`, `name.1`, ..."""
         if not self.columns:
             return (Column(),) * self.inputs
         each: list[Column] = []
@@ -210,22 +210,22 @@ class Schema(Config):
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The names of the D values, `x0, x1, ...` where the data has none of its own."""
+        """The names of the D values, `x0, x1, ...` if the data has no names."""
         return tuple(f"x{i}" if column.name is None else column.name for i, column in enumerate(self.values))
 
     def column_of(self, place: int) -> str | None:
-        """Return the name of the column that one of the D values lies in; None where the data has no names."""
+        """Return the name of the column of one of the D values, None if the data has no names."""
         places = (column.name for column in self.columns for _ in range(column.width))
         return next(islice(places, place, None), None)
 
     @cached_property
     def kinds(self) -> tuple[str, ...]:
-        """What each of the D values is."""
+        """The kind of each of the D values."""
         return tuple(column.kind for column in self.values)
 
     @cached_property
     def categories(self) -> tuple[tuple[str, ...], ...]:
-        """The values of each of the D values that is a category; none for the others."""
+        """The categories of each of the D values that is a category, empty for the others."""
         return tuple(column.categories for column in self.values)
 
     @cached_property
@@ -235,19 +235,19 @@ class Schema(Config):
 
     @cached_property
     def widths(self) -> tuple[int, ...]:
-        """How many of the model's inputs each of the D values takes: a category one for each of its values."""
+        """The number of the model's inputs for each of the D values. A category has one input per value."""
         return tuple(len(values) or 1 for values in self.categories)
 
 
 @dataclass(frozen=True)
 class ModelConfig(Config):
-    """The shape of an autoencoder: inputs -> channels -> hidden_dims -> latent_dim, and back through the mirror of it.
+    """The shape of an autoencoder: inputs -> channels -> hidden_dims -> latent_dim, and back through the mirror image.
 
-    Where there are `channels`, a row is an image of `image_shape`, (H, W, C), and the first layers are convolutions of
-    kernel 4, stride 2 and padding 1, each of which halves height and width.
+    With `channels`, a row is an image of `image_shape`, (H, W, C), and the first layers are convolutions with kernel 4,
+    stride 2 and padding 1, which halve height and width.
     A variational `bottleneck` is a Gaussian for each row: the encoder ends in its means, and as many logarithms of
-    variances, which training alone uses. A sparse one keeps the `active` largest of a row's latent values.
-    Raises UsageError for widths that make no network.
+    variances, which only training uses. A sparse one keeps the `active` largest latent values of a row.
+    Raises UsageError for widths that are not a network.
     """
 
     inputs: int
@@ -273,7 +273,7 @@ class ModelConfig(Config):
             if len(self.channels) > most:
                 said, fitting = (",".join(map(str, widths)) for widths in (self.channels, self.channels[:most]))
                 raise UsageError(
-                    f"--channels {said}: {len(self.channels)} convolutions, and images of {sized(shape[:2])} take at "
+                    f"--channels {said}: {len(self.channels)} convolutions, and images of {sized(shape[:2])} allow at "
                     f"most {most}: each halves the image",
                     hint=f"--channels {fitting}" if fitting else "leave --channels out",
                 )
@@ -294,29 +294,29 @@ class ModelConfig(Config):
             fits = self.active is not None and 1 <= self.active <= self.latent_dim
             _require(fits, "active", self.active, f"1 to {self.latent_dim}, the bottleneck's width")
         else:
-            _require(self.active is None, "active", self.active, "left out where the bottleneck is not sparse")
+            _require(self.active is None, "active", self.active, "left out if the bottleneck is not sparse")
         if self.bottleneck == "variational":
             plain = self.latent_activation == "none"
-            _require(plain, "latent_activation", self.latent_activation, "none where the bottleneck is variational")
+            _require(plain, "latent_activation", self.latent_activation, "none if the bottleneck is variational")
 
     @property
     def encoded_dim(self) -> int:
-        """How many values the encoder's last layer gives."""
+        """The number of outputs of the encoder's last layer."""
         return self.latent_dim * (2 if self.bottleneck == "variational" else 1)
 
     @property
     def is_dictionary(self) -> bool:
-        """Whether a row is a weighted sum of few columns of the decoder: a sparse code between two linear layers."""
+        """Whether the model is a dictionary: a sparse code between two linear layers."""
         return self.bottleneck == "sparse" and not (self.hidden_dims or self.channels)
 
     @property
     def kept(self) -> int:
-        """To how many values a row is compressed."""
+        """The number of values that a row is compressed to."""
         return self.latent_dim if self.active is None else self.active
 
     @property
     def parameters(self) -> int:
-        """How many weights and biases the model has."""
+        """The number of weights and biases."""
         kernels = sum(2 * a * b * KERNEL**2 + a + b for (*_, a), (*_, b) in pairwise(self.images))
         widths = (math.prod(self.images[-1]), *self.hidden_dims, self.latent_dim)
         of_variances = (self.encoded_dim - self.latent_dim) * (widths[-2] + 1)
@@ -330,7 +330,7 @@ class ModelConfig(Config):
 
     @cached_property
     def images(self) -> tuple[tuple[int, int, int], ...]:
-        """The shapes (H, W, C) of the image that comes in, and of what each convolution makes of it."""
+        """The shapes (H, W, C) of the input image, and of the output of each convolution."""
         height, width, channels = self.image_shape or (1, 1, self.inputs)
         images = [(height, width, channels)]
         for channels in self.channels:
@@ -341,12 +341,12 @@ class ModelConfig(Config):
 
 @dataclass(frozen=True)
 class TrainConfig(Config):
-    """How a model is trained, every choice made. Where `init` is PCA it is not, and the rest is what was meant to be.
+    """How a model is trained, with every option set. If `init` is PCA there was no training, and the rest is unused.
 
-    `loss` is what training minimises, `beta` the weight of a variational bottleneck's KL divergence beside it, 1 for
-    all others; `neighbours` how many nearest rows of each a map holds near it, 0 for all other models; `nested` tells
-    that the first values of a code are a code by themselves; `holdout` the share of rows that is held out at random,
-    `holdout_last` that of the last rows; one of them is 0.
+    `loss` is the loss, `beta` the weight of a variational bottleneck's KL divergence, 1 for all others; `neighbours` is
+    the number of nearest rows that a map keeps near a row, 0 for all other models; with `nested` the first values of a
+    code are a code by themselves. `holdout` is the share of rows that is held out at random, `holdout_last` the share
+    of the last rows; one of them is 0.
     """
 
     recipe: str
@@ -392,7 +392,7 @@ class TrainConfig(Config):
 
 @dataclass(frozen=True)
 class History(Config):
-    """What training minimises, by epoch: `loss` as the training steps saw it, the others on the rows they name."""
+    """The training loss by epoch: `loss` is the mean of the training steps, the others are on the rows they name."""
 
     loss: tuple[float, ...] = ()
     validation_loss: tuple[float, ...] = ()
@@ -401,19 +401,19 @@ class History(Config):
 
 @dataclass(frozen=True)
 class Results(Config):
-    """What a finished run ended at: mean squared errors in the model's units, None where there is none.
+    """The results of a finished run: mean squared errors in the model's units, None if there is none.
 
-    `train_loss` and `test_loss` are what training minimised, None where that is the mean squared error.
-    Of a variational bottleneck `kl` are each latent value's nats of Kullback-Leibler divergence from N(0, 1), a mean
-    over training rows. `active_dims` is how many latent values tell something of these: have more than 0.01 nats, or
-    of a sparse bottleneck are among the largest of any row; None for other bottlenecks. Of a sparse one
-    `explained_variance` is the share of the held-out rows' variance, or without these of the training rows';
-    `active_values` are how many are not 0 in a row, a mean, and `dead_latents` which share of the latents is 0 in all
-    rows, both of at most 10,000 training rows. `test_alarms` are how many of the held-out rows score as anomalies where
-    no alpha is said, None where none is held out or nothing scores.
-    Of nested codes `prefix_mse` are the errors of the first values alone, by so many as `prefixes` says, of the
-    held-out rows where there are some. Of vectors `test_recall` is the recall@10 of held-out rows among training rows,
-    see search.py, and `pca_recall` that of PCA with as many values.
+    `train_loss` and `test_loss` are the values of the loss, None if it is the mean squared error.
+    For a variational bottleneck `kl` is the Kullback-Leibler divergence of each latent value from N(0, 1) in nats, a
+    mean over training rows. `active_dims` is the number of latent values with more than 0.01 nats, or, for a sparse
+    bottleneck, of those that are among the largest of any row; None for other bottlenecks. For a sparse one
+    `explained_variance` is the share of the variance of the held-out rows, or without these of the training rows;
+    `active_values` is the mean number of values that are not 0 in a row, and `dead_latents` the share of latents that
+    are 0 in all rows, both on at most 10,000 training rows. `test_alarms` is the number of held-out rows that are
+    anomalies at the default alpha, None without held-out rows or a score.
+    For nested codes `prefix_mse` are the errors with the first values alone, for each number in `prefixes`, on the
+    held-out rows if there are any. For vectors `test_recall` is the recall@10 of held-out rows among training rows, see
+    search.py, and `pca_recall` the recall@10 of PCA with as many values.
     """
 
     rows: int
@@ -435,15 +435,15 @@ class Results(Config):
 
 
 def prefixes(latent_dim: int) -> tuple[int, ...]:
-    """Return how many of the first values of a nested code are a code by themselves: the half and the quarter of them.
+    """Return the numbers of first values of a nested code that are a code by themselves: half and a quarter of them.
 
-    More such codes would cost these two: on MNIST an eighth beside them costs a tenth of their errors.
+    More such codes make these two worse: on MNIST an additional eighth raises their errors by a tenth.
     """
     return tuple(latent_dim >> halved for halved in (1, 2) if latent_dim >> halved)
 
 
 def sized(shape: tuple[int, ...]) -> str:
-    """Return the size of an image (H, W) or (H, W, C) in words: its width comes first, as in all that users write."""
+    """Return the size of an image (H, W) or (H, W, C) in words. Its width comes first, as in options."""
     height, width, channels = (*shape, 1)[:3]
     colours = {1: "", 3: " in colour", 4: " in colour and alpha"}.get(channels, f" in {channels} channels")
     return f"{width} × {height} pixels{colours}"

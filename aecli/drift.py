@@ -1,7 +1,7 @@
-"""Whether rows as a whole differ from those that a model was trained on, and in which columns the most.
+"""Detect whether rows as a whole differ from the training rows of a model, and in which columns the most.
 
-Among rows like the training rows, anomalies are as rare as alpha says. Where there are more of them than chance allows,
-the rows are others. A column differs as far as its mean does, in standard errors, from that of the training rows.
+Among rows like the training rows, the share of anomalies is alpha. If there are more than chance allows, the rows
+differ. A column differs by the distance of its mean from that of the training rows, in standard errors.
 Shape letters: N rows, E inputs of the model.
 """
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from aecli.inference import Model
 
 Array = np.ndarray[Any, Any]
-LEAST_ROWS = 20  # that are judged
-CHANCE = 1e-4  # how likely so many anomalies may be, that nothing is said
-FAR, NAMED = 5.0, 3  # standard errors from which on a column is named, and how many are
-FLAT = 1e-6  # of a column's magnitude: the spread of one that was constant in training
+LEAST_ROWS = 20  # fewer rows are not judged
+CHANCE = 1e-4  # rows differ if so many anomalies are less likely than this
+FAR, NAMED = 5.0, 3  # columns are named from so many standard errors on; the most that are named
+FLAT = 1e-6  # the spread of a column that was constant in training, relative to its magnitude
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Verdict:
 
 
 class Drift:
-    """Counts rows and their anomalies as they come, and adds up their inputs."""
+    """Counts rows and their anomalies as they arrive, and sums their inputs."""
 
     def __init__(self, model: "Model", alpha: float) -> None:
         self._model, self.alpha = model, alpha
@@ -42,7 +42,7 @@ class Drift:
         self._has_columns = model.schema.image_shape is None
 
     def add(self, x: Array, p: Array) -> None:
-        """Count raw rows (N, D), of which those with a `p` (N,) of NaN have no score."""
+        """Count raw rows (N, D). Rows with a `p` (N,) of NaN have no score."""
         scored = ~np.isnan(p)
         self.rows += int(scored.sum())
         self.anomalies += int((p <= self.alpha).sum())
@@ -54,11 +54,11 @@ class Drift:
 
     @property
     def expected(self) -> float:
-        """How many anomalies are expected among rows like the training rows."""
+        """The expected number of anomalies among rows like the training rows."""
         return self.alpha * self.rows
 
     def verdict(self) -> Verdict | None:
-        """Return how the rows differ from the training rows; None where chance explains it, or they are too few."""
+        """Return how the rows differ from the training rows; None if chance explains it, or there are too few rows."""
         if self.rows < LEAST_ROWS or self.anomalies <= self.expected:
             return None
         n = len(self._model.scoring.calibration)
@@ -66,11 +66,13 @@ class Drift:
         return Verdict(p, self._farthest()) if p < CHANCE else None
 
     def _farthest(self) -> tuple[str, ...]:
-        """Return the names of the columns whose means are the farthest from those of the training rows."""
+        """Return the names of the columns whose means are farthest from those of the training rows."""
         if not self._has_columns:
             return ()
         score, schema = self._model.scoring, self._model.schema
-        known = min(FITTED_ROWS, max(1, self._model.checkpoint.results.rows // 2))  # of which the means are
+        known = min(
+            FITTED_ROWS, max(1, self._model.checkpoint.results.rows // 2)
+        )  # the number of rows of the training means
         spread = np.maximum(score.spread, FLAT * (1 + np.abs(score.mean)))
         counts = np.maximum(1, self._counts)
         off = np.abs(self._sums / counts - score.mean) / (spread * np.sqrt(1 / counts + 1 / known))  # (E,)
@@ -81,11 +83,11 @@ class Drift:
 
 
 def at_least(count: int, rows: int, n: int, k: int) -> float:
-    """Return how likely `count` or more of so many rows are among the `k` strangest of `n` calibration rows, or beyond.
+    """Return how likely `count` or more of `rows` rows are as strange as the `k` strangest of `n` calibration rows.
 
-    The share of rows that are is not k/(n + 1) itself: it depends on which calibration rows were drawn, as a beta
-    distribution of k and n + 1 - k. So their number has a beta-binomial one. The sum runs over terms that fall, so
-    `count` has to be above the expected one. `k` is at most n + 1.
+    The share of such rows is not exactly k/(n + 1). It depends on which calibration rows were drawn, and has a beta
+    distribution with k and n + 1 - k. So the number of such rows has a beta-binomial distribution. The sum runs over
+    falling terms, so `count` must be above the expected number. `k` is at most n + 1.
     """
     if k > n:
         return 1.0

@@ -1,19 +1,19 @@
 """The errors that aecli raises on purpose.
 
     AecliError                 exit 1
-    ├── DataError              rows that cannot be used, or cannot be had
-    │   ├── WidthError         rows of another width than was expected
+    ├── DataError              rows that cannot be used, or cannot be read
+    │   ├── WidthError         rows of an unexpected width
     │   └── EmptyRowError      a row without any value
-    ├── PlaceError             a place elsewhere that gives no answer, or another one than before
-    ├── CheckpointError        a file that is no checkpoint, or not one that can be used
-    ├── TrainingError          a run that cannot go on
-    ├── PeerError              another process of a run of several has ended
-    └── UsageError             exit 2: what no data could make right
+    ├── PlaceError             a remote place that does not answer, or has changed
+    ├── CheckpointError        a file that is not a checkpoint, or not a usable one
+    ├── TrainingError          a run that cannot continue
+    ├── PeerError              another process of the same run has ended
+    └── UsageError             exit 2: a request that is wrong for any data
 
-    Stopped                    exit 130 or 143: somebody wanted the run to stop
-    Finished                   exit 0: the run to go on with came to its end before
+    Stopped                    exit 130 or 143: the run was asked to stop
+    Finished                   exit 0: the run to resume is already finished
 
-Everything else that is raised is a bug and propagates.
+All other exceptions are bugs and propagate.
 """
 
 import shlex
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Piped:
-    """A way out through a pipe: what `writes` the text of the file called `name` as it can be trained on."""
+    """A way out through a pipe: a command that `writes` the file called `name` as text that train can read."""
 
     writes: str
     name: str
@@ -34,16 +34,16 @@ class Piped:
 
 
 class AecliError(Exception):
-    """What went wrong, in a sentence that names the thing, what was expected and what was found."""
+    """An error, whose message names the thing, what was expected and what was found."""
 
     exit_code = 1
 
     def __init__(
         self, message: str, *, hint: str | None = None, options: tuple[str, ...] = (), piped: Piped | None = None
     ) -> None:
-        """Take the message, and the way out: a hint, or the `options` that the same command lacks.
+        """Store the message, and the way out: a hint, or the `options` that the same command lacks.
 
-        `piped` is what has to stand in the place of one of its files.
+        `piped` is a pipe that replaces one of the command's files.
         """
         super().__init__(message)
         self.message = message
@@ -54,42 +54,42 @@ class AecliError(Exception):
 
 
 class DataError(AecliError):
-    """Rows that cannot be used, or cannot be had."""
+    """Rows that cannot be used, or cannot be read."""
 
 
 class WidthError(DataError):
-    """Rows of another width than was expected, or without some of the columns."""
+    """Rows of an unexpected width, or without some of the columns."""
 
 
 class EmptyRowError(DataError):
-    """A row without any value, where nothing says what becomes of holes."""
+    """A row without any value, and no rule for empty cells."""
 
 
 class PlaceError(AecliError):
-    """A place elsewhere that gives no answer, or another one than before."""
+    """A remote place that does not answer, or has changed."""
 
 
 class CheckpointError(AecliError):
-    """A file that is no checkpoint, or not one that can be used."""
+    """A file that is not a checkpoint, or not a usable one."""
 
 
 class TrainingError(AecliError):
-    """A training run that cannot go on."""
+    """A training run that cannot continue."""
 
 
 class PeerError(AecliError):
-    """Another process of a run of several has ended."""
+    """Another process of the same run has ended."""
 
 
 class UsageError(AecliError):
-    """A request that no data could make right."""
+    """A request that is wrong for any data."""
 
     exit_code = 2
 
 
 class Stopped(Exception):  # noqa: N818, nothing went wrong
-    """A training run was asked to stop, and did so after keeping its state."""
+    """A training run was asked to stop, and did so after saving its state."""
 
 
 class Finished(Exception):  # noqa: N818, nothing went wrong
-    """A training run was asked to go on, and its checkpoint is there already."""
+    """A training run was to be resumed, and its checkpoint already exists."""

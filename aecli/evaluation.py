@@ -1,4 +1,4 @@
-"""How good a model and its embedding are on rows that are streamed once: beside PCA, in memory that does not grow.
+"""Evaluate a model and its embedding on a stream of rows, compared to PCA, in memory that does not grow.
 
 Shape letters: N rows of a sample, D raw values, E inputs of the model, K latent values.
 """
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from aecli.inference import Model, Rebuilt
 
 Array = np.ndarray[Any, Any]
-SAMPLE_ROWS, SAMPLE_VALUES = 5_000, 1 << 25  # the first bounds time, the second the memory that wide rows take
+SAMPLE_ROWS, SAMPLE_VALUES = 5_000, 1 << 25  # the first bounds time, the second the memory for wide rows
 NEIGHBOURS = 15
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How good a model and its embedding are, on so many rows.
+    """How good a model and its embedding are on a number of rows.
 
-    `model` is judged by all rows in its errors, by a random sample of `sample_rows` in all else; `pca` by the sample
-    alone, to which it is fitted, with as many `components` as the model keeps. `original` are the rows themselves as
-    codes: what they tell of labels. `trained_rows` are how many of the rows the model was trained on, None where that
-    is unknown. `codes` are the model's and the first values of nested ones, and where rows are vectors of one unit
-    others of as many values or bytes, all by the sample. `notes` are sentences that a user should know.
+    The errors of `model` cover all rows; its other metrics use a random sample of `sample_rows`. `pca` uses the sample
+    only, is fitted to it, and has as many `components` as the model keeps. `original` rates the rows themselves as
+    codes, by the metrics of labels. `trained_rows` is the number of rows that the model was trained on, None if that is
+    unknown. `codes` are the model's codes and the first values of nested ones, and if rows are vectors of one unit,
+    other codes of as many values or bytes, all on the sample. `notes` are sentences for the user.
     """
 
     rows: int
@@ -52,7 +52,7 @@ class Evaluation:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return all but the notes as plain JSON values."""
+        """Return all fields except the notes as plain JSON values."""
         values = {name: each.to_json() if isinstance(each, Quality) else each for name, each in vars(self).items()}
         del values["notes"]
         return values | {"codes": [code.to_json() for code in self.codes]}
@@ -61,10 +61,10 @@ class Evaluation:
 def evaluate(
     model: "Model", outputs: "Iterable[Rebuilt]", name: str, labels: Array | Labels | None = None
 ) -> Evaluation:
-    """Judge a model by what it rebuilds of rows, read once. `name` is that of the rows.
+    """Return how good a model is on rebuilt rows, which are read once. `name` is the name of the rows.
 
-    `labels` are all rows', where they are not those of the batches.
-    Raises DataError where there are no rows, or another number of labels.
+    `labels` are the labels of all rows, if the batches do not have them.
+    Raises DataError if there are no rows, or another number of labels.
     """
     made, scaler = model.checkpoint, model.scaler
     moments, squares, found = metrics.Moments(scaler.inputs), np.zeros(scaler.inputs), Digest()
@@ -89,7 +89,7 @@ def evaluate(
         raise DataError(f"{name}: {moments.rows:,} rows, and there are {len(in_all):,} labels")
     told = labels.check() if isinstance(labels, Labels) else []
     drawn = sample.rows()
-    drawn = {column: values[np.argsort(drawn["key"])] for column, values in drawn.items()}  # ties fall at random
+    drawn = {column: values[np.argsort(drawn["key"])] for column, values in drawn.items()}  # random order of ties
     called = labels.name if isinstance(labels, Labels) else made.schema.label
     numbers, notes = _classes(drawn.get("label", np.full(len(drawn["z"]), "")), called)
     pca_errors, of_pca, more = _pca(model, drawn["x"])
@@ -122,28 +122,28 @@ def evaluate(
 
 
 def _of_batch(out: "Rebuilt", labels: Array | Labels | None, read: int) -> Any:
-    """Return the labels of a batch, the last of so many rows that were read."""
+    """Return the labels of a batch, which is the last of the rows read so far."""
     if isinstance(labels, Labels):
         return labels.of(out.batch)
     return out.batch.labels if labels is None else labels[read - len(out.z) : read]
 
 
 def _errors(squares: Array, moments: metrics.Moments) -> dict[str, float | None]:
-    """Return the `mse` and the `explained_variance` of sums of squared errors (E,), None for equal rows."""
+    """Return `mse` and `explained_variance` from sums of squared errors (E,), None for equal rows."""
     error = float(squares.sum())
     explained = metrics.explained_variance(error, moments)
     return {"mse": error / float(moments.counts.sum()), "explained_variance": explained}
 
 
 def _pca(model: "Model", raw: Array) -> tuple[dict[str, float | None], Array | None, list[str]]:
-    """Fit PCA to raw rows (N, D): its errors on them, their codes (N, K), and what is to be said of it."""
+    """Fit PCA to raw rows (N, D), and return its errors on them, their codes (N, K), and a sentence for the user."""
     scaler, components = model.scaler, model.checkpoint.model.kept
     said = f"PCA with {components:,} component{'s' * (components != 1)}"
     if len(raw) <= components + 1:
         return {}, None, [f"{said} rebuilds so few rows exactly, and is left out"]
     fitted = metrics.pca(Part(raw), scaler, components)
     if fitted is None:
-        return {}, None, [f"PCA is left out, a row has {scaler.inputs:,} inputs"]
+        return {}, None, [f"PCA is left out, because a row has {scaler.inputs:,} inputs"]
     x, holes, moments = scaler.transform(raw), scaler.holes(raw), metrics.Moments(scaler.inputs)
     moments.add(x, None if holes is None else ~holes)
     codes = fitted.encode(x)
@@ -155,10 +155,10 @@ def _pca(model: "Model", raw: Array) -> tuple[dict[str, float | None], Array | N
 
 
 def _shortened(model: "Model", raw: Array, z: Array, mse: float | None) -> tuple[tuple[search.Code, ...], list[str]]:
-    """Return how good codes (N, K) of raw rows (N, D) are, the first values of nested ones, and others of these rows.
+    """Return how good codes (N, K) of raw rows (N, D) are, the first values of nested ones, and other codes.
 
-    Also return what is to be said of it. Nothing where codes are not nested, and rows no vectors of one unit. Sparse
-    codes are not for a search by cosine.
+    Also return sentences for the user. Both are empty if codes are not nested and rows are not vectors of one unit.
+    Sparse codes are not for a search by cosine.
     """
     made, notes, found = model.checkpoint, list[str](), dict[str, search.Code]()
     coded = {"model": z, **{f"model, first {width:,}": z[:, :width] for width in model.prefixes}}
@@ -168,7 +168,7 @@ def _shortened(model: "Model", raw: Array, z: Array, mse: float | None) -> tuple
         x = search.filled(raw, model.scaler.fill)
         asked = len(search.have_cosine(x))
         if len(x) <= search.NEAREST + 1:
-            notes = [f"recall@10 takes more than {search.NEAREST + 1} rows, and there are {len(x):,}"]
+            notes = [f"recall@10 needs more than {search.NEAREST + 1} rows, and there are {len(x):,}"]
         elif not asked:
             notes = ["recall@10 is left out: all rows are zeros, which have no cosine"]
         else:
@@ -186,9 +186,10 @@ def _shortened(model: "Model", raw: Array, z: Array, mse: float | None) -> tuple
 
 
 def _by_pca(x: Array, values: int, schema: Schema) -> dict[str, Array]:
-    """Return codes of rows (N, D) by PCA: of so many values, and as int8 of as many as take the same bytes.
+    """Return the codes of rows (N, D) by PCA: with as many values, and as int8 with as many bytes.
 
-    Nothing where rows are so few that PCA would find all of them, or so wide that it would take too long.
+    Nothing if there are so few rows that PCA would rebuild all exactly, or if rows are so wide that it would take too
+    long.
     """
     plain = Scaler("none", np.zeros(1), np.ones(1), None, schema)
     more = min(search.FLOAT_BYTES * values, x.shape[1], len(x) - 2)
@@ -201,7 +202,7 @@ def _by_pca(x: Array, values: int, schema: Schema) -> dict[str, Array]:
 
 
 def _prefix_error(model: "Model", raw: Array, z: Array, width: int) -> float:
-    """Return the mean squared error of raw rows (N, D) that are rebuilt from the first values of their codes (N, K)."""
+    """Return the mean squared error of raw rows (N, D) rebuilt from the first values of their codes (N, K)."""
     first = np.where(np.arange(z.shape[1]) < width, z, 0)
     squares = np.square(model.decoded_inputs(first) - model.scaler.transform(raw))
     holes = model.scaler.holes(raw)
@@ -209,23 +210,23 @@ def _prefix_error(model: "Model", raw: Array, z: Array, width: int) -> float:
 
 
 def _compared(x: Array, z: Array, pca: Array | None, labels: Array) -> tuple[list[Quality], list[str]]:
-    """Compare with rows (N, E) the codes `z` (N, K), and PCA's where there are any: their qualities, and the rows' own.
+    """Return the quality of the codes `z` (N, K) of rows (N, E), of PCA's codes if there are any, and of the rows.
 
-    Also return why some of it cannot be had.
+    Also return sentences on metrics that cannot be computed.
     """
     neighbours = "trustworthiness, continuity, knn_recall"
     nothing, of_rows = [Quality()] * 3, f"{neighbours}, rank_correlation and metrics of labels"
     if not np.isfinite(z).all():
-        return nothing, [f"{of_rows} are left out: what the model gives is too large"]
+        return nothing, [f"{of_rows} are left out: the output of the model is too large"]
     for what, values in (("rows", x), ("codes", z)):
         if np.ptp(values, axis=0).max() <= metrics.SAME * np.abs(values).max():
             return nothing, [f"{of_rows} are left out: all {what} are the same"]
     reasons = []
     if len(x) <= 2 * NEIGHBOURS:
         what = f"{neighbours} and knn_accuracy" if (labels >= 0).any() else neighbours.replace(", knn", " and knn")
-        reasons.append(f"{what} take more than {2 * NEIGHBOURS} rows, and there are {len(x)}")
+        reasons.append(f"{what} need more than {2 * NEIGHBOURS} rows, and there are {len(x)}")
     if len(x) <= 2:
-        reasons.append(f"rank_correlation takes more than 2 rows, and there are {len(x)}")
+        reasons.append(f"rank_correlation needs more than 2 rows, and there are {len(x)}")
     spaces = [metrics.Points(codes) for codes in (z, pca) if codes is not None]
     found = metrics.compare(metrics.Points(x), spaces, NEIGHBOURS, labels)
     if found[0].rank_correlation is not None and np.isnan(found[0].rank_correlation):
@@ -234,15 +235,15 @@ def _compared(x: Array, z: Array, pca: Array | None, labels: Array) -> tuple[lis
 
 
 def _texts(labels: Any) -> Array:
-    """Return labels (N,) of anything as text, empty where there is none."""
+    """Return labels (N,) of any type as text, empty if there is none."""
     cells = labels.to_pylist() if hasattr(labels, "to_pylist") else np.asarray(labels).tolist()
     return np.array(["" if cell is None or cell != cell else str(cell) for cell in cells], object)  # noqa: PLR0124, NaN
 
 
 def _classes(labels: Array, name: str | None) -> tuple[Array, list[str]]:
-    """Return the numbers of labels (N,), which are texts: from 0, -1 for none. All are -1 where they are no classes.
+    """Return the numbers of labels (N,), which are texts: from 0, and -1 for none. All are -1 if labels are no classes.
 
-    Also return why they are none.
+    Also return a sentence that says why they are no classes.
     """
     known = labels != ""
     different, of = np.unique(labels[known].astype(str), return_inverse=True)
@@ -263,7 +264,7 @@ def _classes(labels: Array, name: str | None) -> tuple[Array, list[str]]:
 
 
 def _on_training(model: "Model", name: str, rows: int, trained: int | None) -> list[str]:
-    """Say which of the rows the model was trained on, or that it may be some."""
+    """Return sentences on how many of the rows the model was, or may have been, trained on."""
     made = model.checkpoint
     if trained is None:
         same = made.source is not None and source_name(name) == made.source
@@ -278,9 +279,9 @@ def _on_training(model: "Model", name: str, rows: int, trained: int | None) -> l
 
 
 def _on_sample(rows: int, drawn: int) -> list[str]:
-    """Say what is judged by a sample of the rows, where that is not all."""
+    """Return a sentence on the metrics that use a sample of the rows, if it is not all of them."""
     if drawn == rows:
         return []
     return [
-        f"the model's mse and explained_variance are of all {rows:,} rows; all else is of {drawn:,}, drawn at random"
+        f"the model's mse and explained_variance cover all {rows:,} rows; all else uses a random sample of {drawn:,}"
     ]

@@ -1,9 +1,9 @@
-"""Which columns make a row strange, and what was expected in them.
+"""Explain which columns make a row strange, and which values were expected in them.
 
-A column counts by how much less strange the row becomes where the column has the value that the model expects of the
-other ones: what it rebuilds there of the row with the column at its mean. Of images, each pixel counts by what its
-error adds to the distance: to try each one takes too long.
-Shape letters: N rows, D values a row, E inputs of the model, K latent values, C columns that are tried.
+The weight of a column is how much less strange the row becomes if the column gets its expected value. The expected
+value is rebuilt from the row with the column at its mean. In images the weight of a pixel is the part of the distance
+that its error adds, because trying each pixel takes too long.
+Shape letters: N rows, D values per row, E inputs of the model, K latent values, C columns that are tried.
 """
 
 from collections.abc import Callable
@@ -15,16 +15,16 @@ from aecli.model.scaler import Scaler
 from aecli.scoring import Score
 
 Array = np.ndarray[Any, Any]
-Rebuild = Callable[[Array], tuple[Array, Array]]  # inputs (N, E) -> codes (N, K), and the inputs that they stand for
-TRIED = 32  # columns of a row, those whose errors add the most to its distance
-LARGEST = float(np.finfo(np.float32).max)  # of distances, which may be infinite
-BLOCK_ROWS, BLOCK_VALUES = 256, 1 << 20  # that are computed together
+Rebuild = Callable[[Array], tuple[Array, Array]]  # inputs (N, E) -> codes (N, K), and rebuilt inputs (N, E)
+TRIED = 32  # columns of a row to try, those whose errors add the most to its distance
+LARGEST = float(np.finfo(np.float32).max)  # replaces an infinite distance
+BLOCK_ROWS, BLOCK_VALUES = 256, 1 << 20  # the most to compute together
 
 
 def explain(raw: Array, score: Score, scaler: Scaler, rebuild: Rebuild) -> tuple[Array, Array]:
-    """Return each value's share of how strange raw rows (N, D) are, (N, D), and what was expected there, raw, (N, D).
+    """Return each value's share of the strangeness of raw rows (N, D), (N, D), and the expected values, raw, (N, D).
 
-    Shares add up to 1, or are all 0 where the row is rebuilt without any error. That of a hole is 0.
+    Shares add up to 1, or are all 0 if the row is rebuilt without any error. The share of a hole is 0.
     """
     step = max(1, min(BLOCK_ROWS, BLOCK_VALUES // scaler.inputs) // min(TRIED, raw.shape[1]))
     parts = [_explained(raw[start : start + step], score, scaler, rebuild) for start in range(0, len(raw), step)]
@@ -38,7 +38,7 @@ def _explained(raw: Array, score: Score, scaler: Scaler, rebuild: Rebuild) -> tu
     x, starts = scaler.transform(raw), np.cumsum((0, *scaler.schema.widths[:-1]))
     empty = scaler.holes(raw)
     there = None if empty is None else ~empty
-    with np.errstate(all="ignore"):  # a value out of all proportion gives infinity or NaN, without a word
+    with np.errstate(all="ignore"):  # extreme values give infinity or NaN without a warning
         z, recon = rebuild(x)
         squares = np.add.reduceat(np.square((recon - x) / score.error_scale), starts, axis=1)  # (N, D)
         added = np.add.reduceat(score.contributions(z, recon - x, there), starts, axis=1)  # (N, D)
@@ -55,13 +55,13 @@ def _explained(raw: Array, score: Score, scaler: Scaler, rebuild: Rebuild) -> tu
             gains[nothing] = 0
             expected = expected.astype(np.result_type(expected, values))
             np.put_along_axis(expected, tried, values, axis=1)
-    for others in (added, squares):  # of a row that no column makes any stranger
+    for others in (added, squares):  # for a row in which no single column makes a difference
         gains = np.where(gains.any(axis=1, keepdims=True), gains, others)
     return shares(gains), expected
 
 
 def _tells_nothing(raw: Array, x: Array, score: Score, starts: Array) -> Array:
-    """Return which values (N, D) are no reason: holes, and in columns that never changed what always stood there."""
+    """Return which values (N, D) are no reason: holes, and the usual value of a column that was constant."""
     as_ever = (score.spread == 0) & (x == score.mean)  # (N, E)
     return np.isnan(raw) | np.logical_and.reduceat(as_ever, starts, axis=1)
 
@@ -69,9 +69,9 @@ def _tells_nothing(raw: Array, x: Array, score: Score, starts: Array) -> Array:
 def _tried(
     x: Array, tried: Array, there: Array | None, score: Score, scaler: Scaler, rebuild: Rebuild
 ) -> tuple[Array, Array]:
-    """Return the distances of rows (N, E) with each of the `tried` columns as expected, (N, C), and these values, raw.
+    """Return the distances (N, C) of rows (N, E) with each of the `tried` columns at its expected value.
 
-    The values are (N, C).
+    Also return the expected values (N, C), raw.
     """
     count = tried.shape[1]
     of_column = np.repeat(np.arange(len(scaler.schema.widths)), scaler.schema.widths)  # (E,)
@@ -87,7 +87,7 @@ def _tried(
 
 
 def shares(amounts: Array) -> Array:
-    """Return amounts (N, D), not below 0, as shares of each row's sum; where some are infinite, these alone count."""
+    """Return amounts (N, D), not below 0, as shares of each row's sum. If some are infinite, only these count."""
     endless = np.isinf(amounts)
     amounts = np.where(endless.any(axis=1, keepdims=True), endless, amounts).astype(np.float64)
     total = amounts.sum(axis=1, keepdims=True)

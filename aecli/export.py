@@ -1,7 +1,7 @@
-"""A model as an ONNX file that takes rows in raw units and gives them: scaling, holes and categories are inside.
+"""Export a model as an ONNX file for rows in raw units, which includes scaling, holes and categories.
 
-What the graph holds beside the network mirrors `model/scaler.py`. Not every runtime computes in float64, so all but
-`quantile` is float32 where its digits are enough.
+The graph around the network mirrors `model/scaler.py`. Not every runtime computes in float64, so everything but
+`quantile` is float32 if its digits are enough.
 Shape letters: N rows, D values of a row, E inputs of the network, K latent values.
 """
 
@@ -20,14 +20,14 @@ from aecli.model.onnx_graph import Graph, Shape
 from aecli.model.scaler import LARGEST, Scaler
 
 PARTS = ("all", "encoder", "decoder")
-MOST, LEAST = 1e30, 1e-30  # of what rows are scaled by: float32 ends beyond them
+MOST, LEAST = 1e30, 1e-30  # the range of shifts and scales for float32
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
 class Exported:
-    """An ONNX file, and what goes in and comes out, each as a name, a type and a shape."""
+    """An ONNX file, and its inputs and outputs, each as a name, a type and a shape."""
 
     data: bytes
     takes: tuple[str, ...]
@@ -35,18 +35,18 @@ class Exported:
 
 
 def to_onnx(made: Checkpoint, tensors: Mapping[str, Array], scaler: Scaler, part: str = "all") -> Exported:
-    """Return a model as an ONNX file: it takes rows `x`, and gives latent rows `z` and rebuilt rows `recon`.
+    """Return a model as an ONNX file with the input `x`, rows, and the outputs `z`, latent rows, and `recon`.
 
-    The part `encoder` takes `x` and gives `z`; the `decoder` takes `z` and gives `recon`. Equal models have equal
-    bytes.
-    Raises AecliError where the package onnx is not installed, or the weights are too large for an ONNX file; UsageError
-    for a part that there is none of.
+    The part `encoder` has the input `x` and the output `z`; the `decoder` has the input `z` and the output `recon`.
+    Equal models have equal bytes.
+    Raises AecliError if the package onnx is not installed, or the weights are too large for an ONNX file; UsageError
+    for an unknown part.
     """
     if part not in PARTS:
         raise UsageError(f"part is {part!r}, and must be one of {', '.join(PARTS)}")
     graph, config, rows = Graph(), made.model, Rows(made.schema, scaler)
     codes: Shape = ("N", config.latent_dim)
-    lost = None  # which rows (N, 1) the model makes nothing of
+    lost = None  # which rows (N, 1) the model cannot use
     if part == "decoder":
         z = graph.input("z", np.float32, codes, "Latent rows.")
     else:
@@ -66,21 +66,21 @@ def to_onnx(made: Checkpoint, tensors: Mapping[str, Array], scaler: Scaler, part
 
 
 def _means_alone(config: ModelConfig, tensors: Mapping[str, Array]) -> dict[str, Array]:
-    """Return tensors without what a variational encoder gives besides the means."""
+    """Return tensors without the variances of a variational encoder: only the means stay."""
     last = encoder_layers(config)[-1].name
     ends = (f"{last}.weight", f"{last}.bias")
     return {**tensors, **{name: tensors[name][: config.latent_dim] for name in ends}}
 
 
 def _blanked(graph: Graph, x: str, lost: str | None) -> str:
-    """Return rows as they are, but for those that are lost: NaN."""
+    """Return rows with NaN in those that are lost."""
     return x if lost is None else graph.add("Where", lost, np.array(np.nan, np.float32), x)
 
 
 class Rows:
-    """What the rows of a model are in its graph: their type, their shape, and the way to the network's inputs and back.
+    """The rows of a model in its graph: their type, their shape, and their conversion to the network's inputs and back.
 
-    Images have the shape of the training images. Rows are float32, or float64 where a column needs more digits.
+    Images have the shape of the training images. Rows are float32, or float64 if a column needs more digits.
     """
 
     def __init__(self, schema: Schema, scaler: Scaler) -> None:
@@ -93,22 +93,22 @@ class Rows:
 
     @property
     def shape(self) -> Shape:
-        """The shape of rows: (N, D), or that of the training images."""
+        """The shape of rows: (N, D), or the shape of the training images."""
         image = self._schema.image_shape or (self._schema.inputs,)
         return ("N", *image[2:], *image[:2]) if self._turned else ("N", *image)
 
     @property
     def about(self) -> str:
-        """What rows are, in a sentence."""
+        """The description of rows, in a sentence."""
         schema = self._schema
         if schema.image_shape is None:
-            return "Rows. NaN is a hole. A category is its place in the list of its column, -1 one that is not there."
+            return "Rows. NaN is a hole. A category is its index in the list of its column, -1 if it is not in it."
         if schema.full_scale is None:
             return "Images."
         return f"Images. {schema.black:g} is black, {schema.full_scale:g} is white."
 
     def metadata(self) -> dict[str, Any]:
-        """Return what the values of a row are, as JSON values: `image`, or `columns` where the data has them."""
+        """Return the meaning of a row's values, as JSON values: `image`, or `columns` if the data has columns."""
         schema = self._schema
         if (image := schema.image_shape) is not None:
             layout = "HW" if len(image) == 2 else "CHW" if self._turned else "HWC"
@@ -122,9 +122,9 @@ class Rows:
         return {"columns": columns} if columns else {}
 
     def to_model(self, graph: Graph, x: str) -> tuple[str, str]:
-        """Return raw rows as float32 rows (N, E) in the model's units, see `Scaler.transform`; and which are lost.
+        """Return raw rows as float32 rows (N, E) in the model's units, see `Scaler.transform`, and lost rows (N, 1).
 
-        These (N, 1) are rows without a value, and where the model fills no holes, all rows that have some.
+        Lost are rows without any value, and, if the model does not fill holes, all rows with holes.
         """
         scaler, inside = self._scaler, self._inside
         if self._turned:
@@ -135,7 +135,7 @@ class Rows:
         if scaler.knots is not None:
             x = _piecewise(graph, x, scaler.ranks.columns)
         high = scaler.shift.astype(inside)
-        low = (scaler.shift - high).astype(inside)  # the digits that float32 has no room for
+        low = (scaler.shift - high).astype(inside)  # the digits beyond float32
         for shift in (high, low):
             x = graph.add("Sub", x, shift) if shift.any() else x
         x = graph.add("Div", x, scaler.scale.astype(inside))
@@ -163,7 +163,7 @@ class Rows:
         return graph.add("Transpose", x, perm=(0, 3, 1, 2)) if self._turned else x
 
     def _encoded(self, graph: Graph, x: str) -> tuple[str, str]:
-        """Return raw rows (N, D) with categories one-hot, (N, E), and which of these are holes."""
+        """Return raw rows (N, D) with categories one-hot, (N, E), and which of the values are holes."""
         if not any(self._schema.categories):
             return x, graph.add("IsNaN", x)
         widths = self._schema.widths
@@ -176,8 +176,8 @@ class Rows:
         return graph.add("Where", one_hot, hot, x), holes
 
     def _decoded(self, graph: Graph, x: str) -> str:
-        """Return rows (N, E) with each category as the number of the likeliest, (N, D)."""
-        runs: list[tuple[bool, int, int]] = []  # of columns that are numbers, and of the inputs of one category
+        """Return rows (N, E) with each category as the index of the most likely one, (N, D)."""
+        runs: list[tuple[bool, int, int]] = []  # the inputs of columns of numbers, or of one category
         end = 0
         for values, width in zip(self._schema.categories, self._schema.widths, strict=True):
             end += width
@@ -193,7 +193,7 @@ class Rows:
                 column = graph.cast(graph.add("ArgMax", column, axis=1, keepdims=1), self.number)
             columns.append(column)
         first = graph.add("Gather", x, np.cumsum([0, *self._schema.widths[:-1]]), axis=1)
-        lost = graph.add("IsNaN", first)  # of NaN the largest may be any
+        lost = graph.add("IsNaN", first)  # the largest of NaN may be any
         return graph.add("Where", lost, np.array(np.nan, self.number), graph.add("Concat", *columns, axis=1))
 
 

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear complete or not at all."""
 
 import contextlib
 import hashlib
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def digest(path: "Where") -> str:
-    """Return the SHA-256 of a file. Raises AecliError where it cannot be read."""
+    """Return the SHA-256 of a file. Raises AecliError if it cannot be read."""
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
@@ -25,11 +25,11 @@ def digest(path: "Where") -> str:
 
 @contextlib.contextmanager
 def replacing(path: "Where") -> Iterator[BinaryIO]:
-    """Open a file to write that takes the name `path` when the block ends well, and vanishes when it does not.
+    """Open a file to write. It gets the name `path` when the block succeeds, and is removed when the block fails.
 
     The bytes are written beside `path`, flushed to disk, then renamed over it, so a reader sees the old file or the
-    new one. What is no regular file, such as a named pipe, is written to directly.
-    Raises AecliError where the system refuses, PlaceError where a place elsewhere does.
+    new one. If `path` is not a regular file, such as a named pipe, it is written to directly.
+    Raises AecliError if the system refuses, PlaceError if a remote place does.
     """
     if not isinstance(path, Path):
         with path.replacing() as stream:
@@ -57,9 +57,9 @@ def replacing(path: "Where") -> Iterator[BinaryIO]:
 
 
 def _temporary(target: Path) -> tuple[int, Path]:
-    """Open a file in the folder of `target`, to be written: (descriptor, name).
+    """Open a temporary file in the folder of `target`: (descriptor, name).
 
-    Where the file system can, it has no name yet, so that nothing is left of it when the program is killed.
+    If the file system allows, it has no name yet, so that nothing is left of it when the program is killed.
     """
     if hasattr(os, "O_TMPFILE") and Path("/proc/self/fd").is_dir():
         name = target.with_name(f".{target.name[:40]}.{os.urandom(4).hex()}.part")
@@ -72,7 +72,7 @@ def _temporary(target: Path) -> tuple[int, Path]:
 
 
 def _give_name(descriptor: int, name: Path) -> None:
-    """Return an open file without a name its name. Source: open(2), O_TMPFILE."""
+    """Link an open file without a name to a name. Source: open(2), O_TMPFILE."""
     folder = os.open(name.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.link(f"/proc/self/fd/{descriptor}", name.name, dst_dir_fd=folder)  # with a dst_dir_fd it follows the link
@@ -82,7 +82,7 @@ def _give_name(descriptor: int, name: Path) -> None:
 
 @contextlib.contextmanager
 def _refusals(path: Path) -> Iterator[None]:
-    """Raise AecliError where the system refuses to write; that nobody reads a pipe any more is no refusal."""
+    """Raise AecliError if the system refuses to write. A broken pipe is not a refusal."""
     try:
         yield
     except BrokenPipeError:
@@ -92,14 +92,14 @@ def _refusals(path: Path) -> Iterator[None]:
 
 
 def _mode(path: Path) -> int:
-    """Return the permissions of the file to be replaced, else what a new file gets."""
+    """Return the permissions of the file to be replaced, else those of a new file."""
     if path.exists():
         return stat.S_IMODE(path.stat().st_mode)
     return 0o666 & ~umask()
 
 
 def umask() -> int:
-    """Return the permission bits that new files and folders go without."""
+    """Return the permission bits that new files and folders do not get."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -1,6 +1,6 @@
-"""A trained model at work: arrays in and out, or a source streamed through it batch by batch.
+"""Apply a trained model: to arrays, or to a source that is streamed through it batch by batch.
 
-On the CPU, NumPy computes; torch is imported for other devices alone.
+On the CPU, NumPy computes; torch is imported only for other devices.
 """
 
 import dataclasses
@@ -42,16 +42,16 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 T = TypeVar("T")
-BATCH_VALUES = 1 << 20  # values of x in one batch: bounds the memory that wide rows take
+BATCH_VALUES = 1 << 20  # values of x in one batch: bounds the memory for wide rows
 MAX_BATCH_ROWS = 1024
-MAX_BLOCK_ROWS = 256  # what layers of usual widths give for so many rows fits a core's cache
+MAX_BLOCK_ROWS = 256  # the outputs of layers of usual width fit in a core's cache
 MIN_BLOCK_ROWS = 32
 AHEAD = 2  # batches that wait between reading, computing and writing
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A batch and its latent rows `z` (N, K). What is computed of a row that could not be read is NaN."""
+    """A batch and its latent rows `z` (N, K). Results for a row that could not be read are NaN."""
 
     batch: Batch
     z: Array
@@ -59,17 +59,17 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Decoded(Encoded):
-    """And what they stand for: rows `recon` (N, D), in raw units."""
+    """Also the decoded rows `recon` (N, D), in raw units."""
 
     recon: Array
 
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt(Decoded):
-    """And the mean squared errors `mse` (N,) of the rebuilt rows, in the model's units.
+    """Also the mean squared errors `mse` (N,) of the rebuilt rows, in the model's units.
 
-    `squares` (N, E) are the squared errors of the model's inputs, of which `mse` is the mean. A hole counts in neither:
-    its squared error is 0, and the mean is over the inputs that are `there` (N, E), None where all are.
+    `squares` (N, E) are the squared errors of the model's inputs, and `mse` is their mean. A hole counts in neither:
+    its squared error is 0, and the mean is over the inputs that are `there` (N, E), None if all are.
     """
 
     mse: Array
@@ -77,7 +77,7 @@ class Rebuilt(Decoded):
     there: Array | None = None
 
     def in_units(self, own: Units | None) -> "Rebuilt":
-        """Return the rows and the rebuilt rows in the units that the rows came in; None where these are the model's."""
+        """Return the rows and the rebuilt rows in their `own` units; None if these are the model's."""
         if own is None:
             return self
         batch = dataclasses.replace(self.batch, x=own.to_rows(self.batch.x))
@@ -86,9 +86,9 @@ class Rebuilt(Decoded):
 
 @dataclass(frozen=True, slots=True)
 class Scored(Rebuilt):
-    """And how strange the rows are: `score` (N,) in nats, and `p` (N,), the share of training rows as strange or more.
+    """Also the `score` of rows (N,) in nats, and `p` (N,), the share of training rows that are as strange or stranger.
 
-    The defaults are for the type checker alone.
+    The defaults are only for the type checker.
     """
 
     score: Array = dataclasses.field(default_factory=lambda: np.zeros(0))
@@ -96,7 +96,7 @@ class Scored(Rebuilt):
 
 
 class Model:
-    """A trained autoencoder. Rows go in and come out in raw units, those of the data it was trained on."""
+    """A trained autoencoder. Rows go in and come out in raw units, the units of the training data."""
 
     def __init__(
         self,
@@ -107,9 +107,9 @@ class Model:
         path: Where | None = None,
         device: str = "cpu",
     ) -> None:
-        """Take what a checkpoint holds: see `aecli.load` and `aecli.fit`.
+        """Create a model from the contents of a checkpoint: see `aecli.load` and `aecli.fit`.
 
-        Raises AecliError where there is no such device.
+        Raises AecliError if there is no such device.
         """
         self.checkpoint, self.tensors, self.scaler, self.path = made, tensors, scaler, path
         self._scoring = Score.from_tensors(tensors)
@@ -119,17 +119,17 @@ class Model:
 
     @classmethod
     def load(cls, path: str | Where, *, device: str = "cpu") -> "Model":
-        """Load a checkpoint.
+        """Return the model in a checkpoint.
 
-        Raises CheckpointError where the file is none, AecliError where there is no such device.
+        Raises CheckpointError if the file is not a checkpoint, AecliError if there is no such device.
         """
         where = place(path)
         return cls(*checkpoint.load(where), path=where, device=device)
 
     def save(self, path: str | Where) -> None:
-        """Write the checkpoint, atomically: a reader finds the old file or the new one, whole.
+        """Write the checkpoint atomically: a reader finds the old file or the complete new one.
 
-        Raises AecliError where it cannot be written.
+        Raises AecliError if it cannot be written.
         """
         where = place(path)
         checkpoint.save(where, self.checkpoint, self.tensors, self.scaler)
@@ -142,7 +142,7 @@ class Model:
     def to_onnx(self, part: str = "all") -> bytes:
         """Return the model as an ONNX file, or its part `encoder` or `decoder`: see `export.to_onnx`.
 
-        Raises AecliError where the package onnx is not installed, or the weights are too large for an ONNX file.
+        Raises AecliError if the package onnx is not installed, or the weights are too large for an ONNX file.
         """
         from aecli.export import to_onnx
 
@@ -150,11 +150,11 @@ class Model:
 
     @property
     def name(self) -> str:
-        """What messages call the model."""
+        """The name of the model in messages."""
         return "the model" if self.path is None else str(self.path)
 
     def _network(self, device: str, tensors: dict[str, Array]) -> "Network | OnDevice":
-        """Return what computes: NumPy on the CPU, PyTorch elsewhere."""
+        """Return the network: in NumPy on the CPU, in PyTorch on other devices."""
         if device != "cpu":
             from aecli.model import device as devices
             from aecli.model.module import OnDevice
@@ -168,7 +168,7 @@ class Model:
 
     @property
     def schema(self) -> Schema:
-        """What one row is."""
+        """The meaning of a row."""
         return self.checkpoint.schema
 
     def open(
@@ -180,12 +180,12 @@ class Model:
         announce: Callable[[str], None] = lambda _: None,
         **options: Any,
     ) -> Source:
-        """Open rows for this model, to be streamed through it by `encoded` or `rebuilt`.
+        """Open rows for this model, to stream through it with `encoded` or `rebuilt`.
 
-        `data` is what it is for `aecli.fit`; a built-in set's name alone means its test split. `options` are the fields
-        of `options.Reading` and `options.Applying`. With `force`, what may be a decompression bomb is read all the
-        same.
-        Raises DataError where there is no such data, or it does not fit the model.
+        `data` is the same as for `aecli.fit`; the name of a built-in set alone means its test split. `options` are the
+        fields of `options.Reading` and `options.Applying`. With `force`, a file that may be a decompression bomb is
+        read.
+        Raises DataError if there is no such data, or if it does not fit the model.
         """
         reading, applying = grouped(options, Reading, Applying)
         asked = {"reading": reading, "applying": applying, "data_dir": data_dir, "force": force, "announce": announce}
@@ -195,30 +195,31 @@ class Model:
         return source
 
     def _units(self, given: tuple[float, float] | None) -> Units | None:
-        """Return how pixels with these values of black and white become the model's; None where they are its own.
+        """Return the conversion of pixels with the given values of black and white, None if they are the model's.
 
-        Raises DataError where the model takes no images.
+        Raises DataError if the model is not for images.
         """
         if given is None:
             return None
         if self.schema.image_shape is None or self.schema.full_scale is None:
-            raise DataError(f"--input-range is for images, and {self.name} takes none", hint="leave it out")
+            raise DataError(f"--input-range is for images, and {self.name} is not for images", hint="leave it out")
         return Units(given, (self.schema.black, self.schema.full_scale))
 
     @property
     def _filled_with(self) -> str | None:
-        """What the model puts into holes, in a word; None where it takes none."""
+        """The word for the values that fill holes, None if the model accepts no holes."""
         return None if self.scaler.filling is None else self.scaler.middle
 
     def embed(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Any:
         """Return the latent rows, (N, K) float32, of rows (N, D), or of images (N, H, W), (N, H, W, C) or (N, C, H, W).
 
         One image, without N, gives one row.
-        Rows may also be all that `open` takes: a data frame's columns are matched by name, where the model knows names.
-        A frame of pandas or polars gives a frame of the same library, with columns z0, z1, ... and the rows' index.
-        NaN is a hole: the column's mean over the training rows is taken in its place. `input_range` are the values of
-        black and white pixels, where they are not those of the training rows.
-        Raises DataError where the rows are of another width, shape or range, or hold infinity, or columns are missing.
+        Rows may also be anything that `open` accepts. The columns of a data frame are matched by name if the model
+        knows names. A frame of pandas or polars returns a frame of the same library, with columns z0, z1, ... and the
+        rows' index.
+        NaN is a hole, and is replaced by the column's mean over the training rows. `input_range` are the values of
+        black and white pixels, if they differ from those of the training rows.
+        Raises DataError if the rows have another width, shape or range, or hold infinity, or if columns are missing.
         """
         outputs = self._outputs(self._source(rows, input_range), self._encode)
         z = self._joined([out.z for out in outputs], self.checkpoint.model.latent_dim)
@@ -227,13 +228,13 @@ class Model:
     def embed_batches(
         self, batches: "Iterable[pa.RecordBatch]", *, as_vector: str | None = None, **options: Any
     ) -> "pa.RecordBatchReader":
-        """Return record batches of the latent rows of record batches, as an engine passes them from step to step.
+        """Return the latent rows of record batches as record batches, for engines such as Spark, Ray and DuckDB.
 
-        `batches` are an iterable of record batches of one schema, or whatever has an Arrow stream: a table, a reader, a
-        query of DuckDB. They are read as they are needed. The columns are those of `aecli embed`: the kept ones, then
-        z0, z1, ..., float32; of sparse codes index and value, lists; or with `as_vector` one of this name. `options`
-        are those of `open`, such as keep=["id"] and bad_rows="blank". Rows count from 1 in the first batch. Batches
-        without rows give one without rows, and no batches none.
+        `batches` is an iterable of record batches with one schema, or any object with an Arrow stream: a table, a
+        reader, a query of DuckDB. It is read as needed. The columns are those of `aecli embed`: the kept ones, then z0,
+        z1, ..., float32; for sparse codes the lists index and value; with `as_vector` one column of this name.
+        `options` are the options of `open`, such as keep=["id"] and bad_rows="blank". Rows count from 1 in the first
+        batch. If no batch has rows, the result is one batch without rows; if there is no batch, there is no result.
         Raises DataError as `embed` does.
         """
         from aecli.data import batches as arrow
@@ -248,11 +249,11 @@ class Model:
         return arrow.joined((out.batch, code_columns(out.z, model.active, as_vector)) for out in outputs)
 
     def reconstruct(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Any:
-        """Return the rebuilt rows in raw units: (N, D), or of an array of images the shape of these.
+        """Return the rebuilt rows in raw units: (N, D), or the shape of an array of images.
 
-        They are float32, or float64 where a column needs more digits, such as milliseconds since 1970. With an
-        `input_range` they are in its units. A frame of pandas or polars gives a frame of those of its columns that the
-        model has learnt: numbers as floats, all others of their own type.
+        They are float32, or float64 if a column needs more digits, such as milliseconds since 1970. With an
+        `input_range` they are in its units. A frame of pandas or polars returns a frame of the columns that the model
+        learnt: numbers as floats, others in their own type.
         Raises DataError as `embed` does.
         """
         source = self._source(rows, input_range)
@@ -265,9 +266,9 @@ class Model:
         return given.reshape(np.shape(rows)) if _is_array(rows) else given
 
     def fill_holes(self, rows: Any) -> Any:
-        """Return rows (N, D) in raw units as they are, but for their holes: there stands what the model expects.
+        """Return rows (N, D) in raw units, with the values that the model expects in their holes.
 
-        A frame of pandas or polars gives a frame of all of its columns.
+        A frame of pandas or polars returns a frame with all of its columns.
         Raises DataError as `embed` does.
         """
         if frames.is_frame(rows):
@@ -280,43 +281,43 @@ class Model:
     def errors(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Any:
         """Return each row's mean squared reconstruction error (N,), in the model's units. Holes do not count.
 
-        A frame of pandas or polars gives a series of the same library, with the rows' index.
+        A frame of pandas or polars returns a series of the same library, with the rows' index.
         Raises DataError as `embed` does.
         """
         mse = self._joined([out.mse for out in self._outputs(self._source(rows, input_range), self._rebuild)])
         return frames.series(rows, "mse", mse) if frames.is_frame(rows) else mse
 
     def score(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Any:
-        """Return how strange each row is (N,), in nats: see scoring.py. `scoring.p` of it tells how rare that is.
+        """Return the score of each row (N,), how strange it is, in nats: see scoring.py. `scoring.p` turns it into p.
 
-        A frame of pandas or polars gives a series of the same library, with the rows' index.
-        Raises DataError as `embed` does, and as `scoring` does.
+        A frame of pandas or polars returns a series of the same library, with the rows' index.
+        Raises DataError as `embed` and `scoring` do.
         """
         outputs = self._outputs(self._source(rows, input_range), self._score)
         scores = self._joined([out.score for out in outputs])
         return frames.series(rows, "score", scores) if frames.is_frame(rows) else scores
 
     def explain(self, x: Array) -> tuple[Array, Array]:
-        """Return which values make raw rows (N, D) strange, that are known to fit the model: shares (N, D).
+        """Return which values make raw rows (N, D) strange, as shares (N, D), and the expected values (N, D).
 
-        And what was expected in their places, (N, D), in raw units: see explaining.py.
+        The rows must fit the model. The expected values are in raw units: see explaining.py.
         Raises DataError as `scoring` does.
         """
         return explain(x, self.scoring, self.scaler, self._rebuilt_inputs)
 
     @property
     def prefixes(self) -> tuple[int, ...]:
-        """How many of the first latent values are a code by themselves; none where codes are not nested."""
+        """The numbers of first latent values that are a code by themselves, empty if codes are not nested."""
         return prefixes(self.checkpoint.model.latent_dim) if self.checkpoint.train.nested else ()
 
     @property
     def can_score(self) -> bool:
-        """Whether there is something to score with."""
+        """Whether the model can score rows."""
         return self._scoring is not None
 
     @property
     def scoring(self) -> Score:
-        """What rows are scored with. Raises DataError where the model has nothing to score with."""
+        """The score of the model. Raises DataError if it has none."""
         if self._scoring is None:
             data = self.checkpoint.source or self.checkpoint.data or "DATA"
             few = 0 < self.checkpoint.results.rows < LEAST_ROWS
@@ -332,22 +333,22 @@ class Model:
         return self._scoring
 
     def evaluate(self, rows: Any, labels: Any = None) -> "Evaluation":
-        """Return how good the model and its embedding are on rows, beside PCA: see `evaluation.Evaluation`.
+        """Return how good the model and its embedding are on rows, compared to PCA: see `evaluation.Evaluation`.
 
-        Rows are what they are for `embed`, or what `open` returned. `labels` (N,) are theirs, where the data does not
-        have them itself, or `data.labels.Labels` of what `open` returned.
-        Raises DataError as `embed` does, and where there are no rows, or another number of labels.
+        Rows are the same as for `embed`, or the result of `open`. `labels` (N,) are the labels of the rows, if the data
+        does not have them, or `data.labels.Labels` of the result of `open`.
+        Raises DataError as `embed` does, and if there are no rows, or another number of labels.
         """
         from aecli.data.labels import Labels
         from aecli.evaluation import evaluate
 
         source = rows if isinstance(rows, Source) else self._source(rows)
-        source.blanks = False  # a row without any value has nothing to be judged by
+        source.blanks = False  # a row without any value cannot be judged
         own = labels if labels is None or isinstance(labels, Labels) else np.asarray(labels)
         return evaluate(self, self.rebuilt(source), source.name, own)
 
     def _source(self, rows: Any, input_range: tuple[float, float] | None = None) -> Source:
-        """Return rows as a source: an array as it is, all else opened."""
+        """Return rows as a source: an array as it is, everything else opened."""
         if not _is_array(rows):
             return self.open(rows, input_range=input_range)
         x = np.asarray(rows)
@@ -363,7 +364,7 @@ class Model:
         return source
 
     def _outputs(self, source: Source, compute: Callable[[Batch], T]) -> Iterator[T]:
-        """Yield what is computed of a source; of an array in this thread, because to start others takes longer."""
+        """Yield the outputs for a source. An array is computed in this thread, because starting others takes longer."""
         if isinstance(source, ArraySource):
             return map(compute, resized(self._in_units(source), self._batch_rows))
         return self._streamed(source, compute, live=False)
@@ -373,18 +374,18 @@ class Model:
         return np.concatenate(parts) if parts else np.zeros((0, *width), np.float32)
 
     def _as_given(self, recon: Array, source: Source) -> Array:
-        """Return rows (N, D) with the values in the order in which the source had them."""
+        """Return rows (N, D) with the values in the order of the source."""
         if not source.turned or self.schema.image_shape is None:
             return recon
         return np.ascontiguousarray(recon[:, places(self.schema.image_shape)])
 
     def decode(self, z: Any) -> Any:
-        """Return the rows (N, D), in raw units, that latent rows (N, K) stand for; images as flat rows of (H, W, C).
+        """Return the rows (N, D) decoded from latent rows (N, K), in raw units; images as flat rows of (H, W, C).
 
-        Latent rows may also be all that `open_codes` takes: a data frame's columns z0, z1, ... are matched by name. One
-        of pandas or polars gives a frame of the columns that the model has learnt. Of nested codes the first half and
-        the first quarter are taken, too.
-        Raises DataError where the latent rows are of another width, or hold NaN or infinity.
+        Latent rows may also be anything that `open_codes` accepts. The columns z0, z1, ... of a data frame are matched
+        by name. A frame of pandas or polars returns a frame of the columns that the model learnt. Nested codes may be
+        cut to their first half or quarter.
+        Raises DataError if the latent rows have another width, or hold NaN or infinity.
         """
         if frames.is_frame(z):
             return frames.new_frame(z, rebuilding.source_columns(self.decoded(self.open_codes(z).batches()), self))
@@ -398,13 +399,13 @@ class Model:
         if latent.ndim != 2 or latent.shape[1] != values:
             raise DataError(f"latent rows of shape {latent.shape}, and (N, {values}) expected")
         if len(wrong := np.flatnonzero(~np.isfinite(latent).all(axis=1))):
-            raise DataError(f"latent row {wrong[0] + 1} holds NaN, infinity or what is too large")
+            raise DataError(f"latent row {wrong[0] + 1} holds NaN, infinity or a value that is too large")
         return self._decode(Batch(latent)).recon
 
     def torch(self) -> "WrappedAutoencoder":
-        """Return the model as a torch.nn.Module of its own, on the CPU, of a copy of the weights.
+        """Return the model as a torch.nn.Module on the CPU, with a copy of the weights.
 
-        Its `encode`, `decode` and `forward` take and give tensors in raw units, and are differentiable: see
+        Its `encode`, `decode` and `forward` take and return tensors in raw units, and are differentiable: see
         model/wrapped.py.
         """
         from aecli.model.wrapped import WrappedAutoencoder
@@ -412,30 +413,30 @@ class Model:
         return WrappedAutoencoder(self.checkpoint.model, checkpoint.weights(self.tensors), self.scaler)
 
     def open_codes(self, data: Any, *, announce: Callable[[str], None] = lambda _: None, **options: Any) -> Codes:
-        """Open latent rows, to be streamed through the model by `decoded`.
+        """Open latent rows, to stream through the model with `decoded`.
 
-        `data` are tables with columns z0, z1, ... that are matched by name, or with lists, as `aecli embed` writes
-        them, or arrays (N, K): files, "-" for standard input, a data frame, an array. Of nested codes the first half
-        and the first quarter are taken, too. `options` are the fields of `options.Decoding`.
-        Raises DataError where there is no such data, or its latent rows are of another width.
+        `data` are files, "-" for standard input, a data frame or an array: tables with columns z0, z1, ..., which are
+        matched by name, or with lists, as `aecli embed` writes them, or arrays (N, K). Nested codes may be cut to their
+        first half or quarter. `options` are the fields of `options.Decoding`.
+        Raises DataError if there is no such data, or if its latent rows have another width.
         """
         (asked,) = grouped(options, Decoding)
         return open_codes(data, self.checkpoint.model.latent_dim, asked, announce, shorter=self.prefixes)
 
     def sample(self, n: int, seed: int = 0) -> Array:
-        """Return new rows (n, D), in raw units: decoded draws from a mixture of Gaussians, fitted to training codes.
+        """Return new rows (n, D), in raw units: decoded draws from a mixture of Gaussians fitted to the training codes.
 
-        Of a variational model the draws are from N(0, I).
+        For a variational model the draws are from N(0, I).
 
-        Equal seeds give equal rows, the first ones whatever `n` is.
+        Equal seeds give equal rows. A larger `n` adds rows after the same first ones.
         Raises DataError as `draws` does.
         """
         return self._joined([out.recon for out in self.sampled(n, seed)], self.schema.inputs)
 
     def draws(self, n: int, seed: int = 0) -> Iterator[Array]:
-        """Yield n draws from the mixture, or of a variational model from N(0, I): latent rows (N, K), some at a time.
+        """Yield n draws from the mixture, for a variational model from N(0, I): latent rows (N, K) in batches.
 
-        Raises DataError where the model has no mixture.
+        Raises DataError if the model has no mixture.
         """
         if n < 1:
             raise UsageError(f"{n} draws were asked for, and at least 1 was expected")
@@ -447,11 +448,11 @@ class Model:
             values = model.latent_dim
             if values > MAX_LATENT:
                 raise DataError(
-                    f"{self.name} has {values:,} latent values, and nothing is fitted to draw from above {MAX_LATENT}",
+                    f"{self.name} has {values:,} latent values, and draws are possible up to {MAX_LATENT}",
                     hint=f"train with --latent-dim {MAX_LATENT} or fewer",
                 )
             raise DataError(
-                f"{self.name} has nothing to draw from: it was written by an earlier aecli", hint="train it again"
+                f"{self.name} cannot draw rows: it was written by an earlier version of aecli", hint="train it again"
             )
         draws = found.draws(n, seed)
         if model.active is None:
@@ -461,39 +462,40 @@ class Model:
         return (sparse(z, model.active) for z in draws)
 
     def sampled(self, n: int, seed: int = 0) -> Iterator[Decoded]:
-        """Yield n draws with the rows that they stand for, as `decoded` does. Raises DataError as `draws` does."""
+        """Yield n draws with their decoded rows, like `decoded`. Raises DataError as `draws` does."""
         return self.decoded(Batch(z) for z in self.draws(n, seed))
 
     def decoded(self, batches: Iterator[Batch], *, live: bool = False) -> Iterator[Decoded]:
-        """Yield batches of latent rows with the rows that they stand for, in blocks of one size as `encoded` does."""
+        """Yield batches of latent rows with their decoded rows, computed in blocks of one size, like `encoded`."""
         return self._spread(batches, self._decode, live=live)
 
     def encode(self, x: Array) -> Array:
-        """Return the latent rows (N, K) of rows (N, D) that are known to fit the model; their holes are filled."""
+        """Return the latent rows (N, K) of rows (N, D), which must fit the model. Their holes are filled."""
         return self._encode(Batch(x)).z
 
     def encoded(self, source: Source, *, live: bool = False) -> Iterator[Encoded]:
         """Yield the rows of a source with their latent rows, in input order.
 
-        All are computed in blocks of one size, so that a row's result is the same to the last bit in whatever pieces
-        the source was read; reading and computing go on while the caller is busy. A `live` source is answered at once.
+        All rows are computed in blocks of one size, so that a row's result is the same to the last bit, however the
+        source is split into batches. Reading and computing continue while the caller is busy. A `live` source is
+        answered at once.
         """
         return self._streamed(source, self._encode, live=live)
 
     def rebuilt(self, source: Source, *, live: bool = False) -> Iterator[Rebuilt]:
-        """Yield the rows of a source with their latent rows, their rebuilt rows and their errors, as `encoded` does.
+        """Yield the rows of a source with their latent rows, their rebuilt rows and their errors, like `encoded`.
 
-        Pixels are in the model's units, also where they came in others: see `Rebuilt.in_units`.
+        Pixels are in the model's units, even if they came in others: see `Rebuilt.in_units`.
         """
         return self._streamed(source, self._rebuild, live=live)
 
     def scored(self, source: Source, *, live: bool = False) -> Iterator[Scored]:
-        """Yield the rows of a source as `rebuilt` does, with their scores. Raises DataError as `scoring` does."""
+        """Yield the rows of a source like `rebuilt`, with their scores. Raises DataError as `scoring` does."""
         _ = self.scoring
         return self._streamed(source, self._score, live=live)
 
     def filled(self, source: Source, *, live: bool = False) -> Iterator[Rebuilt]:
-        """Yield the rows of a source as `rebuilt` does, in their holes what is expected there: see model/holes.py."""
+        """Yield the rows of a source like `rebuilt`, with the expected values in their holes: see model/holes.py."""
         return self._streamed(source, self._fill, live=live)
 
     def _streamed(self, source: Source, compute: Callable[..., T], *, live: bool) -> Iterator[T]:
@@ -505,7 +507,7 @@ class Model:
         return ahead(spread(compute, ahead(resized(batches, self._batch_rows), AHEAD), self._net.workers), AHEAD)
 
     def _in_units(self, source: Source) -> Generator[Batch, None, None]:
-        """Yield the rows of a source in the model's units. Raises DataError for pixels of other ones."""
+        """Yield the rows of a source in the model's units. Raises DataError for pixels of other units."""
         low, high = math.inf, -math.inf
         for batch in source.batches():
             if source.units is not None:
@@ -524,20 +526,20 @@ class Model:
         return Encoded(batch, _blanked(np.concatenate(parts), batch))
 
     def _rebuilt_inputs(self, x: Array) -> tuple[Array, Array]:
-        """Return the codes (N, K) of rows (N, E) in the model's units, and what is rebuilt of these, (N, E)."""
+        """Return the codes (N, K) of rows (N, E) in the model's units, and the rebuilt rows (N, E)."""
         blocks = self._blocks(x)
         z = np.concatenate([self._net.encode(self._padded(block, live=True))[: len(block)] for block in blocks])
         return z, self.decoded_inputs(z)
 
     def decoded_inputs(self, z: Array) -> Array:
-        """Return what codes (N, K) stand for: rows (N, E) in the model's units."""
+        """Return the rows (N, E) decoded from codes (N, K), in the model's units."""
         blocks = self._blocks(z)
         return np.concatenate([self._net.decode(self._padded(block, live=True))[: len(block)] for block in blocks])
 
     def _decode(self, batch: Batch, *, live: bool = False) -> Decoded:
         z = batch.x.astype(np.float32, copy=False)
         parts = [self._net.decode(self._padded(block, live=live))[: len(block)] for block in self._blocks(z)]
-        with np.errstate(all="ignore"):  # a code out of all proportion gives infinity or NaN, without a word
+        with np.errstate(all="ignore"):  # an extreme code gives infinity or NaN without a warning
             recon = self.scaler.inverse(np.concatenate(parts))
         return Decoded(batch, z, _blanked(recon, batch))
 
@@ -557,13 +559,13 @@ class Model:
     def _rebuild(
         self, batch: Batch, *, live: bool = False, filling: bool = False, signs: list[Array] | None = None
     ) -> Rebuilt:
-        """Rebuild a batch; add to `signs`, where there are some, what rows are scored by."""
+        """Return a rebuilt batch. Append the signs of its rows to `signs`, if it is given."""
         parts = []
         for raw in self._blocks(batch.x):
             x = self._padded(self.scaler.transform(raw), live=live)  # (N, E)
             z = self._net.encode(x)  # (N, K)
             recon = self._net.decode(z)  # (N, E)
-            with np.errstate(all="ignore"):  # a model out of all proportion gives infinity or NaN, without a word
+            with np.errstate(all="ignore"):  # extreme weights give infinity or NaN without a warning
                 errors = recon - x  # (N, E)
                 squares = np.square(errors)
                 mse = squares.mean(axis=1)  # (N,)
@@ -588,28 +590,28 @@ class Model:
         return Rebuilt(batch, z, recon, mse, squares, there)
 
     def _blocks(self, x: Array) -> Iterator[Array]:
-        """Cut rows to what is computed together; no rows are one block, of none."""
+        """Return rows in blocks that are computed together. No rows are one empty block."""
         return (x[start : start + self._block_rows] for start in range(0, max(1, len(x)), self._block_rows))
 
     def _padded(self, x: Array, *, live: bool = False) -> Array:
-        """Append rows of zeros to a block that is short.
+        """Return a block with rows of zeros appended if it is short.
 
-        A product's last bits depend on how many rows are multiplied, and on a row's place among them.
+        The last bits of a product depend on the number of rows, and on a row's position among them.
         """
         missing = (MIN_BLOCK_ROWS if live else self._block_rows) - len(x)
         return np.concatenate([x, np.zeros((missing, x.shape[1]), x.dtype)]) if missing > 0 else x
 
 
 def _blanked(values: Array, batch: Batch) -> Array:
-    """Make NaN of what was computed of rows that could not be read."""
+    """Return values with NaN for the rows that could not be read."""
     if batch.blank is not None:
-        values = values.astype(np.float64) if values.dtype.kind == "i" else values  # the numbers of categories alone
+        values = values.astype(np.float64) if values.dtype.kind == "i" else values  # only the indices of categories are
         values[batch.blank] = np.nan
     return values
 
 
 def _is_array(rows: Any) -> bool:
-    """Return whether rows are an array or nested lists of numbers; frames, paths and names have to be opened."""
+    """Return whether rows are an array or nested lists of numbers. Frames, paths and names must be opened."""
     if isinstance(rows, list | tuple) and rows and all(isinstance(each, str | Path) for each in rows):
         return False
     return not (isinstance(rows, str | Path | Source) or hasattr(rows, "columns") or hasattr(rows, "schema"))

@@ -1,4 +1,4 @@
-"""What judges a model and its embedding: PCA, the linear autoencoder with the least error; neighbours and distances."""
+"""Metrics of a model and its embedding: PCA, the linear autoencoder with the least error; neighbours and distances."""
 
 import math
 from collections.abc import Sequence
@@ -11,25 +11,25 @@ from aecli.data.part import Part
 from aecli.model.scaler import Scaler
 
 Array = np.ndarray[Any, Any]
-PCA_MAX = 4096  # inputs, or rows: its matrix has so many rows and columns
+PCA_MAX = 4096  # inputs, or rows: the size of PCA's matrix
 CHUNK_VALUES = 1 << 20
-SAME = 1e-6  # of rows' distance from the middle: what is nearer to each other differs by rounding
-PAIRS = 5_000  # whose distances are compared
-BLOCK_ROWS = 256  # whose distances from all are held at once
+SAME = 1e-6  # relative to the distance from the middle: smaller distances are rounding
+PAIRS = 5_000  # pairs of rows whose distances are compared
+BLOCK_ROWS = 256  # rows whose distances from all others are in memory at once
 
 
 class Pca:
     """PCA of scaled rows: the linear autoencoder with the least error. Holes are filled as a model fills them.
 
-    `mean` (E,) and `basis` (E, K) are float64, where E are the scaled inputs. One that is not `centred` takes 0 for the
-    mean: of all linear codes its own keep the products of rows best (Eckart and Young 1936).
-    Source: Pearson 1901; Bourlard and Kamp 1988 for its being the best linear autoencoder.
+    `mean` (E,) and `basis` (E, K) are float64, for E scaled inputs. If it is not `centred`, the mean is 0, and of all
+    linear codes its own keep the products of rows best (Eckart and Young 1936).
+    Source: Pearson 1901; Bourlard and Kamp 1988 for the best linear autoencoder.
     """
 
     def __init__(self, part: Part, scaler: Scaler, components: int, *, centred: bool = True) -> None:
-        """Fit it to raw rows. Raises ValueError where rows and inputs are both more than PCA_MAX.
+        """Fit PCA to raw rows. Raises ValueError if there are more than PCA_MAX rows and inputs.
 
-        Each chunk's products are of what is left of its own mean, so that a mean far from 0 cancels no digits.
+        The mean of each chunk is subtracted before its products are taken, so that a mean far from 0 cancels no digits.
         Source of the update: Chan, Golub and LeVeque 1979.
         """
         self.scaler = scaler
@@ -44,7 +44,7 @@ class Pca:
             x = scaled(chunk, scaler)
             mean = x.mean(axis=0, dtype=np.float64) * centred
             away, share = mean - self.mean, len(x) / (count + len(x))
-            rest = np.empty((len(x) + 1, scaler.inputs), np.float32)  # and one row more, of the mean's own step
+            rest = np.empty((len(x) + 1, scaler.inputs), np.float32)  # and one row for the change of the mean
             np.subtract(x, mean, out=rest[:-1], casting="same_kind")
             rest[-1] = away * math.sqrt(count * share)
             products += rest.T @ rest
@@ -59,12 +59,12 @@ class Pca:
         return codes
 
     def decode(self, codes: Array) -> Array:
-        """Return the rows (N, E) that codes (N, K) stand for, in the model's units."""
+        """Return the rows (N, E) decoded from codes (N, K), in the model's units."""
         x: Array = codes @ self.basis.T + self.mean
         return x
 
     def mse(self, part: Part) -> float:
-        """Return the mean squared error on raw rows, in the model's units. Holes are not in it."""
+        """Return the mean squared error on raw rows, in the model's units. Holes do not count."""
         error, count = 0.0, len(part) * self.scaler.inputs
         for chunk in part.chunks(CHUNK_VALUES):
             x = scaled(chunk, self.scaler)
@@ -77,19 +77,19 @@ class Pca:
 
 
 def is_too_large(rows: int, inputs: int) -> bool:
-    """Return whether PCA would cost more than the model: its matrix has as many rows as the fewer of these."""
+    """Return whether PCA would cost more than the model. The size of its matrix is the smaller of both numbers."""
     return min(rows, inputs) > PCA_MAX
 
 
 def bytes_taken(rows: int, inputs: int) -> int:
-    """Return how much memory fitting PCA takes: its matrix and LAPACK's copies, and few rows themselves."""
+    """Return the memory for fitting PCA: its matrix and LAPACK's copies, and the rows if there are few."""
     if is_too_large(rows, inputs):
         return 0
     return 32 * min(rows, inputs) ** 2 + 4 * rows * inputs * (rows < inputs)
 
 
 def _of_few_rows(part: Part, scaler: Scaler, components: int, *, centred: bool) -> tuple[Array, Array]:
-    """Return mean (E,) and basis (E, K) from the Gram matrix (N, N), whose eigenvalues are the covariance matrix's.
+    """Return mean (E,) and basis (E, K) from the Gram matrix (N, N). It has the eigenvalues of the covariance matrix.
 
     Components beyond the rows' rank are zero.
     """
@@ -108,12 +108,12 @@ def _of_few_rows(part: Part, scaler: Scaler, components: int, *, centred: bool) 
 
 
 def pca(part: Part, scaler: Scaler, components: int, *, centred: bool = True) -> Pca | None:
-    """Return PCA of raw rows; None where it would cost more than the model."""
+    """Return PCA of raw rows, None if it would cost more than the model."""
     return None if is_too_large(len(part), scaler.inputs) else Pca(part, scaler, components, centred=centred)
 
 
 def scaled(x: Array, scaler: Scaler) -> Array:
-    """Scale raw rows as those that a model is trained on, holes filled."""
+    """Return raw rows scaled as in training, with holes filled."""
     out = scaler.transform(x)
     return out if math.isinf(scaler.farthest) else np.clip(out, -scaler.farthest, scaler.farthest)
 
@@ -129,11 +129,11 @@ class Moments:
 
     @property
     def variance(self) -> Array:
-        """The variance of each column, of as many degrees of freedom as values."""
+        """The variance of each column, with as many degrees of freedom as values."""
         return self._squares / np.maximum(1, self.counts)
 
     def add(self, x: Array, there: Array | None = None) -> None:
-        """Take in rows (N, columns), of their values those that are `there` (N, columns)."""
+        """Add rows (N, columns). Only values that are `there` (N, columns) count."""
         counted: Array | bool = True if there is None else there
         count = np.sum(np.broadcast_to(counted, x.shape), axis=0)
         mean = x.sum(axis=0, dtype=np.float64, where=counted) / np.maximum(1, count)
@@ -146,10 +146,10 @@ class Moments:
 
 
 def variance_rebuilt(squares: Array, moments: Moments, widths: tuple[int, ...]) -> Array:
-    """Return which share of each feature's variance is rebuilt, (D,): 1 minus its error over its variance.
+    """Return the share of each feature's variance that is rebuilt, (D,): 1 minus its error over its variance.
 
-    `squares` (E,) is the mean squared error of each of the model's inputs, `moments` are theirs; a feature takes as
-    many of them as `widths` says. NaN for a feature that is constant.
+    `squares` (E,) is the mean squared error of each of the model's inputs, `moments` are their moments; `widths` are
+    the numbers of inputs of the features. NaN for a constant feature.
     """
     starts = np.cumsum((0, *widths[:-1]))
     variance, error = np.add.reduceat(moments.variance, starts), np.add.reduceat(squares, starts)
@@ -158,9 +158,9 @@ def variance_rebuilt(squares: Array, moments: Moments, widths: tuple[int, ...]) 
 
 
 def explained_variance(error: float, moments: Moments) -> float | None:
-    """Return 1 minus the sum of squared errors of rows over that of their distances from their mean, by their moments.
+    """Return 1 minus the sum of squared errors of rows over the sum of squared distances from their mean.
 
-    None for rows that are all the same.
+    None if all rows are equal.
     """
     total = float((moments.variance * moments.counts).sum())
     rounding = 1e-12 * float((np.square(moments.mean) * moments.counts).sum())
@@ -168,9 +168,9 @@ def explained_variance(error: float, moments: Moments) -> float | None:
 
 
 def activity(z: Array) -> tuple[float, float]:
-    """Return how many values of sparse codes (N, K) are active in a row, a mean, and which share of latents is dead.
+    """Return the mean number of active values per row of sparse codes (N, K), and the share of dead latents.
 
-    A value is active that is not 0, and a latent is dead that is active in none of the rows.
+    A value is active if it is not 0. A latent is dead if it is active in none of the rows.
     Source: Gao et al. 2024, arXiv:2406.04093, section 2.
     """
     active = z != 0
@@ -179,12 +179,11 @@ def activity(z: Array) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Quality:
-    """How good codes of rows are, each metric None where it cannot be had.
+    """How good the codes of rows are. A metric is None if it cannot be computed.
 
-    `mse` is the mean squared error of the rows that are rebuilt, in the model's units, without holes.
-    `explained_variance` is 1 minus that error over the rows' variance. Of a sparse code `active_values` is how many of
-    its values are not 0 in a row, a mean, and `dead_latents` the share of its latents that are 0 in all rows. See
-    `compare` for the others.
+    `mse` is the mean squared error of the rebuilt rows, in the model's units, without holes. `explained_variance` is 1
+    minus that error over the variance of the rows. For sparse codes `active_values` is the mean number of values that
+    are not 0 in a row, and `dead_latents` the share of latents that are 0 in all rows. See `compare` for the others.
     """
 
     mse: float | None = None
@@ -199,7 +198,7 @@ class Quality:
     silhouette: float | None = None
 
     def to_json(self) -> dict[str, float | None]:
-        """Return the metrics by name; None also for infinity and NaN. One has its earlier name, too."""
+        """Return the metrics by name, with None for infinity and NaN. One metric also has its earlier name."""
         named = vars(self) | {"variance_rebuilt": self.explained_variance}
         return {name: value if value is not None and math.isfinite(value) else None for name, value in named.items()}
 
@@ -209,14 +208,16 @@ class Points:
 
     def __init__(self, x: Array) -> None:
         self._x = x.astype(np.float64)
-        self._x -= np.median(self._x, axis=0)  # a mean would follow one far row, and round the distances of all others
+        self._x -= np.median(
+            self._x, axis=0
+        )  # a mean would follow one far row, and distances of all others would be rounded
         self._norms = np.square(self._x).sum(axis=1)
 
     def __len__(self) -> int:
         return len(self._x)
 
     def squares(self, rows: slice) -> Array:
-        """Return the squared distances (B, N) of a block of rows from all; a row is infinitely far from itself."""
+        """Return the squared distances (B, N) of a block of rows from all rows, infinity for a row from itself."""
         norms = self._norms[rows, None] + self._norms
         squares: Array = norms - 2 * (self._x[rows] @ self._x.T)
         squares[squares < SAME**2 * norms] = 0
@@ -224,20 +225,20 @@ class Points:
         return squares
 
     def between(self, first: Array, second: Array) -> Array:
-        """Return the distances (P,) of pairs of rows, by their numbers."""
+        """Return the distances (P,) of pairs of rows, given by their indices."""
         return np.sqrt([np.square(self._x[i] - self._x[j]).sum() for i, j in zip(first, second, strict=True)])
 
 
 def compare(rows: Points, spaces: Sequence[Points], k: int, labels: Array) -> list[Quality]:
-    """Return how good each of several spaces of codes is for rows, and last how good the rows themselves are.
+    """Return how good each of several spaces of codes is for rows, and last the rows themselves.
 
-    `labels` (N,) count from 0, and are -1 where a row has none: such a row neither votes nor is judged.
+    `labels` (N,) count from 0, and are -1 for a row without a label, which neither votes nor is judged.
     trustworthiness: whether the k nearest codes are near rows, 1 where all are among the k nearest rows; continuity:
     whether the k nearest rows are near codes. knn_recall: the share of the k nearest rows that are among the k nearest
     codes. Equal distances share the best rank. All three are None for the rows themselves, and below 2 k + 1 rows.
     rank_correlation: Spearman's, of the distances of pairs of rows and of their codes; None below three rows.
     knn_accuracy: the share of rows whose label most of the k nearest others have; None below 2 k + 1 rows.
-    silhouette: how much farther the nearest other label is than the own one, -1 to 1. Both take two labels.
+    silhouette: how much farther the nearest other label is than the own one, -1 to 1. Both need two labels.
     Sources: Venna and Kaski 2001; Rousseeuw 1987.
     """
     count, every = len(rows), [*spaces, rows]
@@ -280,9 +281,9 @@ def compare(rows: Points, spaces: Sequence[Points], k: int, labels: Array) -> li
 
 
 def rank_correlation(rows: Points, codes: Points) -> float:
-    """Return Spearman's correlation of the distances of random pairs of rows, and of their codes; NaN for equal ones.
+    """Return Spearman's correlation of the distances of random pairs of rows, and of their codes.
 
-    The 5,000 pairs are the same for equal numbers of rows.
+    It is NaN if all distances are equal. The 5,000 pairs are the same for equal numbers of rows.
     """
     rng = np.random.default_rng(0)
     first = rng.integers(len(rows), size=PAIRS)
@@ -293,30 +294,30 @@ def rank_correlation(rows: Points, codes: Points) -> float:
 
 
 def _places(values: Array) -> Array:
-    """Return the place of each value (N,) in their order; equal ones share their mean place."""
+    """Return the rank of each value (N,). Equal values share their mean rank."""
     _, of, counts = np.unique(values, return_inverse=True, return_counts=True)
     places: Array = (np.cumsum(counts) - (counts - 1) / 2)[of]
     return places
 
 
 def _ranks(squares: Array, of: Array) -> Array:
-    """Return how many points are nearer (B, k) than each that `of` (B, k) names, by squared distances (B, N)."""
+    """Return how many points are nearer than each of the points `of` (B, k), (B, k), from squared distances (B, N)."""
     limits = np.take_along_axis(squares, of, axis=1)
     return np.stack([np.count_nonzero(squares < limit[:, None], axis=1) for limit in limits.T], axis=1)
 
 
 def _voted(labels: Array, classes: int) -> Array:
-    """Return the label (B,) that most of k neighbours (B, k) have, the first of equally many; -2 where none has any."""
+    """Return the label (B,) of most of the k neighbours (B, k), the first in a tie, -2 if no neighbour has one."""
     votes = np.zeros((len(labels), classes + 1), int)
     np.add.at(votes, (np.arange(len(labels))[:, None], labels), 1)  # -1 is the last column
     return np.where(votes[:, :-1].any(axis=1), votes[:, :-1].argmax(axis=1), -2)
 
 
 def _silhouettes(squares: Array, mine: Array, starts: Array, sizes: Array) -> Array:
-    """Return the silhouettes (B,) of rows with the labels `mine` (B,), by squared distances (B, M) sorted by label.
+    """Return the silhouettes (B,) of rows with labels `mine` (B,), from squared distances (B, M) sorted by label.
 
-    The rows of a label begin at its place in `starts` (C,), and are as many as in `sizes` (C,). 0 for a row alone with
-    its label, or without one.
+    `starts` (C,) and `sizes` (C,) are the first row and the number of rows of each label. A row that is alone with its
+    label, or has none, has 0.
     """
     sums = np.add.reduceat(np.sqrt(np.where(np.isinf(squares), 0, squares)), starts, axis=1)  # (B, C)
     judged = np.flatnonzero((mine >= 0) & (sizes[mine] > 1))

@@ -1,6 +1,6 @@
 """Every option that a user may set, declared once: a flag of the command line, and a keyword of the library.
 
-A field is the option: its name, its type, what holds where nothing is said, and what people are told of it.
+Each field of a class is an option: its name, its type, its default and its help.
 """
 
 import dataclasses
@@ -18,10 +18,10 @@ MODEL, TRAINING, TABLE, READING, RUN = "Model", "Training", "Tables", "Reading",
 
 @dataclass(frozen=True)
 class Option:
-    """What people are told of an option.
+    """The help of an option.
 
-    `default` says in words what holds where nothing is said, for options whose field is None until a rule decides.
-    `columns` tells that the value names columns of the data.
+    `default` is the default in words, for options whose field is None until a rule decides. `columns` is True if the
+    value names columns of the data.
     """
 
     help: str
@@ -35,7 +35,7 @@ class Option:
 
 @dataclass(frozen=True)
 class FitOptions:
-    """What a user may choose of a model and its training. None leaves the choice to the recipe, or to a rule.
+    """The options of a model and its training. None leaves the choice to the recipe, or to a rule.
 
     Fields without an `Option` have no flag.
     """
@@ -43,51 +43,53 @@ class FitOptions:
     recipe: Annotated[
         Literal["modern", "map", "vectors", "classic", "classic-2d"] | None,
         Option(
-            "The defaults of all other options: modern; map, two values in which rows that are near each other lie "
-            "together; vectors, short codes that a search by cosine finds the same rows with; classic or classic-2d, "
-            "the tutorial's.",
+            "The defaults of all other options: modern; map, for two values that keep near rows together; vectors, "
+            "for short codes with which a search by cosine finds the same rows; classic or classic-2d, those of the "
+            "tutorial.",
             MODEL,
             "NAME",
-            "modern, or that of --init-from",
+            "modern, or the recipe of --init-from",
         ),
     ] = None
     hidden_dims: Annotated[
         tuple[int, ...] | None,
         Option(
-            "The encoder's dense widths before the bottleneck, such as 512,64; '' is none. The decoder mirrors them.",
+            "The widths of the encoder's dense layers before the bottleneck, such as 512,64; '' for none. The decoder "
+            "mirrors them.",
             MODEL,
             "WIDTHS",
-            "by the data: 64,64 for a table, 256,128 for much of it, more for two or three values; none with "
-            "--channels, but for a map, and for a sparse code at least as wide as a row",
+            "by the data: 64,64 for a table, 256,128 for a large one, more for two or three values; none with "
+            "--channels except for a map, and none for a sparse code at least as wide as a row",
         ),
     ] = None
     channels: Annotated[
         tuple[int, ...] | None,
         Option(
-            "Convolutions for images, such as 16,32: the encoder's channels; '' is none. Each has stride 2 and halves "
-            "the image; dense layers follow, those of --hidden-dims before the bottleneck.",
+            "Convolutions for images: the encoder's channels, such as 16,32; '' for none. Each convolution has stride "
+            "2 and halves the image. The dense layers of --hidden-dims follow.",
             MODEL,
             "WIDTHS",
-            "16,32 of images of 16 × 16 pixels and more, but for two or three values, a sparse code at least as wide "
-            "as a row, and --hidden-dims",
+            "16,32 for images of 16 × 16 pixels or more; none for two or three values, for a sparse code at least as "
+            "wide as a row, and with --hidden-dims",
         ),
     ] = None
     latent_dim: Annotated[
         int | None,
         Option(
-            "The bottleneck's width: to how many values a row is compressed. Above 512 a model gives no --samples, "
-            "but a variational one.",
+            "The bottleneck's width: the number of values that a row is compressed to. Above 512, only a variational "
+            "model can draw --samples.",
             MODEL,
             "N",
-            "a twelfth of the inputs, 2 to 64; of a sparse bottleneck 16 times --active, at most 1024",
+            "a twelfth of the inputs, 2 to 64; for a sparse bottleneck 16 times --active, at most 1024",
             low=1,
         ),
     ] = None
     bottleneck: Annotated[
         Literal["none", "variational", "sparse"] | None,
         Option(
-            "What lies between encoder and decoder: none; variational, a Gaussian for each row, held near N(0, 1), so "
-            "that new rows can be drawn; or sparse, which keeps the --active largest values of a wide code.",
+            "The bottleneck between encoder and decoder: none; variational, a Gaussian for each row, held near "
+            "N(0, 1), so that new rows can be drawn; or sparse, which keeps the --active largest values of a wide "
+            "code.",
             MODEL,
             "NAME",
         ),
@@ -95,17 +97,17 @@ class FitOptions:
     active: Annotated[
         int | None,
         Option(
-            "How many values of a code --bottleneck sparse keeps. The others are 0.",
+            "The number of values that --bottleneck sparse keeps in each code. The others are 0.",
             MODEL,
             "N",
-            "a twelfth of the inputs, 2 to 64; of a given --latent-dim at most a sixteenth",
+            "a twelfth of the inputs, 2 to 64; at most a sixteenth of a given --latent-dim",
             low=1,
         ),
     ] = None
     nested: Annotated[
         bool,
         Option(
-            "Train codes whose first half and first quarter are good codes by themselves. decode takes these, too. "
+            "Train codes whose first half and first quarter are good codes by themselves. decode accepts these, too. "
             "Training takes twice as many steps.",
             MODEL,
             "",
@@ -122,14 +124,14 @@ class FitOptions:
     ] = None
     latent_activation: str | None = None
     epochs: Annotated[int | None, Option("Passes over the training rows.", TRAINING, "N", low=1)] = None
-    batch_size: Annotated[int | None, Option("Rows in a step.", TRAINING, "N", low=1)] = None
+    batch_size: Annotated[int | None, Option("Rows per step.", TRAINING, "N", low=1)] = None
     lr: Annotated[
         float | None,
-        Option("The highest learning rate.", TRAINING, "RATE", "0.01; 0.007 of a sparse code without other layers"),
+        Option("The highest learning rate.", TRAINING, "RATE", "0.01; 0.007 for a sparse code without other layers"),
     ] = None
     optimizer: Annotated[
         Literal["muon", "adam"] | None,
-        Option("The optimizer: muon or adam.", TRAINING, "NAME", "muon; adam of a sparse code without other layers"),
+        Option("The optimizer: muon or adam.", TRAINING, "NAME", "muon; adam for a sparse code without other layers"),
     ] = None
     schedule: str | None = None
     init: str | None = None
@@ -138,18 +140,18 @@ class FitOptions:
     loss: Annotated[
         Literal["mse", "bce", "huber"] | None,
         Option(
-            "What training minimises: mse, the mean squared error; bce, the cross-entropy of pixels, or of columns "
-            "in [0, 1] by --scale minmax; or huber, which far-off values pull at less.",
+            "The loss: mse, the mean squared error; bce, the cross-entropy of pixels, or of columns scaled to [0, 1] "
+            "with --scale minmax; or huber, on which outliers have less effect.",
             TRAINING,
             "NAME",
-            "mse; with --bottleneck variational bce, where scaling keeps values in [0, 1]",
+            "mse; bce with --bottleneck variational if scaled values are in [0, 1]",
         ),
     ] = None
     beta: Annotated[
         float | None,
         Option(
-            "The weight of the KL divergence of --bottleneck variational, beside a row's loss summed over its values. "
-            "Above 1, fewer values of the code are used; below 1, rows are rebuilt better.",
+            "The weight of the KL divergence of --bottleneck variational, relative to a row's loss summed over its "
+            "values. Above 1, the code uses fewer values; below 1, rows are rebuilt better.",
             TRAINING,
             "WEIGHT",
             "1",
@@ -158,7 +160,7 @@ class FitOptions:
     precision: Annotated[
         Literal["auto", "fp32", "bf16"] | None,
         Option(
-            "The precision of matrix products: fp32, bf16, or auto, which is bf16 where it saves time. Weights "
+            "The precision of matrix products: fp32, bf16, or auto, which is bf16 if that saves time. Weights "
             "stay fp32.",
             TRAINING,
             "NAME",
@@ -167,10 +169,10 @@ class FitOptions:
     noise: Annotated[
         float | None,
         Option(
-            "Denoising: add noise of this standard deviation, in the model's units, to the input alone.",
+            "Denoising: add noise of this standard deviation, in the model's units, to the input only.",
             TRAINING,
             "STD",
-            "0; of a map 0.2 for values from 0 to 1, 0.5 for others",
+            "0; for a map 0.2 if values are from 0 to 1, else 0.5",
             low=0,
         ),
     ] = None
@@ -180,7 +182,7 @@ class FitOptions:
             "Move the images of each batch by up to this many pixels.",
             TRAINING,
             "PIXELS",
-            "1 for images of 16 × 16 or more where the model has over 20 weights a row, else 0",
+            "1 for images of 16 × 16 or more if the model has over 20 weights per row, else 0",
             low=0,
             high=16,
         ),
@@ -188,8 +190,8 @@ class FitOptions:
     patience: Annotated[
         int | None,
         Option(
-            "Stop after this many epochs without a better error on validation rows, a tenth of the training rows, and "
-            "keep the best weights. 0 trains to the end.",
+            "Stop after this many epochs without a better error on the validation rows, and keep the best weights. A "
+            "tenth of the training rows are validation rows. 0 trains to the end.",
             TRAINING,
             "EPOCHS",
             low=0,
@@ -199,7 +201,7 @@ class FitOptions:
     holdout: Annotated[
         float | None,
         Option(
-            "The share of the rows that is held out. The error on them is reported, and nothing is chosen by it.",
+            "The share of the rows to hold out. The error on them is reported, and no choice depends on it.",
             TRAINING,
             "SHARE",
             "0.1, or a built-in set's test split",
@@ -210,8 +212,8 @@ class FitOptions:
     holdout_last: Annotated[
         float | None,
         Option(
-            "Hold out the last rows, this share of them, in place of random ones: for rows in time order. The "
-            "validation rows of --patience are then the last of the others.",
+            "Hold out this share of the rows from the end of the data, instead of random rows. Use it for rows in time "
+            "order. The validation rows of --patience are then the last of the remaining rows.",
             TRAINING,
             "SHARE",
             low=0,
@@ -221,18 +223,18 @@ class FitOptions:
     store_rows: Annotated[
         int,
         Option(
-            "Store the codes of up to so many training rows, which score compares rows with. They can be decoded to "
-            "rows that are like those trained on; 0 stores none.",
+            "Store the codes of up to N training rows. score compares rows with them. Anyone can decode them to rows "
+            "that resemble the training rows; 0 stores none.",
             TRAINING,
             "N",
             low=0,
         ),
-    ] = 2000  # a quarter of them is a little worse, more take longer to compare with
+    ] = 2000  # a quarter of it is a little worse, more takes longer
     scale: Annotated[
         Literal["standard", "minmax", "robust", "quantile", "common", "none"] | None,
         Option(
-            "How columns are scaled: standard, minmax, robust (by the median and the quartiles), quantile (by rank), "
-            "common (one factor for all, of values of one unit) or none. Pixels are divided by their full scale.",
+            "How to scale columns: standard, minmax, robust (by median and quartiles), quantile (by rank), common (one "
+            "factor for all columns, for values of one unit) or none. Pixels are divided by their full scale.",
             TABLE,
             "HOW",
         ),
@@ -241,17 +243,17 @@ class FitOptions:
 
 @dataclass(frozen=True)
 class Columns:
-    """What the checkpoint stores of the data: an option of training alone.
+    """The options of the data that the checkpoint stores. Only training has them.
 
-    Columns are named, or chosen by globs in all but `label`. `image_size` is (width, height) in pixels; `image_shape`
-    too, with the channels behind or before.
+    All but `label` accept globs. `image_size` is (width, height) in pixels. `image_shape` is, too, with the channels
+    after or before.
     """
 
     label: Annotated[
         str | None,
         Option(
-            "The column of labels: not learnt, but carried along. FILE:COLUMN is that of another table, matched by row "
-            "or by its column path, or that of the images' names.",
+            "The column of labels. It is not learnt, but copied to the output. FILE:COLUMN is a column of another "
+            "table, which is matched by row, or by its column path or the column that holds the images' names.",
             TABLE,
             "COLUMN",
             "label",
@@ -261,7 +263,7 @@ class Columns:
     features: Annotated[
         tuple[str, ...],
         Option(
-            "A column to learn, or a glob such as 'sensor_*'; all others are left out. Repeatable.",
+            "A column to learn, or a glob such as 'sensor_*'. All other columns are left out. Repeatable.",
             TABLE,
             "COLUMN",
             "every column but the label",
@@ -277,14 +279,14 @@ class Columns:
     ] = ()
     max_categories: Annotated[
         int,
-        Option("Of a column with more categories than this, the rare ones are taken as one.", TABLE, "N", low=2),
+        Option("If a column has more categories than this, merge the rare ones into one.", TABLE, "N", low=2),
     ] = 1000
     missing: Annotated[
         Literal["mean", "drop"] | None,
         Option(
-            "What becomes of a cell without a value in training: mean takes its column's mean and counts it in no "
-            "loss, drop leaves its row out. A row without any value is always left out. Later neither "
-            "stops a command.",
+            "What to do with empty cells in training: mean uses the column's mean and leaves the cell out of the loss, "
+            "drop leaves out the row. A row without any value is always left out. Commands that apply the model accept "
+            "empty cells in any case.",
             TABLE,
             "HOW",
             "an error",
@@ -293,35 +295,36 @@ class Columns:
     image_size: Annotated[
         tuple[int, int] | None,
         Option(
-            "Bring all images to this size, such as 28 or 64x48. The checkpoint remembers.",
+            "Resize all images to this size, such as 28 or 64x48. The checkpoint stores it.",
             READING,
             "SIZE",
-            "the first image's, and all must have it",
+            "the size of the first image; all must have it",
         ),
     ] = None
     image_shape: Annotated[
         tuple[int, ...] | None,
         Option(
-            "Rows of an array or a table are images of this shape: WIDTHxHEIGHT, such as 28x28; 32x32x3 in colour; "
-            "3x32x32 in colour with the channels first.",
+            "Read the rows of an array or a table as images of this shape: WIDTHxHEIGHT, such as 28x28; 32x32x3 for "
+            "colour; 3x32x32 for colour with the channels first.",
             READING,
             "SHAPE",
-            "what the array's own shape says",
+            "the array's own shape",
         ),
     ] = None
     fit: Annotated[
         Literal["crop", "pad", "stretch"],
         Option(
-            "How --image-size treats other proportions: crop cuts the sides off, pad adds ground, stretch distorts.",
+            "How --image-size treats other proportions: crop cuts off the sides, pad adds background, stretch "
+            "distorts.",
             READING,
             "HOW",
         ),
     ] = "crop"
     background: Annotated[
-        Literal["white", "black"], Option("What lies under transparent pixels: white or black.", READING, "COLOUR")
+        Literal["white", "black"], Option("The background of transparent pixels: white or black.", READING, "COLOUR")
     ] = "white"
     alpha: Annotated[
-        bool, Option("Learn how transparent pixels are, as a fourth channel of the images.", READING, "")
+        bool, Option("Learn the transparency of pixels, as a fourth channel of the images.", READING, "")
     ] = False
 
     def __post_init__(self) -> None:
@@ -331,7 +334,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Writing:
-    """How a table is written. What is not given is found in the data; a model remembers it for later data."""
+    """How a table is written. What is not given is detected, and a model stores it for later data."""
 
     input_format: Annotated[
         Literal["csv", "tsv", "jsonl", "parquet", "arrow"] | None,
@@ -339,87 +342,80 @@ class Writing:
             "The format of a table: csv, tsv, jsonl, parquet or arrow.",
             READING,
             "FORMAT",
-            "its first bytes tell; text of no other format is csv",
+            "detected from the first bytes; text of no other format is csv",
         ),
     ] = None
     input_header: Annotated[
         bool | None,
-        Option("Whether a CSV begins with the columns' names.", READING, "", "the first rows tell"),
+        Option("Whether a CSV begins with the names of the columns.", READING, "", "detected from the first rows"),
     ] = None
     delimiter: Annotated[
         str | None,
-        Option(
-            "What stands between the cells of a CSV, such as ';' or '\\t'.", READING, "CHAR", "it is found in the data"
-        ),
+        Option("The character between the cells of a CSV, such as ';' or '\\t'.", READING, "CHAR", "detected"),
     ] = None
     decimal: Annotated[
         Literal[".", ","] | None, Option("The decimal mark of numbers in text: . or ,", READING, "CHAR", ".")
     ] = None
     thousands: Annotated[
-        str | None, Option("What groups the digits of numbers in text, such as ',' or '.'.", READING, "CHAR")
+        str | None, Option("The thousands separator of numbers in text, such as ',' or '.'.", READING, "CHAR")
     ] = None
-    comment: Annotated[
-        str | None, Option("What a line of a CSV that is a comment begins with, such as '#'.", READING, "TEXT")
-    ] = None
-    skip_rows: Annotated[int | None, Option("Leave out this many lines at the top of a CSV.", READING, "N", low=0)] = (
-        None
-    )
+    comment: Annotated[str | None, Option("The start of comment lines in a CSV, such as '#'.", READING, "TEXT")] = None
+    skip_rows: Annotated[int | None, Option("Skip this many lines at the top of a CSV.", READING, "N", low=0)] = None
     encoding: Annotated[
-        str | None, Option("The encoding of text, such as cp1252.", READING, "NAME", "UTF-8, or UTF-16 with its mark")
+        str | None,
+        Option("The encoding of text, such as cp1252.", READING, "NAME", "UTF-8, or UTF-16 with a byte order mark"),
     ] = None
     date_format: Annotated[
-        str | None, Option("How dates are written in text, such as %d.%m.%Y.", READING, "FORMAT", "ISO 8601")
+        str | None, Option("The format of dates in text, such as %d.%m.%Y.", READING, "FORMAT", "ISO 8601")
     ] = None
     na: Annotated[
         tuple[str, ...],
-        Option("A value that stands for a hole, beside the usual spellings. Repeatable.", READING, "VALUE"),
+        Option("A value that means an empty cell, in addition to the usual ones. Repeatable.", READING, "VALUE"),
     ] = ()
 
 
 @dataclass(frozen=True)
 class Reading(Writing):
-    """How the data is written."""
+    """How the data is written, tables and images."""
 
     input_range: Annotated[
         tuple[float, float] | None,
         Option(
-            "The values of black and white pixels, such as 0,1. Another range than the model's is converted.",
+            "The values of black and white pixels, such as 0,1. Pixels are converted to the model's range.",
             READING,
             "LOW,HIGH",
-            "0,255 for 8 bits; what the training rows have",
+            "0,255 for 8 bits; the range of the training rows",
         ),
     ] = None
-    skip_broken: Annotated[bool, Option("Go on where an image cannot be read.", READING, "")] = False
+    skip_broken: Annotated[bool, Option("Skip images that cannot be read.", READING, "")] = False
 
     def __post_init__(self) -> None:
-        """Raise UsageError for a range that is none."""
-        told = self.input_range or (0, 1)
-        if len(told) != 2 or not told[0] < told[1]:
+        """Raise UsageError if the range is not two values, the smaller first."""
+        given = self.input_range or (0, 1)
+        if len(given) != 2 or not given[0] < given[1]:
             raise UsageError(f"input_range is {self.input_range}, and must be two values, the smaller first")
 
 
 BadRows = Annotated[
     Literal["error", "blank", "skip"],
     Option(
-        "What becomes of a row that cannot be read: error; blank, a row of empty cells; or skip, no row.",
+        "What to do with a row that cannot be read: error; blank, write a row of empty cells; or skip it.",
         READING,
         "HOW",
     ),
 ]
-Keep = Annotated[
-    tuple[str, ...], Option("A column to carry along to the output. Repeatable.", TABLE, "COLUMN", columns=True)
-]
+Keep = Annotated[tuple[str, ...], Option("A column to copy to the output. Repeatable.", TABLE, "COLUMN", columns=True)]
 
 
 @dataclass(frozen=True)
 class Matching:
-    """What becomes of rows that a model cannot take as they are."""
+    """The options of rows that a model cannot use as they are."""
 
     unknown: Annotated[
         Literal["error", "ignore"],
         Option(
-            "What becomes of a category that the model does not know: error, or ignore, which takes it as none of the "
-            "known ones.",
+            "What to do with a category that the model does not know: error, or ignore, which encodes it as none of "
+            "the known ones.",
             READING,
             "HOW",
         ),
@@ -429,24 +425,24 @@ class Matching:
 
 @dataclass(frozen=True)
 class Applying(Matching):
-    """What is asked when rows are read for a model."""
+    """The options of reading rows for a model."""
 
     keep: Keep = ()
     keep_all: bool = False  # every column, as it is
     aside: tuple[str, str] | None = None  # an option, and the column of labels or colours that it names
     line_buffered: bool = False  # each row of a CSV or of JSON Lines is answered as it comes
-    further: bool = False  # rows to train the model further, of which none can be blank
-    shorter: tuple[int, ...] = ()  # so many of the first columns make a row, too: of nested codes the others are 0
+    further: bool = False  # the rows train the model further, so none can be blank
+    shorter: tuple[int, ...] = ()  # these numbers of first columns make a row, too: the rest of a nested code is 0
 
     @property
     def ways(self) -> str:
-        """What may be said of rows that cannot be read."""
+        """The options that accept rows that cannot be read."""
         return "--bad-rows skip" if self.further else "--bad-rows blank or --bad-rows skip"
 
 
 @dataclass(frozen=True)
 class Decoding(Writing):
-    """What is asked when codes are read for a model."""
+    """The options of reading codes for a model."""
 
     bad_rows: BadRows = "error"
     keep: Keep = ()
@@ -458,7 +454,7 @@ AS_IT_IS, ALL_COLUMNS, PLAINLY = Reading(), Columns(), Applying()
 
 
 def hints(group: type[Any]) -> dict[str, tuple[Any, Option | None]]:
-    """Return each field's type, and its `Option` where it has one."""
+    """Return each field's type, and its `Option` if it has one."""
     found: dict[str, tuple[Any, Option | None]] = {}
     for name, hint in get_type_hints(group, include_extras=True).items():
         annotated = get_origin(hint) is Annotated
@@ -468,9 +464,9 @@ def hints(group: type[Any]) -> dict[str, tuple[Any, Option | None]]:
 
 
 def grouped(given: Mapping[str, Any], *groups: type[Any]) -> list[Any]:
-    """Return keywords as one object of each group. None where a field takes none means what holds by default.
+    """Return keywords as one object of each group. A value of None means the default.
 
-    Raises UsageError for a keyword that no group has, or a value of another type.
+    Raises UsageError for a keyword that no group has, or a value of the wrong type.
     """
     known = {name: group for group in groups for name in hints(group)}
     for name in given.keys() - known.keys():
@@ -488,7 +484,7 @@ def grouped(given: Mapping[str, Any], *groups: type[Any]) -> list[Any]:
 
 
 def _typed(name: str, value: Any, hint: Any) -> Any:
-    """Return a keyword's value as its field has it: one name as a tuple of one, a list as a tuple."""
+    """Return a keyword's value in the type of its field: one name becomes a tuple of one, a list a tuple."""
     kinds = [kind for kind in get_args(hint) if kind is not type(None)] if _is_union(hint) else [hint]
     kind = kinds[0]
     if get_origin(kind) is tuple:
@@ -512,7 +508,7 @@ def _is_union(hint: Any) -> bool:
 
 
 def with_options(function: T, *groups: type[Any]) -> T:
-    """Let a function's signature name the keywords that its `**options` takes, for help() and for notebooks."""
+    """Replace `**options` in a function's signature with the keywords of the groups, for help() and notebooks."""
     signature = inspect.signature(function)  # type: ignore[arg-type]
     parameters = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
     for group in groups:

@@ -1,4 +1,4 @@
-"""Work on a stream of items by several threads at once, in the items' order."""
+"""Compute on a stream of items with several threads, and keep their order."""
 
 import contextlib
 import queue
@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 
 S = TypeVar("S")
 T = TypeVar("T")
-JOIN_SECONDS = 1.0  # for a thread to end that may wait for a pipe's next bytes, which harms nobody
+JOIN_SECONDS = 1.0  # to wait for a thread to end; it may be blocked on a pipe, which does no harm
 
 
 def spread(function: Callable[[S], T], items: Generator[S, None, None], workers: int) -> Iterator[T]:
-    """Yield `function` of each item, in their order, computed by so many threads.
+    """Yield `function` of each item, in their order, computed by `workers` threads.
 
-    Where the items break off with an error, it is raised after what came before them, as if there were one thread.
+    If the items end with an error, it is raised after the results of the items before it, as with one thread.
     """
     with contextlib.closing(items), ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[T]] = deque()
@@ -37,7 +37,7 @@ def spread(function: Callable[[S], T], items: Generator[S, None, None], workers:
 
 
 def ahead(items: Iterator[T], waiting: int) -> Generator[T, None, None]:
-    """Yield the items, which a thread prepares while the caller is busy: up to so many wait for it."""
+    """Yield the items. A thread prepares up to `waiting` of them while the caller is busy."""
     ready: queue.Queue[tuple[bool, Any]] = queue.Queue(waiting)
     stopped = threading.Event()
 
@@ -54,7 +54,7 @@ def ahead(items: Iterator[T], waiting: int) -> Generator[T, None, None]:
                 if stopped.is_set():
                     return
             put((False, None))
-        except BaseException as error:  # noqa: BLE001, it is raised where the items are taken
+        except BaseException as error:  # noqa: BLE001, it is raised in the caller's thread
             put((False, error))
 
     thread = threading.Thread(target=work, daemon=True)
@@ -70,4 +70,4 @@ def ahead(items: Iterator[T], waiting: int) -> Generator[T, None, None]:
                 raise item
     finally:
         stopped.set()
-        thread.join(JOIN_SECONDS)  # one that goes on inside a library as the program ends would crash it
+        thread.join(JOIN_SECONDS)  # a thread that runs inside a library at exit could crash the program

@@ -17,7 +17,7 @@ LATEST = 253_402_300_800  # seconds from 1970 to the year 10000
 
 
 def order(schema: "Schema", *, turned: bool) -> "Array | None":
-    """Return the places (D,) of a model's values in the order of data whose channels came first; None elsewhere."""
+    """Return the positions (D,) of a model's values in data with the channels first, None for other data."""
     if not turned or schema.image_shape is None:
         return None
     from aecli.data.arrays import places
@@ -31,12 +31,12 @@ def in_order(values: Sequence[T], places: "Array | None") -> Sequence[T]:
 
 
 def is_by_name(schema: "Schema") -> bool:
-    """Return whether each value is a column with a name, and so keeps it in another order."""
+    """Return whether each value is a column with a name, which it keeps in another order."""
     return bool(schema.features) and len(schema.columns) == schema.inputs
 
 
 def written_names(schema: "Schema", places: "Array | None") -> Sequence[str]:
-    """Return the names of the columns that rebuilt rows are written in, a vector's one."""
+    """Return the names of the columns of rebuilt rows. A vector is one column."""
     if any(column.kind == "vector" for column in schema.columns):
         return schema.column_names
     return in_order(schema.names, places) if is_by_name(schema) else schema.names
@@ -54,8 +54,8 @@ def rebuilt_table(
 ) -> dict[str, Any]:
     """Return rebuilt rows as columns by their `written_names`, with empty cells in rows that could not be read.
 
-    `nulls` tells whether the output has empty cells. `types` are those of the data's columns, where it has some: a
-    vector comes back as one. See `rebuilt_columns`.
+    `nulls` is True if the output can have empty cells. `types` are the types of the data's columns, if it has columns;
+    a vector is written as a vector. See `rebuilt_columns`.
     """
     blank, columns = out.batch.blank if nulls else None, model.schema.columns
     if all(column.kind != "vector" for column in columns):
@@ -74,7 +74,7 @@ def rebuilt_table(
 
 
 def _vectors(out: "Decoded", model: "Model", place: slice, *, holes_only: bool) -> "Array":
-    """Return the values of a vector (N, width) in rebuilt rows: float64 where float32 would round them visibly."""
+    """Return the values of a vector (N, width) in rebuilt rows, as float64 if float32 would round them visibly."""
     import numpy as np
 
     vectors = out.recon[:, place].astype(np.float64 if any(model.scaler.decimals[1][place]) else np.float32, copy=False)
@@ -88,10 +88,10 @@ def _as_lists(vectors: "Array", kind: Any) -> Any:
 
 
 def rebuilt_columns(out: "Decoded", model: "Model", *, blank: Any = None, holes_only: bool = False) -> list[Any]:
-    """Return the columns of rebuilt rows (N, D) as their kinds have them: numbers, dates, texts.
+    """Return the columns of rebuilt rows (N, D) in their kinds: numbers, dates, texts.
 
-    With `holes_only` the rows' own values stay, and what is rebuilt stands in their holes. Rows that are `blank` (N,)
-    are empty, and so are dates out of all range.
+    With `holes_only` the rows' own values stay, and only their holes get rebuilt values. Rows that are `blank` (N,) are
+    empty, and so are dates out of range.
     """
     columns = [_rebuilt(out, model, i, holes_only=holes_only) for i in range(len(model.schema.values))]
     return columns if blank is None else [without(column, blank) for column in columns]
@@ -113,7 +113,7 @@ def _rebuilt(out: "Decoded", model: "Model", place: int, *, holes_only: bool) ->
 
 
 def as_written(values: "Array", column: "Column") -> Any:
-    """Return raw numbers (N,) as a column's kind has them; what is none, and dates out of all range, are empty."""
+    """Return raw numbers (N,) in the kind of a column. NaN and dates out of range become empty."""
     import numpy as np
 
     from aecli.data.kinds import from_numbers
@@ -125,7 +125,7 @@ def as_written(values: "Array", column: "Column") -> Any:
 
 
 def filled_columns(out: "Decoded", rebuilt: Mapping[str, Any], source: "Source") -> dict[str, Any]:
-    """Return a table's own columns, each cell as it was read, with what is rebuilt in the holes of its features."""
+    """Return a table's own columns, each cell as it was read, and rebuilt values in the holes of its features."""
     import numpy as np
 
     from aecli.data.filling import filled
@@ -150,7 +150,7 @@ def source_columns(outputs: "Iterable[Decoded]", model: "Model", source: "Source
 
 
 def holed_columns(outputs: "Iterable[Decoded]", model: "Model", source: "Source") -> dict[str, Any]:
-    """Return those columns of a source that have holes, with what is rebuilt in these: see `filled_columns`."""
+    """Return the columns of a source that have holes, filled with rebuilt values: see `filled_columns`."""
     out = _together(outputs)
     filled = filled_columns(out, _source_columns(out, model, source, holes_only=True), source)
     return {name: column for name, column in filled.items() if column is not out.batch.kept.get(name)}
@@ -170,7 +170,7 @@ def _source_columns(
 
 
 def _together(outputs: "Iterable[Decoded]") -> "Decoded":
-    """Join batches of rebuilt rows to one."""
+    """Return batches of rebuilt rows joined to one."""
     import numpy as np
 
     from aecli.data.source import joined
@@ -181,7 +181,7 @@ def _together(outputs: "Iterable[Decoded]") -> "Decoded":
 
 
 def emptied(columns: Mapping[str, Any], blank: Any) -> dict[str, Any]:
-    """Return columns with empty cells in the rows that are `blank` (N,), which could not be read; None for no row."""
+    """Return columns with empty cells in the rows that are `blank` (N,), which could not be read; None if all could."""
     return dict(columns) if blank is None else {name: without(column, blank) for name, column in columns.items()}
 
 

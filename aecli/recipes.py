@@ -1,4 +1,4 @@
-"""The recipes, and the rules that make every choice that nobody made."""
+"""The recipes, and the rules that set every option that is not given."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,26 +11,26 @@ from aecli.options import FitOptions
 
 DEFAULT_HOLDOUT = 0.1
 DEFAULT_RECIPE, MAP, VECTORS = "modern", "map", "vectors"
-MAP_STEPS = 2400  # of a map: on MNIST half as many take half the time, and keep neighbours less well
-FEWEST_STEPS, STEPS_A_ROW = 600, 24  # of a map: of 25 rows of the digits 2,400 make no better one, of 100 rows they do
-NEIGHBOURS, FEWEST_NEIGHBOURS = 15, 5  # of a row that a map holds near it: the fewer, the fewer rows are compared
-TOGETHER = 16_384  # rows at most among which a map's neighbours are looked for, all with all
-FEW_ROWS = 30  # for each input
-MOST_SPARSE, SPARSE = 1024, 16  # latent values of a sparse code; for each that is kept
+MAP_STEPS = 2400  # of a map; half as many on MNIST take half the time, and keep fewer neighbours
+FEWEST_STEPS, STEPS_A_ROW = 600, 24  # of a map; 2,400 steps help with 100 rows of the digits, but not with 25
+NEIGHBOURS, FEWEST_NEIGHBOURS = 15, 5  # of a row in a map; fewer if only a part of the rows is compared
+TOGETHER = 16_384  # the most rows that a map compares with each other to find neighbours
+FEW_ROWS = 30  # per input
+MOST_SPARSE, SPARSE = 1024, 16  # the most latent values of a sparse code, and how many per value that is kept
 NARROW = 64  # inputs of a table
-LEAST_BATCH = 3  # of vectors, of two of which nothing is more alike; and one row for each width of nested codes
-FLAT = 3  # latent values, which are few for an image: more dense layers rebuild more than convolutions
-DEEP = 256, 128, 128, 128  # dense widths for two values, which take more layers than many do
-NARROW_DEEP, NARROW_ROWS = (128, 64, 64, 64), 500  # of a map of fewer rows: as good, in a third of the time
-LARGE, CHANNELS = 16, (16, 32)  # images of so many pixels a side have convolutions
-# That choose no network:
+LEAST_BATCH = 3  # two vectors are too few to compare similarities; nested codes need one row per width
+FLAT = 3  # an image with so few latent values is rebuilt better by more dense layers than by convolutions
+DEEP = 256, 128, 128, 128  # dense widths for two latent values, which need more layers
+NARROW_DEEP, NARROW_ROWS = (128, 64, 64, 64), 500  # for a map of fewer rows: as good, in a third of the time
+LARGE, CHANNELS = 16, (16, 32)  # images of at least so many pixels per side have convolutions
+# Options that do not choose the network or its training:
 OTHERS = frozenset(
     {"recipe", "latent_dim", "nested", "precision", "seed", "holdout", "holdout_last", "scale", "store_rows"}
 )
 SAID = tuple(field.name for field in dataclasses.fields(FitOptions) if field.name not in OTHERS)
 ARCHITECTURE = ("channels", "hidden_dims", "latent_dim", "activation", "latent_activation", "bottleneck", "active")
 ATOMS_LR = 0.007  # Adam's, of a dictionary
-SHAPE = "add --image-shape if they are some"
+SHAPE = "if they are, add --image-shape"
 _CLASSIC = FitOptions(
     recipe="classic",
     channels=(),
@@ -81,13 +81,13 @@ RECIPES: Mapping[str, FitOptions] = MappingProxyType(
 
 
 def completed(options: FitOptions) -> FitOptions:
-    """Return the options with what their recipe says of those that are None. What is still None is left to a rule."""
+    """Return the options with their recipe's values for those that are None. A rule sets those that are still None."""
     asked = {name: value for name, value in vars(options).items() if value is not None}
     return dataclasses.replace(RECIPES[options.recipe or DEFAULT_RECIPE], **asked)
 
 
 def is_free(asked: FitOptions) -> bool:
-    """Return whether the model is ours to choose: of the network and its training nothing was said."""
+    """Return whether the model may be PCA's: no option on the network or its training was given."""
     return asked.recipe in (None, DEFAULT_RECIPE, VECTORS) and all(getattr(asked, name) is None for name in SAID)
 
 
@@ -100,27 +100,31 @@ def resolve(
     image_shape: tuple[int, ...] | None = None,
     model: ModelConfig | None = None,
 ) -> tuple[ModelConfig, TrainConfig]:
-    """Make every choice for data of `rows` training rows and `inputs` values a row.
+    """Return the configs for `rows` training rows of `inputs` values, with every option set.
 
-    `bounded` tells that the scaled inputs lie in [0, 1]. A `model` to go on from stays as it is.
-    The rules: images of 16 by 16 pixels or more have convolutions, but for codes of up to 3 values and given widths of
-    dense layers; the bottleneck holds a twelfth of the inputs, 2 to 64, and a sparse one keeps so many of 16 times as
-    many values, or a sixteenth of a given width; a sparse code at least as wide as its inputs has no other layers, a
-    linear output, and Adam at 0.007, which rebuilt more validation rows than Muon in a third of its time; a batch is a
-    sixteenth of the rows, 16 to 512, or to 128 with convolutions; the steps grow with the rows to the power of 0.3, and
-    the epochs follow; the weight decay adds up to the same over runs of this length and longer ones; images of 16 by 16
-    pixels or more are shifted by up to one pixel where a model of more than 20 weights a row would learn them by heart.
-    A map has four dense layers, narrower ones of fewer than 500 rows, or three after convolutions; batches of up to
-    512; about 2,400 steps but at least one epoch, of fewer than 100 rows 24 steps a row but at least 600; and 15
-    neighbours a row, fewer, down to 5, where rows are so many that only some are compared: 15 times the share of them
-    that is. Of rows in a file, a window of which is a sixteenth at most, they are 5: see `training.run`.
-    Vectors have one dense layer of 256, or of four times the code, and no sigmoid at the end. Nested codes take twice
-    as many steps. A sparse code as wide as a row, or wider, is a dictionary: no other layers, and Adam.
-    Raises DataError where the layers make no sense of the data, UsageError where they make none of any.
+    `bounded` is True if the scaled inputs are in [0, 1]. A `model` to train further keeps its config.
+    The rules:
+    - Images of 16 by 16 pixels or more have convolutions, unless the code has up to 3 values or dense widths are given.
+    - The bottleneck has a twelfth of the inputs, 2 to 64. A sparse one keeps as many, of 16 times as many values, or a
+      sixteenth of a given width.
+    - A batch is a sixteenth of the rows, 16 to 512, or to 128 with convolutions. The number of steps grows with the
+      rows to the power of 0.3, and sets the epochs. The total weight decay is the same for runs of this length and
+      longer ones.
+    - Images of 16 by 16 pixels or more are shifted by up to one pixel if the model has more than 20 weights per row,
+      with which it would learn them by heart.
+    - A map has four dense layers, narrower ones for fewer than 500 rows, or three after convolutions; batches of up to
+      512; about 2,400 steps but at least one epoch, for fewer than 100 rows 24 steps per row but at least 600. Each row
+      has 15 neighbours; if only a share of the rows is compared, 15 times this share, but at least 5. Rows in a file
+      have 5, because a window is at most a sixteenth of it: see `training.run`.
+    - Vectors have one dense layer of 256, or of four times the code, and no sigmoid at the end. Nested codes take twice
+      as many steps.
+    - A sparse code at least as wide as a row is a dictionary: it has no other layers, a linear output, and Adam at
+      0.007, which rebuilt more validation rows than Muon in a third of the time.
+    Raises DataError if the network does not suit the data, UsageError if it suits no data.
     """
     choices = vars(completed(options)).copy()
     large = image_shape is not None and min(image_shape[:2]) >= LARGE
-    bounded = bounded and choices["recipe"] != VECTORS  # a sigmoid would bend what a search takes to be straight
+    bounded = bounded and choices["recipe"] != VECTORS  # a sigmoid would distort the cosines of a search
     if choices["holdout"] is None:
         choices["holdout"] = DEFAULT_HOLDOUT
     choices["holdout_last"] = choices["holdout_last"] or 0.0
@@ -148,7 +152,7 @@ def resolve(
 def _choose_bottleneck(
     choices: dict[str, Any], options: FitOptions, inputs: int, *, bounded: bool, model: ModelConfig | None
 ) -> None:
-    """Make the choices that depend on the bottleneck. Raises UsageError for options that this one does not take."""
+    """Set the options that depend on the bottleneck. Raises UsageError for options of another bottleneck."""
     kind = choices["bottleneck"] if model is None else model.bottleneck
     usual = min(64, max(2, round(inputs / 12)), max(1, inputs - 1))
     if kind == "sparse":
@@ -158,7 +162,7 @@ def _choose_bottleneck(
         usual = max(choices["active"], min(MOST_SPARSE, SPARSE * choices["active"]))
     elif choices["active"] is not None:
         raise UsageError(
-            f"--active is how many values a sparse bottleneck keeps, and this one is {kind}",
+            f"--active is for a sparse bottleneck, and this one is {kind}",
             hint="add --bottleneck sparse, or leave --active out",
         )
     if choices["latent_dim"] is None:
@@ -171,22 +175,22 @@ def _choose_bottleneck(
     if kind == "variational":
         if options.loss is None:
             choices["loss"] = "bce" if bounded and (model is None or model.output_activation == "sigmoid") else "mse"
-        if options.latent_activation is None:  # of a recipe, to which the means of Gaussians are foreign
+        if options.latent_activation is None:  # the recipe's does not suit the means of Gaussians
             choices["latent_activation"] = "none"
     elif choices["beta"] is not None:
         raise UsageError(
-            f"--beta is the weight of a variational bottleneck's KL divergence, and this one is {kind}",
+            f"--beta is for a variational bottleneck, and this one is {kind}",
             hint="add --bottleneck variational, or leave --beta out",
         )
     choices["beta"] = 1.0 if choices["beta"] is None else choices["beta"]
 
 
 def _check_codes(choices: dict[str, Any], model: ModelConfig | None) -> None:
-    """Raise UsageError for nested codes of what has none, and for codes of vectors by another bottleneck."""
+    """Raise UsageError if nested codes, or codes of vectors, do not go with the bottleneck or the recipe."""
     kind = choices["bottleneck"] if model is None else model.bottleneck
     if choices["recipe"] == VECTORS and kind != "none":
         raise UsageError(
-            f"--recipe vectors makes codes for a search by cosine, which is not for --bottleneck {kind}",
+            f"--recipe vectors makes codes for a search by cosine, and cannot be used with --bottleneck {kind}",
             hint="leave --bottleneck out, or choose another --recipe",
         )
     if choices["nested"] and choices["latent_dim"] == 1:
@@ -197,12 +201,13 @@ def _check_codes(choices: dict[str, Any], model: ModelConfig | None) -> None:
     if choices["nested"] and (kind != "none" or choices["recipe"] == MAP):
         other = f"--bottleneck {kind}" if kind != "none" else "--recipe map"
         raise UsageError(
-            f"--nested orders the values of a code by their worth, which is not for {other}", hint="leave --nested out"
+            f"--nested orders the values of a code by importance, and cannot be used with {other}",
+            hint="leave --nested out",
         )
 
 
 def _choose_dictionary(choices: dict[str, Any], options: FitOptions, inputs: int, model: ModelConfig | None) -> None:
-    """Make the choices of a dictionary: where nothing is said of layers, a sparse code as wide as a row is one."""
+    """Set the options of a dictionary: a sparse code at least as wide as a row, without other layers."""
     is_sparse = choices["bottleneck"] == "sparse"
     free = choices["hidden_dims"] is None and not choices["channels"]
     if model is None and is_sparse and free and choices["latent_dim"] >= inputs:
@@ -216,29 +221,29 @@ def _choose_dictionary(choices: dict[str, Any], options: FitOptions, inputs: int
 def _check(
     model: ModelConfig, train: TrainConfig, image_shape: tuple[int, ...] | None, *, bounded: bool, going_on: bool
 ) -> None:
-    """Raise DataError where the choices make no sense of the data."""
+    """Raise DataError if the configs do not suit the data."""
     if train.augment_shift and image_shape is None:
-        raise DataError("--augment-shift moves images, and these rows are none", hint="leave it out")
+        raise DataError("--augment-shift moves images, and these rows are not images", hint="leave it out")
     if train.loss == "bce" and not (bounded and model.output_activation == "sigmoid"):
-        is_free = train.recipe != VECTORS  # which never has the sigmoid
+        is_free = train.recipe != VECTORS  # vectors never have the sigmoid
         found = (
-            "outputs of a sigmoid, which the model has not"
+            "needs a sigmoid output, which the model does not have"
             if bounded or not is_free
-            else "this scaling holds no bounds"
+            else "this scaling has no bounds"
         )
         raise DataError(
             f"--loss bce is for values from 0 to 1, and {found}",
             hint="--loss mse or huber takes any values"
-            + "; --scale minmax brings them there" * (is_free and not going_on),
+            + "; --scale minmax brings them to that range" * (is_free and not going_on),
         )
     if model.kept >= model.inputs:
         if model.inputs == 1:
             raise DataError(
-                "a row of this data is one value: nothing can be compressed", hint="train on two columns or more"
+                "a row of this data is one value, which cannot be compressed", hint="train on two columns or more"
             )
         flag, verb = ("--latent-dim", "holds") if model.active is None else ("--active", "keeps")
         raise DataError(
-            f"the bottleneck {verb} {model.kept} values and a row of this data {model.inputs}: nothing is compressed",
+            f"the bottleneck {verb} {model.kept} values, a row of this data has {model.inputs}: nothing is compressed",
             hint=f"choose {'an' if flag == '--active' else 'a'} {flag} below {model.inputs}",
         )
 
@@ -249,13 +254,13 @@ def _check_batch(train: TrainConfig, rows: int) -> None:
     if (train.recipe == VECTORS or train.nested) and found < LEAST_BATCH:
         whose = "--nested" if train.nested else "--recipe vectors"
         raise DataError(
-            f"{whose} takes batches of at least {LEAST_BATCH} rows, and these have {found}",
+            f"{whose} needs batches of at least {LEAST_BATCH} rows, and these have {found}",
             hint="train on more rows" if rows < LEAST_BATCH else f"choose a --batch-size of at least {LEAST_BATCH}",
         )
 
 
 def hidden_dims(rows: int, inputs: int, latent_dim: int, *, images: bool) -> tuple[int, ...]:
-    """Return the encoder's dense widths: smaller ones, or fewer, for few values or few rows; more for a plane of codes.
+    """Return the encoder's dense widths: smaller ones, or fewer, for few values or few rows; more for few latents.
 
     Chosen on small tables and on parts of MNIST: see tests/bench/tables.py.
     """
@@ -276,15 +281,15 @@ def _choose_steps(choices: dict[str, Any], rows: int) -> None:
         choices["batch_size"] = min(most, max(16, rows // 16), rows)
     steps = MAP_STEPS if is_map else factor * rows**0.3
     if choices["epochs"] is None:
-        steps *= 2 if choices["nested"] else 1  # what one code learns, three do in twice the time
+        steps *= 2 if choices["nested"] else 1  # three codes need twice the time of one
         some = min(steps, max(FEWEST_STEPS, STEPS_A_ROW * rows)) if is_map else steps
         choices["epochs"] = max(1 if is_map else 2, round(some * choices["batch_size"] / rows))
-    if choices["weight_decay"] is None:  # in a run of few steps more of it would undo what is learnt
+    if choices["weight_decay"] is None:  # in a short run, more of it would undo training
         choices["weight_decay"] = decay / max(steps, rows * choices["epochs"] / choices["batch_size"])
 
 
 def _choose_neighbours(choices: dict[str, Any], rows: int, *, bounded: bool, model: ModelConfig | None) -> None:
-    """Make the choices of a map. Noise keeps its encoder from learning by heart which rows are neighbours."""
+    """Set the options of a map. Noise keeps its encoder from learning by heart which rows are neighbours."""
     is_map = choices["recipe"] == MAP
     kind = choices["bottleneck"] if model is None else model.bottleneck
     if choices["neighbours"] is None:
@@ -294,7 +299,7 @@ def _choose_neighbours(choices: dict[str, Any], rows: int, *, bounded: bool, mod
         choices["noise"] = 0.2 if bounded else 0.5 if choices["scale"] in ("standard", "robust", "quantile") else 0.0
     if choices["neighbours"] and kind != "none":
         raise UsageError(
-            f"--recipe map holds neighbours together, which is not for --bottleneck {kind}",
+            f"--recipe map keeps neighbours together, and cannot be used with --bottleneck {kind}",
             hint="leave --bottleneck out, or choose another --recipe",
         )
 
@@ -303,7 +308,7 @@ def _model(
     choices: dict[str, Any], inputs: int, rows: int, *, bounded: bool, image_shape: tuple[int, ...] | None
 ) -> ModelConfig:
     if choices["channels"] and image_shape is None:
-        raise DataError("--channels are of convolutions over images, and these rows are none", hint=SHAPE)
+        raise DataError("--channels is for convolutions over images, and these rows are not images", hint=SHAPE)
     if choices["hidden_dims"] is None:
         of_images, latent_dim = image_shape is not None, choices["latent_dim"]
         if choices["recipe"] == VECTORS:
@@ -314,7 +319,7 @@ def _model(
         else:
             dense = hidden_dims(rows, inputs, latent_dim, images=of_images)
             choices["hidden_dims"] = () if choices["channels"] else dense
-    if choices["activation"] is None:  # on images they do equally well, and the one takes less time
+    if choices["activation"] is None:  # on images they are equally good, and silu is faster
         choices["activation"] = "silu" if choices["channels"] else "gelu"
     if choices["init"] in (FROM_MODEL, PCA):
         raise UsageError(f"init is {choices['init']!r}, and there is no model", hint="init_from names one")

@@ -1,14 +1,15 @@
-"""How strange a row is: how the model rebuilds it, and where its code lies. Fitted on training rows.
+"""The score of a row: how strange it is, by how the model rebuilds it and where its code lies. Fitted on training rows.
 
-A row's score is a sum of three signs, in nats. Its `distance` is the Mahalanobis distance of its code and of the errors
-of its values from those of training rows. Its `loneliness` is how far its code is from the twentieth nearest of stored
-training codes. Each counts by how rarely training rows that the model had not seen have as much or more, under a normal
-distribution of logarithms. And the value that lies the farthest `beyond` all of its column in training counts by half
-the square of how far, in standard deviations: a narrow code leaves columns out, whose errors are large in every row.
-A row's `p` is the share of those training rows that are as strange or stranger.
+A row's score is the sum of three signs, in nats. The `distance` is the Mahalanobis distance of its code and its errors
+from those of training rows. The `loneliness` is the distance of its code from the twentieth nearest of the stored
+training codes. Both count by the share of unseen training rows that have as much or more, under a log-normal
+distribution. The third sign is the value farthest `beyond` the range of its column in training: it counts by half the
+squared excess, in standard deviations, because a narrow code ignores some columns, whose errors are large in every row.
+A row's `p` is the share of unseen training rows that are as strange or stranger. Unseen means that the network was not
+trained on the row.
 
-The errors of a row's values hang together, and so do their codes, so each is judged beside all others. The tenth of the
-rows that fit least are left out when the covariance is fitted: they may be anomalies.
+The errors of a row's values are correlated, and so are its latent values, so the distance uses their covariance. The
+tenth of the rows that fit least is left out of the covariance, because they may be anomalies.
 Sources: Mahalanobis 1936; Rousseeuw 1985 for leaving out the farthest; Ledoit and Wolf 2004 for the shrinkage;
 Ramaswamy et al. 2000 for the k-th nearest neighbour; Vovk et al. 2005, and Barber et al. 2021 for the folds, for p.
 Shape letters: N rows, E inputs of the model, K latent values, J = K + E, F axes, M stored codes, n calibration rows.
@@ -25,31 +26,31 @@ import numpy as np
 from aecli.model.checkpoint import SCORE, Scoring
 
 Array = np.ndarray[Any, Any]
-FITTED_ROWS, FITTED_VALUES = 4096, 1 << 24  # rows that a score is fitted to, and values: bounds time and memory
+FITTED_ROWS, FITTED_VALUES = 4096, 1 << 24  # the most rows and values to fit a score to: bounds time and memory
 CALIBRATION_ROWS = 20_000
-STORED_VALUES = 1 << 17  # of codes of training rows
-NEIGHBOUR = 20  # the twentieth nearest: with 5, two or three anomalies that lie together vouch for one another
-ALL_AXES, AXES = 360, 64  # up to so many of codes and inputs all axes are stored, above it so many
-ROWS_AN_AXIS = 20  # of the latter: of fewer rows the axes would be chance
-TRIMMED, REFITS = 0.1, 3  # of the rows, those that fit least
-FLOOR = 1e-3  # of the mean error's square, added to each: a constant column has none
-LEAST = 1e-12  # below it a distance is none
-SAME = 1e-4  # of the magnitude of a latent value, below which it varies by rounding
-LARGEST = float(np.finfo(np.float32).max) / 4  # of what is out of all proportion: its score is a number all the same
+STORED_VALUES = 1 << 17  # the most values of codes of training rows to store
+NEIGHBOUR = 20  # the twentieth nearest: with 5, two or three similar anomalies would look normal
+ALL_AXES, AXES = 360, 64  # with up to 360 latent values and inputs all axes are stored, otherwise 64
+ROWS_AN_AXIS = 20  # with fewer rows per axis the axes would be random
+TRIMMED, REFITS = 0.1, 3  # the share of the rows to leave out, those that fit least
+FLOOR = 1e-3  # times the mean squared error, added to each, because a constant column has no error
+LEAST = 1e-12  # smaller distances are 0
+SAME = 1e-4  # relative to a latent value's magnitude: smaller variation is rounding
+LARGEST = float(np.finfo(np.float32).max) / 4  # keeps the score of extreme values finite
 LARGEST_LOG = math.log(np.finfo(np.float32).max)
-LEAST_ROWS = 10  # that a score is fitted to
-Signs = Array  # (N, 3): the logarithms of distance and loneliness, and the nats of the value that is farthest beyond
+LEAST_ROWS = 10  # a score needs at least so many
+Signs = Array  # (N, 3): the logarithms of distance and loneliness, and the nats of the value farthest beyond its range
 
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """What judges rows by their codes (N, K) and by the errors (N, E) of what is rebuilt of them, in the model's units.
+    """A fitted score. It judges rows by their codes (N, K) and their errors (N, E), in the model's units.
 
-    `code_scale` (K,) and `error_scale` (E,) bring these to like scales, `centre` (J,) is the middle of both then.
-    `axes` (F, J) are of length 1; a row's place along each counts `weights` (F,) times, squared, and what is left of it
-    `rest` times. `codes` (M, K) are scaled codes of training rows. `usual` (2, 2) are the means and the standard
-    deviations of the logarithms of distance and loneliness, `calibration` (n,) the scores in ascending order, both of
-    training rows that the model had not seen. `mean`, `spread`, `low` and `high` (E,) are those of the inputs.
+    `code_scale` (K,) and `error_scale` (E,) scale these to similar sizes, and `centre` (J,) is the mean of both then.
+    `axes` (F, J) have length 1. A row's squared position along each axis has the weight in `weights` (F,), the rest of
+    its squared length the weight `rest`. `codes` (M, K) are scaled codes of training rows. `usual` (2, 2) are the means
+    and the standard deviations of the logarithms of distance and loneliness, and `calibration` (n,) the scores in
+    ascending order, both of unseen training rows. `mean`, `spread`, `low` and `high` (E,) describe the inputs.
     """
 
     code_scale: Array
@@ -67,7 +68,7 @@ class Score:
     high: Array
 
     def tensors(self) -> dict[str, Array]:
-        """Return float32 tensors by the names that they have in a checkpoint; the codes are float16."""
+        """Return float32 tensors by their names in a checkpoint; the codes are float16."""
         values: dict[str, Array] = {name: np.asarray(value, np.float32) for name, value in vars(self).items()}
         values["codes"] = self.codes.astype(np.float16)
         values["rest"] = values["rest"].reshape(1)
@@ -75,7 +76,7 @@ class Score:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Array]) -> "Score | None":
-        """Read what `tensors` returned; None where a checkpoint holds none."""
+        """Return the score in a checkpoint's tensors, None if there is none."""
         if f"{SCORE}rest" not in tensors:
             return None
         own: dict[str, Any] = {
@@ -85,7 +86,7 @@ class Score:
 
     @property
     def size(self) -> Scoring:
-        """How much of it there is."""
+        """The numbers of axes, stored codes and calibration rows."""
         return Scoring(len(self.axes), len(self.codes), len(self.calibration))
 
     @property
@@ -95,7 +96,7 @@ class Score:
 
     @property
     def alpha(self) -> float:
-        """Up to which p a row is an anomaly where nothing is said."""
+        """The default of the highest p of an anomaly."""
         return self.size.alpha
 
     @property
@@ -106,9 +107,9 @@ class Score:
         return float(np.nextafter(self.calibration[n - beyond], np.float32(np.inf))) if n else 0.0
 
     def distances(self, z: Array, errors: Array, there: Array | None = None) -> Array:
-        """Return the squared Mahalanobis distances (N,), a mean over what is there.
+        """Return the squared Mahalanobis distances (N,), a mean over the values that are `there`.
 
-        Errors of values that are not `there` (N, E) count as usual ones.
+        If a value is not `there` (N, E), its error counts as an average one.
         """
         with np.errstate(all="ignore"):
             off, count = self._off(z, errors, there)
@@ -122,7 +123,7 @@ class Score:
         return found
 
     def contributions(self, z: Array, errors: Array, there: Array | None = None) -> Array:
-        """Return what each error adds to `distances`, (N, E): not below 0."""
+        """Return the part of `distances` that each error adds, (N, E), at least 0."""
         with np.errstate(all="ignore"):
             off, count = self._off(z, errors, there)
             along = off @ self.axes.T  # (N, F)
@@ -134,15 +135,15 @@ class Score:
         return np.maximum(found, 0)
 
     def _off(self, z: Array, errors: Array, there: Array | None) -> tuple[Array, Any]:
-        """Return how far rows (N, J) are from the middle, and how many values each of them has."""
+        """Return the offsets (N, J) of rows from the centre, and the numbers of their values."""
         off = np.concatenate([z / self.code_scale, errors / self.error_scale], axis=1) - self.centre  # (N, J)
         if there is None:
             return off, off.shape[1]
         off[:, z.shape[1] :][~there] = 0
-        return off, z.shape[1] + there.sum(axis=1, dtype=np.float32)  # exact, and no float64 where a batch has holes
+        return off, z.shape[1] + there.sum(axis=1, dtype=np.float32)  # exact, and not float64 if a batch has holes
 
     def loneliness(self, z: Array) -> Array:
-        """Return the distances (N,) of codes (N, K) from their twentieth nearest stored code; 1 where there is none."""
+        """Return the distances (N,) of codes (N, K) from their twentieth nearest stored code, 1 if there is none."""
         if not len(self.codes):
             return np.ones(len(z), np.float32)
         with np.errstate(all="ignore"):
@@ -154,12 +155,12 @@ class Score:
         return found
 
     def scaled(self, z: Array) -> Array:
-        """Return codes (N, K) as those that are stored: less their middle, by their scale."""
+        """Return codes (N, K) scaled like the stored ones: minus their centre, divided by their scale."""
         codes: Array = z / self.code_scale - self.centre[: z.shape[1]]
         return codes
 
     def beyond(self, x: Array, there: Array | None = None) -> Array:
-        """Return how far the farthest value of inputs (N, E) lies beyond those of training, (N,), in nats."""
+        """Return how far the farthest value of inputs (N, E) is beyond the training range, (N,), in nats."""
         with np.errstate(all="ignore"):
             scale = np.maximum(self.spread, np.sqrt(np.square(self.spread).mean()) / 2) + LEAST
             off = np.maximum(np.maximum(x - self.high, self.low - x), 0) / scale  # (N, E)
@@ -169,7 +170,7 @@ class Score:
         return np.minimum(found, LARGEST)
 
     def signs(self, x: Array, z: Array, errors: Array, there: Array | None = None) -> Signs:
-        """Return the logarithms of distance and loneliness, and the nats of what lies beyond (N, 3)."""
+        """Return the logarithms of distance and loneliness, and the nats of the value beyond its range, (N, 3)."""
         both = np.stack([self.distances(z, errors, there), self.loneliness(z)], axis=1)
         logs = np.minimum(np.log(np.maximum(both, LEAST)), LARGEST_LOG)
         found: Array = np.concatenate([logs, self.beyond(x, there)[:, None]], axis=1)
@@ -182,14 +183,14 @@ class Score:
         return found
 
     def p(self, scores: Array) -> Array:
-        """Return the share (N,) of calibration rows that are as strange or stranger, the row itself being one."""
+        """Return the share (N,) of calibration rows that are as strange or stranger, counting the row itself as one."""
         n = len(self.calibration)
         beyond = n - np.searchsorted(self.calibration, scores.astype(np.float32), side="left")
         share: Array = (1 + beyond) / (n + 1)
         return share
 
     def calibrated(self, signs: Signs) -> "Score":
-        """Return the score on the scale of rows that the model has not seen, whose signs (n, 3) these are."""
+        """Return the score calibrated with the signs (n, 3) of rows that the model has not seen."""
         logs = signs[:, :2]
         usual = np.stack([logs.mean(axis=0), np.maximum(logs.std(axis=0), 1e-6)])
         own = dataclasses.replace(self, usual=usual.astype(np.float32))
@@ -197,9 +198,9 @@ class Score:
 
 
 def fit(x: Array, z: Array, errors: Array, there: Array | None, codes: int, seed: int) -> Score:
-    """Fit a score, not calibrated yet, to inputs (N, E), codes (N, K) and errors (N, E) of at least one training row.
+    """Return a score fitted to inputs (N, E), codes (N, K) and errors (N, E) of at least one training row.
 
-    All are finite. `there` (N, E) are the values that are no holes. At most so many codes are stored.
+    All are finite. `there` (N, E) is False for holes. At most `codes` codes are stored. It is not calibrated yet.
     """
     codes = min(codes, STORED_VALUES // z.shape[1])
     known = np.ones_like(errors, bool) if there is None else there
@@ -207,7 +208,7 @@ def fit(x: Array, z: Array, errors: Array, there: Array | None, codes: int, seed
     mean = np.where(known, x, 0).sum(axis=0, dtype=np.float64) / count
     variance = np.where(known, np.square(x - mean), 0).sum(axis=0) / count
     middle_code, code_scale = z.mean(axis=0, dtype=np.float64), z.std(axis=0, dtype=np.float64)
-    code_scale = np.maximum(code_scale, SAME * (np.abs(middle_code) + code_scale.max()))  # less is rounding
+    code_scale = np.maximum(code_scale, SAME * (np.abs(middle_code) + code_scale.max()))  # smaller values are rounding
     squares = np.where(known, np.square(errors, dtype=np.float64), 0).sum(axis=0) / count
     error_scale = np.sqrt(squares + FLOOR * squares.mean() + LEAST)
     code_scale = np.where(code_scale > LEAST, code_scale, 1)
@@ -242,8 +243,8 @@ def fit(x: Array, z: Array, errors: Array, there: Array | None, codes: int, seed
 def _fitted(u: Array) -> tuple[Array, Array, Array, float]:
     """Return `centre`, `axes`, `weights` and `rest` of rows (N, J): their mean, and the inverse of their covariance.
 
-    The covariance is that of Ledoit and Wolf. Of wide rows, it has the axes of the largest variances, at most one for
-    twenty rows, and one variance in all other directions: with fewer rows it would learn them by heart.
+    The covariance is the estimate of Ledoit and Wolf. For wide rows it has only the axes of the largest variances, at
+    most one per twenty rows, and one variance for all other directions. More axes would fit these rows by chance.
     """
     count, width = u.shape
     centre = u.mean(axis=0, dtype=np.float64)
@@ -270,20 +271,20 @@ def _single(centre: Array, axes: Array, weights: Array, rest: float) -> tuple[Ar
 
 
 def _shrinkage(off: Array, covariance: Array) -> float:
-    """Return how much of its mean variance Ledoit and Wolf give a covariance (J, J), from 0 to 1.
+    """Return the shrinkage of Ledoit and Wolf for a covariance (J, J) to its mean variance, from 0 to 1.
 
-    `off` (N, J) are the rows less their mean.
+    `off` (N, J) are the rows minus their mean.
     """
     count, width = off.shape
     mean = float(np.trace(covariance)) / width
-    apart = float(np.square(covariance).sum()) - width * mean**2  # from a multiple of the identity
+    apart = float(np.square(covariance).sum()) - width * mean**2  # the distance from a multiple of the identity
     lengths = np.square(np.einsum("nj,nj->n", off, off, dtype=np.float64)).sum() / count
     noise = (lengths - float(np.square(covariance).sum())) / count
     return min(1.0, noise / apart) if apart > 0 else 1.0
 
 
 def _surprise(x: Array) -> Array:
-    """Return -ln Q(x), in nats: Q is how often a standard normal value is larger than x. Within 0.012.
+    """Return -ln Q(x), in nats, within 0.012. Q is the probability that a standard normal value is larger than x.
 
     Source: Börjesson and Sundberg 1979, "Simple Approximations of the Error Function Q(x)".
     """

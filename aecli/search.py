@@ -1,6 +1,6 @@
-"""What an exact search by cosine finds among codes of vectors: recall@10, beside other codes of as many bytes.
+"""The recall@10 of an exact search by cosine among codes of vectors, compared to other codes of as many bytes.
 
-Shape letters: N queries, M rows that are searched, D values of a row, K values of a code.
+Shape letters: N queries, M rows to search, D values of a row, K values of a code.
 """
 
 from collections.abc import Mapping
@@ -14,18 +14,18 @@ from aecli.config import Schema
 Array = np.ndarray[Any, Any]
 Coded = tuple[Array, Array]  # the codes of the queries and of the rows
 NEAREST = 10
-INT8 = "int8"  # ends the names of codes that take a byte a value
-BLOCK_VALUES = 1 << 22  # similarities that are held at once
-SAME = 1e-6  # of similarities: what is nearer to each other differs by rounding
+INT8 = "int8"  # the end of the names of codes with one byte per value
+BLOCK_VALUES = 1 << 22  # similarities in memory at once
+SAME = 1e-6  # smaller differences of similarities are rounding
 FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
 class Code:
-    """A way to shorten rows: its `name`, of how many `values` a row then is, of so many bytes each, and how good it is.
+    """A way to shorten rows: its `name`, the number of `values` of a code, the bytes per value, and how good it is.
 
-    `mse` is the mean squared error of the rows that are rebuilt, in the model's units; `recall_at_10` the share of the
-    10 rows most alike by cosine that are among the 10 codes most alike by cosine. Each is None where it cannot be had.
+    `mse` is the mean squared error of the rebuilt rows, in the model's units; `recall_at_10` the share of the 10 most
+    similar rows by cosine that are among the 10 most similar codes. Each is None if it cannot be computed.
     """
 
     name: str
@@ -41,15 +41,15 @@ class Code:
 
     @property
     def bytes(self) -> int:
-        """How many bytes a row takes."""
+        """The number of bytes per row."""
         return self.values * self.value_bytes
 
 
 def is_of_one_unit(schema: Schema, recipe: str) -> bool:
-    """Return whether all values of a row are of one unit, so that the cosine of two rows means something.
+    """Return whether all values of a row are of one unit, so that the cosine of two rows has a meaning.
 
-    Those are vectors: the rows of an array that are no images, one column of vectors, and what `--recipe vectors`
-    was trained on.
+    They are for vectors: rows of an array that are not images, a single column of vectors, and the training data of
+    `--recipe vectors`.
     """
     columns = schema.columns
     is_vector = not columns or (len(columns) == 1 and columns[0].kind == "vector")
@@ -57,10 +57,10 @@ def is_of_one_unit(schema: Schema, recipe: str) -> bool:
 
 
 def compare(queries: Array, rows: Array, codes: Mapping[str, Coded], *, themselves: bool = False) -> dict[str, Code]:
-    """Return the recall@10 of codes of rows, see `recalls`, and of the simplest codes of the same rows.
+    """Return the recall@10 of codes of rows, see `recalls`, and of two simple codes of the same rows.
 
-    The first of the codes are K values wide. The others are so many of the first original values as int8 that they take
-    the same bytes, or all where those are fewer; and as many of the first original values.
+    The first of the `codes` has K values. The simple codes are the first 4 K original values as int8, which take as
+    many bytes, or all values if there are fewer; and the first K original values.
     """
     values = min(next(iter(codes.values()))[0].shape[1], rows.shape[1])
     first = min(FLOAT_BYTES * values, rows.shape[1])
@@ -76,11 +76,11 @@ def compare(queries: Array, rows: Array, codes: Mapping[str, Coded], *, themselv
 
 
 def recalls(queries: Array, rows: Array, codes: Mapping[str, Coded], *, themselves: bool = False) -> dict[str, float]:
-    """Return the recall@10 of each of several codes: of queries (N, D) among rows (M, D), all of them compared.
+    """Return the recall@10 of each of several codes, for queries (N, D) among all rows (M, D).
 
-    With `themselves` the queries are the rows, and a row is not found by itself. A row counts as found if it is as much
-    alike as the tenth. There are more than 10 rows. Queries of zeros are left out: they have no cosine, and are as much
-    alike to all rows. Where all are such, nothing is returned.
+    With `themselves` the queries are the rows, and a row does not find itself. A row counts as found if it is as
+    similar as the tenth. There must be more than 10 rows. Queries of zeros are left out, because they have no cosine.
+    If all are zeros, nothing is returned.
     """
     asked = have_cosine(queries)
     if not len(asked):
@@ -99,7 +99,7 @@ def recalls(queries: Array, rows: Array, codes: Mapping[str, Coded], *, themselv
 
 
 def have_cosine(rows: Array) -> Array:
-    """Return the places of the rows (N, D) that are not all zeros."""
+    """Return the indices of the rows (N, D) that are not all zeros."""
     return np.flatnonzero((rows != 0).any(axis=1))
 
 
@@ -111,7 +111,7 @@ def filled(rows: Array, fill: Array | None) -> Array:
 def _alike(queries: Array, rows: Array, own: Array | None) -> Array:
     """Return the cosines (B, M) of queries (B, D) and rows (M, D) of unit length.
 
-    Where queries are rows themselves, at places `own` (B,), a row's of itself is none.
+    If the queries are the rows with the indices `own` (B,), the cosine of a row with itself is -inf.
     """
     alike: Array = queries @ rows.T
     if own is not None:
@@ -120,7 +120,7 @@ def _alike(queries: Array, rows: Array, own: Array | None) -> Array:
 
 
 def unit(x: Array) -> Array:
-    """Return rows (N, D) brought to unit length, float32; one of zeros stays as it is."""
+    """Return rows (N, D) scaled to unit length, float32. Rows of zeros stay."""
     rows = _by_largest(x)  # no square overflows, or falls to 0
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     rows /= np.where(length > 0, length, 1)
@@ -128,13 +128,13 @@ def unit(x: Array) -> Array:
 
 
 def int8(x: Array) -> Array:
-    """Return rows (N, D) as whole numbers from -127 to 127, each row by its own largest value."""
+    """Return rows (N, D) as whole numbers from -127 to 127, each row scaled by its largest value."""
     whole: Array = np.rint(_by_largest(x) * 127).astype(np.int8)
     return whole
 
 
 def _by_largest(x: Array) -> Array:
-    """Return rows (N, D) divided by their own largest values, float32; one of zeros stays as it is."""
+    """Return rows (N, D) divided by their own largest values, float32. Rows of zeros stay."""
     wide: Array = x.astype(np.promote_types(x.dtype, np.float32))
     largest = np.abs(wide).max(axis=1, keepdims=True, initial=0)
     wide /= np.where(largest > 0, largest, 1)

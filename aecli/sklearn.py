@@ -34,15 +34,15 @@ OPTIONS = (
 
 
 class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """An autoencoder of rows of numbers X (N, D). `transform` gives their codes (N, K).
+    """An autoencoder for rows of numbers X (N, D). `transform` returns their codes (N, K).
 
         codes = Autoencoder(latent_dim=3).fit_transform(X)
 
     The parameters are the options of `aecli train` and the keywords of `aecli.fit`; None leaves a choice to the same
-    rules. But no row is held out: `score` and cross-validation judge the model. `random_state` is the seed, and None
-    means 0. With `missing="mean"` NaN is a hole, as in `aecli train --missing mean`; without it NaN is an error.
-    After `fit`, `model_` is the `aecli.Model`: `model_.save("model.safetensors")` writes what the commands read, with
-    the names of the columns where X was a data frame.
+    rules. No rows are held out, because `score` and cross-validation judge the model. `random_state` is the seed; None
+    means 0. With `missing="mean"` NaN is an empty cell, as in `aecli train --missing mean`; without it NaN is an error.
+    After `fit`, `model_` is the `aecli.Model`. `model_.save("model.safetensors")` writes a checkpoint for the commands,
+    with the names of the columns if X was a data frame.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803, ARG002
         """Train on rows X (N, D); y is ignored.
 
-        Raises ValueError where X is no such array, AecliError as `aecli.fit` does.
+        Raises ValueError if X is not an array of numbers, AecliError as `aecli.fit` does.
         """
         x = self._validated(X, ensure_min_samples=2, ensure_min_features=2)
         seed = 0 if self.random_state is None else self.random_state
@@ -112,14 +112,14 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return self._model.embed(self._validated(X, reset=False))
 
     def inverse_transform(self, Z: Any) -> Array:  # noqa: N803
-        """Return the rows (N, D) that codes Z (N, K) stand for, in the units of X."""
+        """Return the rows (N, D) decoded from codes Z (N, K), in the units of X."""
         found: Array = self._model.decode(check_array(Z, dtype=np.float32))
         return found
 
     def score_samples(self, X: Any) -> Array:  # noqa: N803
-        """Return how usual each row is (N,): higher is more usual, and the negative of what `aecli score` gives.
+        """Return how normal each row is (N,), the negative score of `aecli score`: higher is more normal.
 
-        Raises DataError where the model was trained on fewer than 10 rows.
+        Raises DataError if the model was trained on fewer than 10 rows.
         """
         found: Array = -self._model.score(self._validated(X, reset=False))
         return found

@@ -1,4 +1,4 @@
-"""Rows with their scores, and the strangest of as many as there may be."""
+"""Rows with their scores, and the strangest rows of a stream."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,7 @@ import numpy as np
 from aecli.data.source import Batch, joined
 
 Array = np.ndarray[Any, Any]
-LEAST_WAITING = 4096  # rows that are put in order together
+LEAST_WAITING = 4096  # rows to sort together
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +20,12 @@ class Judged:
     p: Array
 
     def __getitem__(self, rows: Any) -> "Judged":
-        """Return the rows that a slice, a mask (N,) or places choose."""
+        """Return the rows chosen by a slice, a mask (N,) or indices."""
         return Judged(self.batch[rows], self.score[rows], self.p[rows])
 
 
 class Strangest:
-    """The `count` strangest of the rows that are added, in memory that does not grow with these."""
+    """The `count` strangest of the added rows, in memory that does not grow with their number."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -34,7 +34,7 @@ class Strangest:
         self._least = -np.inf
 
     def add(self, rows: Judged) -> None:
-        """Add rows that come after those before. Rows without a score are none."""
+        """Add later rows. Rows without a score are ignored."""
         rows = rows[rows.score > self._least]
         self._kept.append(rows)
         self._waiting += len(rows.p)
@@ -42,7 +42,7 @@ class Strangest:
             self._kept, self._waiting = [self.rows()], 0
 
     def rows(self) -> Judged:
-        """Return the strangest rows, the strangest first, and of equal ones the earlier one."""
+        """Return the strangest rows, the strangest first. Of equal ones the earlier comes first."""
         batch = joined([each.batch for each in self._kept])
         every = Judged(
             batch, *(np.concatenate([getattr(each, name) for each in self._kept]) for name in ("score", "p"))

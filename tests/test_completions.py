@@ -184,7 +184,7 @@ def test_a_shell_without_a_script_is_wrong_usage(run):
     assert (done.code, done.out, done.err) == (
         2,
         "",
-        "error: invalid value for 'SHELL': 'fsh' is none of bash, zsh, fish, powershell\nhint: did you mean fish?\n",
+        "error: invalid value for 'SHELL': 'fsh' is not one of bash, zsh, fish, powershell\nhint: did you mean fish?\n",
     )
 
 
@@ -267,7 +267,7 @@ def test_tab_completes_in_a_real_fish(environment):
     if shutil.which("fish") is None:
         pytest.skip("there is no fish")
     lines = {
-        "aecli inf": ["info\tShow what a checkpoint holds, or how far a stopped run is."],
+        "aecli inf": ["info\tShow the contents of a checkpoint, or the progress of a stopped run."],
         "aecli train mnist:": ["mnist:test\ta built-in set", "mnist:train\ta built-in set"],
         "aecli train my": ["my\\ data.csv"],
         'aecli train "my': ['"my data.csv"'],

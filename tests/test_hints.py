@@ -302,7 +302,7 @@ CASES = {
     "counts and rows": Case("score t.safetensors t.csv --json -o -", "write the rows to a file: -o scores.csv"),
     "the strangest rows of a stream": Case(
         "score t.safetensors t.csv --top 3 --line-buffered",
-        "leave one of them out; --only-anomalies goes with both",
+        "leave one of them out; --only-anomalies works with both",
         then=(
             "score t.safetensors t.csv --top 3 --only-anomalies",
             "score t.safetensors t.csv --line-buffered --only-anomalies",
@@ -310,13 +310,13 @@ CASES = {
     ),
     "an exit code for rows without a score": Case(
         "score t.safetensors none.csv --exit-code",
-        "look whether what writes the data still does; without --exit-code this is no error",
+        "check that the data is still being written; without --exit-code this is not an error",
         given={"none.csv": b"a,b,c\n"},
         then=("score t.safetensors none.csv",),
     ),
     "an alpha that no p is as small as": Case(
         "score t.safetensors t.csv --alpha 0.001",
-        "--alpha 0.0182 is the smallest; a model of more rows has a smaller one",
+        "--alpha 0.0182 is the smallest; a model trained on more rows allows a smaller one",
     ),
     "a model from before scores": Case(
         "score digits.safetensors digits",
@@ -442,7 +442,9 @@ CASES = {
         values={"DATA": "new.csv"},
     ),
     "an array to stdout": Case("embed t.safetensors t.csv --format npy", "name one: -o rows.npy"),
-    "half precision in text": Case("embed t.safetensors t.csv --dtype float16", "name a file of one: -o codes.parquet"),
+    "half precision in text": Case(
+        "embed t.safetensors t.csv --dtype float16", "name a file of another format: -o codes.parquet"
+    ),
     "structs in text": Case(
         "embed sparse.safetensors t.csv --as-vector",
         "leave --as-vector out, or name a file of another format: -o codes.parquet",
@@ -551,7 +553,7 @@ CASES = {
     ),
     "one row and none to stop by": Case(
         "train single.csv QUICK --holdout 0 --patience 2",
-        "--patience 0 holds none out to stop by",
+        "--patience 0 needs no validation rows",
         given={"single.csv": "a,b,c\n1,2,3\n"},
     ),
     "one row and none to hold out last": Case(
@@ -580,7 +582,7 @@ CASES = {
     ),
     "training rows as held-out ones": Case(
         "train t.csv QUICK --test t.csv",
-        "leave --test out, and a tenth of the training rows is held out",
+        "leave --test out to hold out a tenth of the training rows",
         then=("train t.csv QUICK",),
     ),
     "held-out rows of the same pipe": Case(
@@ -646,29 +648,29 @@ CASES = {
         then=("train t.csv QUICK --comment https://u:p@x/",),
     ),
     "a damaged run to finish": Case(
-        f"{RUN} --finish", f"start afresh: aecli {RUN}", given={"s.safetensors.resume": b"damaged"}
+        f"{RUN} --finish", f"start a new run: aecli {RUN}", given={"s.safetensors.resume": b"damaged"}
     ),
     "a damaged run to finish, of words that are not kept": Case(
         f"{RUN} --comment https://u:p@x/ --finish",
-        "start afresh: train without --finish",
+        "start a new run: train without --finish",
         given={"s.safetensors.resume": b"damaged"},
         then=(f"{RUN} --comment https://u:p@x/",),
     ),
     "a run of an older version": Case(
         f"{RUN} --resume",
-        "finish it with aecli 0.1.0, or start afresh: --force in place of --resume",
+        "finish it with aecli 0.1.0, or start anew: --force instead of --resume",
         given={"s.safetensors.resume": (OLD / "stopped.safetensors.resume").read_bytes()},
         then=(f"{RUN} --force",),
     ),
     "a run of an older version to finish": Case(
         f"{RUN} --finish",
-        "finish it with aecli 0.1.0, or start afresh: --force in place of --finish",
+        "finish it with aecli 0.1.0, or start anew: --force instead of --finish",
         given={"s.safetensors.resume": (OLD / "stopped.safetensors.resume").read_bytes()},
         then=(f"{RUN} --force",),
     ),
     "a loss without end": Case(
         "train t.csv QUICK --lr 1e15 --optimizer adam --epochs 99",
-        "lower --lr, or look for extreme values in the data",
+        "lower --lr, or check the data for extreme values",
         values={"--lr": "0.001"},
     ),
     "a device of little memory": Case(
@@ -723,7 +725,7 @@ CASES = {
     ),
     "cross-entropy of any values": Case(
         "train t.csv QUICK --loss bce",
-        "--loss mse or huber takes any values; --scale minmax brings them there",
+        "--loss mse or huber takes any values; --scale minmax brings them to that range",
         then=("train t.csv QUICK --loss huber", "train t.csv QUICK --loss bce --scale minmax"),
     ),
     "cross-entropy of a model's values": Case(
@@ -1160,29 +1162,29 @@ CASES = {
     "a fit to no size": Case("train pictures QUICK --fit pad --holdout 0 -o m.safetensors", "add --image-size 64"),
     "a range of a table": Case(
         "train x.csv QUICK --input-range 0,9",
-        "add --image-shape if they are some",
+        "if they are, add --image-shape",
         given={"x.csv": column_of("12345")},
         values={"--image-shape": "2x2"},
     ),
     "white on white": Case(
         "train x QUICK",
-        "lay their transparent pixels on another ground: --background black; or learn them: --alpha",
+        "use another background for transparent pixels: --background black; or learn them: --alpha",
         given={"x": lambda path: icons(path, 255)},
     ),
     "black on black": Case(
         "train x QUICK --background black",
-        "lay their transparent pixels on another ground: --background white; or learn them: --alpha",
+        "use another background for transparent pixels: --background white; or learn them: --alpha",
         given={"x": lambda path: icons(path, 0)},
     ),
     "white on a model's white": Case(
         "train x --init-from pictures.safetensors QUICK -o m.safetensors",
-        "train without --init-from: --background black is another ground, --alpha learns such pixels",
+        "train without --init-from: --background black changes the background, --alpha learns transparency",
         given={"x": lambda path: icons(path, 255)},
         then=("train x QUICK --background black", "train x QUICK --alpha"),
     ),
     "black on a model's black": Case(
         "train x --init-from night.safetensors QUICK -o m.safetensors",
-        "train without --init-from: --background white is another ground, --alpha learns such pixels",
+        "train without --init-from: --background white changes the background, --alpha learns transparency",
         given={"x": lambda path: icons(path, 0)},
         before="train pictures QUICK --background black -o night.safetensors",
         then=("train x QUICK --background white", "train x QUICK --alpha"),

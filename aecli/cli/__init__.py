@@ -13,23 +13,23 @@ from aecli import __version__
 from aecli.cli import completion, console, usage
 from aecli.cli.deferred import absent
 
-COMMANDS = {  # a module and a function of each name; how its help begins, to list it without loading it
+COMMANDS = {  # the name of a command, its module and its function: the first line of its help, to list it unloaded
     "train": "Fit a model to rows or images, and save it as a checkpoint.",
     "reconstruct": "Rebuild rows from their latent values, in the data's own columns and units: CSV on stdout.",
     "decode": "Turn latent values into rows, in the data's own columns and units: CSV on stdout.",
     "embed": "Compress rows to their latent values: CSV on stdout.",
-    "score": "Find the rows that do not fit: how strange each row is, as CSV on stdout.",
-    "evaluate": "Check how good a model and its embedding are, beside PCA: a table on stdout.",
+    "score": "Find the rows that do not fit: write how strange each row is, as CSV on stdout.",
+    "evaluate": "Measure how good a model and its embedding are, compared to PCA: a table on stdout.",
     "plot": "Draw a picture of a model: a PNG, SVG or PDF file, in the terminal, or its latent space as an HTML page.",
-    "info": "Show what a checkpoint holds, or how far a stopped run is.",
+    "info": "Show the contents of a checkpoint, or the progress of a stopped run.",
     "export": "Write a model as an ONNX file, which runs without aecli.",
-    "guide": "Read the documentation: a topic on a terminal, or as Markdown in a pipe. Without TOPIC, list the topics.",
+    "guide": "Show a topic of the documentation, as Markdown in a pipe. Without TOPIC, list the topics.",
     "completion": "Print the script that makes TAB complete in a shell.",
 }
 
 
 class Program(usage.Explained, TyperGroup):
-    """The command group, around which errors become words and exit codes."""
+    """The command group. It turns errors into messages and exit codes."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         if completion.VARIABLE in os.environ:
@@ -45,12 +45,12 @@ class Program(usage.Explained, TyperGroup):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        with console.errors_reported():  # inside Typer, which would swallow a closed pipe and Ctrl-C
+        with console.errors_reported():  # inside of Typer, which would swallow a closed pipe and Ctrl-C
             return super().invoke(ctx)
 
 
 def build(loaded: Collection[str] = COMMANDS) -> typer.Typer:
-    """Make the program. A command that is not loaded can be listed, but not run."""
+    """Return the program. A command that is not loaded can be listed, but not run."""
     app = typer.Typer(
         cls=Program,
         name="aecli",
@@ -88,21 +88,21 @@ def program(
     $ aecli guide tables
     """
     if ctx.invoked_subcommand != "train":
-        # Rows are computed in as many threads as there are cores. NumPy's own beside them would wait by spinning, and
-        # take the time from those that read and write: embedding MNIST takes more than twice as long.
+        # aecli computes rows in as many threads as there are cores. NumPy's own threads would spin while they wait, and
+        # slow down the threads that read and write: embedding MNIST would take more than twice as long.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def main() -> None:
     """Run the program."""
     if "OMP_WAIT_POLICY" not in os.environ:
-        # PyTorch's threads wait for one another by spinning. Where other programs want the cores too, spinning for long
-        # takes the time from the very thread that is waited for: two runs side by side each take 30 times as long.
-        # Spinning for too short a time costs a run alone half its speed. This much costs it nothing that is measurable,
-        # and two runs side by side take 4 times as long.
+        # PyTorch's threads spin while they wait for one another. If other programs need the cores too, long spinning
+        # slows down the very thread that the others wait for: two runs side by side each take 30 times as long.
+        # Too short spinning costs a single run half its speed. This value costs a single run nothing measurable, and
+        # two runs side by side each take 4 times as long.
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     line = os.environ.get(completion.VARIABLE)
     words = sys.argv[1:] if line is None else completion.split(line)[1:]
-    program = build({word for word in words if word in COMMANDS})  # to load all takes longer
-    with absent("pandas"):  # pyarrow imports it where it is installed, which takes a while and loses a Ctrl-C meanwhile
+    program = build({word for word in words if word in COMMANDS})  # loading all takes longer
+    with absent("pandas"):  # pyarrow would import it: that takes a while, and Ctrl-C is lost meanwhile
         program(prog_name="aecli")

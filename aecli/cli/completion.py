@@ -1,7 +1,8 @@
-"""aecli completion, and what a TAB press is answered: the words that may end a line. Nothing heavy is loaded for it.
+"""aecli completion, and the answer to a TAB press: the words that may end a line. Nothing heavy is loaded for it.
 
-The scripts in aecli/completions put the line, up to the cursor and as it was typed, into `_AECLI_COMPLETE`, run the
-program, and read lines of a word, a tab and what the word means. The folder completions/ of the sources holds copies.
+The scripts in aecli/completions put the line, as typed up to the cursor, into `_AECLI_COMPLETE` and run the program.
+Each line of its output is a word, a tab and the word's meaning. The folder completions/ of the sources holds copies of
+the scripts.
 """
 
 import os
@@ -23,7 +24,7 @@ VARIABLE = "_AECLI_COMPLETE"
 MAX_LINE_BYTES = 1 << 20
 GUIDE = Path(__file__).parents[1] / "guide"
 SCRIPTS = {"bash": "aecli.bash", "zsh": "_aecli", "fish": "aecli.fish", "powershell": "aecli.ps1"}
-END = "\0"  # no line holds it: it shows where the last word ends, inside quotes too
+END = "\0"  # it marks where the last word ends, also inside quotes; no line contains it
 
 Shell = Annotated[
     Literal["bash", "zsh", "fish", "powershell"],
@@ -42,7 +43,8 @@ def completion(shell: Shell) -> None:
 
     $ aecli completion powershell >> $PROFILE
 
-    TAB then knows commands, options, choices, files, and the columns of the table that stands on the line.
+    TAB then completes commands, options, choices, files, and the columns of the
+    table on the line.
     """
     script = Path(__file__).parents[1] / "completions" / SCRIPTS[shell]
     console.result(script.read_text(encoding="utf-8").rstrip("\n"))
@@ -88,7 +90,7 @@ def answers(program: Any, line: str) -> Iterator[tuple[str, str]]:
 
 
 def split(line: str) -> list[str]:
-    """Split a line into words as the shell does. The last one, which may be empty, is still being typed."""
+    """Split a line into words as the shell does. The last word, which may be empty, is still being typed."""
     lexer = shlex.shlex(line + END, posix=True)
     lexer.whitespace_split, lexer.commenters = True, ""
     words: list[str] = []
@@ -100,7 +102,10 @@ def split(line: str) -> list[str]:
 
 
 def _given(parameters: list[Any], words: list[str]) -> tuple[dict[str, list[str]], Any, bool]:
-    """Read whole words: what each parameter was given, the option that waits for its value, whether `--` was there."""
+    """Read the complete words.
+
+    Returns the values of each parameter, the option that waits for its value, and whether `--` was among the words.
+    """
     given: dict[str, list[str]] = {}
     waiting = None
     for i, word in enumerate(words):
@@ -113,7 +118,7 @@ def _given(parameters: list[Any], words: list[str]) -> tuple[dict[str, list[str]
             return given, None, True
         elif word.startswith("-") and word != "-":
             name, equals, value = word.partition("=")
-            if not word.startswith("--"):  # -qo: of short options in one word, only the last may wait for a value
+            if not word.startswith("--"):  # -qo: only the last short option in a word may take a value
                 name = f"-{word[-1]}"
             option = _named(parameters, name)
             if option is not None and not option.is_flag and not equals and name not in ALONE:
@@ -126,7 +131,7 @@ def _given(parameters: list[Any], words: list[str]) -> tuple[dict[str, list[str]
 
 
 def _give(parameters: list[Any], given: dict[str, list[str]], word: str) -> None:
-    """Return a word to the argument that it is for, if one is left."""
+    """Add a word to the values of the next argument, if there is one."""
     if (argument := _next_argument(parameters, given)) is not None:
         given.setdefault(argument.name, []).append(word)
 
@@ -141,13 +146,13 @@ def _takes_value(parameters: list[Any], name: str) -> Any:
 
 
 def _next_argument(parameters: list[Any], given: dict[str, list[str]]) -> Any:
-    """Return the argument that the next word is for, None where there is none left."""
+    """Return the argument that the next word is for, None if there is none left."""
     arguments = (each for each in parameters if each.param_type_name == "argument")
     return next((each for each in arguments if each.nargs == -1 or each.name not in given), None)
 
 
 def _options(parameters: list[Any], start: str, given: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
-    """Yield the options that begin so and may still be given."""
+    """Yield the options that begin with `start` and may still be given."""
     for each in parameters:
         if each.param_type_name == "option" and not each.hidden and (each.multiple or each.name not in given):
             names = (*each.opts, *each.secondary_opts)
@@ -155,7 +160,10 @@ def _options(parameters: list[Any], start: str, given: dict[str, list[str]]) -> 
 
 
 def _paths(start: str, wanted: Callable[[str], bool]) -> list[str]:
-    """List the folders, and the files with a `wanted` name, whose paths begin so. Hidden ones want a dot."""
+    """Return the folders, and the files with a `wanted` name, whose paths begin with `start`.
+
+    Hidden files are included only if the name begins with a dot.
+    """
     if "://" in start:
         return []
     folder, slash, name = start.rpartition("/")
@@ -172,7 +180,7 @@ def _paths(start: str, wanted: Callable[[str], bool]) -> list[str]:
             except OSError:  # a link to itself
                 is_folder = False
             if is_folder or wanted(entry.name):
-                here = "./" if not start and entry.name.startswith("-") else ""  # lest it be taken for an option
+                here = "./" if not start and entry.name.startswith("-") else ""  # so that it is not taken for an option
                 found.append(f"{here}{folder}{slash}{entry.name}{'/' * is_folder}")
     return sorted(found)
 
@@ -197,7 +205,7 @@ def topics() -> list[tuple[str, str]]:
 
 
 def data(ctx: typer.Context, incomplete: str) -> list[tuple[str, str] | str]:
-    """Return built-in sets, their splits once one is named, and files and folders that can be read."""
+    """Return built-in sets, the splits of a set that is typed in full, and files and folders that can be read."""
     before = ctx.params.get("data", [])
     if any(word.partition(":")[0] in NAMES for word in before):
         return []
@@ -226,12 +234,12 @@ def folders(incomplete: str) -> list[str]:
 
 
 def devices() -> list[tuple[str, str]]:
-    """Return the kinds of devices. Which there are, PyTorch alone knows, and it is not asked."""
-    return [("auto", "CUDA where there is one"), ("cpu", ""), ("cuda", "the first one"), ("mps", "Apple's")]
+    """Return the kinds of devices. Which of them exist only PyTorch knows, and it takes too long to load."""
+    return [("auto", "CUDA if there is one"), ("cpu", ""), ("cuda", "the first one"), ("mps", "Apple's")]
 
 
 def columns(ctx: typer.Context) -> list[str]:
-    """Return the columns of the first table on the line that is text; its first line alone is read."""
+    """Return the columns of the first text table on the line. Only the table's first line is read."""
     import gzip
     import json
     import zlib
@@ -251,16 +259,23 @@ def columns(ctx: typer.Context) -> list[str]:
             with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
                 line = stream.readline(MAX_LINE_BYTES).decode("utf-8-sig")
             names = dict(json.loads(line)) if form == "jsonl" else _header(line, ctx.params, form)
-        except (OSError, EOFError, ValueError, TypeError, RuntimeError, zlib.error):  # of JSON nested too deeply, too
+        except (
+            OSError,
+            EOFError,
+            ValueError,
+            TypeError,
+            RuntimeError,
+            zlib.error,
+        ):  # also JSON that is nested too deeply
             continue
         return [name for name in names if name.isprintable()] if isinstance(names, dict | list) else []
     return []
 
 
 def _header(line: str, given: dict[str, list[str]], form: str) -> list[str]:
-    """Return a CSV's columns by its first line. One that holds a number is a row, and the columns are x0, x1, ...
+    """Return a CSV's columns from its first line. If the line holds a number, the columns are x0, x1, ...
 
-    Raises ValueError where it is no line of a CSV.
+    Raises ValueError if it is not a line of a CSV.
     """
     import csv
 

@@ -1,4 +1,4 @@
-"""What the user sees besides results: all of it on stderr, from one console."""
+"""Messages to the user, all on stderr from one console; and standard output for results."""
 
 import contextlib
 import functools
@@ -34,14 +34,14 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")  # all but ta
 
 @functools.cache
 def stderr() -> "Console":
-    """Return the one console. Rich loads when there is something to say: not for TAB or a quiet command."""
+    """Return the only console. Rich is loaded with the first message, so not for TAB or a quiet command."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
 
 
 def bars() -> bool:
-    """Return whether stderr can show a bar: a terminal that moves its cursor, whatever FORCE_COLOR says."""
+    """Return whether stderr can show a bar: a terminal with a movable cursor. FORCE_COLOR is ignored."""
     return sys.stderr is not None and sys.stderr.isatty() and not stderr().is_dumb_terminal
 
 
@@ -51,9 +51,9 @@ def counted(number: int, what: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Show control characters by their codes, so that text from a file cannot drive the terminal; no secret of a URL.
+    """Replace control characters by their codes, so that text from a file cannot drive the terminal; hide secrets.
 
-    A URL of the command line may hold blanks and quotes, by which it does not end.
+    The secrets are those of URLs. A URL on the command line may contain blanks and quotes.
     """
     for word in sys.argv[1:]:
         if (url := secret_in(word)) is not None:
@@ -64,13 +64,13 @@ def printable(text: str) -> str:
 
 
 def command(words: Sequence[str], *options: str) -> str:
-    """Return a command to paste: `aecli`, its words, and more options where the shell's `--` does not end options."""
+    """Return a command to paste: `aecli`, its words, and more options, before the `--` that ends options."""
     place = 1 if "--" in words else len(words)
     return shlex.join(["aecli", *words[:place], *options, *words[place:]])
 
 
 def say(message: str, *, style: str = "", quiet: bool = False) -> None:
-    """Print one line, unless quiet. A line is wrapped by the terminal alone, and never read as markup."""
+    """Print one line, unless quiet. Only the terminal wraps it, and it is never read as markup."""
     if not quiet:
         from rich.text import Text
 
@@ -88,9 +88,9 @@ def report(message: str, hint: str | None) -> None:
 
 @contextlib.contextmanager
 def results(*, or_file: bool = False) -> Iterator[BinaryIO]:
-    """Return standard output, for what the command was asked for; `or_file` tells that -o may name a file.
+    """Return standard output, for the results of a command. `or_file` is True if -o may name a file instead.
 
-    Raises AecliError where it is closed, or full.
+    Raises AecliError if standard output is closed, or full.
     """
     if sys.stdout is None:
         hint = "name a file with -o" if or_file else None
@@ -107,14 +107,14 @@ def results(*, or_file: bool = False) -> Iterator[BinaryIO]:
 def result(text: str) -> None:
     """Print a result and a newline on standard output."""
     with results() as stream:
-        stream.write(f"{text}\n".encode(errors="backslashreplace"))  # of a name that is no UTF-8
+        stream.write(f"{text}\n".encode(errors="backslashreplace"))  # a name may not be UTF-8
 
 
 @contextlib.contextmanager
 def errors_reported() -> Iterator[None]:
-    """Turn an error that was raised on purpose into words on stderr and an exit code. All others propagate.
+    """Turn an error that was raised on purpose into a message on stderr and an exit code. All others propagate.
 
-    A package that is not installed is no bug either: what only applies a model needs few of them.
+    A package that is not installed is not a bug either: a light install lacks the packages for training.
     """
     signal.signal(signal.SIGTERM, _terminate)
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
@@ -139,12 +139,12 @@ def errors_reported() -> Iterator[None]:
 
 
 def _way_out(error: AecliError, words: Sequence[str]) -> str | None:
-    """Return the hint of an error, which is these words and what they lack, where the error says what that is."""
+    """Return the hint of an error: the command that was typed plus the options that it lacks, if the error has any."""
     if error.piped is None:
         return command(words, *error.options) if error.options else error.hint
     end = words.index("--") if "--" in words else len(words)
     named = any(re.match(r"-o|--output($|=)", word) for word in words[:end])
-    kept = [word for word in words if word not in ("--resume", "--finish")]  # a run of rows that are gone is not saved
+    kept = [word for word in words if word not in ("--resume", "--finish")]  # a run from a pipe is not saved
     read = ["-" if str(Path(word)) == error.piped.name else word for word in kept]
     more = () if named else ("-o", "MODEL.safetensors")
     return error.piped.into(command(read, *more, *error.options))
@@ -160,7 +160,7 @@ def _report_usage(error: TyperException) -> NoReturn:
 
 
 class Stopping:
-    """What a run that keeps its state is inside of: the first Ctrl-C or SIGTERM asks it to stop, the second ends it."""
+    """The context of a run that can be saved: the first Ctrl-C or SIGTERM asks it to stop, the second ends it."""
 
     asked_by = 0  # the signal's number
 
@@ -178,10 +178,10 @@ class Stopping:
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
-    sys.exit(128 + signal.SIGTERM)  # by way of the finally clauses that remove what is half-written
+    sys.exit(128 + signal.SIGTERM)  # through the finally clauses, which remove half-written files
 
 
 def _die_of_sigpipe() -> None:
-    """End as `cat` does when nobody reads on: silently, by the signal."""
+    """End as `cat` does when its pipe is closed: silently, by the signal."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGPIPE)

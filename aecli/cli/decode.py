@@ -28,8 +28,8 @@ CodesOf = Annotated[
     typer.Argument(
         metavar="CODES",
         autocompletion=completion.data_files,
-        help="Codes as embed writes them: tables with columns z0, z1, ... or with index and value, NPY arrays, or - "
-        "for standard input.",
+        help="Codes as embed writes them: tables with columns z0, z1, ... or index and value, NPY arrays, or - for "
+        "standard input.",
         show_default=False,
     ),
 ]
@@ -38,8 +38,8 @@ Samples = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="Decode N draws from the mixture of Gaussians that train fitted to the training codes, of a variational "
-        "model from N(0, I). Takes no CODES.",
+        help="Decode N draws from the mixture of Gaussians that train fitted to the training codes; for a variational "
+        "model, from N(0, I). Takes no CODES.",
         show_default=False,
         rich_help_panel=DRAWN,
     ),
@@ -49,7 +49,7 @@ Seed = Annotated[
     typer.Option(
         min=0,
         metavar="N",
-        help="Equal seeds give equal draws, the first ones whatever their number.",
+        help="Equal seeds give equal draws. A larger --samples adds draws after the same first ones.",
         show_default="0",
         rich_help_panel=DRAWN,
     ),
@@ -58,7 +58,7 @@ Between = Annotated[
     tuple[int, int] | None,
     typer.Option(
         metavar="ROW ROW",
-        help="Decode the straight way from one row of CODES to another. Rows count from 1.",
+        help="Decode the straight line from one row of CODES to another. Rows count from 1.",
         show_default=False,
         rich_help_panel=ON_THE_WAY,
     ),
@@ -68,7 +68,7 @@ Steps = Annotated[
     typer.Option(
         min=2,
         metavar="N",
-        help="How many rows it takes, both ends included.",
+        help="The number of rows of --between, both ends included.",
         show_default="10",
         rich_help_panel=ON_THE_WAY,
     ),
@@ -99,7 +99,7 @@ def decode(
 
     $ aecli decode digits.safetensors codes.csv --between 1 7 -o steps/
 
-    An output that ends in / is a folder, for the images of an image model.
+    An image model writes images to an output that ends in /, a folder.
     """
     decoding = dataclasses.replace(decoding, line_buffered=line_buffered)
     _check(model, codes, decoding, samples, seed, between, steps)
@@ -143,11 +143,11 @@ def _write_table(
     inputs: Sequence[str],
     quiet: bool,
 ) -> None:
-    """Write decoded rows as a table, after the columns that are kept of the codes' `source`."""
+    """Write decoded rows as a table, after the kept columns of the codes' `source`."""
     from aecli.data.sinks import Npy
 
     schema = loaded.schema
-    order = rebuilding.order(schema, turned=schema.channels_first)  # that of the training rows
+    order = rebuilding.order(schema, turned=schema.channels_first)  # the label of the training rows
     names = rebuilding.written_names(schema, order)
     carried = None if source is None else tables.Carried(source, decoding.keep, label=False, beside=names)
     with tables.open_output(output, form, header=header, inputs=(loaded.name, *inputs), quiet=quiet) as sink:
@@ -169,22 +169,22 @@ def _check(
     between: tuple[int, int] | None,
     steps: int | None,
 ) -> None:
-    """Refuse what says nothing to decode, or too much, and options of another way."""
+    """Refuse options that name no codes to decode, or more than one source of codes, or do not go together."""
     rows.check_model_first(model, codes)
     if samples is not None:
         more = ["CODES"] * bool(codes) + ["--between"] * (between is not None)
         if more:
             raise UsageError(
-                f"--samples draws codes of its own, and {' and '.join(more)} would take others",
+                f"--samples draws its own codes, and does not go with {' and '.join(more)}",
                 hint="leave one of them out" if len(more) == 1 else "choose one of them",
             )
-        _refuse(_given(decoding), "is about CODES, and --samples takes none")
+        _refuse(_given(decoding), "is for CODES, and --samples takes none")
     elif not codes:
         ends = ["--"] * str(model).startswith("-")
         words = [*ends, str(model), "-" if rows.bytes_wait() else "CODES"]
         if between is not None:
             way = shlex.join(["aecli", "decode", "--between", *map(str, between), *words])
-            raise UsageError("--between takes rows of CODES, and CODES is missing", hint=way)
+            raise UsageError("--between needs rows of CODES, and CODES is missing", hint=way)
         ways = [
             shlex.join(["aecli", "decode", *words]),
             shlex.join(["aecli", "decode", "--samples", "10", *words[:-1]]),
@@ -196,7 +196,7 @@ def _check(
         _refuse(["--steps"], "is for --between")
     if between is not None:
         aside = [flag for flag in _given(decoding) if flag in ("--keep", "--bad-rows", "--line-buffered")]
-        _refuse(aside, "is for whole CODES, and --between takes two of their rows")
+        _refuse(aside, "is for all CODES, and --between takes two of their rows")
         if min(between) < 1:
             raise UsageError(f"--between {between[0]} {between[1]}: rows count from 1")
 

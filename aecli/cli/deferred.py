@@ -1,4 +1,4 @@
-"""Put off imports until what they import is used: Typer imports much that aecli never uses."""
+"""Defer imports until they are used: Typer imports much that aecli never uses."""
 
 import contextlib
 import importlib
@@ -11,9 +11,9 @@ from typing import Any
 
 @contextlib.contextmanager
 def deferred(*names: str) -> Iterator[None]:
-    """Replace modules by stand-ins until the block ends: to import a class from one costs nothing.
+    """Replace modules by stand-ins until the block ends. Importing a class from a stand-in costs nothing.
 
-    A class that was imported so loads its module when it is used, then or later.
+    The class loads its module when it is first used, inside the block or later.
     """
     stand_ins = {name: Module(name) for name in names if name not in sys.modules}
     sys.modules.update(stand_ins)
@@ -27,7 +27,7 @@ def deferred(*names: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def absent(name: str) -> Iterator[None]:
-    """Have the import of a module that is not loaded fail until the block ends, for who goes on without it."""
+    """Make the import of a module that is not loaded fail until the block ends, for packages that can do without it."""
     finder = _Absent(name)
     sys.meta_path.insert(0, finder)
     try:
@@ -37,7 +37,7 @@ def absent(name: str) -> Iterator[None]:
 
 
 class _Absent:
-    """A finder and loader of one module, which is there for who looks, and not for who imports it."""
+    """A finder and loader of one module: the module is found, but its import fails."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -49,11 +49,11 @@ class _Absent:
         raise ModuleNotFoundError(f"{spec.name} is not for this program", name=spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Do nothing: no module comes to be."""
+        """Do nothing: no module is created."""
 
 
 class Module(ModuleType):
-    """Stands for a module that is not loaded, and gives a stand-in for any class."""
+    """A stand-in for a module that is not loaded. Any class of it is a stand-in, too."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # the import system asks whether it is a package
@@ -62,7 +62,7 @@ class Module(ModuleType):
 
 
 class Class:
-    """Stands for a class, and loads its module when it is used. A name in an annotation is not a use."""
+    """A stand-in for a class, which loads the class's module on first use. A name in an annotation is not a use."""
 
     def __init__(self, module: str, name: str) -> None:
         self._of = module, name

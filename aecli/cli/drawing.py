@@ -1,4 +1,4 @@
-"""What each kind of picture takes from a model and from rows: arrays for aecli.figures."""
+"""Compute the arrays that each kind of picture needs, from a model and rows, for aecli.figures."""
 
 import shlex
 from collections.abc import Callable
@@ -25,9 +25,9 @@ LOSSES = {"mse": "mean squared error", "bce": "cross-entropy", "huber": "Huber l
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked of a picture: how many `examples` it shows, and what colours its rows.
+    """The user's choices: the number of `examples`, and the labels that `colour` the rows.
 
-    `held_out` tells which of all rows (N,) were held out of training, None where that is not known.
+    `held_out` (N,) is True for rows that were held out of training, None if that is unknown.
     """
 
     examples: int
@@ -37,9 +37,9 @@ class Asked:
 
 @dataclass(frozen=True)
 class Picture:
-    """How to draw a figure of any look, of so many rows.
+    """A figure that can be drawn in any look, and its number of rows.
 
-    `fitting` tells how many of them a look has room for. `notes` are sentences that a user should know.
+    `fitting` returns how many of the rows fit in a look. `notes` are sentences for the user.
     """
 
     draw: "Callable[[Look], Figure]"
@@ -49,7 +49,7 @@ class Picture:
 
 
 def history(checkpoint: "Checkpoint", name: str) -> Picture:
-    """Draw a run's history, which takes no rows."""
+    """Draw the history of a run, which needs no rows."""
     from aecli.figures.history import history
 
     if checkpoint.train.init == PCA:
@@ -70,7 +70,7 @@ def latent(loaded: "Model", source: "Source", asked: Asked) -> Picture:
 
 
 def errors(loaded: "Model", source: "Source", asked: Asked) -> Picture:
-    """Draw how all rows' scores are distributed, or their errors where the model has no score."""
+    """Draw the distribution of the scores of all rows, or of their errors if the model has no score."""
     import numpy as np
 
     from aecli.figures import errors as figure
@@ -87,7 +87,7 @@ def errors(loaded: "Model", source: "Source", asked: Asked) -> Picture:
     def score(out: "Scored") -> "Array":
         if strangest is not None:
             strangest.add(out)
-        return np.minimum(out.score, np.finfo(np.float32).max)  # infinity stands at the axis's end
+        return np.minimum(out.score, np.finfo(np.float32).max)  # infinity is drawn at the end of the axis
 
     scores, labels = _gathered(source, loaded.scored(source), score, asked.colour)
     white = (0.0, 1.0) if strangest is None else _white(loaded, strangest.x)
@@ -124,7 +124,7 @@ def reconstruction(loaded: "Model", source: "Source", asked: Asked) -> Picture:
         examples.add(out, held_out)
         first += len(out.z)
     if (chosen := examples.chosen()) is None:
-        why = "what the model gives is too large to be drawn" if first else "no rows to draw"
+        why = "the output of the model is too large to be drawn" if first else "no rows to draw"
         raise DataError(f"{source.name}: {why}")
     x, origins = chosen.x, chosen.origins
     recon, mse, white = loaded.reconstruct(x), loaded.errors(x), _white(loaded, x)
@@ -141,7 +141,7 @@ def reconstruction(loaded: "Model", source: "Source", asked: Asked) -> Picture:
 
 
 def manifold(loaded: "Model", source: "Source", _asked: Asked) -> Picture:
-    """Draw what is decoded of a plane through the codes."""
+    """Draw the images decoded from a plane through the codes."""
     from aecli.figures.manifold import manifold
 
     values, shape = loaded.checkpoint.model.latent_dim, loaded.schema.image_shape
@@ -155,7 +155,7 @@ def manifold(loaded: "Model", source: "Source", _asked: Asked) -> Picture:
 
 
 def samples(loaded: "Model") -> Picture:
-    """Draw what is decoded of draws from the mixture of the training codes, which takes no rows."""
+    """Draw the images decoded from draws of the mixture of the training codes, which needs no rows."""
     from aecli.figures import samples as figure
 
     shape = loaded.schema.image_shape
@@ -170,7 +170,7 @@ def samples(loaded: "Model") -> Picture:
 
 
 def traversal(loaded: "Model", source: "Source", _asked: Asked) -> Picture:
-    """Draw what is decoded along the principal directions of the codes."""
+    """Draw the rows decoded along the principal directions of the codes."""
     import numpy as np
 
     from aecli import metrics
@@ -209,7 +209,7 @@ KINDS = {
 def _gathered(
     source: "Source", outputs: Any, values: Any, colour: "Labels | None" = None
 ) -> "tuple[Array, Array | None]":
-    """Gather an array (N, ...) of what is computed of each batch, and what colours its rows (N,), where known."""
+    """Return the `values` of all batches as one array (N, ...), and the labels (N,) that colour the rows, if any."""
     import numpy as np
 
     parts: list[Array] = []
@@ -222,12 +222,12 @@ def _gathered(
         raise DataError(f"{source.name}: no rows to draw")
     gathered = np.concatenate(parts)
     if not np.isfinite(gathered).all():
-        raise DataError(f"{source.name}: what the model gives is too large to be drawn")
+        raise DataError(f"{source.name}: the output of the model is too large to be drawn")
     return gathered, np.concatenate(labels) if labels else None
 
 
 def _white(loaded: "Model", x: "Array") -> tuple[float, float]:
-    """Return the values that are black and white: the full scale's, else the extremes of rows."""
+    """Return the values of black and white: those of the full scale, else the extremes of the rows."""
     if loaded.schema.full_scale is not None:
         return loaded.schema.black, loaded.schema.full_scale
     low, high = float(x.min()), float(x.max())
@@ -235,7 +235,7 @@ def _white(loaded: "Model", x: "Array") -> tuple[float, float]:
 
 
 def _input_names(loaded: "Model") -> list[str]:
-    """Name each of the model's inputs: a column, or `column = value` where it is one of categories."""
+    """Return the names of the model's inputs: a column, or `column = value` for a column of categories."""
     schema = loaded.schema
     groups = zip(schema.names, schema.categories, strict=True)
     return [text for name, values in groups for text in ([f"{name} = {value}" for value in values] or [name])]

@@ -45,8 +45,9 @@ def embed(
 
     $ aecli embed texts.safetensors texts.parquet --as-vector --dtype float16 -o codes.parquet
 
-    Kept columns and the label come first, then z0, z1, ...; of a sparse model index and value, lists of the places and
-    of the values of a row's --active values. One row for each input row, in input order.
+    Kept columns and the label come first, then z0, z1, ... A sparse model writes
+    two lists instead: index, the positions of a row's --active values, and value,
+    these values. There is one row per input row, in input order.
     """
     as_parts = parts.are_wanted(ctx)
     rows.check_data(model, data)

@@ -13,8 +13,8 @@ from aecli.options import Applying, Matching, Reading
 if TYPE_CHECKING:
     from aecli.evaluation import Evaluation
 
-NAMES, WIDTH = 18, 8  # of the columns: of the metrics' names, of values
-TELLS = {  # what each metric tells, in words that leave the table 80 columns wide
+NAMES, WIDTH = 18, 8  # the widths of the columns: names of metrics, values
+TELLS = {  # the meaning of each metric, short enough for a table 80 columns wide
     "mse": "error in scaled units; 0 best",
     "explained_variance": "share of the variance; to 1",
     "active_values": "code values that are not 0",
@@ -34,9 +34,9 @@ Label = Annotated[
     typer.Option(
         LABEL,
         metavar="COLUMN",
-        help="The labels: a column of DATA, or FILE:COLUMN, a column of another table. Its rows are matched by a "
-        "column of paths or names, where DATA is images, else by number.",
-        show_default="those that the model was trained with",
+        help="The labels: a column of DATA, or FILE:COLUMN, a column of another table. If DATA is images, the rows of "
+        "that table are matched by a column of paths or names, else by number.",
+        show_default="the labels of the training data",
         autocompletion=completion.columns,
     ),
 ]
@@ -54,18 +54,21 @@ def evaluate(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Check how good a model and its embedding are, beside PCA: a table on stdout.
+    """Measure how good a model and its embedding are, compared to PCA: a table on stdout.
 
     $ aecli evaluate digits.safetensors digits
 
     PCA has as many values as the model, and is fitted to DATA itself, which favours it.
 
-    Where DATA has labels, it also tells how well 15 neighbours find them: among codes, and among the rows themselves.
+    If DATA has labels, the table also shows how well the 15 nearest neighbours
+    predict them, among the codes and among the rows themselves.
 
-    Where rows are vectors, a second table tells what a search by cosine finds among short codes: recall@10, the share
-    of the 10 rows most alike that are among the 10 codes most alike.
+    If rows are vectors, a second table shows the recall@10 of a search by cosine
+    among short codes: the share of the 10 most similar rows that are among the 10
+    most similar codes.
 
-    The model's errors are of all rows. Of more than 5,000 rows, all else is of a random sample.
+    The model's errors cover all rows. With more than 5,000 rows, all other
+    metrics use a random sample.
     """
     rows.check_data(model, data)
     from aecli.data.beside import split
@@ -73,7 +76,7 @@ def evaluate(
 
     aside = None if label is None or split(label) else (LABEL, label)
     applying = Applying(**vars(matching), aside=aside)
-    if matching.bad_rows == "blank":  # a row without values has nothing to be judged by
+    if matching.bad_rows == "blank":  # a row without values cannot be judged
         applying = dataclasses.replace(applying, bad_rows="skip")
     loaded = aecli.load(model, device=device)
     source = rows.open_rows(loaded, data, reading, applying, data_dir=data_dir, quiet=quiet)
@@ -87,7 +90,7 @@ def evaluate(
 
 
 def _table(found: "Evaluation") -> str:
-    """Return a row for each metric that is known of anything: its name, its values, and what it tells."""
+    """Return one row per metric that has a value: its name, its values, and its meaning."""
     columns = {"model": found.model, "PCA": found.pca, "rows": found.original}
     values = {name: quality.to_json() for name, quality in columns.items()}
     shown = {name: each for name, each in values.items() if any(value is not None for value in each.values())}
@@ -100,7 +103,7 @@ def _table(found: "Evaluation") -> str:
 
 
 def _codes(found: "Evaluation") -> list[str]:
-    """Return a second table where there is something in it: a row for each way to shorten rows."""
+    """Return the second table, with one row per way to shorten rows, or nothing if it has no rows."""
     if not found.codes:
         return []
     columns = {"values": "values", "bytes": "bytes", "mse": "mse", "recall@10": "recall_at_10"}
@@ -116,7 +119,7 @@ def _codes(found: "Evaluation") -> list[str]:
 
 
 def _cell(metric: str, value: float | None) -> str:
-    """Write a value: an error in four digits, all else with three decimals, and what is too wide by its magnitude."""
+    """Write a value: an error with four digits, others with three decimals, and one that is too wide as 1.2e+05."""
     if value is None:
         return "-"
     text = f"{value:.4g}" if metric == "mse" else f"{value:.3f}"

@@ -32,9 +32,11 @@ def export(
 
     $ aecli export digits.safetensors --part encoder -o encoder.onnx
 
-    Scaling, holes and categories are inside: rows have the units of the data.
+    The file includes scaling, empty cells and categories: rows have the units of
+    the data.
 
-    Without -o, the file is named after the model and the part, here.
+    Without -o, the file is named after the model and the part, in the working
+    directory.
     """
     path = _path(model, part, output)
     from aecli.export import to_onnx
@@ -50,13 +52,13 @@ def export(
 
 
 def _path(model: Where, part: str, output: str | None) -> Where | None:
-    """Return the file to write, None for stdout. Refuse one that cannot be written, or has another format's name."""
+    """Return the file to write, None for stdout. Refuse a file that cannot be written or does not end in .onnx."""
     if output == "-":
         return None
     path = place(output or f"{model.stem}{'' if part == 'all' else f'-{part}'}.onnx")
     if path.suffix.lower() != ".onnx":
         named = shlex.quote(f"{str(output).removesuffix(path.suffix)}.onnx")
-        raise UsageError(f"{path}: the name of an ONNX file ends in .onnx", hint=f"-o {named}")
+        raise UsageError(f"{path}: the name of an ONNX file must end in .onnx", hint=f"-o {named}")
     rows.check_output(path, str(model))
     rows.keep_checkpoint(path)
     return path

@@ -1,4 +1,4 @@
-"""The options of `aecli.options` as flags. Nothing heavy is imported here: --help and TAB load it."""
+"""The options of `aecli.options` as flags. Nothing heavy is imported here, because --help and TAB load this module."""
 
 import dataclasses
 import functools
@@ -16,23 +16,23 @@ from aecli.options import FitOptions, Option, hints
 
 
 def parse_delimiter(text: str) -> str:
-    """Check that the text is one character; a tab may be written as one types it."""
+    r"""Check that the text is one character. A tab may be typed as \t."""
     text = text.replace("\\t", "\t")
     if len(text) != 1 or text in '"\r\n' or not text.isascii():
-        raise typer.BadParameter(f"{text!r} is no single character such as ;")
+        raise typer.BadParameter(f"{text!r} is not a single character such as ;")
     return text
 
 
 def parse_dims(text: str) -> tuple[int, ...]:
-    """Read "256,128" as (256, 128); an empty text is no hidden layer at all."""
+    """Read "256,128" as (256, 128), and an empty text as no layer."""
     if isinstance(text, tuple):
         return text
     try:
         dims = tuple(int(width) for width in text.split(",")) if text.strip() else ()
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no list of widths such as 256,128") from None
+        raise typer.BadParameter(f"{text!r} is not a list of widths such as 256,128") from None
     if any(width < 1 for width in dims):
-        raise typer.BadParameter(f"{text!r} holds a width below 1")
+        raise typer.BadParameter(f"{text!r} has a width below 1")
     return dims
 
 
@@ -43,7 +43,7 @@ def parse_above_0(text: str) -> float:
     except ValueError:
         number = math.nan
     if not 0 < number < math.inf:
-        raise typer.BadParameter(f"{text} is no number above 0")
+        raise typer.BadParameter(f"{text} is not a number above 0")
     return number
 
 
@@ -54,7 +54,7 @@ def parse_size(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d{1,5})(?:[x×](\d{1,5}))?", text)
     size = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
     if min(size) < 1:
-        raise typer.BadParameter(f"{text!r} is no size such as 28 or 64x48")
+        raise typer.BadParameter(f"{text!r} is not a size such as 28 or 64x48")
     return size
 
 
@@ -65,7 +65,7 @@ def parse_shape(text: str) -> tuple[int, ...]:
     found = re.fullmatch(r"(\d{1,5})[x×](\d{1,5})(?:[x×](\d{1,5}))?", text)
     shape = tuple(int(size) for size in found.groups() if size) if found else ()
     if not shape or min(shape) < 1 or (len(shape) == 3 and not {shape[0], shape[2]} & {1, 3, 4}):
-        raise typer.BadParameter(f"{text!r} is no shape such as 28x28, 32x32x3 or 3x32x32")
+        raise typer.BadParameter(f"{text!r} is not a shape such as 28x28, 32x32x3 or 3x32x32")
     return shape
 
 
@@ -78,7 +78,7 @@ def parse_range(text: str) -> tuple[float, float]:
     except ValueError:
         low = high = 0.0
     if not (low < high and abs(low) + abs(high) < float("inf")):
-        raise typer.BadParameter(f"{text!r} is no range such as 0,1 or -1,1")
+        raise typer.BadParameter(f"{text!r} is not a range such as 0,1 or -1,1")
     return low, high
 
 
@@ -95,9 +95,9 @@ PARSERS: dict[str, Callable[[str], Any]] = {
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command in which each parameter of a class of options stands as one flag for each option in it.
+    """Return the command with each parameter of an option class replaced by one flag per option of the class.
 
-    So an option is declared once, in its class, and reaches the command inside an object of the class.
+    So an option is declared once, in its class, and the command gets an object of the class.
     """
     wanted = get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {name: hint for name, hint in wanted.items() if dataclasses.is_dataclass(hint)}
@@ -137,7 +137,7 @@ def _flags(group: type[Any]) -> list[inspect.Parameter]:
 
 
 def _flag(name: str, kind: Any, option: Option) -> Any:
-    """Return the annotation by which Typer makes a flag of an option."""
+    """Return the annotation from which Typer makes an option's flag."""
     flag = name.replace("_", "-")
     names = {bool: [f"--{flag}"], bool | None: [f"--{flag}/--no-{flag}"]}.get(kind, [])
     parser = PARSERS.get(name)
@@ -166,20 +166,20 @@ def _may_be_none(kind: Any) -> bool:
 
 @functools.cache
 def _rules() -> dict[str, str]:
-    """Say what the rules of the modern recipe come to, for options whose default is not one value."""
+    """Return examples of the modern recipe's rules, for options whose default depends on the rows."""
     from aecli.recipes import resolve
 
     mnist, digits = (
         resolve(FitOptions(), inputs, rows, bounded=True)[1] for inputs, rows in ((784, 60_000), (64, 1437))
     )
     return {
-        name: f"by the rows: {getattr(mnist, name)} for mnist, {getattr(digits, name)} for digits"
+        name: f"by the number of rows: {getattr(mnist, name)} for mnist, {getattr(digits, name)} for digits"
         for name in ("epochs", "batch_size")
     }
 
 
 def _by_recipe(name: str) -> str | None:
-    """Say what the modern recipe has for an option, None where the option is not the recipe's."""
+    """Return the modern recipe's default for an option, None if the recipe does not set it."""
     if not hasattr(FitOptions, name):
         return None
     from aecli.recipes import RECIPES

@@ -19,12 +19,12 @@ MAX_WIDTH = 100  # longer lines are hard to read
 
 Topic = Annotated[
     str | None,
-    typer.Argument(metavar="TOPIC", help="What to read about.", show_default=False, autocompletion=completion.topics),
+    typer.Argument(metavar="TOPIC", help="The topic to read.", show_default=False, autocompletion=completion.topics),
 ]
 
 
 def guide(topic: Topic = None) -> None:
-    """Read the documentation: a topic on a terminal, or as Markdown in a pipe. Without TOPIC, list the topics.
+    """Show a topic of the documentation, as Markdown in a pipe. Without TOPIC, list the topics.
 
     $ aecli guide tables
     """
@@ -59,7 +59,10 @@ def _rendered(markdown: str) -> str:
 
 
 def _page(text: str) -> None:
-    """Show text in $PAGER, as git does: less, which ends by itself where all of it fits; nothing where it is empty."""
+    """Show text in $PAGER, as git does. The default is less, which exits at once if the text fits on the screen.
+
+    With an empty PAGER, print the text.
+    """
     command = shlex.split(os.environ.get("PAGER", "less"))
     if not command or shutil.which(command[0]) is None:
         console.result(text.rstrip("\n"))

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def are_wanted(loaded: "Model", output: str | None, given: Sequence[str]) -> bool:
-    """Return whether an output is an image, or a folder of them.
+    """Return whether an output is an image or a folder of images.
 
-    Raises UsageError for `given` flags of tables, and for what may be a folder or a table.
+    Raises UsageError for `given` flags of tables, and for an output that may mean a folder or a table.
     """
     if output is None or output == "-":
         return False
@@ -27,7 +27,7 @@ def are_wanted(loaded: "Model", output: str | None, given: Sequence[str]) -> boo
     if output.endswith("/") or path.is_dir():
         if given:
             raise UsageError(
-                f"a folder takes images, and {_for_tables(given)}",
+                f"a folder is for images, and {_for_tables(given)}",
                 hint="name a file, such as rebuilt.csv",
             )
         return True
@@ -35,7 +35,7 @@ def are_wanted(loaded: "Model", output: str | None, given: Sequence[str]) -> boo
         return False
     if not path.suffix and loaded.schema.image_shape is not None:
         raise UsageError(
-            f"{output}: neither a folder nor a name with the ending of a format",
+            f"{output}: neither a folder nor a name with a known file extension",
             hint=f"images go to a folder, -o {shlex.quote(output + '/')}; tables to a file, "
             f"-o {shlex.quote(output + '.csv')}",
         )
@@ -60,11 +60,11 @@ def write(
     originals: Sequence[str] = (),
     quiet: bool,
 ) -> None:
-    """Write the images of `outputs`, which messages call `named`, to a file or a folder.
+    """Write the images of `outputs` to a file or a folder. Messages call the images `named`.
 
-    In a folder they have their paths, relative to one of the `roots`, by default to one of the `inputs`, and none has
-    that of another one of the `originals`.
-    Raises DataError where the model rebuilds tables.
+    In a folder each image keeps its path relative to one of the `roots`, by default one of the `inputs`. No image gets
+    the path of another one of the `originals`.
+    Raises DataError if the model rebuilds tables.
     """
     from aecli.data import image_sinks
 
@@ -82,7 +82,7 @@ def write(
 
 
 def _write_one(loaded: "Model", outputs: "Iterator[Decoded]", path: Where, named: str, inputs: Sequence[str]) -> None:
-    """Write the one image that there is."""
+    """Write the only image. Raises DataError if there is not exactly one."""
     from aecli import files
     from aecli.data import image_sinks
 

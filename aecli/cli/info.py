@@ -22,7 +22,7 @@ Model = Annotated[
     typer.Argument(
         parser=options.parse_place,
         metavar="MODEL",
-        help="A checkpoint that train wrote, or the resume file of its run.",
+        help="A checkpoint written by train, or the resume file of a run.",
         show_default=False,
         autocompletion=completion.models_and_runs,
     ),
@@ -30,7 +30,7 @@ Model = Annotated[
 
 
 def info(model: Model, as_json: options.Json = False) -> None:
-    """Show what a checkpoint holds, or how far a stopped run is.
+    """Show the contents of a checkpoint, or the progress of a stopped run.
 
     $ aecli info digits.safetensors
     """
@@ -51,7 +51,7 @@ def _show(facts: dict[str, str], values: dict[str, Any], *, as_json: bool) -> No
 
 
 def _of_checkpoint(path: Where) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return what a checkpoint holds, in words and as JSON values."""
+    """Return the contents of a checkpoint, in words and as JSON values."""
     from aecli.model import checkpoint
 
     found = checkpoint.read(path)
@@ -67,7 +67,7 @@ def _of_checkpoint(path: Where) -> tuple[dict[str, str], dict[str, Any]]:
         "recipe": _recipe(found.train),
         **({"epochs run": f"{epochs:,} of {found.train.epochs:,}"} if 0 < epochs < found.train.epochs else {}),
         "MSE, training": f"{results.train_mse:.6g}",
-        "MSE, held-out": "none was held out"
+        "MSE, held-out": "no rows were held out"
         if results.test_mse is None
         else f"{results.test_mse:.6g} on {results.test_rows:,} rows"
         + (f"; PCA {results.pca_mse:.6g}" if results.pca_mse is not None else ""),
@@ -80,12 +80,12 @@ def _of_checkpoint(path: Where) -> tuple[dict[str, str], dict[str, Any]]:
 
 
 def _of_run(path: Where) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return what a resume file says of its run, in words and as JSON values."""
+    """Return the facts of the run in a resume file, in words and as JSON values."""
     from aecli.training import saved
 
     run = saved.read(path)
     name = judged.loss_name(run.model, run.train)
-    held_out = [(run.validation_rows, "to stop early by"), (run.test_rows, "held out")]
+    held_out = [(run.validation_rows, "for early stopping"), (run.test_rows, "held out")]
     data = [f"{run.source or 'rows without a name'}, {run.rows:,} rows to train on"]
     data += [f"{rows:,} {what}" for rows, what in held_out if rows]
     several = f", in {run.processes} processes" if run.processes > 1 else ""
@@ -102,9 +102,9 @@ def _of_run(path: Where) -> tuple[dict[str, str], dict[str, Any]]:
         "step": f"{run.step:,} of {run.steps:,}",
         "MSE" if name is None else f"loss, {name}": _losses(run.history),
         "time": f"{run.seconds:.1f} s of training, on {run.device}" + several,
-        "begun by": f"aecli {run.version}",
+        "started by": f"aecli {run.version}",
     }
-    held = {"state": "a run that is not stopped: its process holds the file"}
+    held = {"state": "still running: its process holds the file"}
     facts |= held if run.running else _ways(run.command, run.processes)
     when = _modified(path)
     saved_at = None if when is None else when.isoformat(timespec="seconds")
@@ -113,10 +113,10 @@ def _of_run(path: Where) -> tuple[dict[str, str], dict[str, Any]]:
 
 
 def _ways(command: Sequence[str] | None, processes: int) -> dict[str, str]:
-    """Return what can be done with a stopped run. Without the command that began it, the flags are named alone."""
-    ways = {"to go on": "--resume", "to finish here": "--finish"}
+    """Return how to resume or finish a stopped run: commands, or flags if the command that started it is unknown."""
+    ways = {"to resume": "--resume", "to finish here": "--finish"}
     if command is None:
-        return {way: f"the command that began it, with {flag}" for way, flag in ways.items()}
+        return {way: f"the command that started it, with {flag}" for way, flag in ways.items()}
     return {way: ranks.started(console.command(command, flag), processes) for way, flag in ways.items()}
 
 
@@ -159,7 +159,7 @@ def _bottleneck(model: ModelConfig) -> dict[str, str]:
 
 
 def _told(found: "Checkpoint") -> dict[str, str]:
-    """Return what training minimised, and what the codes tell, where these are not as usual."""
+    """Return the loss, and facts of the codes, if they are not the usual ones."""
     name = judged.loss_name(found.model, found.train)
     told = {f"loss, {name}": judged.loss(found), "KL" if found.results.kl else "codes": judged.codes(found)}
     told["recall@10"] = judged.recall_of(found)
@@ -168,18 +168,18 @@ def _told(found: "Checkpoint") -> dict[str, str]:
 
 
 def _draws(found: "Checkpoint") -> str:
-    """Say what decode --samples draws from."""
+    """Return a sentence on the distribution that decode --samples draws from."""
     if found.model.bottleneck == "variational":
-        return "decode --samples draws from N(0, I), which training held the codes near"
+        return "decode --samples draws from N(0, I); training held the codes near it"
     if found.mixture is None:
-        return "nothing was fitted to draw from"
+        return "none: no Gaussians were fitted to the training codes"
     return f"decode --samples draws from {console.counted(found.mixture, 'Gaussian')}, fitted to the training codes"
 
 
 def _scores(found: "Checkpoint") -> str:
-    """Say what score compares rows with."""
+    """Return a sentence on the rows that score compares with."""
     if found.score is None:
-        return "nothing was fitted to score rows with"
+        return "none: this model cannot score rows"
     held = found.score
     said = f"fitted; {console.counted(held.calibration, 'calibration row')}, smallest p {judged.smallest(held.least_p)}"
     if not held.codes:
@@ -191,7 +191,7 @@ def _scores(found: "Checkpoint") -> str:
 def _recipe(train: TrainConfig) -> str:
     if train.init == PCA:
         better = "served a search" if train.recipe == VECTORS else "rebuilt rows"
-        return f"{train.recipe}: PCA, where no network {better} better"
+        return f"{train.recipe}: PCA, because no network {better} better"
     return (
         f"{train.recipe}: {train.optimizer}, lr {train.lr:g}, batches of {train.batch_size}, {train.epochs} epochs, "
         f"seed {train.seed}" + (", from the weights of another model" if train.init == FROM_MODEL else "")
@@ -208,7 +208,7 @@ def _row(schema: Schema) -> str:
 
 
 def _images(schema: Schema) -> dict[str, str]:
-    """Return what is known of images: their values, and how others are brought to them."""
+    """Return the facts of images: their values, and how other images are converted to them."""
     if schema.image_shape is None:
         return {}
     facts = {}
@@ -216,7 +216,7 @@ def _images(schema: Schema) -> dict[str, str]:
         kind = f"{schema.dtype}, " if schema.dtype else ""
         facts["pixels"] = f"{kind}black is {schema.black:g}, white {schema.full_scale:g}"
     if schema.resize:
-        facts["other sizes"] = f"brought to this one, --fit {schema.fit}"
+        facts["other sizes"] = f"resized to this one, --fit {schema.fit}"
     if schema.image_shape[2:] == (4,):
         facts["transparent"] = "learnt, --alpha"
     elif schema.background is not None:
@@ -227,7 +227,7 @@ def _images(schema: Schema) -> dict[str, str]:
 
 
 def _columns(schema: Schema) -> dict[str, str]:
-    """Return what is known of a table: its columns, and how it was written. Of other data, the label at most."""
+    """Return the facts of a table: its columns, and how it was written. For other data, at most the label."""
     if not schema.columns:
         return {"label": _label(schema)} if schema.label else {}
     facts = {"label": _label(schema)}
@@ -237,7 +237,7 @@ def _columns(schema: Schema) -> dict[str, str]:
         None: "there were none",
         "mean": "trained with --missing mean",
         "drop": "their rows were left out",
-    }[schema.missing] + (f"; also {', '.join(map(repr, schema.na))}" if schema.na else "")
+    }[schema.missing] + (f"; --na {', '.join(map(repr, schema.na))}" if schema.na else "")
     if schema.dialect is not None:
         usual = Dialect()
         said = {name: value for name, value in vars(schema.dialect).items() if value != getattr(usual, name)}
@@ -254,7 +254,7 @@ def _label(schema: Schema) -> str:
 
 
 def _content(column: Column) -> str:
-    """Say what the training rows held in a column."""
+    """Return the values of a column in the training rows, in words."""
     if column.kind == "category":
         shown = ", ".join(column.categories[:SHOWN_CATEGORIES])
         more = len(column.categories) - SHOWN_CATEGORIES
@@ -268,7 +268,7 @@ def _content(column: Column) -> str:
 
 
 def _written(value: float, kind: str) -> str:
-    """Write a value in raw units as its kind is read."""
+    """Write a value in raw units in the format of its kind."""
     if kind in ("date", "timestamp"):
         instant = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(seconds=value)
         return instant.strftime("%Y-%m-%d" if kind == "date" else "%Y-%m-%d %H:%M:%S")

@@ -1,4 +1,4 @@
-"""How a run ended, in words: the summary of train; what training minimised and what the codes tell, for info too."""
+"""The results of a run in words: the summary of train, and the lines on the loss and the codes, also for info."""
 
 import math
 from typing import TYPE_CHECKING
@@ -13,17 +13,17 @@ SHOWN_NATS = 20
 
 
 def loss_name(model: ModelConfig, train: TrainConfig) -> str | None:
-    """Return what training minimises, None where it is the mean squared error."""
+    """Return the name of the loss, None for the mean squared error."""
     if model.bottleneck == "variational":
         return f"{train.loss} + {'' if train.beta == 1 else f'{train.beta:g} '}KL"
     return None if train.loss == "mse" else train.loss
 
 
 def loss(made: "Checkpoint") -> str | None:
-    """Say what training minimised came to, a mean over values; None where it is the mean squared error.
+    """Return the final loss in words, a mean over values; None for the mean squared error.
 
-    Of a variational model it is said in nats a row, too: with a beta of 1, the negative evidence lower bound but for a
-    constant. Not where rows may have holes, and so have not all as many values.
+    For a variational model the loss is given in nats per row, too: with a beta of 1, the negative evidence lower bound
+    up to a constant. It is not if rows may have holes, because their numbers of values then differ.
     """
     results = made.results
     if results.train_loss is None:
@@ -34,11 +34,11 @@ def loss(made: "Checkpoint") -> str | None:
         return said
     a_row = made.model.inputs / (2 if made.train.loss == "mse" else 1)
     nats = ", ".join(f"{value * a_row:.5g}" for value in losses.values() if value is not None)
-    return f"{said}; in nats a row {nats}"
+    return f"{said}; in nats per row {nats}"
 
 
 def codes(made: "Checkpoint") -> str | None:
-    """Say how many latent values tell something; None for a bottleneck of which all do."""
+    """Return in words how many latent values are used; None for a bottleneck that uses all."""
     results, values = made.results, made.model.latent_dim
     if results.active_dims is None:
         return None
@@ -46,36 +46,36 @@ def codes(made: "Checkpoint") -> str | None:
         rows = "training" if results.test_mse is None else "held-out"
         explained = results.explained_variance
         said = "" if explained is None else f"{rows} explained variance {explained:.3f}; "
-        return f"{said}{results.active_values:.1f} active values a row; {results.dead_latents:.1%} of latents dead"
+        return f"{said}{results.active_values:.1f} active values per row; {results.dead_latents:.1%} of latents dead"
     if not results.kl:
         return f"{results.active_dims:,} of {values:,} latent values are used, {made.model.kept:,} in each row"
     nats = results.kl
     shown = " ".join(f"{value:.2f}" for value in nats[:SHOWN_NATS]) + " ..." * (values > SHOWN_NATS)
-    return f"{sum(nats):.2f} nats a row, {results.active_dims} of {values} latent values active: {shown}"
+    return f"{sum(nats):.2f} nats per row, {results.active_dims} of {values} latent values active: {shown}"
 
 
 def prefixes_of(made: "Checkpoint") -> str | None:
-    """Say how well the first values of nested codes rebuild rows by themselves; None where codes are not nested."""
+    """Return in words how well the first values of nested codes alone rebuild rows; None if codes are not nested."""
     errors = made.results.prefix_mse
     if not errors:
         return None
     rows = "held-out" if made.results.test_rows else "training"
-    each = (f"{error:.5g} of the first {n}" for n, error in zip(prefixes(made.model.latent_dim), errors, strict=True))
+    each = (f"{error:.5g} with the first {n}" for n, error in zip(prefixes(made.model.latent_dim), errors, strict=True))
     return f"{rows} MSE {', '.join(each)}"
 
 
 def recall_of(made: "Checkpoint") -> str | None:
-    """Say what a search by cosine for held-out rows finds; None where nothing was searched for."""
+    """Return in words how well a search by cosine finds held-out rows; None if nothing was searched for."""
     recall, of_pca = made.results.test_recall, made.results.pca_recall
     if recall is None or of_pca is None:
         return None
     values = console.counted(made.model.latent_dim, "value")
-    found = f"{recall:.3f} in {values}, PCA's {of_pca:.3f}: found among the training rows by cosine"
+    found = f"{recall:.3f} with {values}, PCA's {of_pca:.3f}: a search by cosine among the training rows"
     return f"{found}; PCA finds more" if of_pca > recall and made.train.init != PCA else found
 
 
 def summary(made: "Checkpoint", seconds: float) -> list[str]:
-    """Say how the run ended, with PCA's error beside the model's on the same rows."""
+    """Return sentences on the results of the run, with PCA's error on the same rows."""
     results = made.results
     how = "of PCA" if made.train.init == PCA else f"after {_epochs(made)}"
     lines = [f"training MSE {results.train_mse:.5g} {how}, {seconds:.1f} s", *_judged(made)]
@@ -83,7 +83,7 @@ def summary(made: "Checkpoint", seconds: float) -> list[str]:
         return [*lines, "held-out MSE: no rows were held out"]
     held_out = f"held-out MSE {results.test_mse:.5g} on {console.counted(results.test_rows or 0, 'row')}"
     if results.pca_mse is None:
-        return [*lines, f"{held_out}; PCA was left out, a row has {made.model.inputs:,} inputs", *_alarms(made)]
+        return [*lines, f"{held_out}; without PCA, because a row has {made.model.inputs:,} inputs", *_alarms(made)]
     verdict = (
         f"{results.test_mse / results.pca_mse:.2f} of it" if results.pca_mse > 1e-12 else "nothing is left to gain"
     )
@@ -101,7 +101,7 @@ def summary(made: "Checkpoint", seconds: float) -> list[str]:
 
 
 def _alarms(made: "Checkpoint") -> list[str]:
-    """Say how many of the held-out rows are anomalies; nothing where none was held out, or nothing scores."""
+    """Return a sentence on how many held-out rows are anomalies; none without held-out rows or a score."""
     alarms, rows = made.results.test_alarms, made.results.test_rows
     if made.score is None or alarms is None or not rows:
         return []
@@ -112,13 +112,13 @@ def _alarms(made: "Checkpoint") -> list[str]:
 
 
 def smallest(p: float) -> str:
-    """Write a p above 0 with at most three digits, rounded up, so that it is none that a model cannot give."""
+    """Write a p above 0 with at most three digits, rounded up, so that it is not below the model's smallest p."""
     scale = 10.0 ** (2 - math.floor(math.log10(p)))
     return f"{math.ceil(p * scale) / scale:g}"
 
 
 def _judged(made: "Checkpoint") -> list[str]:
-    """Say what the loss came to, where it is not the mean squared error, and what the codes tell."""
+    """Return sentences on the loss, if it is not the mean squared error, and on the codes."""
     minimised, used = loss(made), codes(made)
     lines = [] if minimised is None else [f"loss ({loss_name(made.model, made.train)}): {minimised}"]
     lines += [] if used is None else [f"{'KL ' * bool(made.results.kl)}{used}"]
@@ -132,7 +132,7 @@ def _judged(made: "Checkpoint") -> list[str]:
             if made.schema.image_shape is not None
             else f", or {'--scale standard' if bounded else '--scale minmax, for --loss bce'}"
         )
-        lines.append(f"the codes tell nothing of the rows: try a smaller --beta{scale}")
+        lines.append(f"the codes say nothing about the rows: try a smaller --beta{scale}")
     return lines
 
 

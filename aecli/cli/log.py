@@ -1,4 +1,4 @@
-"""The log of a run: a file with one line per epoch, in CSV or JSON Lines, which `tail -f` can follow."""
+"""The log of a run: a CSV or JSON Lines file with one line per epoch, which `tail -f` can follow."""
 
 import json
 import math
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 COLUMNS = ("epoch", "step", "loss", "validation_loss", "test_loss", "lr", "seconds")
 BEGINS = {".csv": f"{','.join(COLUMNS)}\n".encode(), ".jsonl": b'{"epoch": '}
-DIGITS = 7  # of a number, about what float32 holds
+DIGITS = 7  # significant digits of a number, about the precision of float32
 
 
 class Log:
-    """The log of a run; without a name, none. Call `begin` first, then the log itself with each `Progress`.
+    """The log of a run, or no log without a name. Call `begin` first, then the log itself with each `Progress`.
 
-    A line that cannot be written is kept and tried again at the next epoch, and the run goes on. `check` raises in the
-    end where lines are still missing.
+    If a line cannot be written, the run continues, and the line is tried again at the next epoch. At the end `check`
+    raises if lines are still missing.
     """
 
     def __init__(
@@ -35,15 +35,15 @@ class Log:
     ) -> None:
         """Check the name, before any work is done.
 
-        `others` is what the command reads, `output` where it writes the checkpoint.
-        Raises UsageError for a name that cannot be a log's, AecliError for a file that would be lost.
+        `others` are the files that the command reads, `output` is the path of the checkpoint.
+        Raises UsageError for a name that cannot be a log, AecliError if another file would be lost.
         """
         self._name, self._output, self._say = name, output, say
         self.path = Path(name or "")
         self._format = self.path.suffix.lower()
         self._file: FileIO | None = None
         self._replaced = False
-        self._unwritten, self._why = b"", ""  # what is still to be written, and why it is
+        self._unwritten, self._why = b"", ""  # the lines still to be written, and the reason
         if name is not None:
             self._check_name(name, others, force=force)
 
@@ -51,20 +51,20 @@ class Log:
         if name == "-" or is_remote(name):
             raise UsageError(f"--log {shown(name)}: a log is a file on this machine", hint="name one: --log run.csv")
         if self._format not in BEGINS:
-            raise UsageError(f"--log {name}: its ending is no format", hint="a log ends in .csv or .jsonl")
+            raise UsageError(f"--log {name}: unknown file extension", hint="a log ends in .csv or .jsonl")
         rows.check_output(self.path, *others, option="--log FILE")
         if isinstance(self._output, Path) and self.path.resolve() == self._output.resolve():
             raise UsageError(f"{name} is the checkpoint, and would be overwritten", hint="name another --log FILE")
         if self.path.is_file() and not force and not self._is_log():
             raise AecliError(
-                f"{name} is there, and is not the log of a run",
+                f"{name} exists, and is not the log of a run",
                 hint="name another --log FILE, or replace it with --force",
             )
 
     def begin(self, history: "History") -> None:
-        """Open the file. It keeps the epochs that are in `history`, of a run that goes on, and no others.
+        """Open the file. It keeps only the epochs in `history`, those of the run that is resumed.
 
-        Raises AecliError where the system refuses.
+        Raises AecliError if the system refuses.
         """
         if self._name is None:
             return
@@ -90,11 +90,11 @@ class Log:
         self._write(f"{json.dumps(values) if self._format == '.jsonl' else ','.join(cells)}\n".encode())
 
     def check(self) -> None:
-        """Say that the log is written. Raises AecliError where lines are missing from it."""
+        """Announce that the log is written. Raises AecliError if it lacks lines."""
         if self._unwritten:
             losses = shlex.join(["aecli", "info", str(self._output), "--json"])
             raise AecliError(
-                f"{self.path}: cannot be written ({self._why}), and lacks epochs",
+                f"{self.path}: cannot be written ({self._why}), and epochs are missing from it",
                 hint=None if self._output is None else f"the checkpoint has all losses: {losses}",
             )
         if self._file is not None:
@@ -109,7 +109,7 @@ class Log:
             self._file.close()
 
     def _write(self, line: bytes) -> None:
-        """Write a line, after those that could not be written before. Say the first time that this fails."""
+        """Write a line, after those that could not be written before. Announce the first failure."""
         assert self._file is not None  # noqa: S101, for the type checker
         self._unwritten += line
         try:
@@ -117,11 +117,11 @@ class Log:
                 self._unwritten = self._unwritten[self._file.write(self._unwritten) or 0 :]
         except OSError as error:
             if not self._why:
-                self._say(f"the run goes on, but {self.path} cannot be written ({error.strerror or error})")
+                self._say(f"the run continues, but {self.path} cannot be written ({error.strerror or error})")
             self._why = error.strerror or str(error)
 
     def _is_log(self) -> bool:
-        """Return whether the file is empty, or begins as a log does."""
+        """Return whether the file is empty, or begins like a log."""
         try:
             with self.path.open("r+b") as file:
                 start = file.read(len(BEGINS[self._format]))
@@ -130,7 +130,7 @@ class Log:
         return start in (b"", BEGINS[self._format])
 
     def _kept(self, there: bytes, history: "History") -> int:
-        """Return how many bytes of a file are to stay: its lines up to the first that is no epoch of the run."""
+        """Return how many bytes of the file to keep: the lines before the first that is not an epoch of the run."""
         lines = there.splitlines(keepends=True)
         header = lines[:1] if self._format == ".csv" else []
         kept = 0
@@ -141,7 +141,7 @@ class Log:
         return kept and kept + sum(map(len, header))
 
     def _epoch(self, line: bytes) -> list[str]:
-        """Return a line's epoch and its loss, as they are written."""
+        """Return the epoch and the loss of a line, as text."""
         cells = line.decode(errors="replace").split(",")
         if self._format == ".jsonl":
             cells = [cell.partition(": ")[2] for cell in cells]
@@ -149,7 +149,7 @@ class Log:
 
 
 def _short(number: float | None) -> float | None:
-    """Return a number with few digits, None where it is not finite."""
+    """Return a number rounded to DIGITS digits, None if it is not finite."""
     if number is None or isinstance(number, int):
         return number
     return float(f"{number:.{DIGITS}g}") if math.isfinite(number) else None

@@ -1,6 +1,6 @@
-"""The options that are the command line's own, each defined once; `flags` makes the others of `aecli.options`.
+"""The options that only the command line has, each defined once. `flags` makes the flags of `aecli.options`.
 
-Nothing heavy is imported here: --help and TAB load it.
+Nothing heavy is imported here, because --help and TAB load this module.
 """
 
 import re
@@ -15,9 +15,9 @@ from aecli.options import READING, RUN
 
 
 def parse_device(text: str) -> str:
-    """Check a device's name; whether there is such a device is known later."""
+    """Check a device's name. Whether this machine has the device is checked later."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", text):
-        raise typer.BadParameter(f"{text!r} is none of auto, cpu, cuda, cuda:N, mps")
+        raise typer.BadParameter(f"{text!r} is not one of auto, cpu, cuda, cuda:N, mps")
     return text
 
 
@@ -28,19 +28,19 @@ def parse_shard(text: str | tuple[int, int]) -> tuple[int, int]:
     found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
     of, shards = (int(found[1]), int(found[2])) if found else (0, 0)
     if of >= shards:
-        raise typer.BadParameter(f"{text!r} is no share such as 0/4, the first of four")
+        raise typer.BadParameter(f"{text!r} is not a share such as 0/4, the first of four")
     return of, shards
 
 
 def parse_column(text: str) -> str:
-    """Read the name of a column that is written."""
+    """Read the name of a column to write."""
     if not text:
-        raise typer.BadParameter("a column has a name of one character or more")
+        raise typer.BadParameter("the name of a column cannot be empty")
     return text
 
 
 def parse_place(text: str) -> Any:
-    """Return the path that a text names, here or elsewhere."""
+    """Return the path that a text names, local or remote."""
     return place(text)
 
 
@@ -49,7 +49,7 @@ Model = Annotated[
     typer.Argument(
         parser=parse_place,
         metavar="MODEL",
-        help="A checkpoint that train wrote, here or elsewhere.",
+        help="A checkpoint written by train: a file or a URL (s3://, gs://, https://).",
         show_default=False,
         autocompletion=completion.models,
     ),
@@ -60,7 +60,7 @@ Data = Annotated[
         metavar="DATA",
         autocompletion=completion.data,
         help="A built-in set (digits, mnist, ...; name:train or name:test), files of one kind, a folder of images, "
-        "here or at s3://, gs:// or https://, or - for standard input.",
+        "a URL (s3://, gs://, https://), or - for standard input.",
         show_default=False,
     ),
 ]
@@ -71,7 +71,7 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="PATH",
-        help="Where to write, here or at s3:// or gs://. - is stdout.",
+        help="Write to this file or URL (s3://, gs://). - is stdout.",
         show_default=False,
         autocompletion=completion.files,
     ),
@@ -82,15 +82,19 @@ OutputOrParts = Annotated[
         "--output",
         "-o",
         metavar="PATH",
-        help="Where to write. - is stdout. A name that ends in / is a folder: each input file gets a Parquet file in "
-        "it. Those that are there from an earlier run are left.",
+        help="Write to this file or URL (s3://, gs://). - is stdout. A name that ends in / is a folder: it gets one "
+        "Parquet file per input file. Files from an earlier run are kept.",
         show_default=False,
         autocompletion=completion.files,
     ),
 ]
 ReplaceParts = Annotated[
     bool,
-    typer.Option("--force", help="In a folder, write anew what is there and was made otherwise.", rich_help_panel=RUN),
+    typer.Option(
+        "--force",
+        help="In a folder, replace files that were written with other options, another model or other input.",
+        rich_help_panel=RUN,
+    ),
 ]
 Shard = Annotated[
     Any,
@@ -98,12 +102,12 @@ Shard = Annotated[
         parser=parse_shard,
         metavar="I/N",
         envvar="AECLI_SHARD",
-        help="To a folder, write only the I-th of N shares of the input files. I counts from 0.",
+        help="In a folder, write only the I-th of N shares of the input files. I counts from 0.",
         show_default=False,
         rich_help_panel=RUN,
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.", rich_help_panel=RUN)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.", rich_help_panel=RUN)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.", rich_help_panel=RUN)]
 Device = Annotated[
     Any,
@@ -122,7 +126,7 @@ DataDir = Annotated[
         envvar="AECLI_DATA_DIR",
         metavar="FOLDER",
         autocompletion=completion.folders,
-        help="Where built-in sets lie, or are downloaded to.",
+        help="The folder of the built-in sets, which are downloaded to it.",
         show_default="the user's cache folder",
         rich_help_panel=RUN,
     ),
@@ -132,7 +136,7 @@ DataDir = Annotated[
 LineBuffered = Annotated[
     bool,
     typer.Option(
-        "--line-buffered", help="Answer each row of a CSV or of JSON Lines as it comes.", rich_help_panel=READING
+        "--line-buffered", help="Answer each row of a CSV or JSON Lines as it arrives.", rich_help_panel=READING
     ),
 ]
 TopFeatures = Annotated[
@@ -140,8 +144,8 @@ TopFeatures = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="With --error, append worst1, share1, worst2, ...: the columns that make the row strange, and their "
-        "shares of it. Of a model that cannot score, those of its squared error.",
+        help="With --error, append worst1, share1, worst2, ...: the N columns that make the row strange, and their "
+        "shares of its strangeness. If the model cannot score, shares of its squared error.",
         show_default=False,
     ),
 ]
@@ -149,12 +153,12 @@ FillHoles = Annotated[
     bool,
     typer.Option(
         "--fill-holes",
-        help="Write the table with its own values, and in its empty cells what the model expects there. A model "
-        "that was trained with --missing mean fills them best.",
+        help="Write the table's own values, and fill its empty cells with the values that the model expects. A model "
+        "trained with --missing mean fills them best.",
     ),
 ]
-CarryLabel = Annotated[bool, typer.Option("--label/--no-label", help="Carry the label along, where it is known.")]
-Header = Annotated[bool, typer.Option("--header/--no-header", help="Begin with the columns' names.")]
+CarryLabel = Annotated[bool, typer.Option("--label/--no-label", help="Copy the label, if the data has it.")]
+Header = Annotated[bool, typer.Option("--header/--no-header", help="Begin with the names of the columns.")]
 Error = Annotated[
     bool, typer.Option("--error", help="Append mse: each row's mean squared reconstruction error, in scaled units.")
 ]
@@ -164,7 +168,7 @@ AsVector = Annotated[
         "--as-vector",
         parser=parse_column,
         metavar="[=NAME]",
-        help="Write one column of lists, z or NAME, in the place of z0, z1, ...",
+        help="Write one column of lists, z or NAME, instead of z0, z1, ...",
         show_default=False,
     ),
 ]
@@ -178,8 +182,8 @@ HeldOut = Annotated[
     bool,
     typer.Option(
         "--held-out",
-        help="Append held_out: 1 for rows that were held out of training, 0 for rows that were trained on. DATA is "
-        "read twice, and has to be what the model was trained on.",
+        help="Append held_out: 1 for rows that were held out of training, 0 for rows that were trained on. DATA must "
+        "be the data that the model was trained on, and is read twice.",
     ),
 ]
 Format = Annotated[
@@ -188,6 +192,6 @@ Format = Annotated[
         "--format",
         metavar="FORMAT",
         help="The output's format: csv, tsv, jsonl, parquet, arrow or npy.",
-        show_default="by the output's ending, else csv",
+        show_default="by the output's file extension, else csv",
     ),
 ]

@@ -1,4 +1,4 @@
-"""A folder out, for embed, reconstruct and score: a Parquet part for each input file."""
+"""Output folders of embed, reconstruct and score: a Parquet file, called a part, for each input file."""
 
 import shlex
 from collections.abc import Callable, Iterator
@@ -20,16 +20,25 @@ if TYPE_CHECKING:
     from aecli.options import Matching, Reading
 
     Shown = Callable[[Iterator[Any], Source], Iterator[Any]]
-    Answer = Callable[[Source, Sink, Shown], None]  # writes what is computed of a source
+    Answer = Callable[[Source, Sink, Shown], None]  # writes the output for a source
 
-ONE_OUTPUT = ("held_out", "line_buffered", "exit_code", "as_json")  # are about all rows at once
-NOT_THE_ROWS = ("model", "data", "output", "form", "data_dir", "quiet", "force", "shard")  # change no part's bytes
+ONE_OUTPUT = ("held_out", "line_buffered", "exit_code", "as_json")  # options that concern all rows at once
+NOT_THE_ROWS = (
+    "model",
+    "data",
+    "output",
+    "form",
+    "data_dir",
+    "quiet",
+    "force",
+    "shard",
+)  # these change no part
 
 
 def are_wanted(ctx: typer.Context) -> bool:
-    """Return whether --output is a folder: it ends in /, or there is one.
+    """Return whether --output is a folder: it ends in /, or is an existing folder.
 
-    Raises UsageError for options that do not go with a folder, or only with one.
+    Raises UsageError for options that need a folder, or cannot be used with one.
     """
     given = {each.name: each.opts[0] for each in ctx.command.params if ctx.params.get(each.name)}
     output, form = ctx.params["output"], ctx.params["form"]
@@ -38,19 +47,19 @@ def are_wanted(ctx: typer.Context) -> bool:
             if name in given:
                 where = " (or AECLI_SHARD)" * (name == "shard")
                 raise UsageError(
-                    f"{given[name]}{where} is for a folder of parts, and --output is none",
+                    f"{given[name]}{where} needs a folder, and --output is not a folder",
                     hint="name a folder, which ends in /: -o parts/",
                 )
         return False
     if form not in (None, "parquet"):
         raise UsageError(
-            f"{output}: a folder has Parquet parts, which hold what they were made of, and --format is {form}",
+            f"{output}: files in a folder are Parquet, with a record of their input, and --format is {form}",
             hint=f"leave it out, or name one file for all rows: -o rows.{form}",
         )
     for name in ONE_OUTPUT:
         if name in given:
             raise UsageError(
-                f"{given[name]} is about all rows at once, and {output} is a folder of parts",
+                f"{given[name]} concerns all rows at once, and {output} is a folder with one file per input file",
                 hint="leave it out, or name one file for all rows: -o rows.parquet",
             )
     return True
@@ -65,10 +74,10 @@ def write(
     force: bool,
     shard: tuple[int, int] | None,
 ) -> None:
-    """Write the parts of the command's DATA that are not there already.
+    """Write the parts of the command's DATA that do not exist yet.
 
-    Where one fails, those that are done stay. Raises AecliError before any work, where two files would be one part, or
-    another file is in a part's place.
+    If one fails, the finished ones stay. Raises AecliError before any work if two input files would have the same part,
+    or if another file has the name of a part.
     """
     from aecli.data import part_files
 
@@ -84,17 +93,17 @@ def write(
     for sentence in notes:
         console.say(sentence, quiet=quiet)
     if told := sorted({column for part in planned for column in part.apart}):
-        console.say(f"columns that folders stand for are in no part: {', '.join(told)}", quiet=quiet)
+        console.say(f"columns from folder names are not written to the files: {', '.join(told)}", quiet=quiet)
     of, shards = shard or (0, 1)
     mine = planned[of::shards]
     if not mine:
-        console.say(f"shard {of}/{shards} has no file: there are {len(planned):,}", quiet=quiet)
+        console.say(f"shard {of}/{shards} has no input file: there are {len(planned):,}", quiet=quiet)
         return
     made = part_files.Made(str(ctx.info_name), _options(ctx), files.digest(given["model"]), loaded.schema.label_file)
     missing = [part for part in mine if not part_files.is_there(part, made, force=force)]
     there, done = len(mine) - len(missing), 0
     with progress.Parts(len(missing), quiet=quiet) as bar:
-        del planned, mine  # what is known of a file elsewhere goes with its part
+        del planned, mine  # frees what is cached of a remote file along with its part
         while missing:
             part = missing.pop(0)
             try:
@@ -104,7 +113,7 @@ def write(
                 raise
             done += 1
             bar.wrote(part.path)
-    were = f", {there:,} {'was' if there == 1 else 'were'} there" if there else ""
+    were = f", {there:,} already existed" if there else ""
     console.say(f"wrote {console.counted(done, 'part')} to {folder}/{were}", quiet=quiet)
 
 
@@ -130,7 +139,7 @@ def _write(
 
 
 def _check_folder(folder: Where) -> None:
-    """Refuse, before any work is done, what is no folder."""
+    """Refuse, before any work is done, an output that cannot be a folder."""
     if isinstance(folder, Place):
         folder.check_writable(folder=True)
         return
@@ -143,7 +152,7 @@ def _check_folder(folder: Where) -> None:
 
 
 def _options(ctx: typer.Context) -> tuple[str, ...]:
-    """Return the options that say what a part holds, as words, where they are not what holds by default."""
+    """Return the options that determine the contents of a part, as words, if they are not the default."""
     found = []
     for each in ctx.command.params:
         value = ctx.params.get(each.name)

@@ -33,7 +33,7 @@ def parse_inches(text: str) -> tuple[float, float]:
     found = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)[x×](\d{1,3}(?:\.\d+)?)", text)
     width, height = (float(found[1]), float(found[2])) if found else (0.0, 0.0)
     if not (1 <= width <= 60 and 1 <= height <= 60):
-        raise typer.BadParameter(f"{text!r} is no size such as 4.8x3.5, each from 1 to 60 inches")
+        raise typer.BadParameter(f"{text!r} is not a size such as 4.8x3.5, each from 1 to 60 inches")
     return width, height
 
 
@@ -41,22 +41,22 @@ Kind = Annotated[
     Literal["latent", "reconstruction", "errors", "history", "manifold", "traversal", "samples", "page", "map"],
     typer.Option(
         metavar="KIND",
-        help="latent: the latent rows as a scatter. reconstruction: images above what is rebuilt of them, or the "
-        "columns of a table, best to worst. errors: how strange the rows are, a histogram for each label, and "
-        "the strangest images, except with --show; by the mean squared errors where the model has no score. "
-        "history: loss by epoch. manifold: what is decoded of a plane through the codes, faint where no row "
-        "is near. traversal: what is decoded along each of their principal components. samples: what is "
-        "decoded of 96 draws, with --show of as many as the window holds, from a mixture of Gaussians that "
-        "was fitted to the training codes, or of a variational model from N(0, I). page, or map: an HTML page "
-        "to walk through, in which the decoder runs.",
+        help="latent: a scatter plot of the latent rows. reconstruction: images above their reconstructions, or the "
+        "columns of a table, best to worst. errors: histograms of the scores, one per label, and the strangest "
+        "images (not with --show); mean squared errors if the model has no score. history: loss by epoch. "
+        "manifold: images decoded from a plane through the codes, faint if no row is near. traversal: rows decoded "
+        "along each principal component of the codes. samples: images decoded from 96 draws (with --show, as many as "
+        "fit the window) from a mixture of Gaussians fitted to the training codes, or from N(0, I) for a variational "
+        "model. page, or map: an interactive HTML page, in which the decoder runs.",
     ),
 ]
 ColourBy = Annotated[
     str | None,
     typer.Option(
         metavar="COLUMN",
-        help="What colours the rows of latent, errors and page: a column of the data, or FILE:COLUMN, a column of "
-        "another table. Its rows are matched by a column of paths or names, where the data is images, else by number.",
+        help="Colour the rows of latent, errors and page by a column of the data, or by FILE:COLUMN, a column of "
+        "another table. If the data is images, the rows of that table are matched by a column of paths or names, else "
+        "by number.",
         show_default="the label",
         autocompletion=completion.columns,
     ),
@@ -64,37 +64,43 @@ ColourBy = Annotated[
 PAGE = ("page", "map")  # two names of one kind
 COLOUR = "--colour"
 COLOURED = ("latent", "errors", "page")
-Examples = Annotated[int, typer.Option(min=1, max=50, metavar="N", help="How many images a reconstruction shows.")]
+Examples = Annotated[int, typer.Option(min=1, max=50, metavar="N", help="The number of images in a reconstruction.")]
 Show = Annotated[
     bool,
     typer.Option(
         "--show",
-        help="Draw in the terminal, to the window's size; a file is written beside it where -o names one.",
+        help="Draw in the terminal, to fit the window. With -o, write a file as well.",
         rich_help_panel=PICTURE,
     ),
 ]
 Title = Annotated[
-    str | None, typer.Option(metavar="TEXT", help="Words above it.", show_default=False, rich_help_panel=PICTURE)
+    str | None,
+    typer.Option(metavar="TEXT", help="A title above it.", show_default=False, rich_help_panel=PICTURE),
 ]
 Size = Annotated[
     Any,
     typer.Option(
         parser=parse_inches,
         metavar="WIDTHxHEIGHT",
-        help="Inches.",
-        show_default="4.8 wide, as high as the kind takes",
+        help="The size in inches.",
+        show_default="4.8 wide, as high as the kind needs",
         rich_help_panel=PICTURE,
     ),
 ]
 Dpi = Annotated[
     int | None,
     typer.Option(
-        min=30, max=1200, metavar="N", help="Dots an inch, of a PNG.", show_default=str(DPI), rich_help_panel=PICTURE
+        min=30,
+        max=1200,
+        metavar="N",
+        help="Dots per inch of a PNG.",
+        show_default=str(DPI),
+        rich_help_panel=PICTURE,
     ),
 ]
 Theme = Annotated[
     Literal["light", "dark"] | None,
-    typer.Option(help="Its ground.", show_default="light; with --show, the terminal's", rich_help_panel=PICTURE),
+    typer.Option(help="The background.", show_default="light; with --show, the terminal's", rich_help_panel=PICTURE),
 ]
 
 
@@ -124,15 +130,19 @@ def plot(
 
     $ aecli plot digits.safetensors --show
 
-    Without -o and --show, the file is named after the model and the kind, here.
+    Without -o and --show, the file is named after the model and the kind, in the
+    working directory.
     """
     shaping = {"--title": title, "--size": size, "--dpi": dpi, "--theme": theme}
     if kind in PAGE and (given := [flag for flag, value in shaping.items() if value is not None]):
-        raise UsageError(f"a page is no picture, which {' and '.join(given)} would shape", hint="leave it out")
+        raise UsageError(
+            f"{' and '.join(given)} cannot be used with --kind {kind}, an HTML page",
+            hint="leave it out",
+        )
     if colour is not None and kind not in (*COLOURED, *PAGE):
-        raise UsageError(f"--colour is for {', '.join(COLOURED)}, and {kind} colours no rows", hint="leave it out")
+        raise UsageError(f"--colour is for {', '.join(COLOURED)}, not for {kind}", hint="leave it out")
     if kind == "samples" and data:
-        raise UsageError(f"samples are drawn without DATA, and there is {shown(data[0])}", hint="leave it out")
+        raise UsageError(f"--kind samples needs no DATA, and {shown(data[0])} was given", hint="leave it out")
     path = _path(model, data, kind, output, show=show, as_json=as_json)
     if kind == "history":
         from aecli.model import checkpoint
@@ -158,7 +168,7 @@ def plot(
 
 
 def _as_drawn(applying: Applying, colour: str | None) -> dict[str, Any]:
-    """Return what a picture asks of reading: rows that cannot be read leave nothing to draw, a column may colour."""
+    """Return the reading options of a picture: rows that cannot be read are skipped, and a column may colour rows."""
     from aecli.data.beside import split
 
     bad_rows = "skip" if applying.bad_rows == "blank" else applying.bad_rows
@@ -166,14 +176,14 @@ def _as_drawn(applying: Applying, colour: str | None) -> dict[str, Any]:
 
 
 def _opened(*given: Any, **options: Any) -> "Source":
-    """Open rows to be drawn: one without any value is no point."""
+    """Open rows to be drawn. A row without any value is not drawn."""
     source = rows.open_rows(*given, **options)
     source.blanks = False
     return source
 
 
 def _held_out(loaded: "Model", opened: "Callable[..., Source]") -> Any:
-    """Read images, and return which of them (N,) were held out of training; None where nobody knows."""
+    """Read images, and return which of them (N,) were held out of training, None if that is unknown."""
     from aecli.model.held_out import held_out
 
     return None if loaded.schema.image_shape is None else held_out(loaded.checkpoint, opened(quiet=True))
@@ -182,7 +192,7 @@ def _held_out(loaded: "Model", opened: "Callable[..., Source]") -> Any:
 def _made(
     kind: str, loaded: "Model", source: "Source", colour: str | None, examples: int, held_out: Any
 ) -> "drawing.Picture | Page":
-    """Read the rows, and make of them what is to be written."""
+    """Read the rows, and return the picture or the page to write."""
     from aecli.data.labels import Labels
 
     coloured = Labels(source, colour, COLOUR)
@@ -198,7 +208,7 @@ def _made(
 def _path(
     model: Where, data: list[str] | None, kind: str, output: str | None, *, show: bool, as_json: bool
 ) -> Where | None:
-    """Return the file to write, None for none or stdout. Refuse what makes no sense, or cannot be written."""
+    """Return the file to write, None for no file or stdout. Refuse options that contradict each other."""
     wanted = ["--show"] * show + ["--json"] * as_json + ["-o -"] * (output == "-")
     if len(wanted) > 1:
         way = "write the picture to a file: -o picture.png" + ", without --show" * (show and as_json)
@@ -210,9 +220,9 @@ def _path(
     path = place(output or f"{model.stem}-{kind}.{'html' if kind in PAGE else 'png'}")
     page = path.suffix.lower() == ".html"
     if kind in PAGE and not page:
-        raise UsageError(f"{path}: a page has a name that ends in .html", hint=f"-o {path.stem or 'page'}.html")
+        raise UsageError(f"{path}: the name of a page must end in .html", hint=f"-o {path.stem or 'page'}.html")
     if page and kind not in PAGE:
-        raise UsageError(f"{path}: a page is what --kind page writes, and {kind} is a picture", hint="--kind page")
+        raise UsageError(f"{path}: .html is for --kind page, and {kind} is a picture", hint="--kind page")
     if not page:
         from aecli import figures
 
@@ -232,7 +242,7 @@ def _write(
     *,
     quiet: bool,
 ) -> None:
-    """Write a picture or a page to a file or to stdout; a picture as PNG there."""
+    """Write a picture or a page to a file or to stdout. A picture on stdout is a PNG."""
     lacking, replaced = "", path is not None and path.exists()
     if isinstance(made, drawing.Picture):
         from aecli import figures
@@ -247,7 +257,7 @@ def _write(
     if path is not None:
         rows.say_written(path, replaced=replaced, quiet=quiet)
     if lacking:
-        console.say(f"the font lacks {' '.join(lacking)}: boxes stand for them; an SVG holds the text", quiet=quiet)
+        console.say(f"the font lacks {' '.join(lacking)}: boxes are drawn instead; an SVG keeps the text", quiet=quiet)
 
 
 def _show(picture: drawing.Picture, theme: str | None, title: str | None, *, quiet: bool) -> None:
@@ -258,6 +268,6 @@ def _show(picture: drawing.Picture, theme: str | None, title: str | None, *, qui
     shown_on = screen.Screen()
     look = Look(theme or screen.theme(), title=title, window=shown_on.window)
     if picture.fitting and picture.fitting(look) < picture.rows:
-        said = f"the window has room for {picture.fitting(look)} of {picture.rows} images"
+        said = f"showing {picture.fitting(look)} of {picture.rows} images: the window has no room for more"
         console.say(said, quiet=quiet)
     shown_on.show(terminal.draw(picture.draw(look), look, colour=shown_on.has_colour))

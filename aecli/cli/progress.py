@@ -1,4 +1,4 @@
-"""How work in progress shows itself on stderr: a bar on a terminal; elsewhere lines, at most 100 in a run."""
+"""Progress on stderr: a bar on a terminal, else lines, at most 100 per run."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from aecli.training.run import Plan
 
 Out = TypeVar("Out", bound="Encoded")
-LINES = 100  # of progress in a run, where there is no bar
-ECHO = 4  # columns: a terminal shows ^C where the cursor is, and twice where it is pressed twice
+LINES = 100  # the most lines of progress per run, if there is no bar
+ECHO = 4  # columns: a terminal shows ^C at the cursor, twice if it is pressed twice
 
 
 class Report:
-    """Shows a run's progress. Call `start` with its plan, then the report itself with each `Progress`.
+    """Shows the progress of a run. Call `start` with its plan, then the report itself with each `Progress`.
 
-    `phase` is called where something else than a step takes time.
+    Call `phase` if something other than a step takes time.
     """
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self.device, self._training = "", True
         self._first, self._said = True, ""
-        self._unsaid = ""  # the line of the last epoch, where it was left out
-        self._losses = ""  # what the bar shows of them
+        self._unsaid = ""  # the line of the last epoch, if it was left out
+        self._losses = ""  # as the bar shows them
         self._bar: rich.progress.Progress | None = None
         if not quiet and console.bars():
             from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
@@ -51,11 +51,11 @@ class Report:
             self._task = self._bar.add_task("train", total=None, epoch="", step="", losses="", speed="")
 
     def start(self, plan: "Plan", *, training: bool = True) -> None:
-        """Say what is about to be trained, and where; nothing where it is not trained any more."""
+        """Announce what is trained, and on which device; nothing if there is no further training."""
         self.device, self._training = plan.device, training
         if not training:
             return
-        held_out = f", {plan.validation_rows:,} to stop early by" if plan.validation_rows else ""
+        held_out = f", {plan.validation_rows:,} for early stopping" if plan.validation_rows else ""
         held_out += f", {plan.test_rows:,} held out" if plan.test_rows else ""
         what = "fitting PCA" if plan.train.init == PCA else "training"
         console.say(
@@ -67,7 +67,7 @@ class Report:
             self._bar.start()
 
     def phase(self, what: str, share: float) -> None:
-        """Say what the run is about, once, or on a bar with the share of it that is done."""
+        """Announce what the run is doing, once, or on a bar with the share that is done."""
         if self._bar is not None:
             self._bar.update(self._task, losses=f"{what} {share:.0%}")
         elif what != self._said:
@@ -105,22 +105,22 @@ class Report:
         self._say_unsaid()
 
     def _say_unsaid(self) -> None:
-        """Say the last epoch's line, where it was left out."""
+        """Print the line of the last epoch, if it was left out."""
         if self._unsaid:
             console.say(self._unsaid, quiet=self._quiet)
         self._unsaid = ""
 
 
 def _has_a_line(epoch: int, epochs: int) -> bool:
-    """Return whether an epoch is among those that are reported: all, or LINES of them, the first and the last too."""
+    """Return whether an epoch is reported: all are, or LINES of them, including the first and the last."""
     place, before = ((each - 1) * (LINES - 1) // max(1, epochs - 1) for each in (epoch, epoch - 1))
     return epochs <= LINES or place > before
 
 
 def _bar(*columns: "rich.progress.ProgressColumn") -> "rich.progress.Progress":
-    """Return a bar as wide as the terminal, but for what the terminal itself may write behind it.
+    """Return a bar as wide as the terminal, less the room for ^C.
 
-    Were there no room for that, it would go to the next line, and the bar be drawn there a second time.
+    Without that room, ^C would go to the next line, and the bar would be drawn there a second time.
     """
     from rich.progress import Progress
 
@@ -134,9 +134,9 @@ def _bar(*columns: "rich.progress.ProgressColumn") -> "rich.progress.Progress":
 
 
 def shown(outputs: Iterator[Out], source: "Source", output: str | None, *, quiet: bool) -> Iterator[Out]:
-    """Pass on what is computed of a source, with a bar of how much of it was read.
+    """Yield the outputs for a source, with a bar that shows how much of the source was read.
 
-    There is none where stderr can show none, or where the results go to that terminal themselves.
+    There is no bar if stderr cannot show one, or if the results go to the same terminal.
     """
     to_terminal = output in (None, "-") and sys.stdout is not None and sys.stdout.isatty()
     if quiet or to_terminal or not console.bars():
@@ -158,7 +158,7 @@ def shown(outputs: Iterator[Out], source: "Source", output: str | None, *, quiet
 
 
 class Parts:
-    """Shows how many parts of a folder are written: on a bar, else by a line for each of them, at most 100 in a run."""
+    """Shows how many parts of a folder are written: with a bar, else a line per part, at most 100 per run."""
 
     def __init__(self, total: int, *, quiet: bool) -> None:
         self._total, self._quiet, self._done = total, quiet, 0
@@ -171,14 +171,14 @@ class Parts:
             self._task = self._bar.add_task("parts", total=total, parts=f"0/{total:,}")
 
     def shown(self, outputs: Iterator[Out], source: "Source") -> Iterator[Out]:
-        """Pass on what is computed of the source of a part."""
+        """Yield the outputs for the source of a part."""
         for out in outputs:
             if self._bar is not None:
                 self._bar.update(self._task, completed=self._done + (source.share_read() or 0))
             yield out
 
     def wrote(self, path: Where) -> None:
-        """Show that a part is written."""
+        """Report that a part is written."""
         self._done += 1
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, parts=f"{self._done:,}/{self._total:,}")

@@ -1,4 +1,4 @@
-"""The processes of a run that `torchrun` started: which of them this is, and who speaks."""
+"""The processes of a run that `torchrun` started: which one this is, and which one reports."""
 
 import contextlib
 import os
@@ -14,15 +14,15 @@ from aecli.errors import AecliError, PeerError, UsageError
 if TYPE_CHECKING:
     from aecli.training.group import Group
 
-VARIABLES = "RANK", "LOCAL_RANK", "WORLD_SIZE"  # that torchrun sets
-LAST_SECONDS = 8  # that a process has to take its part in a last step, after it was told to end
-SAYING_SECONDS = 3  # that another one has to say why the run fails: torchrun ends it as soon as this one has ended
+VARIABLES = "RANK", "LOCAL_RANK", "WORLD_SIZE"  # torchrun sets them
+LAST_SECONDS = 8  # the time for a last step after a signal
+SAYING_SECONDS = 3  # the time for another process to report: torchrun ends it as soon as this one has ended
 
 
 def found() -> tuple[int, int, int] | None:
-    """Return the rank, the rank on this machine, and the number of processes; None where torchrun started no several.
+    """Return the rank, the rank on this machine, and the number of processes; None for a single process.
 
-    Raises UsageError for variables that are no such numbers.
+    Raises UsageError if torchrun's variables are not such numbers.
     """
     values = [os.environ.get(name, "") for name in VARIABLES]
     if not all(values):
@@ -35,7 +35,7 @@ def found() -> tuple[int, int, int] | None:
 
 
 def leave_word_to_another() -> bool:
-    """Return whether another process of `train` says why all of them fail, after it has had the time to."""
+    """Return whether another process of `train` reports why the run fails, after waiting for it to do so."""
     with contextlib.suppress(UsageError):
         if sys.argv[1:2] == ["train"] and (these := found()) is not None and these[0]:
             time.sleep(SAYING_SECONDS)
@@ -44,7 +44,7 @@ def leave_word_to_another() -> bool:
 
 
 def started(command: str, processes: int) -> str:
-    """Return the command that starts a run in so many processes, given that of one."""
+    """Return the command that starts a run in this number of processes, given the command of one process."""
     if processes == 1:
         return command
     return f"torchrun ... -m {'-- ' * ('--log' in command)}{command}"  # else torchrun takes --log for its own
@@ -52,9 +52,9 @@ def started(command: str, processes: int) -> str:
 
 @contextlib.contextmanager
 def joined(device: str) -> "Iterator[tuple[Group | None, str]]":
-    """Join the processes that torchrun started: inside is their group, None without torchrun, and this one's device.
+    """Join the processes that torchrun started. Yield their group, None without torchrun, and this process's device.
 
-    Of several processes that fail, the first one says why.
+    If several processes fail, the first one reports why.
     """
     if (these := found()) is None:
         yield None, device
@@ -68,7 +68,7 @@ def joined(device: str) -> "Iterator[tuple[Group | None, str]]":
         try:
             yield group, groups.device_of(local_rank, device)
         except BaseException as error:
-            of_another = isinstance(error, PeerError) and rank > 0  # which rank 0 tells
+            of_another = isinstance(error, PeerError) and rank > 0  # rank 0 reports it
             if of_another or not group.is_first_to_fail():
                 time.sleep(SAYING_SECONDS)
                 sys.exit(getattr(error, "exit_code", 1))
@@ -77,7 +77,7 @@ def joined(device: str) -> "Iterator[tuple[Group | None, str]]":
 
 @contextlib.contextmanager
 def _said_by(rank: int) -> Iterator[None]:
-    """Say what a process raises that would leave the word to rank 0."""
+    """Report the errors of a process other than rank 0, which otherwise reports none."""
     try:
         yield
     except AecliError as error:
@@ -92,8 +92,8 @@ def _said_by(rank: int) -> Iterator[None]:
 def _end_by_signal_in_a_while() -> None:
     """Let Ctrl-C and SIGTERM end this process only after some seconds.
 
-    They are sent to all processes, and rank 0 needs the others for the step that it is in before it saves. A thread
-    waits for them: the main one may be inside of PyTorch, where Python handles no signal.
+    All processes get the signal, and rank 0 needs the others to finish its current step before it saves. A thread waits
+    for the signals, because the main thread may be inside PyTorch, where Python does not handle them.
     """
     signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)

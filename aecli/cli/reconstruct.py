@@ -49,10 +49,11 @@ def reconstruct(
 
     $ aecli reconstruct faces.safetensors face.png -o rebuilt.png
 
-    An output that ends in / is a folder: of an image model for images, with --format parquet and of others for tables.
+    An output that ends in / is a folder. An image model writes images to it.
+    Other models, or --format parquet, write one Parquet file per input file.
     """
     if top_features is not None and not error:
-        raise UsageError("--top-features tells what the error comes from, and there is none", hint="add --error")
+        raise UsageError("--top-features names the columns of the error, and needs --error", hint="add --error")
     as_parts = parts.are_wanted(ctx)
     rows.check_data(model, data)
     from aecli.data.sinks import Npy
@@ -69,7 +70,7 @@ def reconstruct(
         top = min(top_features or 0, schema.inputs)
         appended = ["mse"] * error + [f"{what}{i + 1}" for i in range(top) for what in ("worst", "share")]
         if taken := [name for name in appended if name in names]:
-            raise DataError(f"{source.name}: a feature is named {taken[0]!r}, as a column that the output appends")
+            raise DataError(f"{source.name}: a feature is named {taken[0]!r}, like a column that the output appends")
         carried = tables.Carried(source, applying.keep, label=False, beside=[*names, *appended])
         if isinstance(sink, Npy):
             sink.row_shape = source.row_shape or tables.row_shape(loaded.schema, turned=source.turned)
@@ -81,7 +82,7 @@ def reconstruct(
                 out, loaded, names, nulls=sink.has_nulls, places=order, types=source.types, holes_only=fill_holes
             )
             own = carried.of(out.batch)
-            if fill_holes and source.columns and sink.has_nulls:  # an NPY has numbers alone
+            if fill_holes and source.columns and sink.has_nulls:  # an NPY holds only numbers
                 columns = rebuilding.filled_columns(out, columns, source)
             sink.write(own | columns | rebuilding.emptied(errors, tables.blank_rows(out, sink)))
             if line_buffered:
@@ -104,7 +105,7 @@ def reconstruct(
 
 
 def _errors(out: "Rebuilt", loaded: "aecli.Model", top: int, places: Any) -> dict[str, Any]:
-    """Return the errors of rows, and the columns that make them strange; where nothing scores, those rebuilt worst."""
+    """Return the errors of rows, and the columns that make them strange; without a score, those rebuilt worst."""
     if not top:
         return {"mse": out.mse}
     shares = loaded.explain(out.batch.x)[0] if loaded.can_score else tables.by_squares(out.squares, loaded.schema)
@@ -117,4 +118,4 @@ def _write_images(loaded: "aecli.Model", source: "Source", path: Where, inputs: 
     images.write(loaded, outputs, path, named=source.name, inputs=inputs, originals=originals, quiet=quiet)
     if source.units is not None:
         (black, white), kind = source.units.model, loaded.schema.dtype or "uint8"
-        console.say(f"images are written as the model has them: {kind} from {black:g} to {white:g}", quiet=quiet)
+        console.say(f"images are written in the model's range: {kind} from {black:g} to {white:g}", quiet=quiet)

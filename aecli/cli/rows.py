@@ -1,4 +1,4 @@
-"""The MODEL and DATA that embed, reconstruct, evaluate and plot begin with."""
+"""Check and open MODEL and DATA, for all commands that apply a model."""
 
 import os
 import select
@@ -35,7 +35,7 @@ def open_rows(
 ) -> "Source":
     """Open DATA for a model; without DATA, the test split of the built-in set that the model was trained on.
 
-    `check_data` has to come before.
+    Call `check_data` first.
     """
     if not data:
         data = [f"{loaded.checkpoint.data}:test"]
@@ -49,7 +49,7 @@ def open_rows(
 
 
 def fixed(data: Sequence[str] | None) -> list[str | Place]:
-    """Return DATA that is to be read twice: files elsewhere that change in between are an error."""
+    """Return DATA so that it can be read twice: a remote file that changes in between is an error."""
     return [each for word in data or () for each in (_fixed(word) if is_remote(word) else [word])]
 
 
@@ -60,19 +60,19 @@ def _fixed(word: str) -> Sequence[str | Place]:
 
 
 def part_of(known: "Array", first: int, count: int, source: "Source") -> "Array":
-    """Return what is known of some rows as 0 or 1. Raises DataError where there are more rows than before."""
+    """Return the part of a mask that belongs to some rows, as 0 or 1. Raises DataError if there are too many rows."""
     if first + count > len(known):
         raise DataError(f"{source.name}: changed while it was read")
     return known[first : first + count].astype("int64")
 
 
 def can_be_read_twice(data: Sequence[str] | None) -> bool:
-    """Return whether DATA can be read from its beginning again: it is neither standard input nor a pipe."""
+    """Return whether DATA can be read twice: it is neither standard input nor a pipe."""
     return not any(word == "-" or (Path(word).exists() and not _lasts(Path(word))) for word in data or ())
 
 
 def check_read_twice(data: Sequence[str] | None, flag: str) -> None:
-    """Refuse DATA that can be read only once, for an option that reads it twice."""
+    """Refuse DATA that can be read only once, if an option reads it twice."""
     if not can_be_read_twice(data):
         raise UsageError(
             f"{flag} reads DATA twice, and a pipe can be read only once", hint="write it to a file, and name the file"
@@ -80,11 +80,11 @@ def check_read_twice(data: Sequence[str] | None, flag: str) -> None:
 
 
 def not_the_training_data(loaded: "aecli.Model", data: Sequence[str] | None) -> DataError:
-    """Return the error that DATA is not what the model was trained on, or that the model does not know."""
+    """Return the error that DATA is not the data of the training, or that the model has no record of it."""
     named, made = " ".join(map(shown, data or ())), loaded.checkpoint
     if made.origin is None:
         return DataError(
-            f"{loaded.name} was written by an aecli that did not note which rows it trained on",
+            f"{loaded.name} was written by a version of aecli that did not store which rows it trained on",
             hint="train it again",
         )
     return DataError(
@@ -94,7 +94,7 @@ def not_the_training_data(loaded: "aecli.Model", data: Sequence[str] | None) -> 
 
 
 def check_data(model: Where, data: Sequence[str] | None) -> None:
-    """Refuse model and DATA in each other's place, and no DATA where the model was not trained on a built-in set."""
+    """Refuse MODEL and DATA in the wrong order, and missing DATA if the model was not trained on a built-in set."""
     from aecli.model import checkpoint
 
     check_model_first(model, data)
@@ -106,37 +106,37 @@ def check_data(model: Where, data: Sequence[str] | None) -> None:
 
 
 def data_is_missing(model: Where, made: "Checkpoint", hint: str) -> UsageError:
-    """Return the error for no DATA, where the model was not trained on a built-in set."""
+    """Return the error for missing DATA if the model was not trained on a built-in set."""
     source = made.source or "data without a name"
-    return UsageError(f"DATA is missing, and {model} was trained on {source}, which is no built-in set", hint=hint)
+    return UsageError(f"DATA is missing, and {model} was trained on {source}, which is not a built-in set", hint=hint)
 
 
 def training_data(made: "Checkpoint") -> str:
-    """Return what a model was trained on, where it is here, else what stands for it in a hint."""
+    """Return the data that a model was trained on if it can be read here, else "DATA", for a hint."""
     source = made.source
     return source if source is not None and (is_remote(source) or Path(source).exists()) else "DATA"
 
 
 def check_model_first(model: Where, data: Sequence[str] | None) -> None:
-    """Refuse model and data in each other's place."""
+    """Refuse MODEL and DATA in the wrong order."""
     from aecli.model import checkpoint
 
     if data and data[0].endswith(".safetensors") and model.is_file() and not checkpoint.is_checkpoint(model):
         is_model = checkpoint.is_checkpoint(place(data[0]))
         asked = f"; is it {shown(data[0])}?" if is_model else ""
-        raise AecliError(f"{model} is no checkpoint", hint=f"the model comes first, then the data{asked}")
+        raise AecliError(f"{model} is not a checkpoint", hint=f"the model comes first, then the data{asked}")
 
 
 def say_notes(source: "Source", *, quiet: bool) -> None:
-    """Say what was left out of what was read, and what was filled, where anything was."""
+    """Announce which rows were left out, and which cells were filled, if any."""
     for sentence in source.notes():
         console.say(sentence, quiet=quiet)
 
 
 def check_output(output: Where, *inputs: str, option: str = "--output") -> None:
-    """Refuse, before any work is done, a place that cannot be written, or a file that the command reads.
+    """Refuse, before any work is done, an output that cannot be written, or that the command reads.
 
-    `option` is what named the output.
+    `option` is the option that named the output.
     """
     if isinstance(output, Place):
         output.check_writable()
@@ -162,18 +162,18 @@ def _check_here(output: Path) -> None:
             f"{output}: there is no folder {output.parent}", hint=shlex.join(["mkdir", "-p", str(output.parent)])
         )
     if (output.is_file() or not output.exists()) and not os.access(output.parent, os.W_OK):
-        raise AecliError(f"{output}: the folder {output.parent} may not be written")
+        raise AecliError(f"{output}: no permission to write to the folder {output.parent}")
 
 
 def _lies_in(output: Place, given: Place) -> bool:
-    """Return whether an output elsewhere is what is read, or one of the files of a folder or a pattern."""
+    """Return whether a remote output is the input itself, or one of the files of an input folder or pattern."""
     if output in given.expanded():
         return True
     return output.key.startswith(f"{given.key}/") and output.root == given.root and output.exists() and given.is_dir()
 
 
 def _is_read(file: Path, given: Path) -> bool:
-    """Return whether a file is what was given, or is read as a part of the folder that was."""
+    """Return whether a file is the given input, or is read as part of the given folder."""
     from aecli.data.formats import IMAGES
 
     if not given.is_dir():
@@ -190,7 +190,7 @@ def _is_read(file: Path, given: Path) -> bool:
 
 
 def keep_checkpoint(output: Where) -> None:
-    """Raise AecliError where something else would take a checkpoint's place."""
+    """Raise AecliError if the output would replace a checkpoint."""
     from aecli.model.checkpoint import is_checkpoint
 
     if output.is_file() and is_checkpoint(output):
@@ -198,12 +198,12 @@ def keep_checkpoint(output: Where) -> None:
 
 
 def say_written(output: Where, *, replaced: bool, quiet: bool) -> None:
-    """Say that a file was written, and whether it took another's place."""
+    """Announce that a file was written, and whether it replaced another one."""
     console.say(f"{'replaced' if replaced else 'wrote'} {output}", quiet=quiet)
 
 
 def stdin_is_a_file() -> bool:
-    """Return whether standard input is a regular file with something in it, of which nothing is read yet."""
+    """Return whether standard input is a regular file that is not empty and of which nothing is read yet."""
     try:
         descriptor = sys.stdin.fileno()
         found = os.fstat(descriptor)
@@ -217,7 +217,7 @@ def _lasts(path: Path) -> bool:
 
 
 def bytes_wait() -> bool:
-    """Return whether standard input is a file or a pipe with something in it."""
+    """Return whether standard input is a file or a pipe that is not empty."""
     try:
         found = os.fstat(sys.stdin.fileno())
         waits = stat.S_ISFIFO(found.st_mode) and bool(select.select([sys.stdin], [], [], 0)[0])

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from aecli.inference import Scored
     from aecli.strangest import Judged
 
-FOUND = 3  # the exit code of --exit-code where there is an anomaly
+FOUND = 3  # the exit code of --exit-code if there is an anomaly
 
 Alpha = Annotated[
     float | None,
@@ -31,19 +31,20 @@ Alpha = Annotated[
         min=0,
         max=1,
         metavar="P",
-        help="Up to which p a row is an anomaly: about this share of rows like the training rows are taken for one.",
+        help="The highest p of an anomaly. About this share of normal rows, rows like the training rows, count as "
+        "anomalies.",
         show_default="0.01, or the smallest p that the model can give",
     ),
 ]
 OnlyAnomalies = Annotated[
-    bool, typer.Option("--only-anomalies", help="Write the anomalies alone, each with its number, row.")
+    bool, typer.Option("--only-anomalies", help="Write only the anomalies, each with its row number in the column row.")
 ]
 Top = Annotated[
     int | None,
     typer.Option(
         min=1,
         metavar="N",
-        help="Write the N strangest rows alone, the strangest first, each with its number, row.",
+        help="Write only the N strangest rows, the strangest first, each with its row number in the column row.",
         show_default=False,
     ),
 ]
@@ -52,20 +53,21 @@ TopFeatures = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="Append worst1, value1, expected1, share1, worst2, ...: the columns that make the row strange, what they "
-        "hold, what the model expects there, and their shares of the strangeness.",
+        help="Append worst1, value1, expected1, share1, worst2, ...: the N columns that make the row strange, their "
+        "values, the values that the model expects, and their shares of the strangeness.",
         show_default=False,
     ),
 ]
 ExitCode = Annotated[
     bool,
-    typer.Option("--exit-code", help=f"Exit with {FOUND} where there is an anomaly.", rich_help_panel=RUN),
+    typer.Option("--exit-code", help=f"Exit with {FOUND} if there is an anomaly.", rich_help_panel=RUN),
 ]
 Json = Annotated[
     bool,
     typer.Option(
         "--json",
-        help="Print one JSON object on stdout, which counts rows and anomalies. Rows are written to --output alone.",
+        help="Print one JSON object on stdout: the numbers of rows and anomalies, and more. Rows are written only to "
+        "--output.",
         rich_help_panel=RUN,
     ),
 ]
@@ -95,15 +97,17 @@ def score(
     as_json: Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Find the rows that do not fit: how strange each row is, as CSV on stdout.
+    """Find the rows that do not fit: write how strange each row is, as CSV on stdout.
 
     $ aecli score table.safetensors table.csv --top 10 --top-features 3
 
     $ aecli score table.safetensors new.csv --only-anomalies --exit-code > anomalies.csv
 
-    Kept columns and the label come first, then score, p and anomaly; one row for each input row, in input order.
+    Kept columns and the label come first, then score, p and anomaly. There is one
+    row per input row, in input order.
 
-    p is the share of training rows that are as strange or stranger. An anomaly is a row whose p is at most --alpha.
+    p is the share of training rows that are as strange or stranger. An anomaly is
+    a row whose p is at most --alpha.
     """
     _check(output, top, line_buffered=line_buffered, as_json=as_json)
     as_parts = parts.are_wanted(ctx)
@@ -127,7 +131,7 @@ def score(
 
     if as_parts:
         parts.write(ctx, loaded, (reading, applying), answer, force=force, shard=shard)
-        _judge(drift, "what was read", quiet=quiet)
+        _judge(drift, "the data", quiet=quiet)
         return
     source = rows.open_rows(loaded, data, reading, applying, data_dir=data_dir, quiet=quiet)
     shown = functools.partial(progress.shown, output=output, quiet=quiet)
@@ -142,19 +146,19 @@ def score(
         console.result(json.dumps({"checkpoint": str(model), "data": source.name, **_facts(loaded, drift, verdict)}))
     if exit_code and not drift.rows:
         raise DataError(
-            f"{source.name}: no row has a score, so there is nothing that --exit-code could tell",
-            hint="look whether what writes the data still does; without --exit-code this is no error",
+            f"{source.name}: no row has a score, so --exit-code cannot say whether there are anomalies",
+            hint="check that the data is still being written; without --exit-code this is not an error",
         )
     if exit_code and drift.anomalies:
         sys.exit(FOUND)
 
 
 def _check(output: str | None, top: int | None, *, line_buffered: bool, as_json: bool) -> None:
-    """Refuse options that make no sense together."""
+    """Refuse options that contradict each other."""
     if top is not None and line_buffered:
         raise UsageError(
-            "--top reads all rows before it writes one, and --line-buffered answers each as it comes",
-            hint="leave one of them out; --only-anomalies goes with both",
+            "--top reads all rows before it writes one, and --line-buffered answers each row as it arrives",
+            hint="leave one of them out; --only-anomalies works with both",
         )
     if as_json and output == "-":
         raise UsageError("--json and -o - both want stdout", hint="write the rows to a file: -o scores.csv")
@@ -163,7 +167,7 @@ def _check(output: str | None, top: int | None, *, line_buffered: bool, as_json:
 def _written(
     outputs: "Iterator[Scored]", drift: "Drift", top: int | None, *, only_anomalies: bool
 ) -> "Iterator[Judged]":
-    """Count all rows, and yield those that are written: as they come, or at the end the strangest."""
+    """Count all rows, and yield the rows to write: as they arrive, or with `top` the strangest at the end."""
     from aecli.strangest import Judged, Strangest
 
     strangest = None if top is None else Strangest(top)
@@ -181,7 +185,7 @@ def _written(
 
 
 class _Answers:
-    """The columns that are written of rows: carried ones, the score, and the reasons for it."""
+    """The columns of the output: carried ones, the score, and the reasons for it."""
 
     def __init__(
         self,
@@ -194,7 +198,7 @@ class _Answers:
         label: bool,
         numbered: bool,
     ) -> None:
-        """Raise DataError where a carried column bears a name that the output needs."""
+        """Raise DataError if a carried column has a name that the output needs."""
         self._loaded, self._source, self._level, self._reasons = loaded, source, level, reasons
         self._numbered = numbered
         self._places = rebuilding.order(loaded.schema, turned=source.turned)
@@ -203,7 +207,7 @@ class _Answers:
         self._carried = tables.Carried(source, keep, label=label, beside=beside)
 
     def of(self, found: "Judged", sink: "Sink") -> dict[str, Any]:
-        """Return the columns of rows by name, with empty cells in rows that could not be read."""
+        """Return the columns of rows by name. Rows that could not be read have empty cells."""
         batch, columns = found.batch, dict[str, Any]()
         if self._numbered and batch.numbers is not None:
             columns["row"] = batch.numbers + 1
@@ -214,7 +218,7 @@ class _Answers:
 
 
 def _level(loaded: "aecli.Model", asked: float | None, *, quiet: bool) -> float:
-    """Return up to which p a row is an anomaly. Raises DataError for an --alpha that is smaller than any p."""
+    """Return the highest p of an anomaly. Raises DataError if --alpha is smaller than any p."""
     scoring = loaded.scoring
     least = judged.smallest(scoring.least_p)
     calibrated = console.counted(len(scoring.calibration), "training row")
@@ -225,21 +229,21 @@ def _level(loaded: "aecli.Model", asked: float | None, *, quiet: bool) -> float:
     if asked < scoring.least_p:
         raise DataError(
             f"--alpha is {asked:g}, and {loaded.name} gives no p below {least}: {calibrated} calibrate its scores",
-            hint=f"--alpha {least} is the smallest; a model of more rows has a smaller one",
+            hint=f"--alpha {least} is the smallest; a model trained on more rows allows a smaller one",
         )
     return asked
 
 
 def _judge(drift: "Drift", name: str, *, quiet: bool) -> "Verdict | None":
-    """Return whether rows differ from the training rows, and say in which columns where they do."""
+    """Return whether rows differ from the training rows. If they do, announce in which columns."""
     verdict = drift.verdict()
     if verdict is None:
         return None
     usual = f"{drift.expected:,.0f}" if drift.expected >= 10 else f"{drift.expected:.2g}"
     most = f", most in {'column' if len(verdict.columns) == 1 else 'columns'} {', '.join(verdict.columns)}"
     console.say(
-        f"{drift.anomalies:,} of {drift.rows:,} rows are anomalies, where about {usual} were expected: {name} "
-        f"differs from the training data{most if verdict.columns else ''}: is it time to train anew?",
+        f"{drift.anomalies:,} of {drift.rows:,} rows are anomalies, and about {usual} were expected: {name} "
+        f"differs from the training data{most if verdict.columns else ''}: is it time to train again?",
         quiet=quiet,
     )
     return verdict

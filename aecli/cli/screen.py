@@ -1,4 +1,4 @@
-"""Pictures in the terminal, through rich: as many colours as it has, as large as its window."""
+"""Pictures in the terminal, drawn by rich, in the terminal's colours and at the size of its window."""
 
 import os
 import sys
@@ -15,12 +15,12 @@ from aecli.cli import console
 if TYPE_CHECKING:
     from aecli.figures.terminal import Cell, Colour
 
-BELOW = 2  # lines of the window that the next prompt, and what was said before, take
+BELOW = 2  # lines of the window for the next prompt and earlier messages
 LEAST = (40, 12)
 
 
 class Screen:
-    """Where a picture is shown: standard output. Without colours where it is no terminal, or NO_COLOR says so."""
+    """Shows pictures on standard output. Without colours if it is not a terminal, or if NO_COLOR is set."""
 
     def __init__(self) -> None:
         self._console = Console(file=sys.stdout, highlight=False)
@@ -28,12 +28,12 @@ class Screen:
 
     @property
     def window(self) -> tuple[int, int]:
-        """How many columns and lines a picture may take."""
+        """The numbers of columns and lines for a picture."""
         width, height = self._console.size
         return max(width, LEAST[0]), max(height - BELOW, LEAST[1])
 
     def show(self, cells: "list[list[Cell]]") -> None:
-        """Print the cells. Lines without anything at the end are left out."""
+        """Print the cells. Empty lines at the end are left out."""
         while cells and not any(cell.text.strip() or cell.ground for cell in cells[-1]):
             cells.pop()
         segments = []
@@ -56,7 +56,7 @@ class Screen:
 
 
 def theme() -> str:
-    """Return whether the terminal's ground is "dark" or "light", as far as it says so."""
+    """Return "dark" or "light", the terminal's background; "dark" if COLORFGBG does not define it."""
     ground = os.environ.get("COLORFGBG", "").rpartition(";")[2]
     return "light" if ground in ("7", "15") else "dark"
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def open_output(
     output: str | None, form: str | None, *, header: bool, inputs: Sequence[str], quiet: bool
 ) -> "Iterator[Sink]":
-    """Open the sink that --output and --format mean: stdout, or a file that appears only when it is whole."""
+    """Open the sink for --output and --format: stdout, or a file that appears only when it is complete."""
     from aecli.data import sinks
 
     if output is None or output == "-":
@@ -48,45 +48,46 @@ def open_output(
 
 
 def check_has_types(output: str | None, form: str | None, said: str) -> None:
-    """Refuse what was `said` of the types of values where the output is text."""
+    """Refuse an option on the types of values, `said`, if the output is text."""
     from aecli.data import sinks
 
     chosen = form or ("csv" if output in (None, "-") else sinks.format_of(place(output or ""), None))
     if chosen in sinks.TEXTS:
         raise UsageError(
-            f"{said} is for formats that have types, and {chosen} has none", hint="name a file of one: -o codes.parquet"
+            f"{said} is for formats with types, and {chosen} has none",
+            hint="name a file of another format: -o codes.parquet",
         )
 
 
 def of_type(z: "Array", dtype: str, name: str) -> "Array":
-    """Return latent rows (N, K) as numbers of this type. Raises DataError for a value that it cannot hold."""
+    """Return latent rows (N, K) as numbers of this type. Raises DataError for a value beyond its range."""
     import numpy as np
 
     with np.errstate(over="ignore"):
         found = z.astype(dtype, copy=False)
     if dtype != "float32" and (lost := np.isinf(found) & np.isfinite(z)).any():
         raise DataError(
-            f"{name}: a latent value is {z[lost][0]:g}, beyond what {dtype} holds", hint="leave --dtype out"
+            f"{name}: a latent value is {z[lost][0]:g}, beyond the range of {dtype}", hint="leave --dtype out"
         )
     return found
 
 
 class Carried:
-    """The columns that are carried along: kept ones, then the label, where the data has one and it is wanted."""
+    """The columns that are copied to the output: kept ones, then the label, if the data has one and it is wanted."""
 
     def __init__(self, source: "Source", keep: Sequence[str], *, label: bool, beside: Sequence[str]) -> None:
-        """Raise DataError where a carried column bears one of the names `beside` it that the output needs."""
+        """Raise DataError if a copied column has one of the names `beside`, which the output needs."""
         self._label = source.schema.label if label else None
         for name in (*keep, *([self._label] if self._label else [])):
             if name in beside:
                 raise DataError(
-                    f"{source.name}: column {name!r} cannot be carried along, "
-                    f"the output has a column {name!r} of its own",
+                    f"{source.name}: column {name!r} cannot be copied to the output, "
+                    f"which has a column {name!r} of its own",
                     hint="rename it first" if name in keep else "leave it out with --no-label, or rename it first",
                 )
 
     def of(self, batch: "Batch") -> dict[str, Any]:
-        """Return the carried columns of a batch by name."""
+        """Return the copied columns of a batch by name."""
         columns = dict(batch.kept)
         if self._label is not None and batch.labels is not None:
             columns[self._label] = batch.labels
@@ -94,7 +95,7 @@ class Carried:
 
 
 def code_columns(z: "Array", model: "ModelConfig", sink: "Sink", as_vector: str | None) -> dict[str, Any]:
-    """Return codes (N, K) as `codes.code_columns` does, but dense in an array. Raises UsageError for structs in CSV."""
+    """Return codes (N, K) as `codes.code_columns` does, but dense for NPY. Raises UsageError for structs in CSV."""
     from aecli.data import codes
     from aecli.data.sinks import Delimited, Npy
 
@@ -108,7 +109,7 @@ def code_columns(z: "Array", model: "ModelConfig", sink: "Sink", as_vector: str 
 
 
 def row_shape(schema: "Schema", *, turned: bool) -> "tuple[int, ...] | None":
-    """Return the shape in which a rebuilt image goes to an array; None where rows are no images."""
+    """Return the shape of a rebuilt image in an array, None if rows are not images."""
     if schema.image_shape is None:
         return None
     height, width, *channels = schema.image_shape
@@ -116,14 +117,14 @@ def row_shape(schema: "Schema", *, turned: bool) -> "tuple[int, ...] | None":
 
 
 def blank_rows(out: "Encoded", sink: "Sink") -> Any:
-    """Return which rows (N,) are to be empty cells: those that could not be read, where the sink has such cells."""
+    """Return which rows (N,) could not be read and are written as empty cells; None if the sink has no empty cells."""
     return out.batch.blank if sink.has_nulls else None
 
 
 def worst(shares: "Array", schema: "Schema", count: int, places: "Array | None" = None) -> dict[str, Any]:
-    """Return the columns that count the most in each row, and their `shares` (N, D): worst1, share1, worst2, ...
+    """Return the columns with the largest `shares` (N, D) in each row, and these: worst1, share1, worst2, ...
 
-    Columns without a name are counted in the order that the `places` are: see `order`.
+    Columns without a name are numbered in the order of the `places`: see `order`.
     """
     import numpy as np
 
@@ -138,14 +139,14 @@ def worst(shares: "Array", schema: "Schema", count: int, places: "Array | None" 
 
 
 def _largest(shares: "Array", count: int) -> "list[Array]":
-    """Return the places (N,) of the largest shares (N, D) of each row, of the second largest, ..."""
+    """Return the positions (N,) of the largest shares (N, D) of each row, of the second largest, ..."""
     import numpy as np
 
     return list(np.argsort(-shares, axis=1, kind="stable")[:, :count].T)
 
 
 def by_squares(squares: "Array", schema: "Schema") -> "Array":
-    """Return the shares (N, D) of the squared errors (N, E) of a model's inputs; a category's are summed up."""
+    """Return each column's share (N, D) of the squared errors (N, E) of a model's inputs; categories are summed."""
     import numpy as np
 
     from aecli.explaining import shares
@@ -156,7 +157,7 @@ def by_squares(squares: "Array", schema: "Schema") -> "Array":
 def reasons(x: "Array", model: "Model", count: int, places: "Array | None", units: "Units | None") -> dict[str, Any]:
     """Return what makes raw rows (N, D) strange: worst1, value1, expected1, share1, worst2, ...
 
-    The values are in the data's own `units` and kinds; as texts, where these are not all numbers.
+    The values are in the data's own `units` and kinds, as text if not all of them are numbers.
     """
     import numpy as np
 
@@ -180,7 +181,7 @@ def reasons(x: "Array", model: "Model", count: int, places: "Array | None", unit
 
 
 def _picked(columns: Sequence[Any], places: "Array") -> Any:
-    """Return one cell of each row, from the column at its place (N,): a number where all columns hold numbers."""
+    """Return one cell of each row, from the column at its place (N,): numbers if all columns hold numbers."""
     import numpy as np
 
     from aecli.data.sinks import texts

@@ -36,8 +36,8 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         autocompletion=completion.data,
-        help="A built-in set, with or without :train or :test; files of one kind; a folder of images; here or at "
-        "s3://, gs:// or https://; - for standard input.",
+        help="A built-in set, with or without :train or :test; files of one kind; a folder of images; a URL (s3://, "
+        "gs://, https://); or - for standard input.",
         show_default="digits",
     ),
 ]
@@ -47,9 +47,9 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="PATH",
-        help="Where to write the checkpoint. Default: <data's name>.safetensors here, or <data's "
-        "name>-<recipe>.safetensors for a recipe other than modern; <data's name>-model for data in safetensors; "
-        "- is stdout. It may lie at s3:// or gs://.",
+        help="Write the checkpoint to this file or URL (s3://, gs://). - is stdout. By default it is named after the "
+        "data, in the working directory: <data>.safetensors; <data>-<recipe>.safetensors for a recipe other than "
+        "modern; <data>-model.safetensors for data in safetensors.",
         show_default=False,
         autocompletion=completion.files,
     ),
@@ -60,8 +60,8 @@ InitFrom = Annotated[
         "--init-from",
         parser=options.parse_place,
         metavar="MODEL",
-        help="Go on from a trained model, on rows of the same columns or images of the same shape. Its layers, its "
-        "scaling and its columns stay; the optimizer starts afresh.",
+        help="Start from a trained model, on rows of the same columns or images of the same shape. Its layers, "
+        "scaling and columns stay; the optimizer starts anew.",
         show_default="new weights",
         autocompletion=completion.models,
         rich_help_panel=MODEL,
@@ -72,7 +72,8 @@ HeldOutRows = Annotated[
     typer.Option(
         "--test",
         metavar="FILE",
-        help="Rows to hold out, in place of a share of DATA. What DATA may be, with the same columns. Repeatable.",
+        help="Rows to hold out, instead of a share of DATA. They have the same columns as DATA, and may be anything "
+        "that DATA may be. Repeatable.",
         show_default=False,
         autocompletion=completion.data,
         rich_help_panel=TRAINING,
@@ -83,8 +84,8 @@ LogFile = Annotated[
     typer.Option(
         "--log",
         metavar="FILE",
-        help="Write a line per epoch to this file, .csv or .jsonl: losses, learning rate, seconds. --resume goes on "
-        "with it.",
+        help="Write one line per epoch to this .csv or .jsonl file: losses, learning rate, seconds. --resume appends "
+        "to it.",
         show_default=False,
         autocompletion=completion.files,
         rich_help_panel=RUN,
@@ -94,8 +95,8 @@ Resume = Annotated[
     bool,
     typer.Option(
         "--resume",
-        help="Go on with the run of the same data and options that was stopped before its end. Without one, start "
-        "afresh. A run that is finished is not trained again.",
+        help="Resume the stopped run with the same data and options. If there is none, start a new run. A finished run "
+        "is not trained again.",
         rich_help_panel=RUN,
     ),
 ]
@@ -103,8 +104,8 @@ Finish = Annotated[
     bool,
     typer.Option(
         "--finish",
-        help="Train no further: write the checkpoint of the stopped run of the same data and options, with the weights "
-        "as they are; with --patience, the best ones. With --resume, it is the same.",
+        help="Write the checkpoint of the stopped run with the same data and options, without further training. It "
+        "has the last weights; with --patience, the best ones. --resume does not change this.",
         rich_help_panel=RUN,
     ),
 ]
@@ -112,8 +113,8 @@ Force = Annotated[
     bool,
     typer.Option(
         "--force",
-        help="Replace a file that is no checkpoint, or a checkpoint of other columns; forget a stopped run; read what "
-        "may be a decompression bomb.",
+        help="Replace a file that is not a checkpoint, or a checkpoint of other columns; discard a stopped run; read "
+        "a file that may be a decompression bomb.",
         rich_help_panel=RUN,
     ),
 ]
@@ -164,7 +165,7 @@ def train(
                 _keep_other_model(path, words, schema)
 
         def start(plan: "Plan") -> None:
-            keep_freed_memory()  # not before: while rows are gathered, what is freed makes room for others
+            keep_freed_memory()  # not earlier: while rows are gathered, freed memory makes room for other rows
             report.start(plan, training=not finish)
             lines.begin(plan.history)
 
@@ -211,7 +212,7 @@ def train(
 
 
 def _follow(group: "Group", device: str, output: str | None) -> None:
-    """Train as the first process says, which reads and says and writes everything."""
+    """Train this process's share. The first process alone reads the data, reports and writes the checkpoint."""
     from aecli.training import shares
 
     path = None if output == "-" else place(output or "model.safetensors")  # any name, where the first takes the data's
@@ -223,7 +224,7 @@ def _follow(group: "Group", device: str, output: str | None) -> None:
 def _words(
     data: list[str] | None, output: str | None, init_from: Where | None, *, as_json: bool, say: Callable[[str], None]
 ) -> tuple[list[str], str]:
-    """Return what to train on, and the recipe that holds by default. Refuse words that make no sense together."""
+    """Return the data to train on, and the default recipe. Refuse options that contradict each other."""
     if as_json and output == "-":
         raise UsageError(
             "--json and -o - both want stdout", hint="write the checkpoint to a file: -o model.safetensors"
@@ -239,18 +240,18 @@ def _words(
     words = data or [usual]
     if not data and rows.stdin_is_a_file():
         raise UsageError(
-            f"standard input is a file, and without DATA train takes {usual}",
+            f"standard input is a file, but without DATA train uses {usual}",
             hint=f"to train on standard input: {shlex.join(['aecli', 'train', '-', '-o', output or 'FILE'])}",
         )
     if init_from is not None and not data:
         say(f"reading {usual}")
     if words[0] == "-" and output is None:
-        raise UsageError("rows from standard input have no name to give the checkpoint", hint="name it: -o FILE")
+        raise UsageError("rows from standard input have no name for the checkpoint", hint="name it: -o FILE")
     return words, recipe
 
 
 def _told_to(*each: "Callable[[Progress], None]") -> "Callable[[Progress], None]":
-    """Return what passes the progress of a run on to each of these."""
+    """Return a function that passes the progress of a run to each of the given ones."""
 
     def tell(progress: "Progress") -> None:
         for one in each:
@@ -260,7 +261,7 @@ def _told_to(*each: "Callable[[Progress], None]") -> "Callable[[Progress], None]
 
 
 def _with_test(words: list[str], test: list[str] | None) -> tuple[list[str], str | list[str] | None]:
-    """Return all that is read, and the held-out rows. Refuse to read standard input twice."""
+    """Return all inputs, and those of the held-out rows. Refuse to read standard input twice."""
     every = words + (test or [])
     if every.count("-") > 1:
         raise UsageError("standard input can be read only once", hint="name a file for DATA or for --test")
@@ -268,15 +269,15 @@ def _with_test(words: list[str], test: list[str] | None) -> tuple[list[str], str
 
 
 def _one_or_all(words: list[str]) -> str | list[str]:
-    """Return what is to be read as `aecli.fit` takes it: a built-in set is no list."""
+    """Return the inputs as `aecli.fit` accepts them: a single one is not a list."""
     return words if len(words) > 1 else words[0]
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what is freed for what is allocated next.
+    """Make glibc keep freed memory for later allocations.
 
-    It gives blocks as large as a step's matrices back to the system, and to get them anew, page by page, takes the
-    optimizer a seventh of its time.
+    By default it returns blocks as large as a step's matrices to the system. To get them back, page by page, takes a
+    seventh of the optimizer's time.
     """
     if sys.platform == "linux":
         import ctypes
@@ -288,21 +289,22 @@ def keep_freed_memory() -> None:
 
 
 def _scratch(path: Where | None, say: Callable[[str], None]) -> Path | None:
-    """Return the folder for what is too large for memory, and for the run, where the output lies elsewhere: it says so.
+    """Return the folder for data that is too large for memory, None for stdout.
 
-    It is that of the output, where this is a file here, and None for stdout.
+    It is the folder of the output. For a remote output it is a temporary folder, which also holds the resume file;
+    this is announced.
     """
     import tempfile
 
     if isinstance(path, Place):
         folder = Path(tempfile.gettempdir())
-        say(f"{path} lies elsewhere: until it is written, the run is saved in {folder}")
+        say(f"{path} is remote: until it is written, the run is saved in {folder}")
         return folder
     return None if path is None else path.resolve().parent
 
 
 def _output_path(data: str, output: str | None, recipe: str) -> Where | None:
-    """Return the checkpoint's path, None for stdout."""
+    """Return the path of the checkpoint, None for stdout."""
     from aecli.data.formats import uncompressed
     from aecli.data.opening import array_key, split_name
 
@@ -311,9 +313,9 @@ def _output_path(data: str, output: str | None, recipe: str) -> Where | None:
         return None if output == "-" else place(output)
     name = uncompressed(place(array_key(data)[0]).name)
     if is_remote(data):
-        name = re.sub(r"[*?\[\]]+", "", name).lstrip("-_.")  # of a pattern
+        name = re.sub(r"[*?\[\]]+", "", name).lstrip("-_.")  # the name may be a pattern
     stem = named[0] if named else Path(name).stem or "model"
-    stem += "-model" * name.lower().endswith(".safetensors")  # lest it take the data's place
+    stem += "-model" * name.lower().endswith(".safetensors")  # so as not to replace the data
     return Path(f"{stem}-{recipe}.safetensors" if recipe != DEFAULT_RECIPE else f"{stem}.safetensors")
 
 
@@ -328,18 +330,21 @@ def _keeping(
     force: bool,
     say: Callable[[str], None],
 ) -> "Iterator[tuple[ResumeFile | None, console.Stopping | None]]":
-    """Hold the resume file until the checkpoint is written; none for rows that are gone once read, and for no file."""
+    """Hold the resume file until the checkpoint is written.
+
+    There is none if the rows can be read only once, or if the output is not a file.
+    """
     from aecli.training.resume import ResumeFile
 
     if why := _why_not_kept(path, data):
         if resume or finish:
-            raise UsageError(f"there is no run to {'finish' if finish else 'go on with'}: {why}")
+            raise UsageError(f"there is no run to {'finish' if finish else 'resume'}: {why}")
         yield None, None
         return
     assert path is not None  # noqa: S101, for the type checker: without a path nothing is kept
     before = _identity(path)
     words = _words_without(sys.argv[1:], "--resume", "--finish")
-    named = None if any(map(secret_in, words)) else words  # a password is kept nowhere
+    named = None if any(map(secret_in, words)) else words  # no password is stored
     with ResumeFile(path, resume=resume, finish=finish, force=force, command=named, announce=say) as kept:
         stopping = console.Stopping()
 
@@ -348,7 +353,7 @@ def _keeping(
                 say("stopped: nothing was saved yet")
                 return
             say(f"{how} in {kept.path}")
-            say(f"to go on: {ranks.started(console.command(words, '--resume'), processes)}")
+            say(f"to resume: {ranks.started(console.command(words, '--resume'), processes)}")
             say(f"to finish here: {ranks.started(console.command(words, '--finish'), processes)}")
 
         try:
@@ -361,7 +366,7 @@ def _keeping(
             if _identity(path) != before:  # the checkpoint is written, and the run is done
                 kept.remove()
             else:
-                say_ways("stopped at once, and was saved before")
+                say_ways("stopped at once; last saved")
             raise
         except TrainingError:
             if not finish:
@@ -370,7 +375,7 @@ def _keeping(
 
 
 def _identity(path: Where) -> object:
-    """Return what changes where a file is replaced; None where there is none."""
+    """Return a value that changes if the file is replaced, None if there is no file."""
     if isinstance(path, Place):
         return path.version
     found = path.stat() if path.exists() else None
@@ -378,13 +383,13 @@ def _identity(path: Where) -> object:
 
 
 def _why_not_kept(path: Where | None, data: list[str]) -> str | None:
-    """Say why a run is not kept in a resume file, None where it is."""
+    """Return why a run is not saved in a resume file, None if it is."""
     if "-" in data:
         return "rows from standard input cannot be read again, so their run is not saved"
     if path is None:
-        return "a run is saved beside its checkpoint, and with -o - that is no file"
+        return "a run is saved beside its checkpoint, and with -o - the checkpoint is not a file"
     no_file = path.exists() and not path.is_file()
-    return f"a run is saved beside its checkpoint, and {path} is no file" if no_file else None
+    return f"a run is saved beside its checkpoint, and {path} is not a file" if no_file else None
 
 
 def _words_without(words: list[str], *flags: str) -> list[str]:
@@ -394,7 +399,7 @@ def _words_without(words: list[str], *flags: str) -> list[str]:
 
 
 def _write(path: Where | None, model: "aecli.Model", *, quiet: bool) -> None:
-    """Write the checkpoint to its file or to stdout; where the file cannot be, save it elsewhere before saying so."""
+    """Write the checkpoint to its file or to stdout. If the file cannot be written, save it elsewhere and raise."""
     if path is None:
         with console.results(or_file=True) as stream:
             stream.write(model.to_bytes())
@@ -408,7 +413,7 @@ def _write(path: Where | None, model: "aecli.Model", *, quiet: bool) -> None:
 
 
 def _rescued(path: Where, model: "aecli.Model") -> str | None:
-    """Save the checkpoint where there is room, and say where that is."""
+    """Save the checkpoint where there is room, and return a sentence that names the file."""
     import tempfile
 
     for folder in (Path(tempfile.gettempdir()), Path.home()):
@@ -420,14 +425,14 @@ def _rescued(path: Where, model: "aecli.Model") -> str | None:
 
 
 def _check_output(path: Where, data: list[str], init_from: Where | None, *, force: bool) -> None:
-    """Refuse, before any work is done, a place that cannot be written or a file that would be lost."""
+    """Refuse, before any work is done, an output that cannot be written or would replace another file."""
     from aecli.model.checkpoint import is_checkpoint
 
     rows.check_output(path, *data)
     if init_from is not None and not force and path.exists() and _is_same(path, init_from):
-        raise AecliError(f"{path} is the model that training starts from, and would be replaced", hint=REPLACE)
+        raise AecliError(f"{path} is the model that training starts from, and would be overwritten", hint=REPLACE)
     if path.is_file() and not force and not is_checkpoint(path):
-        raise AecliError(f"{path} is there, and is not an aecli checkpoint", hint=REPLACE)
+        raise AecliError(f"{path} exists, and is not an aecli checkpoint", hint=REPLACE)
     if isinstance(path, Place):
         path.check_allowed()
 
@@ -439,7 +444,7 @@ def _is_same(path: Where, other: Where) -> bool:
 
 
 def _keep_other_model(path: Where, data: list[str], schema: "Schema") -> None:
-    """Refuse to put a model of these rows in the place of one of other columns, or of another kind of data."""
+    """Refuse to replace a model of other columns, or of another kind of data."""
     from aecli.data.opening import split_name
     from aecli.model import checkpoint
 

@@ -1,4 +1,4 @@
-"""How the command line is explained: help, and what was wrong with the words that were typed."""
+"""Help, and the errors for bad usage."""
 
 import contextlib
 import difflib
@@ -10,15 +10,15 @@ from typer.core import TyperCommand
 
 from aecli.cli.deferred import deferred
 
-REWORDED = (  # what Typer says, and what is said here
+REWORDED = (  # Typer's message, and the one that replaces it
     (r"^Value error, ", ""),
     (r"^Input should be ([^,]*).*", r"it must be \1"),
-    (r"^Got unexpected extra arguments?(?:\(s\))? \((.*)\)$", r"nothing more was expected, and there is: \1"),
+    (r"^Got unexpected extra arguments?(?:\(s\))? \((.*)\)$", r"unexpected: \1"),
 )
 
 
 class Explained:
-    """A command whose help leaves out what says nothing: the types of flags and of arguments."""
+    """A command whose help leaves out the types of flags and arguments, which do not help the reader."""
 
     def get_params(self, ctx: Any) -> Any:
         parameters = super().get_params(ctx)  # type: ignore[misc]
@@ -40,11 +40,11 @@ class Explained:
             super().format_help(ctx, formatter)  # type: ignore[misc]
 
 
-ALONE = {"--as-vector": "z"}  # options whose value may be left out, and what it is then
+ALONE = {"--as-vector": "z"}  # options whose value may be left out, and its default
 
 
 class Command(Explained, TyperCommand):
-    """One command. An option may stand ALONE: a word behind it is an argument, and its value comes after a =."""
+    """A command. The options in ALONE need no value: the next word is an argument, and a value follows a =."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         end = args.index("--") if "--" in args else len(args)
@@ -53,13 +53,13 @@ class Command(Explained, TyperCommand):
 
 
 def print_help(context: Any) -> None:
-    """Print a command's help on stderr: nobody asked for it."""
+    """Print a command's help on stderr, because the user did not ask for it."""
     with contextlib.redirect_stdout(sys.stderr):
         context.get_help()
 
 
 def explanation(error: Any) -> tuple[str, str | None]:
-    """Return what was wrong with the usage, and the way out: the word that was meant, or --help."""
+    """Return the message for bad usage, and its hint: the most similar word, or --help."""
     context = getattr(error, "ctx", None)
     said, _, near = str(error.message).rstrip(".?").partition(". Did you mean ")
     meant = near.replace("'", "").split(", ") if near else getattr(error, "possibilities", None)
@@ -67,7 +67,7 @@ def explanation(error: Any) -> tuple[str, str | None]:
         said = re.sub(pattern, reworded, said)
     if choice := re.fullmatch(r"'(.*)' is not one of '(.*)'", said, re.DOTALL):
         choices = choice[2].split("', '")
-        said = f"'{choice[1]}' is none of {', '.join(choices)}"
+        said = f"'{choice[1]}' is not one of {', '.join(choices)}"
         meant = difflib.get_close_matches(choice[1], choices, n=1)
     error.message, error.possibilities = said, None
     message, listed, choices = error.format_message().rstrip(".").partition(". Choose from:")

@@ -1,10 +1,10 @@
-"""Whether a network is worth its while: where PCA rebuilds other rows better, the model is PCA's.
+"""Choose between a network and PCA: if PCA rebuilds new rows better, the model is PCA's.
 
-A network that finds nothing beyond PCA, or learns its rows by heart, rebuilds other rows worse than PCA does. Nothing
-is chosen on held-out rows. A network is judged once: where its rows are so few that it may learn them by heart, by
-cross-validation before it is trained, and else by the error on its training rows in the end. Of few rows the latter
-tells nothing: PCA's own error falls to 0 where there are not more rows than latent values. So where there are too few
-for cross-validation, the network stays.
+A network that finds nothing beyond PCA, or learns its rows by heart, rebuilds new rows worse than PCA. Nothing is
+chosen on held-out rows. A network is judged once. If the rows are so few that it may learn them by heart, it is judged
+by cross-validation before it is trained; otherwise by the error on its training rows at the end. On few rows that error
+says nothing: PCA's error is 0 if there are no more rows than latent values. So if there are too few rows for
+cross-validation, the network stays.
 """
 
 import dataclasses
@@ -27,19 +27,19 @@ from aecli.training.folds import FOLDS, Folds, has_few
 from aecli.training.rows import Rows
 
 Array = np.ndarray[Any, Any]
-SAMPLE = 5_000  # rows that are looked at first
-CLEAR = 0.9  # a first fold in which the network's error is below this share of PCA's decides,
-CLEARLY_WORSE, ENOUGH = 1.2, 50  # and one above this, on at least so many rows
-MANY = 100  # times; by how many more does not matter
-EXACT = 1e-12  # below this an error is none
-QUERIES, AMONG, AMONG_VALUES = 1_000, 1 << 16, 1 << 26  # rows that are searched for, and among which at most
-BATCH = 1024  # rows that are encoded at a time
-GRACE = 0.01  # for a network that has fewer rows to learn from than the model will have
+SAMPLE = 5_000  # rows to try first
+CLEAR = 0.9  # the first fold decides if the network's error is below this share of PCA's,
+CLEARLY_WORSE, ENOUGH = 1.2, 50  # or above this one, on at least so many rows
+MANY = 100  # a larger ratio is not reported
+EXACT = 1e-12  # a smaller error counts as 0
+QUERIES, AMONG, AMONG_VALUES = 1_000, 1 << 16, 1 << 26  # queries; the most rows, and values, to search among
+BATCH = 1024  # rows to encode at a time
+GRACE = 0.01  # a fold's network has fewer rows to learn from than the model
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The mean squared errors of a network and of PCA: by so many `folds` of cross-validation, or on training rows."""
+    """The mean squared errors of a network and of PCA: from `folds` of cross-validation, or 0 on training rows."""
 
     network: float
     pca: float
@@ -52,12 +52,12 @@ class Verdict:
 
     @property
     def pca_wins(self) -> bool:
-        """Whether PCA rebuilds such rows better."""
+        """Whether PCA rebuilds the rows better."""
         return self.ratio >= 1 + (GRACE if self.folds else 0)
 
     @property
     def sentence(self) -> str:
-        """What is said where PCA wins."""
+        """The sentence that announces that PCA wins."""
         where = "by cross-validation" if self.folds else "on the training rows"
         if self.pca < EXACT:
             return f"the model is PCA's, a linear autoencoder: {where} PCA rebuilds rows without error"
@@ -68,10 +68,10 @@ class Verdict:
 def by_cross_validation(
     rows: Prepared, model: ModelConfig, folds: Callable[[int | None], Folds], announce: Callable[[str], None]
 ) -> Verdict | None:
-    """Train networks of the `model`'s widths on parts of the training rows; compare them with PCA on those left out.
+    """Return how networks of the `model`'s widths compare with PCA, on training rows that they were not trained on.
 
-    `folds` makes them of so many rows, or of all. None where the rows are so many that their own errors tell, or too
-    few.
+    `folds` returns the folds of a number of rows, or of all. None if the rows are so many that the training error is
+    enough, or too few.
     """
     count = len(rows.training)
     if not has_few(rows, model) or count < 2 * FOLDS or metrics.is_too_large(count, rows.scaler.inputs):
@@ -79,13 +79,13 @@ def by_cross_validation(
     announce("comparing a network with PCA first, by cross-validation")
     some = folds(None if count <= SAMPLE else SAMPLE)
     verdict = _folded(rows, some, some.looked_at)
-    if verdict.pca_wins and count > SAMPLE:  # a network gains more by further rows than PCA does
+    if verdict.pca_wins and count > SAMPLE:  # a network gains more from further rows than PCA
         verdict = _folded(rows, folds(None), 1)
     return verdict
 
 
 def _folded(rows: Prepared, folds: Folds, most: int) -> Verdict:
-    """Compare on the rows of each fold in turn, up to so many of them."""
+    """Return the comparison on the rows of each fold in turn, for at most `most` folds."""
     errors = np.zeros(2)  # the network's, PCA's
     for fold in range(most):
         left_out = folds.left_out(fold)
@@ -98,7 +98,7 @@ def _folded(rows: Prepared, folds: Folds, most: int) -> Verdict:
 
 
 def by_training_rows(rows: Prepared, model: Autoencoder, training: Rows, pca: metrics.Pca) -> Verdict | None:
-    """Compare a trained network with PCA on its own rows. None where these are too few to tell: see `has_few`."""
+    """Return how a trained network compares with PCA on its training rows, None if they are too few: see `has_few`."""
     if has_few(rows, model.config):
         return None
     return Verdict(loop.evaluate(model, training), pca.mse(rows.training))
@@ -106,9 +106,9 @@ def by_training_rows(rows: Prepared, model: Autoencoder, training: Rows, pca: me
 
 @dataclass(frozen=True)
 class Found:
-    """The recall@10 of a search by cosine among training rows: in a network's codes, and in those of PCA as wide.
+    """The recall@10 of a search by cosine among training rows: with a network's codes, and with PCA's of equal width.
 
-    Of nested codes it is a mean over their widths.
+    For nested codes it is the mean over their widths.
     """
 
     network: float
@@ -121,7 +121,7 @@ class Found:
 
     @property
     def sentence(self) -> str:
-        """What is said where PCA wins."""
+        """The sentence that announces that PCA wins."""
         return (
             "the model is PCA's, a linear autoencoder: on validation rows a network's recall@10 is "
             f"{self.network:.3f}, PCA's {self.pca:.3f}"
@@ -131,7 +131,7 @@ class Found:
 def in_the_end(
     rows: Prepared, model: Autoencoder, config: TrainConfig, training: Rows, pca: metrics.Pca
 ) -> "Verdict | Found | None":
-    """Compare a trained network with PCA: of vectors by a search for validation rows, else on its own rows."""
+    """Return how a trained network compares with PCA: for vectors by a search for validation rows, else on its rows."""
     if config.recipe == VECTORS:
         return by_search(rows, model, rows.validation, pca, prefixes(model.config.latent_dim) if config.nested else ())
     return by_training_rows(rows, model, training, pca)
@@ -140,10 +140,10 @@ def in_the_end(
 def by_search(
     rows: Prepared, model: Autoencoder, queries: Part | None, pca: metrics.Pca | None, widths: tuple[int, ...] = ()
 ) -> Found | None:
-    """Search for some of the rows `queries` among training rows, in the codes of a network and in PCA's.
+    """Return how well a network's codes and PCA's find some of the rows `queries` among training rows.
 
-    They are compared whole, and by so many of their first values as `widths` says.
-    None where there are no queries or no PCA, or too few rows, or all queries are zeros.
+    Whole codes are compared, and their first values by each of the `widths`.
+    None if there are no queries or no PCA, or too few rows, or if all queries are zeros.
     """
     if queries is None or pca is None or len(rows.training) <= search.NEAREST:
         return None
@@ -152,11 +152,11 @@ def by_search(
     raw = queries.sample(QUERIES, rng), rows.training.sample(most, rng)
     x = [metrics.scaled(each, rows.scaler) for each in raw]
     codes = [_encoded(model, each) for each in x]
-    of_pca = [each @ pca.basis.astype(np.float32) for each in x]  # whose mean is 0
+    of_pca = [each @ pca.basis.astype(np.float32) for each in x]  # this PCA keeps the mean
     every = (model.config.latent_dim, *widths)
     both = {"network": codes, "PCA": of_pca}
     cut = {f"{name} {width}": (z[0][:, :width], z[1][:, :width]) for name, z in both.items() for width in every}
-    asked, among = (search.filled(each, rows.scaler.fill) for each in raw)  # as they are: a scaler may change cosines
+    asked, among = (search.filled(each, rows.scaler.fill) for each in raw)  # unscaled: a scaler may change cosines
     if not (found := search.recalls(asked, among, cut)):
         return None
     network, as_wide = (sum(found[f"{name} {width}"] for width in every) / len(every) for name in both)
@@ -172,9 +172,9 @@ def _encoded(model: Autoencoder, x: Array) -> Array:
 
 
 def _errors(rows: Prepared, folds: Folds, fold: int) -> Array:
-    """Return the errors on a fold of a network and of PCA, (2,). That of a network that diverges is infinite."""
+    """Return the errors of a network and of PCA on a fold, (2,). A network that diverges has an infinite error."""
     left_out = folds.left_out(fold)
-    pca = metrics.Pca(folds.rest(fold), rows.scaler, folds.latent_dim)  # rows are few enough for one of its ways
+    pca = metrics.Pca(folds.rest(fold), rows.scaler, folds.latent_dim)  # there are few enough rows for it
     try:
         network = folds.network(fold)
     except TrainingError:
@@ -185,9 +185,9 @@ def _errors(rows: Prepared, folds: Folds, fold: int) -> Array:
 def given_way(
     verdict: Verdict | Found | None, model: ModelConfig, config: TrainConfig, announce: Callable[[str], None]
 ) -> tuple[ModelConfig, TrainConfig]:
-    """Return a network's configs; where PCA wins, say so, and return those of PCA with as many latent values.
+    """Return a network's configs. If PCA wins, announce it, and return the configs of PCA with as many latent values.
 
-    It has no hidden layer and no activation, and nothing of it is trained.
+    PCA has no hidden layer and no activation, and is not trained.
     """
     if verdict is None or not verdict.pca_wins:
         return model, config

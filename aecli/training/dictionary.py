@@ -1,10 +1,10 @@
-"""What training does for a dictionary: a sparse code between two linear layers, mostly wider than a row.
+"""The training of a dictionary: a sparse code between two linear layers, usually wider than a row.
 
-The decoder's columns are its atoms; a row is rebuilt as a weighted sum of few of them. Shape letters as in `module.py`;
-B rows a batch, M dead latents.
-Source: Gao et al. 2024, arXiv:2406.04093, section 2 and appendix A, but for two things. Their atoms start at random,
-which in some hundred steps rebuilds less; and an auxiliary loss revives the dead, which leaves a tenth of them dead in
-such runs.
+The decoder's columns are its atoms; a row is rebuilt as a weighted sum of a few atoms. Shape letters as in `module.py`;
+B rows per batch, M dead latents.
+Source: Gao et al. 2024, arXiv:2406.04093, section 2 and appendix A, with two differences. Their atoms start at random,
+and rebuild less after some hundred steps; and they revive dead latents with an auxiliary loss, which leaves a tenth of
+them dead in runs of this length.
 """
 
 import numpy as np
@@ -16,18 +16,18 @@ from aecli.training.group import ALONE, Group
 from aecli.training.objectives import Sparse
 from aecli.training.rows import Rows
 
-DEAD_ROWS = 10_000  # of which none makes a latent active: it is dead
-START_ROWS = 4096  # that the first codes are scaled by
-NOISE = 0.3  # beside a row, in an atom's start
-BEYOND = 0.01  # of the least active value of a row, by which a dead latent rises above it
+DEAD_ROWS = 10_000  # a latent that is active on none of so many rows is dead
+START_ROWS = 4096  # rows that set the scale of the first codes
+NOISE = 0.3  # the length of the noise in a first atom, relative to the row
+BEYOND = 0.01  # a dead latent rises above the least active value of a row by this share of it
 TINY = 1e-12
 
 
 class Dictionary(Sparse):
-    """The sparse bottleneck, which brings dead latents back, and atoms that keep the length that they start with.
+    """The sparse bottleneck, which revives dead latents, and keeps the atoms at their initial lengths.
 
-    `idle` (K,) are the rows since each latent was last active. Each dead one's bias rises to where it is active on one
-    row of the batch, and learns from that. A batch is that of all processes of the `group`.
+    `idle` (K,) counts the rows since each latent was last active. The bias of a dead latent is raised until it is
+    active on one row of the batch and learns from it. A batch is the whole batch of all processes of the `group`.
     """
 
     def __init__(self, model: Autoencoder, rows: int, group: Group = ALONE) -> None:
@@ -39,7 +39,7 @@ class Dictionary(Sparse):
         self.idle = torch.zeros(model.config.latent_dim, dtype=torch.int64, device=encoder.bias.device)
 
     def begin(self, done: float) -> None:
-        """Keep as many values in the first steps as later: more would turn all atoms to what most rows share."""
+        """Do nothing: if the first steps kept more values, all atoms would turn to what most rows have in common."""
 
     def forward(self, h: Tensor) -> Tensor:
         codes = super().forward(h)
@@ -56,22 +56,22 @@ class Dictionary(Sparse):
         return codes
 
     def keep_gradient_across(self) -> None:
-        """Remove from the gradient of the atoms what would change their lengths: without it, short steps turn them."""
+        """Remove the part of the atoms' gradient that would change their lengths, so that a step only turns them."""
         gradient, weight = self._weight.grad, self._weight.detach()
         assert gradient is not None  # noqa: S101, for the type checker
         along = (gradient * weight).sum(0) / self._lengths.square().clamp_min(TINY)
         gradient.addcmul_(weight, along, value=-1)
 
     def restore_lengths(self) -> None:
-        """Bring the atoms back to their lengths after a step: longer ones and smaller values would rebuild the same."""
+        """Restore the atoms' lengths after a step: longer atoms with smaller values would rebuild the same rows."""
         weight = self._weight.detach()
         weight.mul_(self._lengths / torch.linalg.vector_norm(weight, dim=0).clamp_min_(TINY))
 
 
 def first_atoms(model: Autoencoder, training: Rows, mean: Tensor, seed: int) -> None:
-    """Set a dictionary's first weights: atoms of length 1 near random rows less their `mean` (D,), the encoder tied.
+    """Set the initial weights of a dictionary: atoms of length 1 near random rows minus the `mean` (D,).
 
-    The encoder is scaled so that the first codes rebuild rows the best; its bias takes the mean off rows.
+    The encoder is tied to the atoms, and scaled so that the first codes rebuild rows best. Its bias subtracts the mean.
     """
     rng, latent_dim = np.random.default_rng(seed), model.config.latent_dim
     encoder, decoder = _layers(model)
@@ -99,6 +99,6 @@ def _layers(model: Autoencoder) -> tuple[nn.Linear, nn.Linear]:
 
 
 def _of_length_1(vectors: Tensor) -> Tensor:
-    """Return vectors (K, D) of length 1; those of length 0 stay."""
+    """Return vectors (K, D) scaled to length 1; vectors of length 0 stay."""
     found: Tensor = vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp_min(TINY)
     return found

@@ -1,6 +1,6 @@
-"""The public way in to training: open the rows, split them, scale them, run. It never prints and never exits.
+"""The public entry to training: open the rows, split them, scale them, run. It never prints and never exits.
 
-PyTorch is imported once the data is known to fit, so that what is wrong with it is said at once.
+PyTorch is imported after the data is checked, so that errors in the data are reported at once.
 """
 
 import dataclasses
@@ -40,25 +40,25 @@ if TYPE_CHECKING:
     from aecli.training.loop import Progress
     from aecli.training.run import Plan
 
-BASE_BYTES = 600_000_000  # that training takes for a small model, PyTorch included
-WEIGHT_BYTES = 30  # for each weight: it, its gradient, the optimizer's moments and scratch, the checkpoint
-CONVOLUTION_BYTES = 100_000_000  # that their code takes
-VALUE_BYTES = 20  # for each value that convolutions give in a batch: it, its gradient, and what they are made from
-SEARCH_BYTES = 40_000_000  # that a map's search for neighbours takes: distances of some rows to all of a group,
-PLACE_BYTES = 4  # and for each neighbour of each row that is found
+BASE_BYTES = 600_000_000  # the memory for training a small model, including PyTorch
+WEIGHT_BYTES = 30  # per weight: the weight, its gradient, the optimizer's moments and scratch, the checkpoint
+CONVOLUTION_BYTES = 100_000_000  # the code of convolutions
+VALUE_BYTES = 20  # per output value of convolutions in a batch: the value, its gradient, and their inputs
+SEARCH_BYTES = 40_000_000  # a map's search for neighbours: the distances of some rows to all rows of a group
+PLACE_BYTES = 4  # per neighbour of each row
 MANY_INPUTS = 10_000
 ROWS_LEFT_OUT = "--missing drop leaves out rows with empty cells, and --init-from MODEL trains a model further"
-VALIDATION = 0.1  # of the training rows, where early stopping is on, and of vectors
+VALIDATION = 0.1  # the share of validation rows, for early stopping and for vectors
 OF_ONE_UNIT = "number", "boolean", "vector"  # kinds of columns
-FEW_VECTORS = 100  # of which none are held back to tell whether PCA is better
+FEW_VECTORS = 100  # with so few vectors there are no validation rows, and no comparison with PCA
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Rows by what they are for, and how they are scaled. Nothing is selected on held-out rows.
+    """The rows of a run by their purpose, and their scaling. Nothing is selected on held-out rows.
 
-    `trained_on` is the built-in set that the rows are, `source` what they are called, `origin` what they are known by,
-    `start` the model to go on from.
+    `trained_on` is the built-in set of the rows, `source` their name, `origin` their digest, `start` the model whose
+    training continues.
     """
 
     training: Part
@@ -98,24 +98,24 @@ def fit(
     """Train an autoencoder. It never prints.
 
     `data` is an array of rows (N, D) or of images (N, H, W) or (N, H, W, C), a data frame, a path or a list of paths,
-    or the name of a built-in set. The held-out rows are those of `test`, which is given in the same way and matched by
-    column name, else a built-in set's test split, else a random share `holdout` of the rows, or their last share
+    or the name of a built-in set. The held-out rows are `test`, which is given in the same way and matched by column
+    name; without it a built-in set's test split; otherwise a random share `holdout` of the rows, or their last share
     `holdout_last`.
-    With `init_from`, a model or the path of its checkpoint, training goes on from its weights: the architecture, the
-    scaling and the schema stay the model's, and the rows are matched to it as `Model.embed` matches them.
-    `device` is auto, cpu, cuda, cuda:N or mps. Built-in sets lie in the folder `data_dir`, or are downloaded to it.
-    Rows that are too many for memory are kept in an unnamed file in the folder `scratch`; without it they stay in
-    memory. With `force`, what may be a decompression bomb is read all the same. The run goes on from the state that
-    `resume` holds, and keeps its own there. While it can be stopped, it is inside the context manager `stopping`, whose
-    value is called at each step and tells whether to stop. `on_open` is called before the rows are read, with a schema
-    whose categories are not known yet; `on_start` with the plan; `on_progress` several times a second; `on_phase` with
-    what else takes time, such as a map's search for neighbours, and the share of it that is done; `announce` with
-    sentences that a user should know. Processes of a `group` train together: this one is of rank 0, and the others
-    `shares.follow` it.
+    With `init_from`, a model or the path of its checkpoint, training starts from the model's weights, architecture,
+    scaling and schema, and the rows are matched to the model as in `Model.embed`.
+    `device` is auto, cpu, cuda, cuda:N or mps. Built-in sets are in the folder `data_dir`, or downloaded to it. If the
+    rows do not fit in memory, they are kept in an unnamed file in the folder `scratch`; without `scratch` they stay in
+    memory. With `force`, a file that may be a decompression bomb is read. The run continues from the state in `resume`,
+    and saves its own state there. While the run can be stopped, it is inside the context manager `stopping`, whose
+    value is called at each step and returns whether to stop.
+    `on_open` is called before the rows are read, with a schema whose categories are not known yet; `on_start` with the
+    plan; `on_progress` several times a second; `on_phase` with the name of other work that takes time, such as a map's
+    search for neighbours, and the share that is done; `announce` with sentences for the user. The processes of a
+    `group` train together: this one has rank 0, and the others call `shares.follow`.
     All other keywords are the flags of `aecli train`; None leaves a choice to the recipe or to a rule.
-    Raises DataError where the data does not suffice, UsageError where an option makes no sense, CheckpointError where
-    `init_from` names no checkpoint, TrainingError where the loss is no longer a finite number or the device's memory is
-    full, Stopped where it was asked to stop, Finished where `resume` asks to go on with a run that came to its end.
+    Raises DataError if the data is not sufficient, UsageError if an option makes no sense, CheckpointError if
+    `init_from` is not a checkpoint, TrainingError if the loss is no longer a finite number or the device's memory is
+    full, Stopped if the run was asked to stop, Finished if the run to resume is already finished.
     """
     asked, columns, reading, matching = grouped(options, FitOptions, Columns, Reading, Matching)
     named = split_name(data, "train") if isinstance(data, str) else None
@@ -150,8 +150,8 @@ def fit(
         way = f"--holdout 0{' in place of --holdout-last' * bool(asked.holdout_last)} trains on all rows"
         training, held_out = _cut(training, share, asked, 0, source.name, way)
     judges = asked.recipe == VECTORS and start is None and is_free(asked) and len(training) > FEW_VECTORS
-    if asked.patience or judges:  # by validation rows, whether PCA serves a search better
-        way = "--patience 0 holds none out to stop by"
+    if asked.patience or judges:  # on vectors, the validation rows judge whether PCA serves a search better
+        way = "--patience 0 needs no validation rows"
         training, validation = _cut(training, VALIDATION, asked, 1, source.name, way)
     schema, scaler, remarks = _settled(source, training, start, asked, reading)
     for sentence in remarks:
@@ -180,16 +180,16 @@ with_options(fit, FitOptions, Columns, Reading, Matching)
 def _opener(
     start: Start | None, columns: Columns, reading: Reading, matching: Matching, opening: dict[str, Any]
 ) -> Callable[[Any, str, Schema | None], Source]:
-    """Return what opens data by its split, to learn from it; with a schema or a start, to be matched to that.
+    """Return a function that opens a split of data to train on, matched to a schema or a start if there is one.
 
-    Raises UsageError where options say what becomes of rows for a trained model, and there is none.
+    Raises UsageError if options are for a trained model, and there is none.
     """
     if start is not None:
         return lambda data, split, _: start.open(data, split, **opening, **vars(reading), **vars(matching))
     usual = Matching()
     if said := [f"--{n.replace('_', '-')} {v}" for n, v in vars(matching).items() if v != getattr(usual, n)]:
         raise UsageError(
-            f"{said[0]} is about rows for a trained model, and training starts without one",
+            f"{said[0]} is for rows of a trained model, and training starts without one",
             hint=f"leave it out; {ROWS_LEFT_OUT}" if matching.bad_rows != usual.bad_rows else "leave it out",
         )
 
@@ -201,7 +201,7 @@ def _opener(
 
 
 def _check_unit(source: Source, asked: FitOptions) -> None:
-    """Raise DataError where cosines are asked for of columns that are not of one unit."""
+    """Raise DataError if --recipe vectors is used on columns that are not of one unit."""
     others = (each for each in source.schema.columns if each.kind not in OF_ONE_UNIT)
     if asked.recipe == VECTORS and (other := next(others, None)) is not None:
         raise DataError(
@@ -213,7 +213,7 @@ def _check_unit(source: Source, asked: FitOptions) -> None:
 def _settled(
     source: Source, training: Part, start: Start | None, asked: FitOptions, reading: Reading
 ) -> tuple[Schema, Scaler, list[str]]:
-    """Return what a row is and how it is scaled, and sentences on what the training rows are like."""
+    """Return the schema and the scaler of the training rows, and sentences on the rows."""
     if start is not None:
         return start.schema, start.scaler, _equal_rows(source, training, further=True)
     schema = _with_ranges(_with_white(source.schema, training, reading.input_range), training)
@@ -224,7 +224,7 @@ def _settled(
 
 
 def _plan(source: Source, asked: FitOptions, start: Start | None) -> list[str]:
-    """Return a sentence on what a model of these images takes, before anything large is read; none for other rows."""
+    """Return a sentence on the size of a model of these images, before anything large is read; none for other rows."""
     schema = source.schema
     if schema.image_shape is None or not source.rows or source.name.partition(":")[0] in NAMES:
         return []
@@ -239,7 +239,7 @@ def _plan(source: Source, asked: FitOptions, start: Start | None) -> list[str]:
         training += CONVOLUTION_BYTES + VALUE_BYTES * config.batch_size * values
     if config.neighbours:
         training += SEARCH_BYTES + PLACE_BYTES * config.neighbours * source.rows
-    of_pca = metrics.bytes_taken(source.rows, schema.inputs)  # before training, and free then
+    of_pca = metrics.bytes_taken(source.rows, schema.inputs)  # before training, and freed then
     taken = BASE_BYTES + 3 * size * source.rows * schema.inputs + max(training, of_pca)
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     more = f", and this machine has {machine / 1e9:.1f}" if taken > machine else ""
@@ -274,16 +274,16 @@ def _with_ranges(schema: Schema, training: Part) -> Schema:
 
 
 def _with_white(schema: Schema, training: Part, told: tuple[float, float] | None) -> Schema:
-    """Return the schema with the values of black and white pixels, where their type does not say them.
+    """Return the schema with the values of black and white pixels, if the type of the pixels does not fix them.
 
-    They are what was `told`. For whole numbers that are never negative they are 0 and the next 2^n - 1, for all others
-    the extremes.
-    Raises DataError for values outside of what was told.
+    They are `told` if it is given. Otherwise they are 0 and the next 2^n - 1 for whole numbers that are never negative,
+    and the extremes for others.
+    Raises DataError for values outside `told`.
     """
     if schema.image_shape is None:
         if told is not None:
             raise DataError(
-                "--input-range is for images, and these rows are none", hint="add --image-shape if they are some"
+                "--input-range is for images, and these rows are not images", hint="if they are, add --image-shape"
             )
         return schema
     if told is None and training.x.dtype == np.uint8 and schema.full_scale == 255:
@@ -298,9 +298,7 @@ def _with_white(schema: Schema, training: Part, told: tuple[float, float] | None
         if training.x.dtype.kind == "f":  # 0.6 in 32 bits is a little more than 0.6
             told = (float(training.x.dtype.type(told[0])), float(training.x.dtype.type(told[1])))
         if low < told[0] or high > told[1]:
-            raise DataError(
-                f"the pixels are from {low:g} to {high:g}, and --input-range says {told[0]:g} to {told[1]:g}"
-            )
+            raise DataError(f"the pixels are from {low:g} to {high:g}, and --input-range is {told[0]:g} to {told[1]:g}")
         return dataclasses.replace(schema, black=told[0], full_scale=told[1])
     if schema.full_scale is not None and low >= schema.black and high <= schema.full_scale:
         return schema
@@ -310,18 +308,18 @@ def _with_white(schema: Schema, training: Part, told: tuple[float, float] | None
 
 
 def _white_said(schema: Schema, before: Schema, reading: Reading) -> list[str]:
-    """Return a sentence on the values of black and white, where they were chosen and are not those of the type."""
+    """Return a sentence on the values of black and white, if they were chosen and are not those of the type."""
     black, white = schema.black, schema.full_scale
     if white is None or reading.input_range is not None or (black, white) == (before.black, before.full_scale):
         return []
     dtype = np.dtype(schema.dtype or np.uint8)
     if black == 0 and dtype.kind == "u" and white == np.iinfo(dtype).max:
         return []
-    return [f"the pixels' black is {black:g}, and white {white:g}; --input-range LOW,HIGH says otherwise"]
+    return [f"black pixels are {black:g}, white pixels {white:g}; --input-range LOW,HIGH changes this"]
 
 
 def _faint(schema: Schema, training: Part, reading: Reading) -> list[str]:
-    """Return a sentence on images of bytes that use little of their range."""
+    """Return a sentence if images of bytes use little of their range."""
     if schema.full_scale != 255 or training.x.dtype != np.uint8 or reading.input_range is not None:
         return []
     high = max(int(x.max()) for x in training.chunks(CHUNK_VALUES))
@@ -329,11 +327,11 @@ def _faint(schema: Schema, training: Part, reading: Reading) -> list[str]:
 
 
 def _equal_rows(source: Source, training: Part, *, further: bool = False) -> list[str]:
-    """Return a sentence on images of which more than half are equal to others, as far as the first rows tell.
+    """Return a sentence if more than half of the images are equal to others. Only the first rows are compared.
 
-    With `further` they are for a model that is there already, and has its background.
+    `further` is True if the rows train an existing model further, which has its own background.
 
-    Raises DataError where more than half are one image, and a background lies under their transparent pixels.
+    Raises DataError if more than half are the same image, and their transparent pixels have a background.
     """
     if source.schema.image_shape is None:
         return []
@@ -343,9 +341,9 @@ def _equal_rows(source: Source, training: Part, *, further: bool = False) -> lis
         other = "black" if source.laid_on == "white" else "white"
         raise DataError(
             f"{source.name}: on {source.laid_on}, {most:,} of {len(rows):,} images are the same",
-            hint=f"train without --init-from: --background {other} is another ground, --alpha learns such pixels"
+            hint=f"train without --init-from: --background {other} changes the background, --alpha learns transparency"
             if further
-            else f"lay their transparent pixels on another ground: --background {other}; or learn them: --alpha",
+            else f"use another background for transparent pixels: --background {other}; or learn them: --alpha",
         )
     equal = sum(count for count in counts.values() if count > 1)
     if equal * 2 <= len(rows):
@@ -366,7 +364,7 @@ def _constant(schema: Schema) -> list[str]:
 
 
 def _spikes(schema: Schema, scaler: Scaler, training: Part) -> list[str]:
-    """Return sentences on values that flatten all others of their column, as far as the first rows tell."""
+    """Return sentences on extreme values, which flatten the others of their column. Only the first rows are read."""
     if not schema.columns or scaler.kind not in ("standard", "minmax"):
         return []
     from aecli.data import settling
@@ -377,23 +375,23 @@ def _spikes(schema: Schema, scaler: Scaler, training: Part) -> list[str]:
 def _given(
     source: Source, origin: Origin, scratch: Path | None, announce: Callable[[str], None]
 ) -> tuple[Part, Origin]:
-    """Return the held-out rows that were given, and the origin with them. Raises DataError where all are trained on."""
+    """Return the rows of --test, and the origin with their digest. Raises DataError if they are the training rows."""
     held_out = gather(source, scratch, announce)
     for sentence in (*source.remarks, *source.notes()):
         announce(sentence)
     origin = dataclasses.replace(origin, test=digest_of(held_out))
     if origin.test == origin.rows:
         raise DataError(
-            f"{source.name}: --test holds out other rows, and these are the training rows",
-            hint="leave --test out, and a tenth of the training rows is held out",
+            f"{source.name}: --test needs other rows than the training rows, and these are the same",
+            hint="leave --test out to hold out a tenth of the training rows",
         )
     return held_out, origin
 
 
 def _check_held_out(asked: FitOptions, trained_on: str | None, *, is_given: bool) -> None:
-    """Raise UsageError where more than one thing says which rows are held out, or a share is none.
+    """Raise UsageError if more than one option chooses the held-out rows, or a share is out of range.
 
-    `is_given` tells that held-out rows are given. `trained_on` is the built-in set that is trained on.
+    `is_given` is True with --test. `trained_on` is the built-in set to train on.
     """
     last = asked.holdout_last
     if last is not None and not 0 < last < 1:
@@ -404,10 +402,10 @@ def _check_held_out(asked: FitOptions, trained_on: str | None, *, is_given: bool
     if is_given and (asked.holdout or last):
         flag = "--holdout-last" if last else "--holdout"
         raise UsageError(
-            f"--test gives the held-out rows, and {flag} holds out others", hint=f"leave --test or {flag} out"
+            f"--test names the held-out rows, and {flag} holds out others", hint=f"leave --test or {flag} out"
         )
     if last and asked.holdout is not None:
-        raise UsageError("--holdout and --holdout-last both say which rows are held out", hint="leave one of them out")
+        raise UsageError("--holdout and --holdout-last both choose the held-out rows", hint="leave one of them out")
     if last and trained_on is not None:
         raise UsageError(
             f"--holdout-last is for rows in time order, and {trained_on} has a test split, which is held out",
@@ -416,10 +414,10 @@ def _check_held_out(asked: FitOptions, trained_on: str | None, *, is_given: bool
 
 
 def _cut(part: Part, share: float, asked: FitOptions, turn: int, name: str, hint: str) -> tuple[Part, Part]:
-    """Cut a share of the rows off: random ones, others at each turn, or the last ones where these are held out."""
+    """Split a share of the rows off: random ones, different at each turn, or with --holdout-last the last ones."""
     rest, off = part.cut(share, None if asked.holdout_last else np.random.default_rng(asked.seed + turn))
     if not len(rest):
         raise DataError(
-            f"{name}: {len(part)} row, and at least one to train on and one to hold out are needed", hint=hint
+            f"{name}: {len(part)} row, and at least 2 are needed: one to train on and one to hold out", hint=hint
         )
     return rest, off

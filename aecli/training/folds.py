@@ -1,6 +1,6 @@
-"""Networks that are each trained without a fifth of the training rows: what they make of rows that they have not seen.
+"""Networks that are each trained without a fifth of the training rows, and applied to the rows left out.
 
-They show whether a network is worth its while, and what scores rows have that it does not know.
+They show whether a network is better than PCA, and which scores unseen rows have.
 Source: Stone 1974, "Cross-Validatory Choice and Assessment of Statistical Predictions".
 """
 
@@ -21,20 +21,20 @@ from aecli.training.rows import Rows
 from aecli.training.start import first_weights
 
 Array = np.ndarray[Any, Any]
-FOLDS, FOLDS_OF_IMAGES = 5, 2  # that are looked at, of five; images take longer, and one has many values
-BY_HEART = 10  # of fewer values for each weight a network may learn some by heart, and its own rows tell nothing
+FOLDS, FOLDS_OF_IMAGES = 5, 2  # the folds to use, of five; images take longer, and one image has many values
+BY_HEART = 10  # with fewer values per weight a network may learn rows by heart, and its training error says nothing
 
 
 def has_few(rows: Prepared, model: ModelConfig) -> bool:
-    """Return whether the training rows are so few that a network may learn them by heart."""
+    """Return whether there are so few training rows that a network may learn them by heart."""
     values = len(rows.training) * rows.scaler.inputs
     return rows.training.blocks is None and values <= BY_HEART * model.parameters
 
 
 class Folds:
-    """The first `most` training rows of a random order in five folds, and networks as the model's, each without one.
+    """At most `most` random training rows in five folds, and networks like the model, each trained without one fold.
 
-    Rows are in memory: see `has_few`. Where there are fewer than five, each is a fold.
+    The rows are in memory: see `has_few`. If there are fewer than five, each is a fold.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Folds:
         self._networks: dict[int, Autoencoder] = {}
         precision: Any = config.precision
         self._start = rows.start
-        if rows.start is not None and rows.start.may_know(rows.origin):  # a fold that it knows is not left out
+        if rows.start is not None and rows.start.may_know(rows.origin):  # it may have seen the folds
             self._start, before = None, len(rows.start.model.checkpoint.history.loss)
             asked = dataclasses.replace(asked, init="fan-in", epochs=config.epochs + before)
         self._asked = dataclasses.replace(
@@ -73,7 +73,7 @@ class Folds:
         return len(self._x)
 
     def rest(self, fold: int) -> Part:
-        """Return the rows outside of a fold."""
+        """Return the rows outside a fold."""
         return Part(self._x[self._of != fold])
 
     def left_out(self, fold: int) -> Part:
@@ -81,7 +81,7 @@ class Folds:
         return Part(self._x[self._of == fold])
 
     def network(self, fold: int) -> Autoencoder:
-        """Return a network that was trained without a fold, once. Raises TrainingError where it diverges."""
+        """Return the network trained without a fold. It is trained once. Raises TrainingError if it diverges."""
         if fold not in self._networks:
             self._networks[fold] = self._trained(self.rest(fold))
         return self._networks[fold]

@@ -1,7 +1,7 @@
-"""The processes that train one model together, and what they send to one another.
+"""The processes that train one model together, and their communication.
 
-`torchrun` starts them. They hold the same weights, and each has its own share of the rows: each takes the gradients of
-its share of a batch, the sums are taken over all processes, and each takes the same step.
+`torchrun` starts them. All hold the same weights, and each has its own share of the rows. Each computes the gradients
+of its share of a batch, the gradients are summed over all processes, and all take the same step.
 Source: Li et al. 2020, arXiv:2006.15704, for gradients that are summed in one flat buffer.
 """
 
@@ -20,19 +20,19 @@ from aecli.model import device as devices
 
 Array = np.ndarray[Any, Any]
 JOINING = timedelta(minutes=10)  # to find one another: torchrun starts all at once
-PATIENCE = timedelta(days=7)  # what waits for rank 0 to read the data must not give up: a lost process ends it
-FAILED = "failed"  # a key of the store that all processes share
+PATIENCE = timedelta(days=7)  # the others wait for rank 0 to read the data; if a process is lost, the wait ends
+FAILED = "failed"  # a key in the store that all processes share
 
 
 class Group:
-    """The `count` processes that train together, of which this one is `rank`. One that is alone sends nothing.
+    """The `count` processes that train together; this one has the `rank`. A single process sends nothing.
 
-    Whatever is sent or received raises PeerError where another process has ended.
+    All methods that send or receive raise PeerError if another process has ended.
     """
 
     def __init__(self, rank: int = 0, count: int = 1, store: Any = None) -> None:
         self.rank, self.count = rank, count
-        self.awaits = count > 1  # whether the others wait for rank 0 to say what is to be done
+        self.awaits = count > 1  # whether the others wait for instructions from rank 0
         self._store = store
 
     @property
@@ -41,23 +41,23 @@ class Group:
         return self.count == 1
 
     def shares(self, batch_size: int) -> list[int]:
-        """Return how many rows of a batch each process takes."""
+        """Return how many rows of a batch each process gets."""
         return [batch_size // self.count + (rank < batch_size % self.count) for rank in range(self.count)]
 
     def sum_(self, x: Tensor) -> Tensor:
-        """Put the sums over all processes in the place of a tensor's values, and return it."""
+        """Replace a tensor's values by their sums over all processes, and return it."""
         return self._reduced(x, "SUM")
 
     def least_(self, x: Tensor) -> Tensor:
-        """Put the least over all processes in the place of each value, and return the tensor."""
+        """Replace a tensor's values by their minima over all processes, and return it."""
         return self._reduced(x, "MIN")
 
     def most_(self, x: Tensor) -> Tensor:
-        """Put the greatest over all processes in the place of each value, and return the tensor."""
+        """Replace a tensor's values by their maxima over all processes, and return it."""
         return self._reduced(x, "MAX")
 
     def gathered(self, x: Tensor, counts: Sequence[int]) -> Tensor:
-        """Return the rows (B, ...) of all processes, in the order of their ranks: each has so many."""
+        """Return the rows (B, ...) of all processes, ordered by rank. `counts` are their numbers of rows."""
         padded = x.new_zeros(max(counts), *x.shape[1:])
         padded[: len(x)] = x
         found = [torch.empty_like(padded) for _ in counts]
@@ -66,7 +66,7 @@ class Group:
         return torch.cat([rows[:count] for rows, count in zip(found, counts, strict=True)])
 
     def send(self, what: object) -> None:
-        """Send an object to all others, which `receive` it."""
+        """Send an object to all other processes, which call `receive`."""
         if not self.is_alone:
             self._broadcast(what)
 
@@ -75,18 +75,18 @@ class Group:
         return self._broadcast(None)
 
     def post(self, x: Array, rank: int) -> None:
-        """Send an array to one process, which has an array like it for `fetch` to fill."""
+        """Send an array to one process, which calls `fetch` with an array of the same shape and type."""
         with _peers():
             torch.distributed.send(_bytes(x), rank)
 
     def fetch(self, x: Array) -> Array:
-        """Fill an array with what rank 0 posts, and return it."""
+        """Fill an array with the one that rank 0 posts, and return it."""
         with _peers():
             torch.distributed.recv(_bytes(x), 0)
         return x
 
     def is_first_to_fail(self) -> bool:
-        """Note that this process fails, and return whether it is the first: that one says why."""
+        """Record that this process fails, and return whether it is the first to fail. The first one reports why."""
         return bool(self._store.add(FAILED, 1) == 1)
 
     def _reduced(self, x: Tensor, how: str) -> Tensor:
@@ -106,9 +106,9 @@ ALONE = Group()
 
 
 def device_of(local_rank: int, device: str) -> str:
-    """Return the device of one of a machine's processes, given that of `fit`: each has a GPU of its own.
+    """Return the device of a process, given the `device` of `fit`: each process on a machine gets its own GPU.
 
-    Raises AecliError where there is none for it.
+    Raises AecliError if there is no GPU for it.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(
@@ -144,7 +144,7 @@ def joined(rank: int, count: int, device: str) -> Iterator[Group]:
     except (RuntimeError, ValueError) as error:
         raise AecliError(f"the other processes of this run cannot be reached: {error}") from error
     group = Group(rank, count, store)
-    yield group  # where this process fails, the others see that it has ended: they may not wait for a word
+    yield group  # not in a `finally`: after an error, the others notice when this process ends
     if rank == 0 and group.awaits:
         group.send(None)  # there is nothing to do for the others
     distributed.destroy_process_group()
@@ -152,7 +152,7 @@ def joined(rank: int, count: int, device: str) -> Iterator[Group]:
 
 @contextmanager
 def _peers() -> Iterator[None]:
-    """Turn what PyTorch raises where another process is gone into PeerError."""
+    """Turn PyTorch's error for a lost process into PeerError."""
     try:
         yield
     except torch.OutOfMemoryError:

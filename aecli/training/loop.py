@@ -1,4 +1,4 @@
-"""The training loop. Nothing in it knows about images, files or the command line."""
+"""The training loop. It does not depend on images, files or the command line."""
 
 import math
 import time
@@ -24,16 +24,16 @@ from aecli.training.rows import Rows, shifts
 from aecli.training.step import Backprop
 
 Array = np.ndarray[Any, Any]
-DIVERGED = "lower --lr, or look for extreme values in the data"
+DIVERGED = "lower --lr, or check the data for extreme values"
 REPORT_SECONDS = 0.2
-HIDDEN = 0.7  # of a row's values at most, where the rows have holes: the share is drawn for each row
+HIDDEN = 0.7  # the largest share of a row's values to hide, if rows have holes; each row's share is random
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: `step` of `steps` in all, the losses so far, `epoch_done` at the end of each epoch.
+    """The progress of a run: `step` of `steps` in total, the losses so far, `epoch_done` at the end of each epoch.
 
-    `lr` is the last step's. `seconds` are of training alone, in all sessions of the run.
+    `lr` is the learning rate of the last step. `seconds` cover training only, in all sessions of the run.
     """
 
     epoch: int
@@ -50,12 +50,12 @@ class Progress:
 
 
 class Trainer:
-    """A training run: trains a model in place, on the device where it and the rows are.
+    """A training run. It trains a model in place, on the device of the model and the rows.
 
-    `validation_rows` tell when to stop early and which weights are the best; `test_rows` are only ever reported on.
-    Where processes of a `group` train together, all rows are this one's share, and a batch is shared out among them:
-    losses are of all, and all hold equal weights at each step. Their random numbers depend on the step and the rank, so
-    that the state of one process is all that it takes to go on.
+    `validation_rows` decide when to stop early and which weights are the best; `test_rows` are only reported on.
+    If the processes of a `group` train together, the rows are this process's share, and a batch is split among the
+    processes. Losses cover all processes, and all hold equal weights after each step. Random numbers depend on the step
+    and the rank, so that the state of one process is enough to resume the run.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Trainer:
                 hint="raise --batch-size" if count >= group.count else "start fewer processes",
             )
         self._own = group.shares(self.batch_size)[group.rank]
-        # The rest of a permutation is left to the next one, which mixes it in.
+        # The rows at the end of a permutation that fill no batch are left out; the next epoch has another order.
         self.steps_per_epoch = int(group.least_(torch.tensor(len(rows) // self._own)))
         if not self.steps_per_epoch:
             raise DataError(
@@ -92,7 +92,7 @@ class Trainer:
         self._pairs = self._found(config.neighbours, count) if config.neighbours else None
         self._variance = 0.0 if self._pairs is None else self._mean(self._pairs.variance)
         seen = self._own * (1 if self._pairs is None else 2)
-        self._scaled = torch.empty(seen, rows.inputs, device=rows.device)  # not touched where rows are scaled
+        self._scaled = torch.empty(seen, rows.inputs, device=rows.device)  # unused if rows are already scaled
         self.generator = torch.Generator(rows.device).manual_seed(config.seed)
         self._dictionary = Dictionary(model, count, group) if model.config.is_dictionary else None
         self._backprop = Backprop(
@@ -110,15 +110,15 @@ class Trainer:
         self.losses = torch.zeros(self.steps_per_epoch, device=rows.device)
         self.history = History()
         self.step_in_epoch = 0
-        self._left_out = 0  # steps, of an epoch that was ended before its end
-        self.seconds = 0.0  # of training alone
+        self._left_out = 0  # steps left out of an epoch that was ended early
+        self.seconds = 0.0  # of training only
         self._shifts = (
             shifts(image_shape, config.augment_shift).to(rows.device) if image_shape and config.augment_shift else None
         )
         self._best: dict[str, Tensor] = {}
 
     def _found(self, neighbours: int, count: int) -> Pairs:
-        """Return pairs of neighbours in this process's rows, each of which has fewer there than among all `count`."""
+        """Return pairs of neighbours among this process's rows, with fewer neighbours than among all `count`."""
         if not self.group.is_alone:
             among, among_all = together(len(self.rows)), together(count)
             neighbours = max(1, round(neighbours * among / among_all))
@@ -149,9 +149,9 @@ class Trainer:
     ) -> History:
         """Train to the end. `on_progress` is called several times a second and at the end of each epoch.
 
-        `after_step` is called where `state` is all that it takes to go on. What it raises ends the run. `on_search` is
-        told which share of the rows have their neighbours, where these are looked for among many.
-        Raises TrainingError where the loss is no longer a finite number.
+        `after_step` is called whenever `state` is enough to resume the run. If it raises, the run ends. `on_search` is
+        called with the share of the rows whose neighbours are found, if there are many rows to search.
+        Raises TrainingError if the loss is no longer a finite number.
         """
 
         def searched(share: float) -> None:
@@ -168,11 +168,11 @@ class Trainer:
 
     @property
     def is_done(self) -> bool:
-        """Whether the run has come to its end."""
+        """Whether the run is at its end."""
         return len(self.history.loss) >= self.config.epochs or self._out_of_patience()
 
     def end(self, on_progress: Callable[[Progress], None] = lambda _: None) -> History:
-        """End the run where it is: an epoch that is begun ends with its last step, and the best weights are taken."""
+        """End the run now: the current epoch ends with its last step, and the model gets the best weights."""
         if self.step_in_epoch:
             self._end_epoch(on_progress)
         if self._best:
@@ -180,13 +180,13 @@ class Trainer:
         return self.history
 
     def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
-        """Return all that a run depends on between two steps, as arrays and as plain JSON values."""
+        """Return the complete state of a run between two steps, as arrays and plain JSON values."""
         tensors = {name: value.detach().cpu().numpy() for name, value in self._state().items()}
         tensors["losses"] = self.losses[: self.step_in_epoch].cpu().numpy()
         return tensors, {"step": self.step_in_epoch, "history": self.history.to_json(), "seconds": self.seconds}
 
     def restore(self, tensors: Mapping[str, Array], position: Mapping[str, Any]) -> None:
-        """Go to where `state` was asked for. Raises ValueError where it was not that of such a run, and stays here."""
+        """Restore a `state`. Raises ValueError if it is the state of another run, and then changes nothing."""
         before = self.history, self.step_in_epoch, self.seconds, self._best
         try:
             self._restore(tensors, position)
@@ -212,7 +212,7 @@ class Trainer:
                 tensor.copy_(found[name])
 
     def _state(self) -> dict[str, Tensor]:
-        """Return the tensors of `state`: the run's own, but for the generator's."""
+        """Return the tensors of `state`. They share the run's memory, except the state of the generator."""
         return {
             **{f"model.{name}": tensor for name, tensor in self.model.state_dict().items()},
             **{f"best.{name}": tensor for name, tensor in self._best.items()},
@@ -226,7 +226,7 @@ class Trainer:
         started = reported - self.seconds
         steps_before = len(self.history.loss) * self.steps_per_epoch
         batches = (self._pairs or self.rows).shuffled(self._own, self._epoch_seed())
-        is_trained = self.config.init == FROM_MODEL  # and would unlearn in the first steps of a new network
+        is_trained = self.config.init == FROM_MODEL  # the first steps of a new network would spoil its weights
         for i, batch in islice(enumerate(batches), self.step_in_epoch, self.steps_per_epoch):
             self._backprop.begin(1.0 if is_trained else (steps_before + i + 1) / self.steps)
             if not self.group.is_alone:
@@ -245,7 +245,7 @@ class Trainer:
         self.seconds = time.perf_counter() - started
 
     def _summed(self, loss: Tensor) -> Tensor:
-        """Put the sums over all processes in the place of the gradients, and return that of the loss."""
+        """Replace the gradients by their sums over all processes, and return the sum of the losses."""
         if self.group.is_alone:
             return loss
         gradients = self.optimizer.all_gradients
@@ -256,7 +256,7 @@ class Trainer:
         return loss[0]
 
     def _update(self, lr: float) -> None:
-        """Take a step from the gradients; the atoms of a dictionary only turn."""
+        """Take a step along the gradients. The atoms of a dictionary only turn."""
         if self._dictionary is not None:
             self._dictionary.keep_gradient_across()
         self.optimizer.step(lr)
@@ -264,7 +264,7 @@ class Trainer:
             self._dictionary.restore_lengths()
 
     def differentiate(self, unscaled: Tensor) -> Tensor:
-        """Return the loss of one batch as they are shuffled, a scalar. Gradients go to the parameters."""
+        """Return the loss of one unscaled batch, a scalar. The gradients are written to the parameters."""
         batch = self.rows.scaled(unscaled, self._shift(), out=self._scaled)  # (B, E)
         batch, there = self.rows.filled(batch)
         seen = batch if there is None else self.rows.hidden(batch, self._hiding())
@@ -274,7 +274,7 @@ class Trainer:
         return self._backprop(seen, batch[: self._own], None if there is None else there[: self._own])
 
     def _hiding(self) -> Tensor:
-        """Choose values to hide from the model, (B, E): from as if they were holes it learns what to put into these."""
+        """Return which values (B, E) to hide from the model, as if they were holes: it learns to fill them."""
         widths = self.rows.scaler.schema.widths
         rows = (len(self._scaled), 1), (len(self._scaled), len(widths))
         share, drawn = (torch.rand(shape, generator=self.generator, device=self.rows.device) for shape in rows)
@@ -336,7 +336,7 @@ class Trainer:
         )
 
     def _check_weights(self) -> None:
-        """Raise TrainingError where the epoch's last step made a weight that is not a finite number."""
+        """Raise TrainingError if a weight is not a finite number after the epoch's last step."""
         for name, tensor in self.model.state_dict().items():
             if not bool(torch.isfinite(tensor).all()):
                 raise TrainingError(
@@ -344,7 +344,7 @@ class Trainer:
                 )
 
     def _mean_loss(self, steps: int) -> float:
-        """Return the mean over the epoch's first steps. Raises TrainingError where one is not a finite number."""
+        """Return the mean loss of the epoch's first steps. Raises TrainingError if one is not a finite number."""
         losses = self.losses[:steps]
         finite = torch.isfinite(losses)
         if not bool(finite.all()):
@@ -358,14 +358,14 @@ class Trainer:
 
 
 def multiplications(model: ModelConfig, config: TrainConfig) -> float:
-    """Return how many a step takes at least for a network of dense layers; without end for convolutions."""
+    """Return a lower bound on the multiplications of a step with dense layers; infinity for convolutions."""
     return math.inf if model.channels else config.batch_size * model.parameters
 
 
 def evaluate(model: Autoencoder, rows: Rows, first: int | None = None, group: Group = ALONE) -> float:
-    """Return the mean squared error of all the rows' values that are no holes, in the model's units, in fp32.
+    """Return the mean squared error of all values that are not holes, in the model's units, in fp32.
 
-    Rows are rebuilt from the `first` values of their codes, or from all. They are those of all processes of a group.
+    Rows are rebuilt from the `first` values of their codes, or from all. The mean covers all processes of a group.
     """
     total, count = torch.zeros((), dtype=torch.float64, device=rows.device), len(rows) * rows.inputs
     with torch.no_grad():
@@ -382,11 +382,10 @@ def evaluate(model: Autoencoder, rows: Rows, first: int | None = None, group: Gr
 
 
 def minimised(model: Autoencoder, rows: Rows, config: TrainConfig, group: Group = ALONE) -> float:
-    """Return what training minimises, of all the rows: a mean over their values that are no holes, in fp32.
+    """Return the training loss of all rows: a mean over all values that are not holes, in fp32.
 
-    They are those of all processes of a group. What a bottleneck draws is the same every time. Of nested codes all
-    values are taken. For the cross-entropy, values of other rows than those of training that lie outside of [0, 1]
-    count as its ends.
+    The mean covers all processes of a group. The random draws of a bottleneck are the same every time. Nested codes are
+    used whole. For cross-entropy, values of rows outside the training set are clipped to [0, 1].
     """
     objective = objectives.objective(model.config, config)
     if config.loss == "mse" and objective is None:
@@ -407,13 +406,13 @@ def minimised(model: Autoencoder, rows: Rows, config: TrainConfig, group: Group 
 
 
 def _over(total: Tensor, count: int, group: Group) -> float:
-    """Return a sum over the count of its values, both over all processes."""
+    """Return a total divided by a count, both summed over all processes."""
     total, counts = (group.sum_(each) for each in (total, torch.tensor(count, device=total.device)))
     return float(total) / max(1, int(counts))
 
 
 def divergences(model: Autoencoder, rows: Rows) -> tuple[float, ...]:
-    """Return each latent value's KL divergence from N(0, 1) in nats, a mean over rows; for a variational bottleneck."""
+    """Return the KL divergence of each latent value from N(0, 1) in nats, a mean over rows, of a variational model."""
     total = torch.zeros(model.config.latent_dim, dtype=torch.float64, device=rows.device)
     with torch.no_grad():
         for batch in rows.batches():
@@ -431,7 +430,7 @@ def used(model: Autoencoder, rows: Rows) -> int:
 
 
 def error_products(model: Autoencoder, rows: Rows) -> tuple[Array, Array]:
-    """Return the sums of the products of all pairs of errors in a row, and how many pairs each is of, (E, E)."""
+    """Return the sums over rows of the products of all pairs of errors, and the numbers of summands, both (E, E)."""
     products, counts = (np.zeros((rows.inputs, rows.inputs)) for _ in range(2))
     with torch.no_grad():
         for unfilled in rows.batches():

@@ -1,6 +1,6 @@
-"""Training rows and their nearest neighbours, in batches: what a map holds together.
+"""Training rows and their nearest neighbours in batches. A map keeps them together.
 
-Shape letters: N rows, E inputs of the model, B rows a batch, k neighbours a row.
+Shape letters: N rows, E inputs of the model, B rows per batch, k neighbours per row.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,19 +18,19 @@ from aecli.recipes import TOGETHER
 from aecli.training.rows import Rows
 
 Array = np.ndarray[Any, Any]
-COMPONENTS = 50  # principal ones, in which distances are measured: others are noise for the most part, and take time
-SAME_LENGTH = 1e-3  # the share by which lengths may differ: vectors may have been rounded to 16 bits
-SAMPLE_VALUES, BLOCK_VALUES = 1 << 25, 1 << 22  # of a sample, and of rows that are made ready together: bounds memory
-QUERIES, GROUP = 512, 64  # rows at a time; the nearest lie in the k best groups of others, by their best
+COMPONENTS = 50  # principal components for distances: the others are mostly noise, and take time
+SAME_LENGTH = 1e-3  # lengths may differ by this share, because vectors may have been rounded to 16 bits
+SAMPLE_VALUES, BLOCK_VALUES = 1 << 25, 1 << 22  # values in a sample, and in rows prepared together: bounds memory
+QUERIES, GROUP = 512, 64  # rows at a time; the k nearest are in the k groups with the best nearest rows
 
 
 class Pairs:
-    """Batches of training rows, each row with one that is drawn from its nearest neighbours.
+    """Batches of training rows, each row with a random one of its nearest neighbours.
 
-    They are looked for among random rows, at most TOGETHER of them, each of which has k neighbours. Of a mapped file
-    they are looked for anew in each window. Rows are compared in the model's units; vectors of one length as they are,
-    so that the angle between them decides. Of rows with many values and no holes, principal components are compared.
-    `variance` is the sum of the values' variances.
+    The k neighbours of each row are searched among at most TOGETHER random rows; in a mapped file, again in each
+    window. Rows are compared in the model's units, but vectors of one length without scaling, so that the angle between
+    them decides. If rows have many values and no holes, their principal components are compared. `variance` is the sum
+    of the values' variances.
     """
 
     def __init__(self, rows: Rows, neighbours: int, seed: int) -> None:
@@ -54,21 +54,21 @@ class Pairs:
 
     @cached_property
     def graph(self) -> Tensor | None:
-        """Each row's neighbours (N, k) as int32, half of what their places take else; None of a mapped file."""
+        """Each row's neighbours (N, k), as int32 to save memory; None for a mapped file."""
         rows = self._rows.resident
         return None if rows is None else self._nearest(rows, self._seed)
 
     def search(self, on_search: Callable[[float], None]) -> None:
-        """Look for the neighbours of rows in memory, if they are not found yet.
+        """Search for the neighbours of rows in memory, unless they are already found.
 
-        `on_search` is told which share of the rows have theirs, before each group of rows if there are several. Of a
-        mapped file it is told so in each window.
+        If there are several groups of rows, `on_search` is called before each group with the share of the rows that is
+        done; for a mapped file, in each window.
         """
         self._on_search = on_search
         _ = self.graph
 
     def shuffled(self, batch_size: int, seed: int) -> Iterator[Tensor]:
-        """Yield batches (2 B, D), unscaled: B rows, each at most once in an epoch, and a neighbour of each of them."""
+        """Yield batches (2 B, D), unscaled: B rows, each at most once per epoch, and a neighbour of each."""
         generator = torch.Generator(self._rows.device).manual_seed(seed)
         rest: Tensor | None = None
         for some in self._rows.windows(seed):
@@ -89,7 +89,7 @@ class Pairs:
             rest = both[:, end:]
 
     def _nearest(self, rows: Tensor, seed: int) -> Tensor:
-        """Return the places of each row's nearest neighbours (N, k) among unscaled rows (N, D)."""
+        """Return the indices of each row's nearest neighbours (N, k) among unscaled rows (N, D)."""
         count = len(rows)
         generator = torch.Generator(rows.device).manual_seed(seed)
         order = torch.randperm(count, generator=generator, device=rows.device)
@@ -107,7 +107,7 @@ class Pairs:
         return graph
 
     def _compared(self, unscaled: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return what is compared of unscaled rows (N, D), and where rows have holes, which values are there."""
+        """Return unscaled rows (N, D) in the form to compare, and which values are present, if rows have holes."""
         x, there = self._rows.filled(self._rows.scaled(unscaled))
         if self._as_they_are:
             x = torch.from_numpy(self._rows.scaler.inverse(x.cpu().numpy()).astype(np.float32)).to(x.device)
@@ -117,7 +117,7 @@ class Pairs:
 
 
 def together(rows: int) -> float:
-    """Return among how many others a row's neighbours are looked for, on average."""
+    """Return the average number of rows among which a row's neighbours are searched."""
     return rows / max(1, -(-rows // TOGETHER))
 
 
@@ -128,17 +128,17 @@ def _of_one_length(x: Array) -> bool:
 
 
 def nearest(x: Tensor, k: int, there: Tensor | None = None) -> Tensor:
-    """Return the places of the k rows nearest to each of x (N, E), (N, k); of a lone row, its own.
+    """Return the indices (N, k) of the k rows nearest to each row of x (N, E); for a single row, its own index.
 
-    Of two rows with holes, the values that are `there` (N, E) in both are compared, and the distance is scaled to all.
-    Rows that share no value are the farthest.
+    For rows with holes, the values that are `there` (N, E) in both rows are compared, and the distance is scaled up to
+    all values. Rows that share no value are the farthest.
     """
     count = len(x)
     if count == 1:
         return torch.zeros(1, 1, dtype=torch.int64, device=x.device)
     groups = -(-count // GROUP)
     found = torch.empty(count, k, dtype=torch.int64, device=x.device)
-    x = x - x.mean(0, dtype=torch.float64).float()  # products of large values would drown small distances
+    x = x - x.mean(0, dtype=torch.float64).float()  # products of large values would hide small distances
     length = x.square().sum(1)
     known = None if there is None else there.float()
     values = x if known is None else x * known
@@ -151,7 +151,7 @@ def nearest(x: Tensor, k: int, there: Tensor | None = None) -> Tensor:
             of_queries = known[start : start + QUERIES]
             far = queries.square() @ known.T + of_queries @ values.square().T - 2 * (queries @ values.T)
             near[:, :count] = -far / (of_queries @ known.T)
-        near[:, :count].nan_to_num_(nan=torch.finfo(near.dtype).min)  # nearer yet than the row itself and the padding
+        near[:, :count].nan_to_num_(nan=torch.finfo(near.dtype).min)  # still nearer than the row itself and the padding
         here = torch.arange(len(queries), device=x.device)
         near[here, start + here] = -torch.inf
         grouped = near.view(len(queries), groups, GROUP)

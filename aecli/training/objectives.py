@@ -1,7 +1,7 @@
-"""What training minimises: the error of the rebuilt rows by a loss, and objectives on what the encoder gives.
+"""What training minimises: the loss of the rebuilt rows, and objectives on the output of the encoder.
 
-And what a bottleneck does between encoder and decoder. Shape letters as in `module.py`; B rows a batch, and M values
-that the encoder gives for each: K, or 2 K where the bottleneck is variational.
+The bottlenecks between encoder and decoder are here, too. Shape letters as in `module.py`; B rows per batch, and M
+outputs of the encoder per row: K, or 2 K for a variational bottleneck.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,24 +15,24 @@ from torch.nn import functional
 from aecli.config import ModelConfig, TrainConfig, prefixes
 from aecli.model.module import inactive
 
-WARMUP = 0.1  # of the steps, over which what makes codes poor gets its strength: at once, it would leave them empty
-PULL = 1.5  # at which neighbours are held together; 1 holds clusters less apart
-RISE = 0.4  # of the steps, over which that gets its strength
-FAR = 0.05  # weight of far rows lying far apart beside that; on MNIST, 1 costs a hundredth of k-NN accuracy
-TINY = 1e-6  # beside distances
-TEMPERATURE = 0.02  # of cosines: the lower, the more the nearest rows weigh
-ACTIVE = 0.01  # nats, above which a latent value tells something
+WARMUP = 0.1  # the share of the steps over which a restriction of codes grows: at full strength it would empty them
+PULL = 1.5  # the attraction of neighbours; 1 separates clusters less
+RISE = 0.4  # the share of the steps over which the weight of the map's loss grows
+FAR = 0.05  # the relative weight of distances between far rows; on MNIST, 1 costs a hundredth of k-NN accuracy
+TINY = 1e-6  # small compared to distances
+TEMPERATURE = 0.02  # of cosines: the lower, the more weight the nearest rows have
+ACTIVE = 0.01  # nats; a latent value with a larger divergence is active
 Sums = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """An error of rebuilt values.
+    """A loss of rebuilt values.
 
-    `of` takes the rebuilt values (B, D), their targets, float32, which of them are counted (B, D) or None, and float32
-    memory for a gradient or None. It returns the errors' sum, and its gradient by the rebuilt values over `scale`.
-    So divided, errors are nats, but for a constant: half the squares are those of a Gaussian of unit variance.
-    Where the loss is `of_logits`, it takes what is rebuilt before the sigmoid.
+    `of` takes the rebuilt values (B, D), their targets in float32, a mask (B, D) of the counted values or None, and
+    float32 memory for the gradient or None. It returns the sum of the errors, and its gradient divided by `scale`.
+    Errors divided by `scale` are nats up to a constant: half the squares are those of a Gaussian of unit variance.
+    If the loss is `of_logits`, the rebuilt values are those before the sigmoid.
     """
 
     of: Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Sums]
@@ -47,7 +47,7 @@ def _squares(recon: Tensor, target: Tensor, counted: Tensor | None, out: Tensor 
 
 
 def _huber(recon: Tensor, target: Tensor, counted: Tensor | None, out: Tensor | None) -> Sums:
-    """Sum half the squares of errors up to 1, and of larger ones their size less a half. Source: Huber 1964."""
+    """Return the Huber loss: half the square of an error up to 1, else its size minus a half. Source: Huber 1964."""
     error = _error(recon, target, counted, out)
     near = error.clamp(-1, 1)
     total = torch.dot(near.view(-1), torch.sub(error, near, alpha=0.5).view(-1))
@@ -55,7 +55,7 @@ def _huber(recon: Tensor, target: Tensor, counted: Tensor | None, out: Tensor | 
 
 
 def _cross_entropy(logits: Tensor, target: Tensor, counted: Tensor | None, out: Tensor | None) -> Sums:
-    """Sum the nats of values in [0, 1] under a sigmoid's: from before it, where neither logarithm overflows."""
+    """Return the cross-entropy of values in [0, 1] in nats, from logits, so that no logarithm overflows."""
     logits = logits.float()
     weight = None if counted is None else counted.float()
     total = functional.binary_cross_entropy_with_logits(logits, target, weight, reduction="sum")
@@ -76,40 +76,40 @@ LOSSES: Mapping[str, Loss] = {
 
 
 class Bottleneck(Protocol):
-    """What happens between encoder and decoder."""
+    """A function between encoder and decoder."""
 
     def begin(self, done: float) -> None:
-        """Get ready for a step, after this share of all."""
+        """Prepare for a step. `done` is the share of the steps that are done."""
         ...
 
     def forward(self, h: Tensor) -> Tensor:
-        """Make codes (B, K) of what the encoder gives (B, M)."""
+        """Return codes (B, K), from the output of the encoder (B, M)."""
         ...
 
     def backward(self, gradient: Tensor) -> Tensor:
-        """Make of the gradient by the last codes (B, K), which it may overwrite, that by what they were made of."""
+        """Return the gradient (B, M) of the last input, from the gradient (B, K) of its codes, which is overwritten."""
         ...
 
 
 class Objective(Protocol):
-    """What is minimised besides the error of the rebuilt rows. It may compare the rows of a batch with one another."""
+    """A function to minimise in addition to the loss. It may compare the rows of a batch with one another."""
 
-    compares: bool  # or takes each row alone
+    compares: bool  # whether it compares rows
 
     def __call__(self, h: Tensor, x: Tensor, /) -> Sums:
-        """Return the nats of what the encoder gives (B, M), summed over the batch, and their gradient (B, M).
+        """Return the nats of the encoder's output (B, M), summed over the batch, and their gradient (B, M).
 
         `x` (B, D) are the rows without noise, in the model's units.
         """
         ...
 
     def begin(self, done: float) -> None:
-        """Get ready for a step, after this share of all."""
+        """Prepare for a step. `done` is the share of the steps that are done."""
         ...
 
 
 class Variational:
-    """Draws codes from a Gaussian for each row: (B, 2 K) are its means and the logarithms of its variances.
+    """Draws codes from a Gaussian for each row. The input (B, 2 K) holds its means and the logarithms of its variances.
 
     Source: Kingma and Welling 2013, arXiv:1312.6114.
     """
@@ -131,7 +131,7 @@ class Variational:
 
 
 class Sparse:
-    """Keeps so many largest values of a code; in the first steps more, so that each value gets to be of use.
+    """Keeps the largest values of a code. In the first steps it keeps more, so that all values come into use.
 
     Source: Makhzani and Frey 2013, arXiv:1312.5663, section 4.2.1 for the first steps.
     """
@@ -152,7 +152,7 @@ class Sparse:
 
 
 class Nested:
-    """Keeps the first values of each code: in equal parts of a batch all of them, the half, and the quarter.
+    """Keeps the first values of each code: all, half or a quarter of them, in equal parts of a batch.
 
     Source: Rippel et al. 2014, arXiv:1402.0915; Kusupati et al. 2022, arXiv:2205.13147, for the widths.
     """
@@ -175,8 +175,8 @@ class Nested:
 class Divergence:
     """The KL divergence of each row's Gaussian from N(0, I), times `beta`.
 
-    The gradient's weight rises to `beta` over the first steps; the nats are those of `beta` at once, so that they can
-    be compared. Source: Higgins et al. 2017 for beta; Bowman et al. 2016, arXiv:1511.06349, for the rise.
+    The weight of the gradient rises to `beta` over the first steps. The nats always have the full `beta`, so that they
+    can be compared. Source: Higgins et al. 2017 for beta; Bowman et al. 2016, arXiv:1511.06349, for the rise.
     """
 
     compares = False
@@ -194,15 +194,15 @@ class Divergence:
 
 
 class Neighbours:
-    """Holds the codes of neighbours together and all others apart: the two-way InfoNC-t-SNE loss, times `weight`.
+    """Keeps the codes of neighbours together and all others apart: the two-way InfoNC-t-SNE loss, times `weight`.
 
-    What the encoder gives (2 B, K) are the codes of B rows, and of a neighbour of each of them. With d of row i and
-    neighbour j their squared distance and q_ij = 1/(1 + d), a pair's loss is -PULL ln q_ii + (ln sum_j q_ij + ln sum_j
-    q_ji)/2. Its weight rises over the first steps, so that codes lie as those that rebuild rows best before islands
-    form. It counts in no loss that is reported: it grows with the batch, and tells nothing of rows without neighbours.
-    Beside it, at FAR times the weight, codes are drawn to where their distances go with those of the rows: the loss of
-    a batch is minus B times the correlation of both, over pairs of rows as they come.
-    Source: Damrich et al. 2022, arXiv:2206.01816; PULL is what van der Maaten and Hinton 2008 call exaggeration.
+    The encoder's output (2 B, K) holds the codes of B rows, and of one neighbour of each row. With d the squared
+    distance of row i and neighbour j, and q_ij = 1/(1 + d), a pair's loss is -PULL ln q_ii + (ln sum_j q_ij + ln sum_j
+    q_ji)/2. Its weight rises over the first steps, so that codes first learn to rebuild rows, before clusters form. It
+    is not part of a reported loss, because it grows with the batch, and is undefined for rows without neighbours.
+    A second loss, with FAR times the weight, makes the distances of codes correlate with those of rows: for a batch it
+    is minus B times the correlation of both, over consecutive rows of the batch.
+    Source: Damrich et al. 2022, arXiv:2206.01816; PULL is the exaggeration of van der Maaten and Hinton 2008.
     """
 
     compares = True
@@ -227,9 +227,9 @@ class Neighbours:
 
 
 def _together(codes: Tensor, x: Tensor) -> Tensor:
-    """Return the gradient (B, K) of minus B times the correlation of distances: those of codes (B, K), and of rows x.
+    """Return the gradient (B, K) of minus B times the correlation of the distances of codes (B, K) and of rows x.
 
-    Each row's is that from the next row. x (B, D) are in the model's units.
+    The distances are those of each row from the next row. x (B, D) is in the model's units.
     """
     apart = codes - codes.roll(1, 0)
     near = torch.linalg.vector_norm(apart, dim=1).clamp_min_(TINY)
@@ -243,7 +243,7 @@ def _together(codes: Tensor, x: Tensor) -> Tensor:
 
 
 def _pushed(codes: Tensor, others: Tensor, squares: Tensor, sums: Tensor, sums_of_others: Tensor) -> Tensor:
-    """Return by how much others push codes away, (B, K): `squares` (B, B) are those of q, its sums are (B, 1)."""
+    """Return the repulsion of codes by all others, (B, K), from the `squares` (B, B) of q, and its sums (B, 1)."""
     weighted = torch.cat([others, torch.ones_like(sums)], dim=1)
     total, count, shared, share = torch.split(
         squares @ torch.cat([weighted, weighted / sums_of_others], dim=1), [codes.shape[1], 1] * 2, dim=1
@@ -253,12 +253,12 @@ def _pushed(codes: Tensor, others: Tensor, squares: Tensor, sums: Tensor, sums_o
 
 
 class Likeness:
-    """Holds those codes most alike by cosine whose rows are: what a search by cosine then finds.
+    """Makes codes similar by cosine if their rows are, so that a search by cosine finds the same rows.
 
-    With p_ij the softmax over the other rows j of a batch of cos(x_i, x_j)/TEMPERATURE, and q_ij that of the codes, a
-    row's loss is the KL divergence of q_i from p_i, for the first values of a code by each of several `widths`, a mean
-    over these. It weighs as half the mean squared length of a row does, which is as much as rebuilding rows. It counts
-    in no loss that is reported: it grows with the batch. A code of length 0 has no direction, and no gradient.
+    With p_ij the softmax over the other rows j of a batch of cos(x_i, x_j)/TEMPERATURE, and q_ij the same for codes, a
+    row's loss is the KL divergence of q_i from p_i. It is a mean over several `widths`, the numbers of first values of
+    a code. Its weight is half the mean squared length of a row, so that it counts as much as rebuilding rows. It is not
+    part of a reported loss, because it grows with the batch. A code of length 0 has no direction, and no gradient.
     Source: Hinton and Roweis 2002; Sablayrolles et al. 2019, arXiv:1806.03198, for codes of vectors.
     """
 
@@ -286,28 +286,28 @@ class Likeness:
 
 
 def _likeness(unit: Tensor) -> Tensor:
-    """Return the softmax (B, B) of the cosines of rows (B, D) of unit length, over all others of a row."""
+    """Return the softmax (B, B) of the cosines of rows (B, D) of unit length, over all other rows."""
     return (unit @ unit.T).div_(TEMPERATURE).fill_diagonal_(-torch.inf).softmax(1)
 
 
 def divergence(h: Tensor) -> Tensor:
-    """Return the nats (B, K) from N(0, 1) of Gaussians of these means and logarithms of variances (B, 2 K)."""
+    """Return the KL divergence (B, K) from N(0, 1), in nats, of Gaussians with means and log variances (B, 2 K)."""
     mean, logarithm = h.float().chunk(2, dim=1)
     return (mean.square() + logarithm.exp() - 1 - logarithm) / 2
 
 
 def bottleneck(model: ModelConfig, generator: torch.Generator) -> Bottleneck | None:
-    """Return what the bottleneck of a model is in training, None where it does nothing."""
+    """Return the bottleneck of a model in training, None if it does nothing."""
     if model.bottleneck == "variational":
         return Variational(generator)
     return None if model.active is None else Sparse(model.active)
 
 
 def objective(model: ModelConfig, config: TrainConfig, variance: float = 0.0) -> Objective | None:
-    """Return what is minimised besides the error of the rebuilt rows, and counts in what is reported; None for nothing.
+    """Return the objective in addition to the loss, None if there is none.
 
-    Where neighbours are held together, that takes pairs of rows, and their `variance`: the sum of the values'. Without
-    it None is returned. With the mean squared error, a pair's loss weighs as much as rebuilding rows as their mean.
+    The objective of a map needs pairs of rows, and their `variance`, the sum over the values. Without it None is
+    returned. With the mean squared error, the loss of a pair has the weight of rebuilding all rows as their mean.
     """
     if model.bottleneck == "variational":
         return Divergence(config.beta)

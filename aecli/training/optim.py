@@ -1,6 +1,6 @@
-"""The optimizers and the learning rate's schedule.
+"""The optimizers and the schedule of the learning rate.
 
-They are no `torch.optim.Optimizer`: building one imports PyTorch's compiler, which takes two seconds and 160 MB.
+They are not of class `torch.optim.Optimizer`, because that imports PyTorch's compiler, which takes 2 s and 160 MB.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,13 +16,13 @@ CONTRACTION = 1.01
 
 
 def _contracted(*polynomials: Polynomial) -> tuple[Polynomial, ...]:
-    """Stretch polynomials in X, as Polar Express advises: rounding cannot push a value past the next one's range."""
+    """Return stretched polynomials in X, as in Polar Express, so that rounding keeps values in the next one's range."""
     return tuple(tuple(c / CONTRACTION ** (2 * i + 1) for i, c in enumerate(p)) for p in polynomials)
 
 
-# What takes singular values from 0.001 to 1 the nearest to 1, each from where the one before leaves them: for fp32 two
-# polynomials of degree 9 and one of 5, found by linear programming (11 m x m products; four quintics take 13, and train
-# no better), and for bf16, which such coefficients would drown in rounding, the first four quintics of Polar Express.
+# Polynomials that together bring singular values between 0.001 and 1 closest to 1; each takes the range that the one
+# before leaves. For fp32: two of degree 9 and one of 5, found by linear programming (11 m x m products; four quintics
+# take 13, and train no better). For bf16, whose rounding is too coarse for these: the first four of Polar Express.
 POLYNOMIALS = _contracted(
     (15.076015963924833, -148.0718093329201, 493.17833951938906, -634.1871880301942, 275.98956586383645),
     (7.155999921657694, -17.47096755872871, 14.67876169899307, -4.776704654480093, 0.5266926228162241),
@@ -37,14 +37,14 @@ QUINTICS = _contracted(
 
 
 def build(parameters: Iterable[Tensor], config: TrainConfig) -> "Adam | Muon":
-    """Make the optimizer that a config names."""
+    """Return the optimizer that a config names."""
     if config.optimizer == "muon":
         return Muon(parameters, weight_decay=config.weight_decay, bf16=config.precision == "bf16")
     return Adam(parameters)
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
-    """Return the rate of step 0 <= `step` < `steps`: constant, or rising over the first tenth, then falling to 0."""
+    """Return the learning rate of step 0 <= `step` < `steps`: constant, or rising for a tenth, then falling to 0."""
     if config.schedule == "constant":
         return config.lr
     warmup = max(1, steps // 10)
@@ -54,7 +54,7 @@ def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
 
 
 class Adam:
-    """Adam, fused. It gives the parameters the `grad` that gradients are to be written into.
+    """Adam, fused. It creates the `grad` of the parameters; gradients must be written into these tensors.
 
     Source: Kingma and Ba 2015, arXiv:1412.6980.
     """
@@ -101,9 +101,9 @@ class Adam:
 class Muon:
     """Muon on matrices and kernels, Adam on everything else, at one learning rate. A kernel is a matrix (a, b k k).
 
-    A matrix's momentum M is replaced by nearly its polar factor, see `orthogonalise`; the update's scale is AdamW's.
-    With `bf16` all but the last product of the polar factor is computed in that precision. The matrices' `grad` become
-    parts of the stacks that this is computed for: gradients are to be written into them.
+    The momentum M of a matrix is replaced by approximately its polar factor, see `orthogonalise`; the scale of the
+    update is AdamW's. With `bf16` all but the last product of the polar factor is computed in bf16. The `grad` of a
+    matrix becomes part of a stack of matrices; gradients must be written into it.
     Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon; Liu et al. 2025, arXiv:2502.16982, for the scale.
     """
 
@@ -153,17 +153,17 @@ class Muon:
 def orthogonalise(x: Tensor, *, bf16: bool = False) -> tuple[Tensor, Tensor]:
     """Return matrices with the singular vectors of x (B, m, n), m <= n, and singular values of about 1.
 
-    They are left as two factors, (B, m, m) and (B, m, n), so that who needs the product can add it in the same pass.
-    The iteration runs on the Gram matrices (B, m, m), and multiplies x by what they have come to at the end: the same
-    polynomial as on x itself, for less work. In bf16 it does so twice, because a Gram matrix loses the small singular
-    values to rounding. Singular values above 0.001 of the Frobenius norm end between 0.35 and 1.65; smaller ones stay
-    small, so that noise is not blown up.
+    They are returned as two factors, (B, m, m) and (B, m, n), so that the caller can multiply and add in one pass.
+    The iteration runs on the Gram matrices (B, m, m), and multiplies x by their result at the end: the same polynomial
+    as on x itself, with less work. In bf16 this is done twice, because a Gram matrix loses small singular values to
+    rounding. Singular values above 0.001 of the Frobenius norm end between 0.35 and 1.65; smaller ones stay small, so
+    that noise is not amplified.
     Source: Polar Express, Amsel et al. 2025, arXiv:2505.16932.
     """
     x = x / torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True).clamp_min(1e-20)  # squares below vanish
     x = x.bfloat16() if bf16 else x
     gram = torch.bmm(x, x.mT)
-    # Over millions of values the norm is rounded to less than it is, and singular values above 1 grow without end.
+    # Over millions of values rounding makes the norm too small, and singular values above 1 would diverge.
     excess = gram.diagonal(dim1=1, dim2=2).float().sum(1).clamp_min(1)[:, None, None].sqrt()
     gram = (gram / excess**2).to(x.dtype)
     if not bf16:
@@ -173,7 +173,7 @@ def orthogonalise(x: Tensor, *, bf16: bool = False) -> tuple[Tensor, Tensor]:
 
 
 def _iterated(gram: Tensor, polynomials: Sequence[Polynomial]) -> Tensor:
-    """Return what x is multiplied by in one polynomial after the other, from x's Gram matrix."""
+    """Return the product of the factors by which the polynomials multiply x, from x's Gram matrix."""
     product = factor = _factor(gram, polynomials[0])
     for polynomial in polynomials[1:]:
         gram = torch.bmm(torch.bmm(factor, gram), factor)
@@ -183,7 +183,7 @@ def _iterated(gram: Tensor, polynomials: Sequence[Polynomial]) -> Tensor:
 
 
 def _factor(gram: Tensor, polynomial: Polynomial) -> Tensor:
-    """Return a I + b G + c G^2 (+ d G^3 + e G^4), for one product, or two: that of Y = G^2 + (d / 2e) G with itself."""
+    """Return a I + b G + c G^2 (+ d G^3 + e G^4), with one product, or two: Y times Y for Y = G^2 + (d / 2e) G."""
     a, b, c, *rest = polynomial
     if rest:
         d, e = rest

@@ -1,9 +1,9 @@
-"""The resume file: a run in progress, kept beside its checkpoint until it is done.
+"""The resume file: the state of a run in progress, beside its checkpoint until the run is done.
 
-A run that is kept there and not gone on with is set aside, never lost.
+If the run in the file is not resumed, the file is renamed, never lost.
 
-A safetensors file like the checkpoint, whose metadata has one key: see `saved`. One run at a time holds it, by a lock
-on the file that bears the name; before the first save that file is empty.
+It is a safetensors file like the checkpoint, whose metadata has one key: see `saved`. One run at a time holds the file
+by a lock. Before the first save the file is empty.
 """
 
 import contextlib
@@ -28,13 +28,13 @@ from aecli.training.saved import FORMAT, KEY, lock, of_another_version
 
 LONGEST_SECONDS = 60.0  # between two saves
 OTHER_FOLDER = "name a folder of your own: TMPDIR=FOLDER aecli ..."
-SHARE = 0.02  # of the time, that saving may take
+SHARE = 0.02  # the share of the time for saving
 
 Array = np.ndarray[Any, Any]
 
 
 class ResumeFile:
-    """The place of a run's state, which this process holds from its making until `close` or `remove`."""
+    """The file of a run's state. This process holds it from the constructor until `close` or `remove`."""
 
     def __init__(
         self,
@@ -46,12 +46,12 @@ class ResumeFile:
         command: Sequence[str] | None = None,
         announce: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Take hold of the resume file of a checkpoint that is to be.
+        """Lock the resume file of a future checkpoint.
 
-        `resume` asks to go on with the run that is kept in it, `finish` to end that run where it is, and `force` to
-        forget it; without any of them it is set aside. `command` are the words that begin this run, to be kept with it.
-        `announce` is told what becomes of the file.
-        Raises AecliError where another run holds the file, or there is no run to finish.
+        `resume` resumes the run in the file, `finish` ends that run where it is, and `force` discards it. Without any
+        of them the file is renamed. `command` are the words that started this run, which are saved with it. `announce`
+        gets sentences on the file.
+        Raises AecliError if another run holds the file, or if there is no run to finish.
         """
         self._started, self._seconds_before = time.perf_counter(), 0.0
         self.path = _beside(checkpoint)
@@ -62,29 +62,29 @@ class ResumeFile:
         self._descriptor = self._locked()
         self.found = os.fstat(self._descriptor).st_size > 0 and (resume or not force)
         if force and not resume:
-            os.ftruncate(self._descriptor, 0)  # what is forgotten is not gone on with, whatever becomes of this run
+            os.ftruncate(self._descriptor, 0)  # a discarded run stays discarded, even if this one fails
         if self.found and not resume:
-            self._set_aside("holds a run that was stopped before its end", "--resume would have gone on with it")
+            self._set_aside("holds a run that was stopped before its end", "--resume would have resumed it")
         self._due = 0.0
         if finish and not self.found:
             self.close()
             raise AecliError(f"there is no run to finish: {self.path} does not exist", hint=self._afresh())
 
     def begin(self, run: Mapping[str, Any], about: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, Any]] | None:
-        """Return the state to go on from, as `save` was given it; None where the run starts afresh.
+        """Return the state to resume from, as it was given to `save`; None if the run starts anew.
 
-        `about` is what else should be known of the run, to be kept with it: see `saved`.
-        Raises Finished where the checkpoint is the end of such a run, AecliError where an older version kept the state,
-        or there is no such run to finish.
+        `about` holds other facts of the run, which are saved with it: see `saved`.
+        Raises Finished if the checkpoint is the result of this run, AecliError if another version saved the state, or
+        if there is no such run to finish.
         """
         self._about |= about
         if not self._resume:
             return None
-        with contextlib.suppress(CheckpointError):  # none is there, or one that is to be replaced
+        with contextlib.suppress(CheckpointError):  # there is none, or it is to be replaced
             if read(self._checkpoint).fingerprint == fingerprint(run):
                 raise Finished
         if not self.found:
-            self._announce("no run to go on with: starting afresh")
+            self._announce("no run to resume: starting a new one")
             return None
         try:
             with safetensors.safe_open(self.path, "np") as file:
@@ -109,25 +109,25 @@ class ResumeFile:
             self._set_aside(f"holds a run of other data or options: {'; '.join(differing)}")
             return None
         if not self.finish:
-            self._announce(f"going on with {self.path}")
+            self._announce(f"resuming {self.path}")
         self._seconds_before = seconds_before
         return tensors, position
 
     def give_up(self, error: Exception) -> None:
-        """Set a damaged file aside."""
+        """Rename a damaged file."""
         self._seconds_before = 0.0
         self._set_aside(f"is damaged ({error})", damaged=True)
 
     def _afresh(self) -> str:
-        """Return the command that begins this run anew."""
+        """Return the command that starts this run anew."""
         command = self._about["command"]
         return "train without --finish" if command is None else shlex.join(["aecli", *command])
 
     def _set_aside(self, why: str, *more: str, damaged: bool = False) -> None:
-        """Rename the file, and hold a new one. Raises AecliError where it cannot be renamed, or was to be finished."""
+        """Rename the file, and hold a new one. Raises AecliError if it cannot be renamed, or was to be finished."""
         if self.finish:
             shows = f"{shlex.join(['aecli', 'info', str(self.path)])} shows what it holds"
-            raise AecliError(f"{self.path} {why}", hint=f"start afresh: {self._afresh()}" if damaged else shows)
+            raise AecliError(f"{self.path} {why}", hint=f"start a new run: {self._afresh()}" if damaged else shows)
         backup, number = self.path.with_name(f"{self.path.name}.bak"), 1
         while backup.exists():
             number += 1
@@ -138,12 +138,12 @@ class ResumeFile:
             raise AecliError(f"{backup}: cannot be written ({error.strerror or error})") from error
         self._hold(-1)
         self._descriptor, self.found = self._locked(), False
-        self._announce("; ".join([f"{self.path} {why}: it is now {backup}, and this run starts afresh", *more]))
+        self._announce("; ".join([f"{self.path} {why}: it is now {backup}, and this run starts anew", *more]))
 
     def save(self, run: Mapping[str, Any], tensors: Mapping[str, Array], position: Mapping[str, Any]) -> None:
-        """Keep a state: durably, and in the place of the one before only when it is whole.
+        """Save a state durably. It replaces the one before only when it is complete.
 
-        Raises AecliError where the system refuses.
+        Raises AecliError if the system refuses.
         """
         started, descriptor = time.monotonic(), -1
         kept = {"format": FORMAT, "run": run, "position": position, "seconds": self.seconds, **self._about}
@@ -152,7 +152,7 @@ class ResumeFile:
         try:
             with files.replacing(self.path) as stream:
                 stream.write(data)
-                descriptor = os.dup(stream.fileno())  # keeps the lock, which is on what takes the name
+                descriptor = os.dup(stream.fileno())  # the lock is on the new file, and must outlast the stream
                 lock(descriptor)
         except AecliError:
             if descriptor >= 0:
@@ -164,12 +164,12 @@ class ResumeFile:
 
     @property
     def seconds(self) -> float:
-        """How long the run has taken so far, in all its sessions, from the making of this object on."""
+        """The duration of the run in all its sessions; this session counts from the creation of this object."""
         return self._seconds_before + time.perf_counter() - self._started
 
     @property
     def is_saved(self) -> bool:
-        """Whether a run can be gone on with."""
+        """Whether there is a run that can be resumed."""
         return self._descriptor >= 0 and os.fstat(self._descriptor).st_size > 0
 
     def is_due(self) -> bool:
@@ -177,23 +177,23 @@ class ResumeFile:
         return time.monotonic() >= self._due
 
     def postpone(self) -> None:
-        """Try again to save in a while."""
+        """Set the next save to a minute from now."""
         self._due = time.monotonic() + LONGEST_SECONDS
 
     def close(self) -> None:
-        """Let go of the file, and remove it where nothing was saved in it."""
+        """Release the file, and remove it if nothing was saved in it."""
         if not self.is_saved:
             self.remove()
         self._hold(-1)
 
     def remove(self) -> None:
-        """Remove the file, and let go of it: the run is done. What is no longer held is not touched."""
+        """Remove the file and release it, because the run is done. A file that is no longer held is not touched."""
         if self._descriptor >= 0:
             self.path.unlink(missing_ok=True)
         self._hold(-1)
 
     def _hold(self, descriptor: int) -> None:
-        """Hold another descriptor of the file, -1 for none: at no time one that is closed."""
+        """Replace the descriptor of the file, -1 for none. The stored descriptor is never a closed one."""
         before, self._descriptor = self._descriptor, descriptor
         if before >= 0:
             os.close(before)
@@ -205,8 +205,8 @@ class ResumeFile:
         self.close()
 
     def _locked(self) -> int:
-        """Open the file that bears the name, and lock it."""
-        is_here = isinstance(self._checkpoint, Path)  # else all users of this machine write to its folder
+        """Open the file by its name, and lock it."""
+        is_here = isinstance(self._checkpoint, Path)  # else the file is in a folder that all users can write to
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (0 if is_here else os.O_NOFOLLOW)
         while True:
             try:
@@ -215,7 +215,7 @@ class ResumeFile:
                 raise AecliError(f"{self.path}: cannot be written ({error.strerror or error})") from error
             if not is_here and os.fstat(descriptor).st_uid != os.geteuid():
                 os.close(descriptor)
-                raise AecliError(f"{self.path}: it is another user's", hint=OTHER_FOLDER)
+                raise AecliError(f"{self.path} belongs to another user", hint=OTHER_FOLDER)
             if not lock(descriptor):
                 os.close(descriptor)
                 raise AecliError(f"{self.path} is held by another run, which writes the same checkpoint")
@@ -228,35 +228,35 @@ class ResumeFile:
 
 
 def _beside(checkpoint: Where) -> Path:
-    """Return the resume file of a checkpoint: beside it, or in the folder for temporary files, where it lies elsewhere.
+    """Return the resume file of a checkpoint: beside it, or in the temporary folder if the checkpoint is remote.
 
-    There its name tells the place, so that the same command finds it again.
+    In the temporary folder its name contains a digest of the place, so that the same command finds it again.
     """
     if isinstance(checkpoint, Path):
         return checkpoint.with_name(f"{checkpoint.name}.resume")
     import tempfile
 
-    told = hashlib.sha256(f"{os.getuid()} {checkpoint}".encode()).hexdigest()[:12]
-    return Path(tempfile.gettempdir(), f"aecli-{told}-{checkpoint.name}.resume")
+    digest = hashlib.sha256(f"{os.getuid()} {checkpoint}".encode()).hexdigest()[:12]
+    return Path(tempfile.gettempdir(), f"aecli-{digest}-{checkpoint.name}.resume")
 
 
 def described(configs: Mapping[str, Any], origin: Origin, dtype: str, device: str) -> dict[str, Any]:
-    """Describe a run by all that decides what becomes of it: its settings, its rows, and the kind of its device.
+    """Return the description of a run, all that determines its result: its settings, its rows, its kind of device.
 
-    The settings hold the share and the seed by which rows were cut off, `dtype` is the type of the rows' values.
+    The settings include the share and the seed of the held-out rows. `dtype` is the type of the rows' values.
     """
     rows = {"training": [dtype, origin.block, origin.rows], "held-out": origin.test}
     return json.loads(json.dumps({**configs, "rows": rows, "device": device, "aecli": __version__}))  # type: ignore[no-any-return]
 
 
 def fingerprint(run: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of what `described` gave, but for the version: a newer one need not train the same again."""
+    """Return the SHA-256 of a description without the version, so that a newer one need not train the same again."""
     lasting = {name: value for name, value in run.items() if name != "aecli"}
     return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()
 
 
 def _differences(kept: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
-    """List what differs between two descriptions."""
+    """Return the differences between two descriptions, in words."""
     differing = []
     for group in {**run, **kept}:  # one has what the other lacks
         before, now = kept.get(group), run.get(group)

@@ -1,4 +1,4 @@
-"""Training rows as batches on a device, shuffled, and images as they are moved."""
+"""Training rows as shuffled batches on a device, and the shifts of images."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,19 +11,19 @@ from aecli.data.part import BLOCK_BYTES, Part
 from aecli.model.scaler import FULL_SCALE, Scaler
 
 Array = np.ndarray[Any, Any]
-# Of a batch where no gradients are needed. So many values of x stay in a CPU's cache, the layers' outputs with them;
+# The values of x in a batch without gradients. They fit in a CPU's cache, together with the outputs of the layers.
 CACHED_VALUES, MAX_VALUES = 1 << 17, 1 << 20
-FEW_ROWS = 64  # but fewer rows would read the weights too often
-SMALL = (np.uint8, np.float16)  # none is so large that a scaler would refuse it
-WINDOW_BYTES = 1 << 26  # of a mapped file, shuffled together
+FEW_ROWS = 64  # with fewer rows per batch the weights would be read too often
+SMALL = (np.uint8, np.float16)  # no value of these types is too large for a scaler
+WINDOW_BYTES = 1 << 26  # of a mapped file, for rows that are shuffled together
 
 
 class Rows:
-    """Training rows as batches in the model's units, float32 (B, E), on a device. Small values stay small until then.
+    """Training rows as batches in the model's units, float32 (B, E), on a device.
 
-    Those are SMALL that take 8 or 16 bits. The rows of an array in memory lie on the device. Those of a mapped file are
-    read a window of random blocks at a time, and shuffled within it. Holes are NaN until `filled` is asked; `holes`
-    tells whether there may be some, and is found out where it is not given.
+    Values of a SMALL type, of 8 or 16 bits, keep it until they are scaled. The rows of an array in memory are on the
+    device. The rows of a mapped file are read one window of random blocks at a time, and shuffled within the window.
+    Holes are NaN until `filled`. `holes` is False if there are none; if it is not given, the rows are checked.
     """
 
     def __init__(self, part: Part, scaler: Scaler, device: torch.device, *, holes: bool | None = None) -> None:
@@ -56,7 +56,7 @@ class Rows:
         return (total / len(self)).float()
 
     def sample(self, count: int, rng: np.random.Generator) -> Tensor:
-        """Return so many random rows, all where there are no more, in the model's units; their holes are filled."""
+        """Return `count` random rows, or all if there are fewer, in the model's units, with their holes filled."""
         return self.filled(self.scaled(self._tensor(self.part.sample(count, rng)).to(self.device)))[0]
 
     def batches(self) -> Iterator[Tensor]:
@@ -82,10 +82,10 @@ class Rows:
             rest = rows[whole:]
 
     def scaled(self, batch: Tensor, columns: Tensor | None = None, *, out: Tensor | None = None) -> Tensor:
-        """Return a batch in the model's units, each value from where `columns` (E,) say; in `out` if it is scaled."""
+        """Return a batch in the model's units, with its `columns` (E,) reordered first; in `out` if it is scaled."""
         if columns is not None:
             batch = batch.index_select(1, columns)
-        if self._affine is not None:  # as the scaler does it, to the last bit
+        if self._affine is not None:  # exactly the scaler's result
             limit = self.scaler.farthest
             made = ((batch.double() - self._affine[0]) / self._affine[1]).float().clamp_(-limit, limit)
             return made if out is None else out.copy_(made)
@@ -94,18 +94,18 @@ class Rows:
         return (batch.float() if out is None else out.copy_(batch)).div_(self._divisor)
 
     def filled(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return a scaled batch with its holes filled, and which of its values (B, E) are none; None where all are."""
+        """Return a scaled batch with its holes filled, and which of its values (B, E) are present; None if all are."""
         if not self.holes:
             return batch, None
         there = ~batch.isnan()
         return self.hidden(batch, ~there), there
 
     def hidden(self, batch: Tensor, hide: Tensor) -> Tensor:
-        """Return a scaled batch with what holes become in the places (B, E) to hide."""
+        """Return a scaled batch with the values (B, E) to `hide` replaced as holes are."""
         return batch if self._filling is None else torch.where(hide, self._filling, batch)
 
     def windows(self, seed: int) -> Iterator[Tensor]:
-        """Yield all rows, unscaled: those of a mapped file in windows, in an order that the seed decides."""
+        """Yield all rows, unscaled. The rows of a mapped file come in windows, in an order that the seed decides."""
         if self.resident is not None:
             yield self.resident
             return
@@ -113,22 +113,24 @@ class Rows:
         assert blocks is not None  # noqa: S101, for the type checker: only mapped rows have windows
         order = blocks[rng.permutation(len(blocks))]
         most = max(1, WINDOW_BYTES // BLOCK_BYTES)
-        for together in np.array_split(order, -(-len(order) // most)):  # evenly: a last one of one row has no pairs
+        for together in np.array_split(
+            order, -(-len(order) // most)
+        ):  # equal windows, because one of a single row has no pairs
             x = self.part.gather(together)
             yield self._tensor(x[rng.permutation(len(x))])
 
     def _tensor(self, x: Array) -> Tensor:
         as_they_are = self._divisor is not None or self._affine is not None
         values = x if as_they_are else self.scaler.transform(x, training=True)
-        if not values.flags.writeable:  # a tensor that shares its memory would let it be written
+        if not values.flags.writeable:  # a tensor that shares its memory could be written to
             values = values.copy()
         return torch.from_numpy(values)
 
 
 def shifts(image_shape: tuple[int, ...], pixels: int) -> Tensor:
-    """List, for each shift by up to so many pixels, where each value of the moved image comes from: (S, D).
+    """Return the source index of each value in the shifted image, for all S shifts by up to `pixels`: (S, D).
 
-    What moves in at an edge repeats the edge.
+    New pixels at an edge repeat the edge.
     """
     height, width, channels = (*image_shape, 1)[:3]
     values = torch.arange(height * width * channels).reshape(height, width, channels)

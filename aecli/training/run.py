@@ -38,20 +38,20 @@ from aecli.training.shares import Work, begin, dealt
 from aecli.training.start import Start, first_weights
 
 Array = np.ndarray[Any, Any]
-LATER = {  # fields that were added to a config
+LATER = {  # fields that were added to a config later
     "model": frozenset({"channels", "image_shape", "bottleneck", "active"}),
     "train": frozenset({"loss", "beta", "neighbours", "nested", "holdout_last"}),
 }
 BATCH = 1024  # rows that are encoded at a time
-NOISE_ROWS, NOISE_VALUES = 4096, 1 << 24  # that are compared
-SMALL = 1 << 16  # parameters up to which bf16 gains no time, and loses some models of few inputs
+NOISE_ROWS, NOISE_VALUES = 4096, 1 << 24  # the most that are compared
+SMALL = 1 << 16  # up to so many parameters bf16 saves no time, and spoils some models of few inputs
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is about to do, every choice made. Where the weights are PCA's, nothing is trained.
+    """The plan of a run, with every choice made. If the weights are PCA's, nothing is trained.
 
-    `history` is that of the epochs that are done already, of a run that goes on.
+    `history` holds the epochs that are already done, if the run is resumed.
     """
 
     model: ModelConfig
@@ -140,7 +140,7 @@ def _run(
         trainer = None
         if resume is not None and state is not None:
             trainer = _restored(new_trainer(), resume, state)
-        if is_free and trainer is None and config.recipe != VECTORS:  # a run that goes on has had its cross-validation
+        if is_free and trainer is None and config.recipe != VECTORS:  # a resumed run has had its cross-validation
             verdict = choose.by_cross_validation(rows, model_config, folds, announce)
             model_config, config = choose.given_way(verdict, model_config, config, announce)
         done = History() if trainer is None else trainer.history
@@ -190,8 +190,10 @@ def _trainer(
     """Return the trainer of a new network, on the training, validation and held-out rows."""
     model, image_shape = Autoencoder(model_config), rows.schema.image_shape
     training, validation, held_out = parts
-    first_weights(model, config, rows.start, training)  # on the CPU: a seed's weights are the same on all devices
-    stops = validation if config.patience else None  # of vectors there may be some that judge in the end
+    first_weights(
+        model, config, rows.start, training
+    )  # on the CPU, so that equal seeds give equal weights on all devices
+    stops = validation if config.patience else None  # the validation rows of vectors may only judge at the end
     if group.is_alone:
         return loop.Trainer(model.to(where), config, training, stops, held_out, image_shape)
     work = Work(where.type, model_config, config, rows.scaler, image_shape, _arrays(model), training.holes, finish)
@@ -207,7 +209,7 @@ def _of_pca(config: ModelConfig, pca: metrics.Pca | None, where: torch.device) -
 
 
 def _described(where: torch.device, group: Group) -> str:
-    """Name the device; of several processes, how many there are."""
+    """Return the name of the device, and the number of processes if there are several."""
     return devices.describe(where) + ("" if group.is_alone else f", in {group.count} processes")
 
 
@@ -216,12 +218,12 @@ def _arrays(model: Autoencoder) -> dict[str, Array]:
 
 
 def _pca(rows: Prepared, model: ModelConfig, config: TrainConfig) -> metrics.Pca | None:
-    """Return PCA with as many values as the model keeps. Of vectors it leaves the mean in: cosines are of it, too."""
+    """Return PCA with as many values as the model keeps. For vectors it keeps the mean, which cosines depend on."""
     return metrics.pca(rows.training, rows.scaler, model.kept, centred=config.recipe != VECTORS)
 
 
 def _resolved(rows: Prepared, asked: FitOptions, where: torch.device) -> tuple[ModelConfig, TrainConfig]:
-    """Make every choice that was not made."""
+    """Return the configs, with a choice for every option that was not given."""
     model, config = resolve(
         asked,
         rows.scaler.inputs,
@@ -231,20 +233,20 @@ def _resolved(rows: Prepared, asked: FitOptions, where: torch.device) -> tuple[M
         model=None if rows.start is None else rows.start.model.checkpoint.model,
     )
     if config.precision == "auto":
-        convolves_here = where.type == "cpu" and model.channels  # of which bf16 takes no less time, over five seeds
+        convolves_here = where.type == "cpu" and model.channels  # bf16 was no faster for these, over five seeds
         pays = model.parameters > SMALL and devices.has_bf16(where) and not convolves_here
         config = dataclasses.replace(config, precision="bf16" if pays else "fp32")
     if config.neighbours and asked.neighbours is None and rows.training.blocks is not None:
-        config = dataclasses.replace(config, neighbours=FEWEST_NEIGHBOURS)  # of a file a window holds a small part
+        config = dataclasses.replace(config, neighbours=FEWEST_NEIGHBOURS)  # a window holds a small part of a file
     if config.neighbours and asked.noise is None:
         config = dataclasses.replace(config, noise=min(config.noise, _most_noise(rows, config.neighbours)))
     return model, config
 
 
 def _most_noise(rows: Prepared, neighbours: int) -> float:
-    """Return the noise that rows of a map bear: as much as neighbours differ in a value.
+    """Return the most noise that suits the rows of a map: the typical difference of neighbours in a value.
 
-    More would make one of what lies near, the layers of a roll or images that use little of their range.
+    More noise would merge near rows, such as the layers of a roll, or images that use little of their range.
     """
     count = max(2, min(NOISE_ROWS, NOISE_VALUES // rows.scaler.inputs))
     sample = rows.training.sample(count, np.random.default_rng(0))
@@ -266,7 +268,7 @@ def _description(
     *,
     is_free: bool,
 ) -> dict[str, Any]:
-    """Describe a run by all that decides what becomes of it: see `resume.described`."""
+    """Return the description of a run, all that determines its result: see `resume.described`."""
     configs: dict[str, Any] = {"model": model, "train": config, "schema": rows.schema}
     configs = {name: _without_later(each, LATER.get(name, frozenset())) for name, each in configs.items()}
     configs["scaling"] = {"scale": rows.scaler.kind}
@@ -282,19 +284,19 @@ def _description(
 
 
 def _without_later(config: Config, later: Collection[str]) -> dict[str, Any]:
-    """Return a config as JSON without what is `later` and at its default: so runs from before are known again."""
+    """Return a config as JSON, without `later` fields at their default, so that older runs are still recognised."""
     set_anew = config.to_json(compact=True)
     return {name: value for name, value in config.to_json().items() if name not in later or name in set_anew}
 
 
 def _check_range(training: Rows, config: TrainConfig, start: Start | None) -> None:
-    """Raise DataError for values that no cross-entropy is of: rows for a model may lie beyond those it was made for."""
+    """Raise DataError for values that cross-entropy cannot take: new rows may be outside the range of the model's."""
     for batch in training.batches() if config.loss == "bce" and start is not None else ():
         filled = training.filled(batch)[0]
         low, high = float(filled.min()), float(filled.max())
         if low < 0 or high > 1:
             raise DataError(
-                f"--loss bce is for values from 0 to 1, and scaled as the model's these lie at {low:.4g} to {high:.4g}",
+                f"--loss bce is for values from 0 to 1, and with the model's scaling these are {low:.4g} to {high:.4g}",
                 hint="--loss mse or huber takes any values",
             )
 
@@ -307,7 +309,7 @@ def _results(
     training: Rows,
     held_out: Rows | None,
 ) -> Results:
-    """Judge a trained model."""
+    """Return the errors and other results of a trained model."""
     results = Results(
         len(training),
         0 if held_out is None else len(held_out),
@@ -337,7 +339,7 @@ def _results(
 
 
 def _with_activity(results: Results, rows: Prepared, model: Autoencoder, training: Rows) -> Results:
-    """Return the results with what is told of sparse codes."""
+    """Return the results with the metrics of sparse codes."""
     moments = metrics.Moments(rows.scaler.inputs)
     mse, part = (results.train_mse, rows.training) if rows.held_out is None else (results.test_mse, rows.held_out)
     for raw in part.chunks(CHUNK_VALUES):
@@ -359,7 +361,7 @@ def _with_activity(results: Results, rows: Prepared, model: Autoencoder, trainin
 def _with_mixture(trained: Model, training: Part, seed: int) -> Model:
     """Return a model, on the CPU, with a mixture of Gaussians fitted to the codes of some of its training rows.
 
-    It is the model as it is where its codes are too wide, or none is finite, or they come from N(0, I) themselves.
+    The model is returned unchanged if its codes are too wide, if none is finite, or if the model is variational.
     """
     made, tensors = trained.checkpoint, trained.tensors
     if made.model.latent_dim <= mixture.MAX_LATENT and made.model.bottleneck != "variational":
@@ -378,7 +380,7 @@ def _trained(
     on_phase: Callable[[str, float], None],
     on_progress: Callable[[loop.Progress], None],
 ) -> tuple[bool, History]:
-    """Train to the end, or end at once where that was asked; and return whether it is the end."""
+    """Train to the end, or end at once with --finish. Return whether training is complete, and its history."""
     if keeper is not None and keeper.finishes:
         keeper.announce(f"finishing {keeper.path} {_place(trainer)}")
         return trainer.is_done, trainer.end(on_progress)
@@ -388,7 +390,7 @@ def _trained(
 
 
 def _place(trainer: loop.Trainer) -> str:
-    """Say where a run is."""
+    """Return how far a run is, in words."""
     epochs, step = len(trainer.history.loss), trainer.step_in_epoch
     if not epochs + step:
         return "before its first step"
@@ -401,7 +403,7 @@ def _place(trainer: loop.Trainer) -> str:
 def _restored(
     trainer: loop.Trainer, file: ResumeFile, state: tuple[dict[str, Array], dict[str, Any]]
 ) -> loop.Trainer | None:
-    """Return a trainer where the state of a stopped run says; None where it is none of such a run, and set aside."""
+    """Return the trainer with the state of a stopped run. If the state is of another run, set it aside, return None."""
     try:
         trainer.restore(*state)
     except (ValueError, KeyError, TypeError, RuntimeError, UsageError) as error:
@@ -411,7 +413,7 @@ def _restored(
 
 
 class _Keeper:
-    """Keeps the state of a run in a resume file."""
+    """Saves the state of a run in a resume file."""
 
     def __init__(
         self, trainer: loop.Trainer, file: ResumeFile, run: dict[str, Any], announce: Callable[[str], None]
@@ -420,7 +422,7 @@ class _Keeper:
         self.path, self.finishes = file.path, file.finish
 
     def after_step(self, stop_wanted: bool) -> None:
-        """Save where it is time to, and stop where that is wanted."""
+        """Save if it is time to, and stop if that is wanted."""
         if not (stop_wanted or self._file.is_due()):
             return
         try:
@@ -429,6 +431,6 @@ class _Keeper:
             if stop_wanted:
                 raise
             self._file.postpone()
-            self.announce(f"the run goes on, but its state cannot be kept: {error.message}")
+            self.announce(f"the run continues, but its state cannot be saved: {error.message}")
         if stop_wanted:
             raise Stopped

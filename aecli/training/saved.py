@@ -1,8 +1,8 @@
-"""What a resume file says of its run, from its header alone. Nothing heavy is imported: `aecli info` shows it.
+"""The run in a resume file, read from the file's header alone. Nothing heavy is imported, for `aecli info`.
 
-The header has one key, `aecli-resume`: JSON with the `format`, the `run` as `resume.described` has it, its `position`
-as `Trainer.state` has it, the `seconds` that it has taken, the name of its data as `source`, how many `rows` are for
-what, and as `command` the words that began it.
+The header has one key, `aecli-resume`: JSON with the `format`, the `run` as `resume.described` returns it, its
+`position` as `Trainer.state` returns it, its duration in `seconds`, the name of its data as `source`, the numbers of
+`rows` by purpose, and as `command` the words that started it.
 """
 
 import fcntl
@@ -24,11 +24,11 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A run that was saved on its way: `step` of `steps`, in `epoch`, each counted from 1 as training reports them.
+    """A saved run: `step` of `steps`, in `epoch`, each counted from 1 as training reports them.
 
-    `rows` are those that are trained on. `seconds` are of training alone. `source` is the data's name without its
-    place, `command` the words that began the run, None where these are not known. `version` is the aecli that began
-    it, `processes` how many train together, and `running` tells that it has not stopped.
+    `rows` is the number of training rows. `seconds` cover training only. `source` is the name of the data without its
+    place, `command` the words that started the run; both are None if unknown. `version` is the version of aecli that
+    started the run, `processes` the number of processes, and `running` is True if it has not stopped.
     """
 
     model: ModelConfig
@@ -56,7 +56,7 @@ class SavedRun:
 
 
 def is_saved_run(path: Where) -> bool:
-    """Return whether a file is a resume file, by its metadata; or by its name, where it is still empty."""
+    """Return whether a file is a resume file, by its metadata, or by its name if it is still empty."""
     try:
         with checkpoint.opened(path) as file:
             if not os.fstat(file.fileno()).st_size:
@@ -68,9 +68,9 @@ def is_saved_run(path: Where) -> bool:
 
 
 def read(path: Where) -> SavedRun:
-    """Read what a resume file says of its run.
+    """Read the run in a resume file.
 
-    Raises CheckpointError where the file is missing, no resume file, damaged, or of another version.
+    Raises CheckpointError if the file is missing, not a resume file, damaged, or of another version.
     """
     with checkpoint.opened(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -121,16 +121,16 @@ def _read(kept: Mapping[str, Any], *, running: bool) -> SavedRun:
 
 
 def of_another_version(path: Where, kept: Mapping[str, Any], flag: str | None) -> CheckpointError:
-    """Return the error that names the version which can go on with a run; `flag` is what asked to, if anything did."""
+    """Return the error that names the version that can resume a run. `flag` is the flag that asked for it, if any."""
     version = str(dict(kept["run"])["aecli"])
     return CheckpointError(
-        f"{path}: the run was begun by aecli {version}, and this is {__version__}, which cannot go on with it",
-        hint=f"finish it with aecli {version}" + (f", or start afresh: --force in place of {flag}" if flag else ""),
+        f"{path}: the run was started by aecli {version}, and this is {__version__}, which cannot resume it",
+        hint=f"finish it with aecli {version}" + (f", or start anew: --force instead of {flag}" if flag else ""),
     )
 
 
 def lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
-    """Lock an open file; tell whether it was free. A file system without locks is one without other runs."""
+    """Lock an open file, and return whether it was free. On a file system without locks it always is."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:

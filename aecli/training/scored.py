@@ -1,4 +1,4 @@
-"""The score of a trained model: fitted to training rows, calibrated on training rows that a network had not seen."""
+"""The score of a trained model: fitted to training rows, calibrated on training rows that a network has not seen."""
 
 import dataclasses
 from collections.abc import Callable
@@ -23,22 +23,24 @@ from aecli.training.fit import Prepared
 from aecli.training.folds import FOLDS, FOLDS_OF_IMAGES, Folds, has_few
 
 Array = np.ndarray[Any, Any]
-MANY_ROWS = 20  # for each input, of which PCA knows none by heart
-QUICK_ROWS = 5_000  # that networks are trained on so quickly that each of few rows calibrates
-LARGE = 1 << 18  # weights of a dictionary that takes as long as a network of images
-SOME_BY_HEART = 50  # of fewer values for each weight a network knows so much that twice as many seem strange as should
-BLOCK_ROWS = 256  # what layers of usual widths give for so many rows fits a core's cache
+MANY_ROWS = 20  # with so many rows per input PCA learns no row by heart
+QUICK_ROWS = 5_000  # networks train on so few rows so quickly that all rows can calibrate
+LARGE = 1 << 18  # a dictionary of so many weights trains as long as a network for images
+SOME_BY_HEART = (
+    50  # with fewer values per weight a network knows its rows so well that twice as many others are anomalies
+)
+BLOCK_ROWS = 256  # the outputs of layers of usual width fit in a core's cache
 
 
 def with_score(
     trained: Model, rows: Prepared, folds: Callable[[], Folds], codes: int, on_phase: Callable[[str, float], None]
 ) -> Model:
-    """Return a model, on the CPU, with a score that stores at most so many codes.
+    """Return a model, on the CPU, with a score that stores at most `codes` codes.
 
-    Where rows are so few that a network may learn some by heart, the scores that calibrate it are those of rows in
-    each fold, by the network without that fold; of more rows, in one fold alone. Of many rows the network knows these
-    too, but the score is fitted to others. It is the model as it is where the training rows are fewer than ten, or
-    nothing finite is made of them.
+    If there are so few rows that a network may learn some by heart, the rows of each fold calibrate the score, each by
+    the network trained without that fold; with more rows, the rows of a single fold. With many rows, rows that the
+    network has seen calibrate it, but the score is fitted to others. The model is returned unchanged if there are fewer
+    than ten training rows, or if it has no finite output for them.
     """
     made, seed = trained.checkpoint, trained.checkpoint.train.seed
     if len(rows.training) < LEAST_ROWS:
@@ -69,7 +71,7 @@ def with_score(
 
 
 def _folds_to_look_at(rows: Prepared, made: Checkpoint) -> int:
-    """Return how many folds are looked at: none where no row is learnt by heart. PCA takes many rows for each input."""
+    """Return how many folds to use: none if no row is learnt by heart. PCA needs many rows per input for that."""
     is_slow = made.train.recipe == VECTORS or (made.model.is_dictionary and made.model.parameters > LARGE)
     takes_long = rows.schema.image_shape is not None or made.train.neighbours or is_slow
     if rows.training.blocks is not None:
@@ -82,12 +84,12 @@ def _folds_to_look_at(rows: Prepared, made: Checkpoint) -> int:
 
 
 def _most(made: Checkpoint, rows: int) -> int:
-    """Return how many rows are looked at, at most so many: fewer where they are wide."""
+    """Return how many rows to use, at most `rows`; fewer if they are wide."""
     return max(LEAST_ROWS, min(rows, FITTED_VALUES // made.model.inputs))
 
 
 def _most_fitted(made: Checkpoint) -> int:
-    """Return how many rows a score is fitted to at most: of wide ones as many as its axes take."""
+    """Return the most rows to fit a score to; if they are wide, as many as its axes need."""
     is_wide = made.model.inputs + made.model.latent_dim > scoring.ALL_AXES
     return _most(made, scoring.ROWS_AN_AXIS * scoring.AXES if is_wide else FITTED_ROWS)
 
@@ -100,7 +102,7 @@ def _of_folds(
     codes: int,
     on_phase: Callable[[str, float], None],
 ) -> list[Array]:
-    """Return the signs (n, 3) of the rows in each fold, by the score of a network that was trained without it."""
+    """Return the signs (n, 3) of the rows in each fold, by the score of a network trained without the fold."""
     scaler, signs = rows.scaler, list[Array]()
     for fold in range(min(looked_at, len(folds))):
         if sum(map(len, signs)) >= CALIBRATION_ROWS:
@@ -127,7 +129,7 @@ def _arrays(state: Any) -> dict[str, Array]:
 
 
 def _fitted(network: Network, scaler: Scaler, raw: Array, codes: int, seed: int) -> Score | None:
-    """Fit a score to raw rows (N, D). None where nothing finite is made of them."""
+    """Return a score fitted to raw rows (N, D), None if the network has no finite output for them."""
     x, z, errors, there = _judged(network, scaler, raw)
     finite = np.isfinite(z).all(axis=1) & np.isfinite(errors).all(axis=1)
     if not finite.any():
@@ -143,7 +145,7 @@ def _signs(score: Score, network: Network, scaler: Scaler, raw: Array) -> Array:
 
 
 def _judged(network: Network, scaler: Scaler, raw: Array) -> tuple[Array, Array, Array, Array | None]:
-    """Return of raw rows (N, D) the inputs (N, E), codes (N, K), errors (N, E), and what is no hole (N, E)."""
+    """Return the inputs (N, E), codes (N, K) and errors (N, E) of raw rows (N, D), and which values are no holes."""
     x, z, errors = [], [], []
     for start in range(0, len(raw), BLOCK_ROWS):
         x.append(scaler.transform(raw[start : start + BLOCK_ROWS]))

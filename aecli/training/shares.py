@@ -1,6 +1,6 @@
-"""Training with several processes: rank 0 reads the data, makes every choice and deals out the rows.
+"""Training with several processes: rank 0 reads the data, makes every choice and distributes the rows.
 
-The others `follow` it: each takes its share of the rows and trains. In the end rank 0 alone judges and saves.
+The others `follow` it: each gets its share of the rows and trains. At the end rank 0 alone evaluates and saves.
 """
 
 import platform
@@ -30,10 +30,10 @@ SENT_BYTES = 1 << 26  # at a time
 
 @dataclass(frozen=True)
 class Work:
-    """All that a process must know to train with others, but for its rows and the state to go on from.
+    """Everything that a process needs to train with others, except its rows and the state to resume from.
 
-    `device` is the kind of it that all train on. `weights` are the first ones; `holes` tells whether any process's rows
-    have some, `finish` whether the run is to end where it is.
+    `device` is the kind of device of all processes. `weights` are the initial weights; `holes` is True if the rows of
+    any process have holes, `finish` with --finish.
     """
 
     device: str
@@ -48,7 +48,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Posted:
-    """How rows (N, D) are sent: `counts` of them to each process, at most `step` at a time."""
+    """How rows (N, D) are sent: `counts` rows to each process, at most `step` at a time."""
 
     dtype: np.dtype[Any]
     width: int
@@ -57,24 +57,24 @@ class Posted:
 
 
 def dealt(group: Group, work: Work, parts: list[Part | None], where: torch.device) -> loop.Trainer:
-    """Return the trainer of rank 0, and deal out the training, validation and held-out rows to all processes."""
+    """Return the trainer of rank 0, and distribute the training, validation and held-out rows to all processes."""
     group.send(work)
     own = [_deal(group, part, work.config.seed, work.config.batch_size) for part in parts]
     return _trainer(group, work, own, where)
 
 
 def begin(group: Group, trainer: loop.Trainer) -> None:
-    """Tell the others where the run begins, and that they are not to wait any longer."""
+    """Send the others the state from which the run starts. They no longer wait for instructions."""
     if group.awaits:
         group.send(trainer.state())
         group.awaits = False
 
 
 def follow(group: Group, device: str, scratch: Path | None) -> None:
-    """Train as rank 0 says, to the end. Rows that are too many for memory are kept in an unnamed file in `scratch`.
+    """Train as rank 0 instructs, to the end. Rows that do not fit in memory are kept in an unnamed file in `scratch`.
 
-    Raises PeerError where another process has ended, AecliError where this one has another kind of device than the
-    first, DataError where the rows cannot be had here, and what `fit` raises of training.
+    Raises PeerError if another process has ended, AecliError if this one has another kind of device than the first,
+    DataError if the rows cannot be read or kept here, and the errors of training that `fit` raises.
     """
     where, work = devices.pick(device), group.receive()
     if work is None:
@@ -110,9 +110,9 @@ def _trainer(group: Group, work: Work, parts: list[Part | None], where: torch.de
 
 
 def _deal(group: Group, part: Part | None, seed: int, batch_size: int) -> Part | None:
-    """Deal out rows at random, and return those of rank 0. A file with a name is read by each process itself.
+    """Distribute rows at random, and return those of rank 0. Each process reads a file with a name itself.
 
-    Each process gets as large a share of the rows as it takes of a batch.
+    A process's share of the rows is as large as its share of a batch.
     """
     if part is None:
         group.send(None)
@@ -138,7 +138,7 @@ def _deal(group: Group, part: Part | None, seed: int, batch_size: int) -> Part |
 
 
 def _take(group: Group, scratch: Path | None) -> Part | None:
-    """Return the rows that are dealt to this process. Raises DataError where they can be read or kept nowhere here."""
+    """Return the rows of this process. Raises DataError if they cannot be read or kept on this machine."""
     dealt = group.receive()
     if dealt is None:
         return None

@@ -1,4 +1,4 @@
-"""A run that starts from a trained model: what stays the model's, and which options say otherwise."""
+"""A run that starts from a trained model: the parts of the model that stay, and the options that conflict with them."""
 
 import dataclasses
 import hashlib
@@ -31,9 +31,9 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Start:
-    """Where a run starts: the `model`, of which the architecture, the scaler and the schema stay.
+    """The start of a run: the `model`, whose architecture, scaler and schema stay.
 
-    Only what becomes of holes in training, `schema.missing`, may be said anew.
+    Only `schema.missing`, the rule for empty cells in training, can change.
     """
 
     model: Model
@@ -46,12 +46,12 @@ class Start:
         return checkpoint.weights(self.model.tensors)
 
     def may_know(self, origin: Origin | None) -> bool:
-        """Return whether the model was trained on rows of this origin, as far as is known."""
+        """Return whether the model was, or may have been, trained on rows of this origin."""
         before = self.model.checkpoint.origin
         return before is None or origin is None or before.rows == origin.rows
 
     def digest(self) -> str:
-        """Return the SHA-256 of all that the run takes from the model, in hexadecimal digits."""
+        """Return the SHA-256 of the parts of the model that the run uses, in hexadecimal digits."""
         found = hashlib.sha256()
         scaler = {name: value for name, value in vars(self.scaler).items() if isinstance(value, np.ndarray)}
         for name, values in sorted({**self.weights, **scaler}.items()):
@@ -60,17 +60,17 @@ class Start:
         return found.hexdigest()
 
     def open(self, data: Any, split: str, **options: Any) -> Source:
-        """Open rows as `Model.open` does, to train on them: a built-in set's name alone means its `split`."""
+        """Open rows to train on, like `Model.open`. The name of a built-in set alone means its `split`."""
         named = split_name(data, split) if isinstance(data, str) else None
         source = self.model.open(data if named is None else ":".join(named), further=True, **options)
-        source.filled_with = None  # holes are learnt, or not, as the schema says
+        source.filled_with = None  # the schema decides whether holes are learnt
         source.schema = dataclasses.replace(source.schema, missing=self.schema.missing)
         return source
 
     def in_units(self, part: Part, source: Source) -> Part:
         """Return rows of a source with pixels in the model's units.
 
-        Raises DataError for pixels of other units, and for rows that are too many for memory to be converted.
+        Raises DataError for pixels of other units, and for rows to convert that do not fit in memory.
         """
         if source.units is None:
             for x in part.chunks(CHUNK_VALUES):
@@ -78,7 +78,7 @@ class Start:
             return part
         if part.blocks is not None:
             raise DataError(
-                f"{source.name} has too many rows for memory, and --input-range converts all of them",
+                f"{source.name} has too many rows for memory, and --input-range needs to convert all of them",
                 hint="write them in the model's units first",
             )
         return Part(source.units.to_model(part.x[:]))
@@ -87,17 +87,19 @@ class Start:
 def start_from(
     given: str | Where | Model, asked: FitOptions, columns: Columns, matching: Matching
 ) -> tuple[Start, FitOptions]:
-    """Return where a run starts from a model, and its options with what the model's training had of them.
+    """Return the start of a run from a model, and the run's options, completed by those of the model's training.
 
-    The rule for new weights makes the decay of a short run large: it would forget the model first.
-    Raises CheckpointError where the file is none; UsageError where an option asks for another architecture, scaler or
-    schema, or for what no training can do; DataError where holes are to be filled and the model knows no means.
+    The weight decay is the model's: the rule for new weights makes it large in a short run, which would forget the
+    model first.
+    Raises CheckpointError if the file is not a checkpoint; UsageError if an option asks for another architecture,
+    scaler or schema, or is not for training; DataError if holes are to be filled and the model has no means.
     """
     model = given if isinstance(given, Model) else Model.load(given)
     if differing := list(_differing(model, asked, columns)):
         flags = [words.partition(" ")[0] for words in differing]
         raise UsageError(
-            f"{model.name} is trained further as it is: {'; '.join(differing)}", hint=f"leave out {' and '.join(flags)}"
+            f"{model.name} cannot change in further training: {'; '.join(differing)}",
+            hint=f"leave out {' and '.join(flags)}",
         )
     if matching.bad_rows == "blank":
         raise UsageError(
@@ -106,12 +108,12 @@ def start_from(
     schema = dataclasses.replace(model.schema, missing=columns.missing or model.schema.missing)
     if columns.missing == "mean" and model.scaler.fill is None:
         raise DataError(
-            f"--missing mean: {model.name} knows no means to fill holes with",
+            f"--missing mean: {model.name} has no means to fill empty cells with",
             hint="--missing drop leaves such rows out",
         )
     made: Any = model.checkpoint.train  # its recipe is one of them
     asked = dataclasses.replace(asked, recipe=made.recipe, init=FROM_MODEL)
-    if asked.weight_decay is None and made.init != PCA:  # of which nothing was trained
+    if asked.weight_decay is None and made.init != PCA:  # nothing of PCA was trained
         asked = dataclasses.replace(asked, weight_decay=made.weight_decay)
     if asked.noise is None:
         asked = dataclasses.replace(asked, noise=made.noise)
@@ -125,7 +127,7 @@ def start_from(
 
 
 def _differing(model: Model, asked: FitOptions, columns: Columns) -> Iterable[str]:
-    """Yield what was asked for, beginning with its flag, that is not as the model has it."""
+    """Yield a sentence for each option that differs from the model, beginning with its flag."""
     made, schema = model.checkpoint, model.schema
     said: dict[str, tuple[object, object]] = {"recipe": (asked.recipe, made.train.recipe)}
     said["scale"] = (asked.scale, made.scaler)
@@ -136,23 +138,23 @@ def _differing(model: Model, asked: FitOptions, columns: Columns) -> Iterable[st
     said |= _image_options(schema, columns)
     for name, (wanted, found) in said.items():
         if wanted is not None and wanted != found:
-            yield f"--{name.replace('_', '-')} is {_written(wanted)}, and it has {_written(found)}"
+            yield f"--{name.replace('_', '-')} is {_written(wanted)}, and the model has {_written(found)}"
     names = schema.column_names
     categories = [name for name, column in zip(names, schema.columns, strict=False) if column.kind == "category"]
     learnt = _matching((*columns.features, *columns.categorical), names)
     if columns.features and (set(learnt) != set(names) or not _all_match(columns.features, names)):
-        yield f"--features chooses {_listed(learnt)}, and it learnt {_listed(names)}"
+        yield f"--features chooses {_listed(learnt)}, and the model learnt {_listed(names)}"
     if excluded := _matching(columns.exclude, names):
-        yield f"--exclude leaves out {_listed(excluded)}, which it learnt"
+        yield f"--exclude leaves out {_listed(excluded)}, which the model learnt"
     if not _all_match(columns.categorical, categories) or set(_matching(columns.categorical, names)) - set(categories):
-        yield f"--categorical is {_listed(columns.categorical)}, and its categories are {_listed(categories)}"
+        yield f"--categorical is {_listed(columns.categorical)}, and the model's categories are {_listed(categories)}"
     most = max((len(column.categories) - column.other for column in schema.columns), default=0)
     if most > columns.max_categories:
-        yield f"--max-categories is {columns.max_categories}, and it knows {most}"
+        yield f"--max-categories is {columns.max_categories}, and the model knows {most}"
 
 
 def _image_options(schema: Schema, columns: Columns) -> dict[str, tuple[object, object]]:
-    """Return what was asked for of images, None where it is the default, and what the model has, by option."""
+    """Return the options of images by name, each with its value, None for the default, and the model's value."""
     usual = Columns()
     height, width, channels = (*(schema.image_shape or (0, 0)), 1)[:3]
     shapes: list[tuple[int, ...]] = [(channels, width, height) if schema.channels_first else (width, height, channels)]
@@ -189,7 +191,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def first_weights(model: Autoencoder, config: TrainConfig, start: Start | None, training: Rows) -> None:
-    """Set a network's first weights: those of another model, else new ones."""
+    """Set the initial weights of a network: those of another model, else new ones."""
     if start is None:
         generator = torch.Generator().manual_seed(config.seed)
         mean = training.mean().cpu()

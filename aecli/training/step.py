@@ -1,7 +1,7 @@
 """The forward and the backward pass of a training step, by hand.
 
-Autograd takes memory anew at every step and runs over it more often: its step takes 1.4 times as long as the matrix
-products in it, this one about 1.24 times. Shape letters as in `module.py`; B rows a batch.
+Autograd allocates memory at every step and passes over it more often. Its step takes 1.4 times as long as the matrix
+products in it, this one about 1.24 times. Shape letters as in `module.py`; B rows per batch.
 Source: Rumelhart, Hinton and Williams 1986.
 """
 
@@ -22,12 +22,12 @@ aten = torch.ops.aten
 GELU_LINEAR = 2 * math.sqrt(2 / math.pi)  # GELU's tanh form is x sigmoid(GELU_LINEAR x + GELU_CUBIC x^3)
 GELU_CUBIC = GELU_LINEAR * 0.044715
 BLOCK = 1 << 17  # values
-LINEAR, ONE = torch.tensor(GELU_LINEAR), torch.tensor(1.0)  # as tensors they are added in the same pass
+LINEAR, ONE = torch.tensor(GELU_LINEAR), torch.tensor(1.0)  # as tensors, so that they are added in the same pass
 
 
 @dataclass(slots=True)
 class Values:
-    """What the next layer takes, `out` (B, out), and the `gradient` (B, out) that it gives back."""
+    """The values that the next layer reads, `out` (B, out), and the `gradient` (B, out) that it writes."""
 
     out: Tensor
     gradient: Tensor
@@ -35,12 +35,12 @@ class Values:
 
 @dataclass(slots=True)
 class LayerBuffers(Values):
-    """A layer's parameters, and where its values and gradients for one batch lie. All are overwritten at each step.
+    """A layer's parameters, and the memory of its values and gradients for one batch, overwritten at each step.
 
-    `pre` (B, out) is the affine map's result, or what the activation keeps there for its gradient; `out` what it makes
-    of it: the same memory where its gradient takes `out` alone. `gradient` (B, out) is that of the loss by
-    either of them. A convolution takes new memory for `pre`, and gives a new `gradient` to the layer below.
-    `weight` and `bias` are the parameters in the precision that is multiplied in.
+    `pre` (B, out) is the result of the affine map, later the values that the activation keeps for its gradient. `out`
+    is the activation's result; it is the same memory if its gradient needs only `out`. `gradient` (B, out) is the
+    gradient of the loss by `out`, later by `pre`. A convolution allocates `pre`, and the `gradient` of the layer below.
+    `weight` and `bias` are the parameters in the precision of the products.
     """
 
     activation: "Activation"
@@ -53,16 +53,16 @@ class LayerBuffers(Values):
 
     @property
     def gradients(self) -> tuple[Tensor, ...]:
-        """Where the parameters' gradients are to be written."""
+        """The tensors to write the gradients of the parameters to."""
         return tuple(map(_gradient, self.parameters))
 
 
 class Backprop:
-    """The loss of an autoencoder's batches, and its gradients. With `bf16` it multiplies in that.
+    """The loss of an autoencoder's batches, and its gradients. With `bf16` the products are in bf16.
 
-    An `objective` on what the encoder gives is minimised too. Where batches are of `pairs`, twice as many rows are
-    encoded, and the first half rebuilt. Of a batch of `batch_size` rows each process of a `group` has its share; losses
-    and gradients are this process's part of those of the batch, and their sums are all of it.
+    An `objective` on the output of the encoder is minimised, too. With `pairs`, twice as many rows are encoded, and the
+    first half is rebuilt. Each process of a `group` has its share of a batch of `batch_size` rows; its losses and
+    gradients sum up to those of the batch over all processes.
     """
 
     def __init__(
@@ -100,17 +100,17 @@ class Backprop:
             last.activation, last.out = ACTIVATIONS["none"], last.pre
 
     def begin(self, done: float) -> None:
-        """Get ready for a step, after this share of all steps."""
+        """Prepare for a step. `done` is the share of the steps that are done."""
         for each in (self._bottleneck, self._objective):
             if each is not None:
                 each.begin(done)
 
     @torch.no_grad()
     def __call__(self, x: Tensor, target: Tensor, counted: Tensor | None = None) -> Tensor:
-        """Return the loss of what the model makes of x (B, D) to the target (B, D), both float32: a mean over values.
+        """Return the loss of the rebuilt x (B, D) compared to the target (B, D), both float32: a mean over values.
 
-        Of pairs, x is (2 B, D). Only values that are `counted` (B, D) are in it. It writes the gradients into the
-        parameters' `grad`.
+        For pairs, x is (2 B, D). Only values that are `counted` (B, D) contribute. The gradients are written to the
+        `grad` of the parameters.
         """
         last, codes, encoded = self._layers[-1], self._codes, self._encoder[-1]
         inputs = x.to(last.pre.dtype)
@@ -120,9 +120,9 @@ class Backprop:
         h = _forward(self._decoder, codes.out)
         total, error = self._loss.of(h, target, counted, last.gradient if h.dtype == target.dtype else None)
         values = self._batch_size * error.shape[1]
-        scale = self._loss.scale / values  # of the gradients: left out on the way, nothing is multiplied in vain
+        scale = self._loss.scale / values  # of the gradients; applied at the end, to save products
         loss = total.div_(values)
-        if counted is not None:  # a mean over all values becomes one over those counted
+        if counted is not None:  # turns a mean over all values into one over the counted ones
             of_counted = values / self._group.sum_(counted.sum()).clamp_(min=1)
             loss.mul_(of_counted)
             error.mul_(of_counted)
@@ -131,7 +131,7 @@ class Backprop:
         _backward(self._decoder, codes.out, codes, scale)
         if self._bottleneck is not None:
             encoded.gradient.copy_(self._bottleneck.backward(codes.gradient))
-        encoded.gradient[len(target) :] = 0  # of neighbours, which are not rebuilt
+        encoded.gradient[len(target) :] = 0  # the neighbours are not rebuilt
         if self._objective is not None:
             nats, gradient = self._objected(self._objective, encoded.out, target)
             of_all = 1 if counted is None else of_counted
@@ -142,11 +142,11 @@ class Backprop:
         return loss
 
     def _objected(self, objective: Objective, h: Tensor, x: Tensor) -> Sums:
-        """Ask an objective; one that compares the rows of a batch is asked of those of all processes."""
+        """Return an objective's nats and gradient. If it compares rows, it gets the rows of all processes."""
         group, shares = self._group, self._shares
         if group.is_alone or not objective.compares:
             return objective(h, x)
-        parts = torch.split(h.float(), len(x))  # of pairs, the codes of rows, and those of their neighbours
+        parts = torch.split(h.float(), len(x))  # for pairs, the codes of the rows and of their neighbours
         every = torch.cat([group.gathered(part, shares) for part in parts])
         nats, gradient = objective(every, group.gathered(x, shares))
         first = sum(shares[: group.rank])
@@ -155,7 +155,7 @@ class Backprop:
 
 
 def _forward(layers: Sequence[LayerBuffers], h: Tensor) -> Tensor:
-    """Fill the layers' values from what comes in, and return those of the last."""
+    """Compute the values of the layers from the input, and return those of the last layer."""
     for layer in layers:
         for parameter, used in zip(layer.parameters, (layer.weight, layer.bias), strict=True):
             if used is not parameter:
@@ -167,7 +167,7 @@ def _forward(layers: Sequence[LayerBuffers], h: Tensor) -> Tensor:
 
 
 def _backward(layers: Sequence[LayerBuffers], came_in: Tensor, below: Values | None, scale: float) -> None:
-    """Write the gradients of the layers' parameters, and of what came in where something is `below`."""
+    """Write the gradients of the layers' parameters, and of the input if there are values `below`."""
     for i in reversed(range(len(layers))):
         layer = layers[i]
         layer.activation.backward(layer)
@@ -198,7 +198,7 @@ def _buffers(parameters: dict[str, Tensor], layer: Layer, batch_size: int, dtype
 
 
 def _gradient(parameter: Tensor) -> Tensor:
-    """Return a parameter's gradient to write into: where an optimizer has put it, else a new one."""
+    """Return the gradient of a parameter to write to: the one that the optimizer created, else a new one."""
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)
     return parameter.grad
@@ -206,9 +206,9 @@ def _gradient(parameter: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of layer: `forward` fills a layer's `pre` from what comes in (B, in).
+    """A kind of layer: `forward` fills a layer's `pre` from its input (B, in).
 
-    `backward` writes the gradients of its parameters, that of the weight times a scale, and the `gradient` of the layer
+    `backward` writes the gradients of its parameters, the weight's times a scale, and the `gradient` of the layer
     below, if there is one.
     """
 
@@ -254,7 +254,7 @@ DENSE, CONVOLUTION = Kind(_dense, _dense_backward), Kind(_convolution, _convolut
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """An activation: `forward` fills a layer's `out` from its `pre`, `backward` makes its `gradient` that by `pre`."""
+    """An activation. `forward` fills a layer's `out` from its `pre`; `backward` makes its `gradient` that by `pre`."""
 
     forward: Callable[[LayerBuffers], object]
     backward: Callable[[LayerBuffers], object]
@@ -262,7 +262,7 @@ class Activation:
 
 
 def _gelu(layer: LayerBuffers) -> None:
-    """Fill `out` with y = x s, s being the sigmoid of u, and `pre` with the slope.
+    """Write y = x s to `out`, where s is the sigmoid of u, and the slope to `pre`.
 
     That is s + x s (1 - s) u' = s (1 + (x - y) u'). In fp32, in blocks that stay in the cache: on a CPU PyTorch's own
     kernels take nearly twice as long in bf16.

@@ -73,9 +73,9 @@ def test_the_column_of_codes_bears_the_name_that_is_given(run, model_file, data,
     assert np.array_equal(np.array([row["code"] for row in rows], np.float32), codes)
     nameless = run("embed", model_file, data, "--as-vector=")
     assert nameless.code == 2
-    assert "invalid value for '--as-vector': a column has a name of one character or more\n" in nameless.err
+    assert "invalid value for '--as-vector': the name of a column cannot be empty\n" in nameless.err
     taken = run("embed", model_file, data, "--as-vector=name", "--keep", "name")
-    assert "column 'name' cannot be carried along, the output has a column 'name' of its own\n" in taken.err
+    assert "column 'name' cannot be copied to the output, which has a column 'name' of its own\n" in taken.err
 
 
 def test_codes_in_text_are_lists_with_the_digits_that_they_have(run, model_file, data, codes):
@@ -100,13 +100,13 @@ def test_text_has_no_types_and_half_precision_an_end(run, model_file):
     done = run("embed", model_file, "x.csv", "--dtype", "float16")
     assert (done.code, done.out) == (2, "")
     assert done.err == (
-        "error: --dtype float16 is for formats that have types, and csv has none\n"
-        "hint: name a file of one: -o codes.parquet\n"
+        "error: --dtype float16 is for formats with types, and csv has none\n"
+        "hint: name a file of another format: -o codes.parquet\n"
     )
     write("far.parquet", KINDS["fixed"], X * np.float32(1e9))
     done = run("embed", model_file, "far.parquet", "--dtype", "float16", "-o", "z.parquet")
     assert done.code == 1
-    assert "beyond what float16 holds\nhint: leave --dtype out\n" in done.err
+    assert "beyond the range of float16\nhint: leave --dtype out\n" in done.err
     assert not Path("z.parquet").exists()
 
 

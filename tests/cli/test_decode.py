@@ -254,9 +254,9 @@ def test_a_model_of_an_earlier_version_has_to_be_trained_again_for_draws(run):
     done = run("decode", OLD, "--samples", "3")
     assert (done.code, done.err) == (
         1,
-        f"error: {OLD} has nothing to draw from: it was written by an earlier aecli\nhint: train it again\n",
+        f"error: {OLD} cannot draw rows: it was written by an earlier version of aecli\nhint: train it again\n",
     )
-    assert "draws          nothing was fitted to draw from" in run("info", OLD).out
+    assert "draws          none: no Gaussians were fitted to the training codes" in run("info", OLD).out
     assert json.loads(run("info", OLD, "--json").out)["mixture"] is None
 
 
@@ -301,34 +301,34 @@ USAGE = {
     ),
     "between no rows": (
         ["--between", "1", "2"],
-        "--between takes rows of CODES, and CODES is missing",
+        "--between needs rows of CODES, and CODES is missing",
         "aecli decode --between 1 2 m.safetensors CODES",
     ),
     "samples of codes": (
         ["c.csv", "--samples", "2"],
-        "--samples draws codes of its own, and CODES would take others",
+        "--samples draws its own codes, and does not go with CODES",
         "leave one of them out",
     ),
     "samples between": (
         ["--samples", "2", "--between", "1", "2"],
-        "--samples draws codes of its own, and --between would take others",
+        "--samples draws its own codes, and does not go with --between",
         "leave one of them out",
     ),
     "all": (
         ["c.csv", "--samples", "2", "--between", "1", "2"],
-        "--samples draws codes of its own, and CODES and --between would take others",
+        "--samples draws its own codes, and does not go with CODES and --between",
         "choose one of them",
     ),
     "a seed": (["c.csv", "--seed", "2"], "--seed is for --samples", "leave it out"),
     "steps": (["c.csv", "--steps", "2"], "--steps is for --between", "leave it out"),
     "kept of draws": (
         ["--samples", "2", "--keep", "a"],
-        "--keep is about CODES, and --samples takes none",
+        "--keep is for CODES, and --samples takes none",
         "leave it out",
     ),
     "kept between": (
         ["c.csv", "--between", "1", "2", "--keep", "a"],
-        "--keep is for whole CODES, and --between takes two of their rows",
+        "--keep is for all CODES, and --between takes two of their rows",
         "leave it out",
     ),
 }
@@ -402,8 +402,8 @@ def test_python_gives_what_the_command_gives(run, iris_model, iris_csv, codes):
     assert np.array_equal(np.load("drawn.npy"), model.sample(1500, seed=3))
     for wrong, said in (
         (np.zeros((2, 3)), r"latent rows of shape \(2, 3\), and \(N, 2\) expected"),
-        ([[0, 1], [np.nan, 0]], "latent row 2 holds NaN, infinity or what is too large"),
-        ([[1e300, 1]], "latent row 1 holds NaN, infinity or what is too large"),
+        ([[0, 1], [np.nan, 0]], "latent row 2 holds NaN, infinity or a value that is too large"),
+        ([[1e300, 1]], "latent row 1 holds NaN, infinity or a value that is too large"),
     ):
         with pytest.raises(DataError, match=said):
             model.decode(wrong)

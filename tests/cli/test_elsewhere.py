@@ -63,7 +63,7 @@ def test_a_model_is_trained_from_a_bucket_and_into_it(run, bucket):
     target = bucket.url("m/rows.safetensors")
     done = run("train", bucket.url("in/rows.csv"), *QUICK, "-o", target)
     assert done.code == 0, done.err
-    assert done.err.startswith(f"{target} lies elsewhere: until it is written, the run is saved in /")
+    assert done.err.startswith(f"{target} is remote: until it is written, the run is saved in /")
     assert f"wrote {target}\n" in done.err
     assert f"trained on     {bucket.url('in/rows.csv')}, 60 rows" in run("info", target).out.replace("  ", "  ")
     again = run(
@@ -116,7 +116,7 @@ def test_objects_of_any_name_are_read_and_their_parts_written(run, bucket, small
         done = run("embed", model, bucket.url(named), "-o", bucket.url("out/"))
         assert done.code == 0, done.err
         assert [key for key in bucket if key.startswith("out/")] == [f"out/{name}.parquet" for name in names]
-    assert done.err == f"wrote 0 parts to {bucket.url('out')}/, 6 were there\n"
+    assert done.err == f"wrote 0 parts to {bucket.url('out')}/, 6 already existed\n"
     bucket["in//b.csv"] = ROWS.encode()
     done = run("embed", model, bucket.url("in/"), "-o", bucket.url("out/"))
     assert (done.code, done.err.splitlines()[0]) == (

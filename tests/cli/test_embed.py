@@ -82,7 +82,7 @@ def test_a_kept_column_whose_name_the_output_needs_is_an_error(run, iris_model, 
     done = run("embed", iris_model, "clash.csv", "--keep", "z0")
     assert (done.code, done.out) == (1, "")
     assert done.err == (
-        "error: clash.csv: column 'z0' cannot be carried along, the output has a column 'z0' of its own\n"
+        "error: clash.csv: column 'z0' cannot be copied to the output, which has a column 'z0' of its own\n"
         "hint: rename it first\n"
     )
 

@@ -146,21 +146,21 @@ CASES = {
         ["train", "small.csv", "--latent-dim", "3"],
         {"small.csv": b"a,b,c\n1,2,3\n4,5,6\n7,8,1\n"},
         1,
-        "error: the bottleneck holds 3 values and a row of this data 3: nothing is compressed\n"
+        "error: the bottleneck holds 3 values, a row of this data has 3: nothing is compressed\n"
         "hint: choose a --latent-dim below 3\n",
     ),
     "the tutorial's 64 values for 64 pixels": (
         ["train", "digits", "--recipe", "classic"],
         {},
         1,
-        "error: the bottleneck holds 64 values and a row of this data 64: nothing is compressed\n"
+        "error: the bottleneck holds 64 values, a row of this data has 64: nothing is compressed\n"
         "hint: choose a --latent-dim below 64\n",
     ),
     "one row": (
         ["train", "one.csv"],
         {"one.csv": b"a,b,c\n1,2,3\n"},
         1,
-        "error: one.csv: 1 row, and at least one to train on and one to hold out are needed\n"
+        "error: one.csv: 1 row, and at least 2 are needed: one to train on and one to hold out\n"
         "hint: --holdout 0 trains on all rows\n",
     ),
     "a file of an unread format": (
@@ -168,8 +168,8 @@ CASES = {
         {"notes.bin": b"\1\2\3"},
         1,
         "error: notes.bin: not text, and no format that aecli reads: byte 1 is b'\\x01'\n"
-        "hint: supported formats: CSV, JSON Lines, a JSON array, Parquet, Arrow, NPY, NPZ, safetensors, IDX and images, "
-        "plain or compressed by gzip, zstd, xz, bzip2 or zip\n",
+        "hint: supported formats: CSV, JSON Lines, a JSON array, Parquet, Arrow, NPY, NPZ, safetensors, IDX and "
+        "images, plain or compressed by gzip, zstd, xz, bzip2 or zip\n",
     ),
     "a folder": (
         ["train", "."],
@@ -188,7 +188,7 @@ CASES = {
         ["train", "-o", "diary.txt"],
         {"diary.txt": b"dear diary"},
         1,
-        "error: diary.txt is there, and is not an aecli checkpoint\n"
+        "error: diary.txt exists, and is not an aecli checkpoint\n"
         "hint: name another -o FILE, or replace it with --force\n",
     ),
     "no such folder": (
@@ -201,7 +201,7 @@ CASES = {
         ["train", "-"],
         {},
         2,
-        "error: rows from standard input have no name to give the checkpoint\nhint: name it: -o FILE\n",
+        "error: rows from standard input have no name for the checkpoint\nhint: name it: -o FILE\n",
     ),
     "two results for one stdout": (
         ["train", "--json", "-o", "-"],
@@ -225,7 +225,7 @@ CASES = {
         ["train", "narrow.csv"],
         {"narrow.csv": b"a\n1\n2\n3\n"},
         1,
-        "error: a row of this data is one value: nothing can be compressed\nhint: train on two columns or more\n",
+        "error: a row of this data is one value, which cannot be compressed\nhint: train on two columns or more\n",
     ),
     "a label that is a glob": (
         ["train", "small.csv", "--label", "c*"],
@@ -244,13 +244,14 @@ CASES = {
         ["train", "--lr", "0"],
         {},
         2,
-        "error: invalid value for '--lr': 0 is no number above 0\nhint: aecli train --help shows what it takes\n",
+        "error: invalid value for '--lr': 0 is not a number above 0\nhint: aecli train --help shows what it takes\n",
     ),
     "a divergence that outweighs all": (
         ["train", "--bottleneck", "variational", "--beta", "inf"],
         {},
         2,
-        "error: invalid value for '--beta': inf is no number above 0\nhint: aecli train --help shows what it takes\n",
+        "error: invalid value for '--beta': inf is not a number above 0\n"
+        "hint: aecli train --help shows what it takes\n",
     ),
     "noise without end": (
         ["train", "--noise", "inf"],
@@ -269,14 +270,15 @@ CASES = {
         ["train", "--device", "gpu"],
         {},
         2,
-        "error: invalid value for '--device' (env var: 'AECLI_DEVICE'): 'gpu' is none of auto, cpu, cuda, cuda:N, mps\n"
+        "error: invalid value for '--device' (env var: 'AECLI_DEVICE'): 'gpu' is not one of auto, cpu, cuda, cuda:N, "
+        "mps\n"
         "hint: aecli train --help shows what it takes\n",
     ),
     "widths that are none": (
         ["train", "--hidden-dims", "256,many"],
         {},
         2,
-        "error: invalid value for '--hidden-dims': '256,many' is no list of widths such as 256,128\n"
+        "error: invalid value for '--hidden-dims': '256,many' is not a list of widths such as 256,128\n"
         "hint: aecli train --help shows what it takes\n",
     ),
     "an unknown command": (
@@ -327,7 +329,7 @@ def test_data_in_the_models_place_is_told(run, iris_model, iris_csv):
     done = run("embed", iris_csv, iris_model)
     assert (done.code, done.out) == (1, "")
     assert done.err == (
-        f"error: iris.csv is no checkpoint\nhint: the model comes first, then the data; is it {iris_model}?\n"
+        f"error: iris.csv is not a checkpoint\nhint: the model comes first, then the data; is it {iris_model}?\n"
     )
 
 
@@ -345,7 +347,7 @@ def test_a_model_of_a_file_wants_to_be_told_what_to_read(run, iris_model):
     done = run("embed", iris_model)
     assert (done.code, done.out) == (2, "")
     assert done.err == (
-        f"error: DATA is missing, and {iris_model} was trained on iris.csv, which is no built-in set\n"
+        f"error: DATA is missing, and {iris_model} was trained on iris.csv, which is not a built-in set\n"
         f"hint: aecli embed {iris_model} DATA\n"
     )
     Path("iris.csv").touch()

@@ -215,15 +215,15 @@ def test_a_pipe_gives_what_the_file_gives(process, iris_model, iris_csv):
             2,
             ["mse", "explained_variance"],
             "PCA with 2 components rebuilds so few rows exactly, and is left out\n"
-            "trustworthiness, continuity and knn_recall take more than 30 rows, and there are 2\n"
-            "rank_correlation takes more than 2 rows, and there are 2\n"
+            "trustworthiness, continuity and knn_recall need more than 30 rows, and there are 2\n"
+            "rank_correlation needs more than 2 rows, and there are 2\n"
             "knn_accuracy and silhouette are left out: the label 'species' has 2 values in 2 rows\n",
         ),
         (
             30,
             ["mse", "explained_variance", "rank_correlation", "silhouette"],
             FAVOURED
-            + "trustworthiness, continuity, knn_recall and knn_accuracy take more than 30 rows, and there are 30\n",
+            + "trustworthiness, continuity, knn_recall and knn_accuracy need more than 30 rows, and there are 30\n",
         ),
         (31, [*OF_ROWS, *OF_LABELS], FAVOURED),
     ],
@@ -298,7 +298,7 @@ def test_of_many_rows_a_random_sample_is_compared_and_the_error_is_of_all(run, i
     done = run("evaluate", iris_model, iris_csv, "--json")
     found, said = judged(done)
     assert (found["rows"], found["sample_rows"]) == (150, 60)
-    assert "the model's mse and explained_variance are of all 150 rows; all else is of 60, drawn at random\n" in said
+    assert "the model's mse and explained_variance cover all 150 rows; all else uses a random sample of 60\n" in said
     for name in ("mse", "explained_variance"):
         assert found["model"][name] == whole["model"][name]
         assert found["pca"][name] != whole["pca"][name]

@@ -22,7 +22,7 @@ def test_a_folder_that_may_not_be_written_is_refused_before_training(bound_by_pe
     Path("locked").mkdir(mode=0o500)
     command = [*bound_by_permissions, *PROGRAM, "train", "-o", "locked/model.safetensors"]
     done = subprocess.run(command, capture_output=True, check=False, text=True)
-    assert done.stderr == "error: locked/model.safetensors: the folder locked may not be written\n"
+    assert done.stderr == "error: locked/model.safetensors: no permission to write to the folder locked\n"
     assert (done.returncode, done.stdout) == (1, "")
 
 

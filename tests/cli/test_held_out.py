@@ -138,7 +138,8 @@ def test_a_checkpoint_of_an_older_version_does_not_know(run):
     done = run("embed", model, "rows.npy", "--held-out")
     assert (done.code, done.err) == (
         1,
-        f"error: {model} was written by an aecli that did not note which rows it trained on\nhint: train it again\n",
+        f"error: {model} was written by a version of aecli that did not store which rows it trained on\n"
+        "hint: train it again\n",
     )
 
 
@@ -221,15 +222,15 @@ def test_rows_of_files_of_ones_own_are_held_out_and_matched_by_name(run):
 TWICE = {
     "a share and the last rows": (
         ("rows.npy", "--holdout", "0", "--holdout-last", "0.2"),
-        "--holdout and --holdout-last both say which rows are held out\nhint: leave one of them out",
+        "--holdout and --holdout-last both choose the held-out rows\nhint: leave one of them out",
     ),
     "rows and a share": (
         ("rows.npy", "--test", "rows.npy", "--holdout", "0.2"),
-        "--test gives the held-out rows, and --holdout holds out others\nhint: leave --test or --holdout out",
+        "--test names the held-out rows, and --holdout holds out others\nhint: leave --test or --holdout out",
     ),
     "rows and the last rows": (
         ("rows.npy", "--test", "rows.npy", "--holdout-last", "0.2"),
-        "--test gives the held-out rows, and --holdout-last holds out others\nhint: leave --test or --holdout-last out",
+        "--test names the held-out rows, and --holdout-last holds out others\nhint: leave --test or --holdout-last out",
     ),
     "a split and the last rows": (
         ("digits", "--holdout-last", "0.2"),
@@ -257,7 +258,7 @@ TWICE = {
     ),
     "standard input, to go on": (
         ("rows.npy", "--test", "-", "--resume"),
-        "there is no run to go on with: rows from standard input cannot be read again, so their run is not saved",
+        "there is no run to resume: rows from standard input cannot be read again, so their run is not saved",
     ),
 }
 

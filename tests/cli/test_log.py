@@ -92,7 +92,7 @@ def test_a_log_of_another_run_is_replaced_and_another_file_by_force_alone(run):
     refused = run(*COMMAND, "--log", "run.csv")
     assert (refused.code, refused.err) == (
         1,
-        "error: run.csv is there, and is not the log of a run\n"
+        "error: run.csv exists, and is not the log of a run\n"
         "hint: name another --log FILE, or replace it with --force\n",
     )
     assert Path("run.csv").read_text() == "a,b\n1,2\n"
@@ -105,9 +105,9 @@ def test_a_full_disk_costs_lines_of_the_log_and_not_the_run(run):
     done = run(*COMMAND[:-1], "--log", "run.csv")
     assert done.code == 1
     said = done.err.splitlines()
-    assert said.count("the run goes on, but run.csv cannot be written (No space left on device)") == 1
+    assert said.count("the run continues, but run.csv cannot be written (No space left on device)") == 1
     assert said[-2:] == [
-        "error: run.csv: cannot be written (No space left on device), and lacks epochs",
+        "error: run.csv: cannot be written (No space left on device), and epochs are missing from it",
         "hint: the checkpoint has all losses: aecli info rows.safetensors --json",
     ]
     assert len(json.loads(run("info", "rows.safetensors", "--json").out)["history"]["loss"]) == 4
@@ -164,7 +164,7 @@ def test_a_pipe_takes_the_lines_as_they_come(run):
         "another format": (
             "run.txt",
             2,
-            "--log run.txt: its ending is no format\nhint: a log ends in .csv or .jsonl",
+            "--log run.txt: unknown file extension\nhint: a log ends in .csv or .jsonl",
         ),
         "no folder": ("no/run.csv", 1, "no/run.csv: there is no folder no\nhint: mkdir -p no"),
     }.values(),

@@ -20,12 +20,12 @@ WRONG = {
     "the beginning of an option": (["train", "--epo", "3"], "no such option: --epo", "did you mean --epochs?"),
     "a recipe": (
         ["train", "--recipe", "clasic"],
-        "invalid value for '--recipe': 'clasic' is none of modern, map, vectors, classic, classic-2d",
+        "invalid value for '--recipe': 'clasic' is not one of modern, map, vectors, classic, classic-2d",
         "did you mean classic?",
     ),
     "a format": (
         ["embed", "m.safetensors", "digits", "--format", "cvs"],
-        "invalid value for '--format': 'cvs' is none of csv, tsv, jsonl, parquet, arrow, npy",
+        "invalid value for '--format': 'cvs' is not one of csv, tsv, jsonl, parquet, arrow, npy",
         "did you mean csv?",
     ),
     "a kind": (["plot", "m.safetensors", "--kind=histroy"], None, "did you mean history?"),
@@ -36,12 +36,12 @@ WRONG = {
     ),
     "a negative number": (
         ["train", "--lr", "-1"],
-        "invalid value for '--lr': -1 is no number above 0",
+        "invalid value for '--lr': -1 is not a number above 0",
         "aecli train --help shows what it takes",
     ),
     "an argument too many": (
         ["info", "m.safetensors", "digits"],
-        "nothing more was expected, and there is: digits",
+        "unexpected: digits",
         "aecli info --help shows what it takes",
     ),
     "no argument": (["embed"], "missing argument 'MODEL'", "aecli embed --help shows what it takes"),

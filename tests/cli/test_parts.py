@@ -91,7 +91,7 @@ def test_partitions_stay_folders_and_are_in_no_part(run, model):
         values = {"a": [1.0, 2], "b": [0.5, 2], "c": [0.5, 0]}
         pq.write_table(pa.table(values), f"in/year={year}/part.parquet")
     done = run("embed", model, "in", "-o", "out/", "--keep", "year")
-    assert (done.code, done.err.splitlines()[0]) == (0, "columns that folders stand for are in no part: year")
+    assert (done.code, done.err.splitlines()[0]) == (0, "columns from folder names are not written to the files: year")
     assert pq.read_table("out").column("year").to_pylist() == [2023, 2023, 2024, 2024]
 
 
@@ -115,7 +115,7 @@ def test_a_part_that_is_there_is_left(run, model, data):
     Path("out/b/p.parquet").unlink()
     kept = Path("out/q.parquet").stat()
     done = run("embed", model, data, "-o", "out")
-    assert (done.code, done.err) == (0, "wrote out/b/p.parquet (1 of 1)\nwrote 1 part to out/, 2 were there\n")
+    assert (done.code, done.err) == (0, "wrote out/b/p.parquet (1 of 1)\nwrote 1 part to out/, 2 already existed\n")
     assert contents("out") == before
     assert Path("out/q.parquet").stat() == kept
 
@@ -134,10 +134,7 @@ def test_a_killed_run_is_finished_by_saying_it_again(process, model):
     assert all(pq.read_metadata(f"killed/{name}").num_rows for name in contents("killed"))
     again, whole = process(*words[:-2], "-o", "killed/"), process(*words, "whole/")
     assert (again.code, whole.code) == (0, 0)
-    assert (
-        again.err.splitlines()[-1]
-        == f"wrote {60 - done} parts to killed/, {done} {'was' if done == 1 else 'were'} there"
-    )
+    assert again.err.splitlines()[-1] == f"wrote {60 - done} parts to killed/, {done} already existed"
     assert contents("killed") == contents("whole")
 
 
@@ -234,7 +231,7 @@ def test_the_shares_of_a_run_are_the_whole_of_it(run, monkeypatch, model, data, 
     assert contents("out") == contents("whole")
     monkeypatch.setenv("AECLI_SHARD", "3/4")
     done = run(command, model, data, "-o", "none/")
-    assert (done.code, done.err) == (0, "shard 3/4 has no file: there are 3\n")
+    assert (done.code, done.err) == (0, "shard 3/4 has no input file: there are 3\n")
 
 
 WRONG = {
@@ -270,22 +267,22 @@ WRONG = {
     ),
     "held-out rows": (
         "in -o out/ --held-out",
-        "error: --held-out is about all rows at once, and out/ is a folder of parts\n"
+        "error: --held-out concerns all rows at once, and out/ is a folder with one file per input file\n"
         "hint: leave it out, or name one file for all rows: -o rows.parquet\n",
     ),
     "CSV": (
         "in -o out/ --format csv",
-        "error: out/: a folder has Parquet parts, which hold what they were made of, and --format is csv\n"
+        "error: out/: files in a folder are Parquet, with a record of their input, and --format is csv\n"
         "hint: leave it out, or name one file for all rows: -o rows.csv\n",
     ),
     "a share of no folder": (
         "in/q.csv -o out.csv --shard 0/2",
-        "error: --shard (or AECLI_SHARD) is for a folder of parts, and --output is none\n"
+        "error: --shard (or AECLI_SHARD) needs a folder, and --output is not a folder\n"
         "hint: name a folder, which ends in /: -o parts/\n",
     ),
     "a share that is none": (
         "in -o out/ --shard 2/2",
-        "error: invalid value for '--shard' (env var: 'AECLI_SHARD'): '2/2' is no share such as 0/4, the first of "
+        "error: invalid value for '--shard' (env var: 'AECLI_SHARD'): '2/2' is not a share such as 0/4, the first of "
         "four\n"
         "hint: aecli embed --help shows what it takes\n",
     ),
@@ -341,8 +338,7 @@ def test_parts_of_a_bucket_are_written_to_a_bucket_and_a_killed_run_is_finished(
     again = process(*words[:-2], "-o", bucket.url("killed/"))
     whole = process(*words[:-2], "-o", bucket.url("whole/"))
     assert (again.code, whole.code) == (0, 0), again.err
-    there = f"{done} {'was' if done == 1 else 'were'} there"
-    assert again.err.splitlines()[-1] == f"wrote {20 - done} parts to {bucket.url('killed')}/, {there}"
+    assert again.err.splitlines()[-1] == f"wrote {20 - done} parts to {bucket.url('killed')}/, {done} already existed"
     assert objects(bucket, "killed/") == objects(bucket, "whole/")
     assert sorted(objects(bucket, "whole/")) == sorted(f"{i % 2}/{i:03}.parquet" for i in range(20))
 
@@ -358,6 +354,6 @@ def test_a_pattern_in_a_bucket_names_the_inputs_and_one_that_changed_is_told(run
     done = run(*words, "out/")
     assert (done.code, done.out) == (1, "")
     assert "out/b.parquet already exists, and b.csv has changed since: it is another version" in done.err
-    assert run(*words, "out/", "--force").err.splitlines()[-1] == "wrote 1 part to out/, 1 was there"
+    assert run(*words, "out/", "--force").err.splitlines()[-1] == "wrote 1 part to out/, 1 already existed"
     nothing = run("embed", model, bucket.url("none/*.csv"), "-o", "out/")
     assert (nothing.code, nothing.err) == (1, f"error: {bucket.url('none/*.csv')}: no file matches this name\n")

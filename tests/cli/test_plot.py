@@ -96,7 +96,7 @@ def test_size_and_dpi_give_the_pixels_and_the_theme_the_ground(run, digits_model
 def test_a_size_that_is_none_is_wrong_usage(run, digits_model, size):
     done = run("plot", digits_model, "digits", "--size", size)
     assert done.code == 2
-    assert f"'{size}' is no size such as 4.8x3.5" in done.err
+    assert f"'{size}' is not a size such as 4.8x3.5" in done.err
 
 
 def test_a_picture_too_small_for_its_text_is_an_error_that_says_so(run, digits_model):
@@ -162,7 +162,7 @@ def test_only_one_thing_goes_to_stdout(run, digits_model):
 def test_what_shapes_a_picture_is_refused_for_a_page(run, digits_model):
     done = run("plot", digits_model, "--kind", "map", "--dpi", "300", "--title", "Digits")
     assert (done.code, done.out) == (2, "")
-    assert done.err == ("error: a page is no picture, which --title and --dpi would shape\nhint: leave it out\n")
+    assert done.err == ("error: --title and --dpi cannot be used with --kind map, an HTML page\nhint: leave it out\n")
 
 
 @pytest.fixture
@@ -235,7 +235,7 @@ def test_a_colour_is_refused_for_what_colours_no_rows(run, iris_model, iris_csv)
     done = run("plot", iris_model, iris_csv, "--kind", "traversal", "--colour", "species")
     assert (done.code, done.err) == (
         2,
-        "error: --colour is for latent, errors, page, and traversal colours no rows\nhint: leave it out\n",
+        "error: --colour is for latent, errors, page, not for traversal\nhint: leave it out\n",
     )
 
 
@@ -266,7 +266,7 @@ def test_samples_say_what_they_are_and_take_no_data(run, digits_model):
     done = run("plot", digits_model, "digits", "--kind", "samples")
     assert (done.code, done.err) == (
         2,
-        "error: samples are drawn without DATA, and there is digits\nhint: leave it out\n",
+        "error: --kind samples needs no DATA, and digits was given\nhint: leave it out\n",
     )
 
 

@@ -90,7 +90,7 @@ def test_ctrl_c_leaves_one_bar_and_below_it_what_can_be_done_now(columns):
     assert re.match(r"epoch +\d+/3000 ", bar), bar
     assert rest == [
         "stopped, and saved in digits.safetensors.resume",
-        f"to go on: aecli {' '.join(command)} --resume",
+        f"to resume: aecli {' '.join(command)} --resume",
         f"to finish here: aecli {' '.join(command)} --finish",
     ]
 
@@ -101,7 +101,7 @@ def test_an_error_in_the_middle_leaves_one_bar_and_the_error():
     assert code == 1
     said = screen_of(written)
     assert [re.split(r" +\d| became ", line)[0] for line in said] == [
-        "training", "epoch", "error: the loss", "hint: lower --lr, or look for extreme values in the data",
+        "training", "epoch", "error: the loss", "hint: lower --lr, or check the data for extreme values",
     ]  # fmt: skip
 
 

@@ -190,8 +190,8 @@ def test_top_is_nothing_for_a_stream(run):
     assert (done.code, done.out, done.err) == (
         2,
         "",
-        "error: --top reads all rows before it writes one, and --line-buffered answers each as it comes\n"
-        "hint: leave one of them out; --only-anomalies goes with both\n",
+        "error: --top reads all rows before it writes one, and --line-buffered answers each row as it arrives\n"
+        "hint: leave one of them out; --only-anomalies works with both\n",
     )
 
 
@@ -227,7 +227,7 @@ def test_a_file_without_a_row_that_has_a_score_never_looks_as_if_all_were_well(r
         assert run("score", model, written(rows)).code == 0
         done = run("score", model, written(rows), "--exit-code", "-q")
         assert done.code == 1
-        assert "no row has a score, so there is nothing that --exit-code could tell\nhint: look whether " in done.err
+        assert "no row has a score, so --exit-code cannot say whether there are anomalies\nhint: check " in done.err
 
 
 def test_a_value_far_beyond_all_of_training_is_an_anomaly_in_whatever_column_and_direction(run, model):
@@ -244,7 +244,7 @@ def test_alpha_is_at_least_the_smallest_p(run, model, iris_csv):
         1,
         "",
         f"error: --alpha is 0.001, and {model} gives no p below 0.00167: 600 training rows calibrate its scores\n"
-        "hint: --alpha 0.00167 is the smallest; a model of more rows has a smaller one\n",
+        "hint: --alpha 0.00167 is the smallest; a model trained on more rows allows a smaller one\n",
     )
     assert run("score", model, "new.csv", "--alpha", "0.00333").code == 0
     assert run("score", model, "new.csv", "--alpha", "1.5").code == 2
@@ -310,8 +310,8 @@ def test_rows_that_differ_as_a_whole_are_said_to_and_the_columns_named(run, mode
     assert found["drift"]["columns"] == ["damp"]
     assert 0 <= found["drift"]["p"] < 1e-4
     assert done.err.splitlines()[1] == (
-        f"{found['anomalies']} of 300 rows are anomalies, where about 3 were expected: new.csv differs from the "
-        "training data, most in column damp: is it time to train anew?"
+        f"{found['anomalies']} of 300 rows are anomalies, and about 3 were expected: new.csv differs from the "
+        "training data, most in column damp: is it time to train again?"
     )
     assert run("score", model, "new.csv", "-o", "x.csv", "-q").err == ""
     few = run("score", model, written(warm[:19]))  # too few to tell

@@ -86,10 +86,10 @@ def test_two_processes_learn_as_much_as_one_and_when_they_are_stopped_and_killed
     assert code != 0
     assert said[-3:] == [
         f"stopped, and saved in {kept}",
-        f"to go on: torchrun ... -m aecli {' '.join(TRAIN)} --epochs 60 --json -o {done} --resume",
+        f"to resume: torchrun ... -m aecli {' '.join(TRAIN)} --epochs 60 --json -o {done} --resume",
         f"to finish here: torchrun ... -m aecli {' '.join(TRAIN)} --epochs 60 --json -o {done} --finish",
     ]
-    assert f"to go on        {said[-2].removeprefix('to go on: ')}\n" in process("info", str(kept)).out
+    assert f"to resume       {said[-2].removeprefix('to resume: ')}\n" in process("info", str(kept)).out
     for rank in (1, 0):
         killed = torchrun(*words, str(done))
         wait_for_a_save(kept, kept.stat().st_ino)

@@ -139,7 +139,7 @@ def test_a_file_on_standard_input_is_not_left_unread_without_a_word(run, process
     assert (done.code, done.out, done.err) == (
         2,
         "",
-        "error: standard input is a file, and without DATA train takes digits\n"
+        "error: standard input is a file, but without DATA train uses digits\n"
         "hint: to train on standard input: aecli train - -o FILE\n",
     )
     assert process("train", "--epochs", "1", "-q", stdin=b"1,2,3\n").code == 0  # a pipe, as scripts and cron leave
@@ -147,7 +147,7 @@ def test_a_file_on_standard_input_is_not_left_unread_without_a_word(run, process
 
 def test_help_says_where_the_checkpoint_goes(run):
     said = " ".join(run("train", "--help").out.replace("│", " ").split())
-    assert "Where to write the checkpoint. Default: <data's name>.safetensors here, or " in said
+    assert "By default it is named after the data, in the working directory: <data>.safetensors; " in said
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ def test_a_background_that_makes_images_equal_is_an_error_that_names_the_other(r
     assert (done.code, done.out) == (1, "")
     assert done.err.endswith(
         "error: pictures: on black, 11 of 11 images are the same\n"
-        "hint: lay their transparent pixels on another ground: --background white; or learn them: --alpha\n"
+        "hint: use another background for transparent pixels: --background white; or learn them: --alpha\n"
     )
 
 
@@ -612,7 +612,7 @@ def test_a_model_is_trained_further_on_flat_rows_with_their_channels_where_it_ha
     model = quick("flat.npy", image_shape=(3, 6, 8))
     further = aecli.fit("flat.npy", init_from=model, image_shape=(3, 6, 8), epochs=1, holdout=0)
     assert np.array_equal(further.embed("flat.npy"), further.embed(COLOURS))
-    with pytest.raises(UsageError, match="--image-shape is 6,8,3, and it has 3,6,8"):
+    with pytest.raises(UsageError, match="--image-shape is 6,8,3, and the model has 3,6,8"):
         aecli.fit("flat.npy", init_from=model, image_shape=(6, 8, 3), epochs=1, holdout=0)
 
 
@@ -832,7 +832,7 @@ def test_images_of_another_depth_are_written_as_the_model_has_them_and_that_is_s
     quick(BYTES).save("m.safetensors")
     folder(BYTES.astype(np.uint16) * 257)
     done = run("reconstruct", "m.safetensors", "pictures", "--input-range", "0,65535", "-o", "rebuilt/")
-    assert done.err == "wrote rebuilt\nimages are written as the model has them: uint8 from 0 to 255\n"
+    assert done.err == "wrote rebuilt\nimages are written in the model's range: uint8 from 0 to 255\n"
 
 
 def test_bytes_of_a_range_of_their_own_are_written_in_it(run):
@@ -862,7 +862,7 @@ def test_an_image_with_alpha_goes_to_no_format_that_loses_it(run):
     [
         (
             ("decode", "m.safetensors", "--samples", "3", "-o", "new"),
-            "new: neither a folder nor a name with the ending of a format\n"
+            "new: neither a folder nor a name with a known file extension\n"
             "hint: images go to a folder, -o new/; tables to a file, -o new.csv\n",
         ),
         (
@@ -1114,7 +1114,7 @@ def test_what_a_model_of_images_takes_is_told_in_words(run):
     facts = dict(told)
     assert facts["a row"] == "an image of 4 × 3 pixels in colour"
     assert facts["pixels"] == "uint8, black is 0, white 255"
-    assert facts["other sizes"] == "brought to this one, --fit crop"
+    assert facts["other sizes"] == "resized to this one, --fit crop"
     assert facts["transparent"] == "laid on white"
 
 

@@ -237,7 +237,7 @@ def test_what_was_lost_of_a_stack_is_named_where_too_little_is_left(run):
     assert done.code == 1
     assert done.err.splitlines()[1:] == [
         "left out: stack.tif (its page 2 is beyond its end)",
-        "error: stack.tif: 1 row, and at least one to train on and one to hold out are needed",
+        "error: stack.tif: 1 row, and at least 2 are needed: one to train on and one to hold out",
         "hint: --holdout 0 trains on all rows",
     ]
 
@@ -251,16 +251,16 @@ def test_black_and_white_are_said_where_the_type_does_not_say_them(run):
 
     x = RNG.integers(0, 17, (12, 8, 6))
     x[0, 0, :2] = 0, 16
-    way = "; --input-range LOW,HIGH says otherwise"
-    assert said(x.astype(np.uint16)) == [f"the pixels' black is 0, and white 31{way}"]
-    assert said(x.astype(np.float32)) == [f"the pixels' black is 0, and white 16{way}"]
-    assert said(x.astype(np.int16) - 20) == [f"the pixels' black is -20, and white -4{way}"]
+    way = "; --input-range LOW,HIGH changes this"
+    assert said(x.astype(np.uint16)) == [f"black pixels are 0, white pixels 31{way}"]
+    assert said(x.astype(np.float32)) == [f"black pixels are 0, white pixels 16{way}"]
+    assert said(x.astype(np.int16) - 20) == [f"black pixels are -20, white pixels -4{way}"]
     assert said(x.astype(np.uint16), "--input-range", "0,16") == []
     assert said(x.astype(np.uint16) * 4095) == []
     assert said(x.astype(np.uint8) * 15) == []
     np.savetxt("x.csv", x.reshape(12, -1), "%d", ",")
     done = run("train", "x.csv", "--image-shape", "6x8", "--epochs", "1", "--force")
-    assert f"the pixels' black is 0, and white 31{way}\n" in done.err
+    assert f"black pixels are 0, white pixels 31{way}\n" in done.err
     Image.fromarray((x[0] * 15).astype(np.uint8)).save("x.png")
     applied = run("embed", "x.safetensors", "x.png", "-o", "z.csv")
     assert applied.err == "wrote z.csv\nx.png: read with white = 31, as in the model\n"

@@ -85,11 +85,11 @@ def test_a_map_is_a_page_named_after_its_model(run, model):
 @pytest.mark.parametrize(
     ("kind", "output", "error"),
     [
-        ("map", "map.png", "error: map.png: a page has a name that ends in .html\nhint: -o map.html\n"),
+        ("map", "map.png", "error: map.png: the name of a page must end in .html\nhint: -o map.html\n"),
         (
             "latent",
             "map.html",
-            "error: map.html: a page is what --kind page writes, and latent is a picture\nhint: --kind page\n",
+            "error: map.html: .html is for --kind page, and latent is a picture\nhint: --kind page\n",
         ),
     ],
 )

@@ -117,9 +117,7 @@ def test_a_model_trained_further_has_a_mixture_of_its_own_codes(digits_model):
 def test_codes_too_wide_have_none():
     model = aecli.fit(np.random.default_rng(0).normal(size=(20, 600)), latent_dim=513, hidden_dims=(8,), epochs=1)
     assert model.checkpoint.mixture is None
-    with pytest.raises(
-        DataError, match="the model has 513 latent values, and nothing is fitted to draw from above 512"
-    ):
+    with pytest.raises(DataError, match="the model has 513 latent values, and draws are possible up to 512"):
         model.sample(1)
 
 

@@ -53,7 +53,7 @@ def test_the_state_dict_of_convolutions_is_the_table_of_layers():
 def test_more_convolutions_than_halve_the_image_are_refused():
     with pytest.raises(
         UsageError,
-        match="--channels 4,4,4: 3 convolutions, and images of 4 × 7 pixels take at most 2: each halves the image",
+        match="--channels 4,4,4: 3 convolutions, and images of 4 × 7 pixels allow at most 2: each halves the image",
     ):
         ModelConfig(28, (), 3, channels=(4, 4, 4), image_shape=(7, 4, 1))
 

@@ -46,8 +46,8 @@ def test_a_run_that_an_older_version_began_is_refused_with_the_way_out(run):
     done = run("train", "--hidden-dims", "4", "--latent-dim", "2", "--epochs", "2000", "--resume", "-q")
     assert (done.code, done.out) == (1, "")
     assert done.err == (
-        f"error: digits.safetensors.resume: the run was begun by aecli 0.1.0, and this is {aecli.__version__}, which "
-        "cannot go on with it\nhint: finish it with aecli 0.1.0, or start afresh: --force in place of --resume\n"
+        f"error: digits.safetensors.resume: the run was started by aecli 0.1.0, and this is {aecli.__version__}, which "
+        "cannot resume it\nhint: finish it with aecli 0.1.0, or start anew: --force instead of --resume\n"
     )
     assert Path("digits.safetensors.resume").stat().st_size > 0
 

@@ -121,7 +121,7 @@ def test_a_model_with_a_bottleneck_is_trained_further_as_it_is(kind):
     model = aecli.fit(curve(), **KINDS[kind], **QUICK)
     further = aecli.fit(curve(seed=1), init_from=model, epochs=2, device="cpu")
     assert further.checkpoint.model == model.checkpoint.model
-    with pytest.raises(UsageError, match="--bottleneck is none, and it has"):
+    with pytest.raises(UsageError, match="--bottleneck is none, and the model has"):
         aecli.fit(curve(), init_from=model, bottleneck="none", epochs=1)
 
 
@@ -155,10 +155,15 @@ def test_what_is_chosen_where_nothing_is_said():
         (
             {"active": 3},
             UsageError,
-            "--active is how many values a sparse",
+            "--active is for a sparse bottleneck",
             "add --bottleneck sparse, or leave --active out",
         ),
-        ({"beta": 2.0}, UsageError, "--beta is the weight", "add --bottleneck variational, or leave --beta out"),
+        (
+            {"beta": 2.0},
+            UsageError,
+            "--beta is for a variational bottleneck",
+            "add --bottleneck variational, or leave --beta out",
+        ),
         (
             {"bottleneck": "sparse", "active": 9, "latent_dim": 8},
             UsageError,
@@ -168,13 +173,13 @@ def test_what_is_chosen_where_nothing_is_said():
         (
             {"bottleneck": "sparse", "active": 64},
             DataError,
-            "the bottleneck keeps 64 values and a row of this data 64: nothing is compressed",
+            "the bottleneck keeps 64 values, a row of this data has 64: nothing is compressed",
             "choose an --active below 64",
         ),
         (
             {"bottleneck": "variational", "latent_dim": 64},
             DataError,
-            "the bottleneck holds 64 values and a row of this data 64: nothing is compressed",
+            "the bottleneck holds 64 values, a row of this data has 64: nothing is compressed",
             "choose a --latent-dim below 64",
         ),
     ],
@@ -191,11 +196,11 @@ def test_the_shell_tells_the_divergence_and_each_command_takes_the_model(run):
     done = run("train", "digits", "--bottleneck", "variational", "--epochs", "10", "--json", "-o", "v.safetensors")
     facts, lines = json.loads(done.out), done.err.splitlines()
     nats = ", ".join(f"{facts[name] * 64:.5g}" for name in ("train_loss", "test_loss"))
-    said = (
-        f"loss (bce + KL): training {facts['train_loss']:.5g}, held-out {facts['test_loss']:.5g}; in nats a row {nats}"
-    )
+    said = f"loss (bce + KL): training {facts['train_loss']:.5g}, held-out {facts['test_loss']:.5g}"
+    said = f"{said}; in nats per row {nats}"
     assert said in lines
-    assert any(line.startswith(f"KL {sum(facts['kl']):.2f} nats a row, {facts['active_dims']} of 5") for line in lines)
+    used = f"KL {sum(facts['kl']):.2f} nats per row, {facts['active_dims']} of 5"
+    assert any(line.startswith(used) for line in lines)
     told = run("info", "v.safetensors").out
     assert re.search(r"^bottleneck +variational, a Gaussian for each row$", told, re.MULTILINE)
     assert "decode --samples draws from N(0, I)" in told
@@ -219,7 +224,7 @@ def test_the_shell_tells_how_much_a_sparse_code_explains_and_each_command_takes_
     assert facts["active_values"] == 4
     assert facts["dead_latents"] == 1 - facts["active_dims"] / 64 < 0.05  # of fewer than 10,000 training rows
     told = (
-        f"held-out explained variance {facts['explained_variance']:.3f}; 4.0 active values a row; "
+        f"held-out explained variance {facts['explained_variance']:.3f}; 4.0 active values per row; "
         f"{facts['dead_latents']:.1%} of latents dead"
     )
     assert told in done.err.splitlines()
@@ -276,7 +281,7 @@ def test_the_nats_of_each_value_stand_in_the_order_of_the_values(run):
     assert re.search(rf"^KL .* active: {shown}$", run("info", "v.safetensors").out, re.MULTILINE)
 
 
-COLLAPSED = "the codes tell nothing of the rows: try a smaller --beta"
+COLLAPSED = "the codes say nothing about the rows: try a smaller --beta"
 
 
 @pytest.mark.usefixtures("one_network")
@@ -314,7 +319,7 @@ def test_cross_entropy_of_values_that_only_happen_to_lie_in_0_to_1_is_refused_in
     assert (done.code, done.err.splitlines()[-2:]) == (
         1,
         [
-            "error: --loss bce is for values from 0 to 1, and this scaling holds no bounds",
-            "hint: --loss mse or huber takes any values; --scale minmax brings them there",
+            "error: --loss bce is for values from 0 to 1, and this scaling has no bounds",
+            "hint: --loss mse or huber takes any values; --scale minmax brings them to that range",
         ],
     )

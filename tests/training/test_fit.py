@@ -149,7 +149,7 @@ def test_a_shift_moves_whole_pixels_and_repeats_the_edge(channels):
 
 
 def test_only_images_are_shifted():
-    with pytest.raises(DataError, match="--augment-shift moves images, and these rows are none"):
+    with pytest.raises(DataError, match="--augment-shift moves images, and these rows are not images"):
         fit(ArraySource("blobs", blobs()), augment_shift=1, device="cpu")
 
 

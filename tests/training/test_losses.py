@@ -43,17 +43,17 @@ def test_far_off_values_pull_less_at_huber():
 
 def test_cross_entropy_is_refused_for_values_outside_of_0_to_1_with_the_way_out():
     with pytest.raises(
-        DataError, match="--loss bce is for values from 0 to 1, and this scaling holds no bounds"
+        DataError, match="--loss bce is for values from 0 to 1, and this scaling has no bounds"
     ) as refused:
         aecli.fit(curve(), loss="bce", **OPTIONS)
-    assert refused.value.hint == "--loss mse or huber takes any values; --scale minmax brings them there"
+    assert refused.value.hint == "--loss mse or huber takes any values; --scale minmax brings them to that range"
 
 
 def test_cross_entropy_is_refused_for_further_rows_outside_of_the_models_range():
     model = aecli.fit(curve(), loss="bce", scale="minmax", **QUICK)
     further = aecli.fit(curve()[:200], init_from=model, epochs=1, device="cpu")
     assert further.checkpoint.train.loss == "bce"
-    with pytest.raises(DataError, match=r"and scaled as the model's these lie at -?\d.* to 9.\d+"):
+    with pytest.raises(DataError, match=r"and with the model's scaling these are -?\d.* to 9.\d+"):
         aecli.fit(curve() * 9, init_from=model, epochs=1, device="cpu")
 
 

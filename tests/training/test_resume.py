@@ -98,7 +98,7 @@ def test_a_map_may_be_stopped_while_its_neighbours_are_looked_for(monkeypatch):
         made = trained(resume=not finish, finish=finish, recipe="map", announce=said.append)
         assert (made == undisturbed) is not finish
         assert said == [
-            f"{'finishing' if finish else 'going on with'} m.safetensors.resume{' before its first step' * finish}"
+            f"{'finishing' if finish else 'resuming'} m.safetensors.resume{' before its first step' * finish}"
         ]
         assert names() == []
 
@@ -122,7 +122,7 @@ def test_another_run_is_set_aside_with_what_differs():
     assert trained(resume=True, lr=0.02, x=rows(seed=1), announce=said.append) == undisturbed
     assert said == [
         "m.safetensors.resume holds a run of other data or options: lr was 0.01, and is 0.02; the training rows: "
-        "it is now m.safetensors.resume.bak, and this run starts afresh",
+        "it is now m.safetensors.resume.bak, and this run starts anew",
     ]
     assert names() == ["m.safetensors.resume.bak"]
 
@@ -153,7 +153,7 @@ def test_a_damaged_resume_file_is_set_aside():
         assert trained(resume=True, announce=said.append) == undisturbed
         backup = f"m.safetensors.resume.bak{i if i > 1 else ''}"
         assert said[-1].startswith("m.safetensors.resume is damaged (")
-        assert said[-1].endswith(f"): it is now {backup}, and this run starts afresh")
+        assert said[-1].endswith(f"): it is now {backup}, and this run starts anew")
         assert Path(backup).read_bytes() == damaged
 
 
@@ -164,20 +164,20 @@ def test_a_state_that_cannot_be_kept_does_not_stop_the_run(monkeypatch):
         source = ArraySource("rows", rows())
         fit(source, resume=kept, epochs=1, device="cpu", announce=said.append)
     assert said[1:] == []
-    assert said[0].startswith("the run goes on, but its state cannot be kept: nowhere/m.resume: cannot be written (")
+    assert said[0].startswith("the run continues, but its state cannot be saved: nowhere/m.resume: cannot be written (")
 
 
 def test_a_run_without_end_is_set_aside_for_a_new_one(run):
     np.save("rows.npy", rows())
     trained(3)
     kept = Path("m.safetensors.resume").read_bytes()
-    said = "m.safetensors.resume holds a run that was stopped before its end: it is now {}, and this run starts afresh"
+    said = "m.safetensors.resume holds a run that was stopped before its end: it is now {}, and this run starts anew"
     command = [word for word in COMMAND if word != "-q"]
     for backup in ("m.safetensors.resume.bak", "m.safetensors.resume.bak2"):
         Path("m.safetensors.resume").write_bytes(kept)
         done = run(*command, "--epochs", "1")
         assert done.code == 0, done.err
-        assert done.err.splitlines()[0] == f"{said.format(backup)}; --resume would have gone on with it"
+        assert done.err.splitlines()[0] == f"{said.format(backup)}; --resume would have resumed it"
         assert Path(backup).read_bytes() == kept
     Path("m.safetensors.resume").write_bytes(kept)
     assert run(*COMMAND, "--force", "--epochs", "1").code == 0
@@ -236,21 +236,21 @@ def test_resume_without_a_run_to_go_on_with_starts_afresh_and_says_so(run):
     np.save("rows.npy", rows())
     command = [word for word in COMMAND if word != "-q"]
     done = run(*command, "--epochs", "1", "--resume")
-    assert (done.code, done.err.splitlines()[0]) == (0, "no run to go on with: starting afresh")
+    assert (done.code, done.err.splitlines()[0]) == (0, "no run to resume: starting a new one")
 
 
 NOT_SAVED = {
     "standard input": (
         ["-", "-o", "m.safetensors", "--resume"],
-        "go on with: rows from standard input cannot be read again, so their run is not saved",
+        "resume: rows from standard input cannot be read again, so their run is not saved",
     ),
     "standard output": (
         ["rows.npy", "-o", "-", "--finish"],
-        "finish: a run is saved beside its checkpoint, and with -o - that is no file",
+        "finish: a run is saved beside its checkpoint, and with -o - the checkpoint is not a file",
     ),
     "a pipe": (
         ["rows.npy", "-o", "pipe", "--resume"],
-        "go on with: a run is saved beside its checkpoint, and pipe is no file",
+        "resume: a run is saved beside its checkpoint, and pipe is not a file",
     ),
 }
 
@@ -321,7 +321,7 @@ def test_a_run_finished_early_is_not_taken_for_the_whole_run(run):
         f"error: there is no run to finish: m.safetensors.resume does not exist\nhint: aecli {' '.join(command)}\n",
     )
     gone_on = run(*command, "--resume")
-    assert gone_on.err.startswith("no run to go on with: starting afresh\n")
+    assert gone_on.err.startswith("no run to resume: starting a new one\n")
     assert "already finished" in run(*command, "--resume").err
     assert "already finished" not in run(*command, "--epochs", "4", "--resume").err
 
@@ -342,7 +342,7 @@ def test_what_cannot_be_finished_is_left_as_it_is(run):
             [],
             kept[:-5],
             "is damaged (Error while deserializing header: incomplete metadata, file not fully covered)",
-            f"start afresh: aecli {' '.join(command)}",
+            f"start a new run: aecli {' '.join(command)}",
         ),
     ):
         Path("m.safetensors.resume").write_bytes(damaged)
@@ -419,8 +419,8 @@ def test_a_saved_run_is_told_by_info(run):
         r"step            4 of 21\n"
         r"MSE             no epoch is done yet\n"
         r"time            \d+\.\d s of training, on cpu\n"
-        rf"begun by        aecli {re.escape(aecli.__version__)}\n"
-        rf"to go on        aecli {re.escape(begun.format('--resume'))}\n"
+        rf"started by      aecli {re.escape(aecli.__version__)}\n"
+        rf"to resume       aecli {re.escape(begun.format('--resume'))}\n"
         rf"to finish here  aecli {re.escape(begun.format('--finish'))}\n",
         done.out,
     ), done.out
@@ -433,7 +433,7 @@ def test_a_saved_run_is_told_by_info(run):
     assert facts["command"] == command
     with ResumeFile(Path("m.safetensors"), resume=True, force=False):
         said = run("info", "m.safetensors.resume").out
-    assert said.endswith("\nstate        a run that is not stopped: its process holds the file\n")
+    assert said.endswith("\nstate        still running: its process holds the file\n")
     for way in done.out.splitlines()[-2:]:
         shutil.copy("m.safetensors.resume", "kept")
         assert run(*shlex.split(way.partition("aecli ")[2])).code == 0
@@ -445,8 +445,8 @@ def test_a_command_that_holds_an_address_is_not_kept(run):
     stopped([*COMMAND, "--comment", "https://me:secret@host/"])
     assert b"secret" not in Path("m.safetensors.resume").read_bytes()
     assert run("info", "m.safetensors.resume").out.endswith(
-        "to go on        the command that began it, with --resume\n"
-        "to finish here  the command that began it, with --finish\n"
+        "to resume       the command that started it, with --resume\n"
+        "to finish here  the command that started it, with --finish\n"
     )
 
 
@@ -517,7 +517,7 @@ def test_a_signal_stops_the_run_after_its_step_and_says_how_to_go_on(run, number
     assert program.returncode == code, err
     typed = f"aecli {' '.join(command)}"
     assert err.endswith(
-        f"stopped, and saved in m.safetensors.resume\nto go on: {typed} --resume\nto finish here: {typed} --finish\n"
+        f"stopped, and saved in m.safetensors.resume\nto resume: {typed} --resume\nto finish here: {typed} --finish\n"
     )
     assert not Path("m.safetensors").exists()
     done = run(*command, "--finish")
@@ -538,8 +538,8 @@ def test_a_run_that_is_stopped_at_once_names_what_was_saved_before(run, monkeypa
     assert done.code == 130
     typed = f"aecli {' '.join(command)}"
     assert done.err.endswith(
-        "stopped at once, and was saved before in m.safetensors.resume\n"
-        f"to go on: {typed} --resume\nto finish here: {typed} --finish\n"
+        "stopped at once; last saved in m.safetensors.resume\n"
+        f"to resume: {typed} --resume\nto finish here: {typed} --finish\n"
     ), done.err
     assert run(*command, "--finish").code == 0
     with monkeypatch.context() as patch:
@@ -621,6 +621,6 @@ def test_a_run_in_the_folder_for_temporary_files_is_nobody_else_s(monkeypatch, t
     path.unlink()
     mine.rename(path)
     monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
-    with pytest.raises(AecliError, match="it is another user's"):
+    with pytest.raises(AecliError, match="belongs to another user"):
         ResumeFile(target, resume=True, force=False)
     assert path.stat().st_size > 0

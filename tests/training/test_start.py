@@ -75,23 +75,27 @@ def test_more_training_makes_the_model_better(run):
 
 
 REFUSED = {
-    "a width": (["--latent-dim", "3"], "--latent-dim is 3, and it has 2", "--latent-dim"),
+    "a width": (["--latent-dim", "3"], "--latent-dim is 3, and the model has 2", "--latent-dim"),
     "two at once": (
         ["--hidden-dims", "32,16", "--scale", "minmax"],
-        "--scale is minmax, and it has standard; --hidden-dims is 32,16, and it has 64,64",
+        "--scale is minmax, and the model has standard; --hidden-dims is 32,16, and the model has 64,64",
         "--scale and --hidden-dims",
     ),
-    "convolutions": (["--channels", "4,8"], "--channels is 4,8, and it has none", "--channels"),
-    "no dense layers": (["--hidden-dims", ""], "--hidden-dims is none, and it has 64,64", "--hidden-dims"),
-    "a recipe": (["--recipe", "classic"], "--recipe is classic, and it has modern", "--recipe"),
-    "a label": (["--label", "x"], "--label is x, and it has none", "--label"),
+    "convolutions": (["--channels", "4,8"], "--channels is 4,8, and the model has none", "--channels"),
+    "no dense layers": (["--hidden-dims", ""], "--hidden-dims is none, and the model has 64,64", "--hidden-dims"),
+    "a recipe": (["--recipe", "classic"], "--recipe is classic, and the model has modern", "--recipe"),
+    "a label": (["--label", "x"], "--label is x, and the model has none", "--label"),
     "features": (
         ["--features", "x", "--features", "y"],
-        "--features chooses 'x', 'y', and it learnt 'x', 'y', 'z', 'kind'",
+        "--features chooses 'x', 'y', and the model learnt 'x', 'y', 'z', 'kind'",
         "--features",
     ),
-    "an exclusion": (["--exclude", "[yz]"], "--exclude leaves out 'y', 'z', which it learnt", "--exclude"),
-    "categories": (["--categorical", "x"], "--categorical is 'x', and its categories are 'kind'", "--categorical"),
+    "an exclusion": (["--exclude", "[yz]"], "--exclude leaves out 'y', 'z', which the model learnt", "--exclude"),
+    "categories": (
+        ["--categorical", "x"],
+        "--categorical is 'x', and the model's categories are 'kind'",
+        "--categorical",
+    ),
 }
 
 
@@ -101,7 +105,7 @@ def test_an_option_that_says_otherwise_than_the_model_is_refused(run, options, s
     done = run("train", "old.csv", "--init-from", "m.safetensors", *options)
     assert (done.code, done.err) == (
         2,
-        f"error: m.safetensors is trained further as it is: {says}\nhint: leave out {leave_out}\n",
+        f"error: m.safetensors cannot change in further training: {says}\nhint: leave out {leave_out}\n",
     )
 
 
@@ -163,8 +167,7 @@ def test_options_about_rows_for_a_model_need_a_model(run):
     done = run("train", "--unknown", "ignore")
     assert (done.code, done.err) == (
         2,
-        "error: --unknown ignore is about rows for a trained model, and training starts without one\n"
-        "hint: leave it out\n",
+        "error: --unknown ignore is for rows of a trained model, and training starts without one\nhint: leave it out\n",
     )
 
 
@@ -172,7 +175,7 @@ def test_the_model_itself_is_replaced_by_force_alone(run, model):
     before = Path("m.safetensors").read_bytes()
     refused = (
         1,
-        "error: m.safetensors is the model that training starts from, and would be replaced\n"
+        "error: m.safetensors is the model that training starts from, and would be overwritten\n"
         "hint: name another -o FILE, or replace it with --force\n",
     )
     Path("m.csv").write_text(table(seed=1))
@@ -233,7 +236,7 @@ def test_images_of_another_shape_are_refused_and_the_recipe_is_the_models(run):
     with pytest.raises(DataError, match=r"turned\.npy: a row is of shape \(8, 6\), and the model takes images of"):
         aecli.fit("turned.npy", init_from="images-classic.safetensors")
     for option, says in (
-        ("--image-size=4", "--image-size is 4,4, and it has 8,6"),
+        ("--image-size=4", "--image-size is 4,4, and the model has 8,6"),
         ("--alpha", "--alpha is True, and"),
     ):
         done = run("train", "turned.npy", "--init-from", "images-classic.safetensors", option)
@@ -257,7 +260,7 @@ def test_without_data_the_built_in_set_of_the_model_is_taken(run):
     done = run("train", "--init-from", "m.safetensors")
     assert (done.code, done.err) == (
         2,
-        "error: DATA is missing, and m.safetensors was trained on old.csv, which is no built-in set\n"
+        "error: DATA is missing, and m.safetensors was trained on old.csv, which is not a built-in set\n"
         "hint: aecli train --init-from m.safetensors DATA\n",
     )
     assert run("train", "digits", "--epochs", "1", "--hidden-dims", "16", "-o", "d.safetensors").code == 0
@@ -276,7 +279,7 @@ def test_what_is_no_model_is_told_before_any_work(run):
 def test_a_model_of_convolutions_is_not_trained_further_without_them():
     images = np.random.default_rng(0).integers(0, 256, (30, 16, 16), dtype=np.uint8)
     model = aecli.fit(images, channels=(2,), epochs=1, device="cpu")
-    with pytest.raises(UsageError, match="--channels is none, and it has 2"):
+    with pytest.raises(UsageError, match="--channels is none, and the model has 2"):
         aecli.fit(images, init_from=model, channels=(), device="cpu")
 
 

@@ -122,7 +122,7 @@ def test_where_pca_serves_a_search_better_the_model_is_pcas(run):
     assert (made.model.hidden_dims, made.train.init, made.history.loss) == ((), "pca", ())
     assert made.results.test_recall == made.results.pca_recall
     assert not model.encode(np.zeros((1, 20), np.float32)).any()  # the mean is left in
-    assert "vectors: PCA, where no network served a search better\n" in run("info", "noise-vectors.safetensors").out
+    assert "vectors: PCA, because no network served a search better\n" in run("info", "noise-vectors.safetensors").out
 
 
 def test_who_asks_for_a_network_of_vectors_gets_it_and_is_told_that_pca_finds_more(run):
@@ -133,7 +133,9 @@ def test_who_asks_for_a_network_of_vectors_gets_it_and_is_told_that_pca_finds_mo
     assert made.train.init == "fan-in"
     assert made.results.rows == 135  # and none are held back to compare it with PCA
     recall, of_pca = made.results.test_recall, made.results.pca_recall
-    said = f"held-out recall@10 {recall:.3f} in 4 values, PCA's {of_pca:.3f}: found among the training rows by cosine"
+    said = (
+        f"held-out recall@10 {recall:.3f} with 4 values, PCA's {of_pca:.3f}: a search by cosine among the training rows"
+    )
     assert f"{said}; PCA finds more\n" in done.err
 
 
@@ -201,14 +203,14 @@ def test_columns_of_other_units_are_no_vectors(run, column, kind):
         (
             {"recipe": "vectors", "batch_size": 2},
             40,
-            "--recipe vectors takes batches of at least 3 rows, and these have 2",
+            "--recipe vectors needs batches of at least 3 rows, and these have 2",
         ),
         (
             {"recipe": "vectors", "holdout": 0.0},
             1,
-            "--recipe vectors takes batches of at least 3 rows, and these have 1",
+            "--recipe vectors needs batches of at least 3 rows, and these have 1",
         ),
-        ({"nested": True, "batch_size": 1}, 40, "--nested takes batches of at least 3 rows, and these have 1"),
+        ({"nested": True, "batch_size": 1}, 40, "--nested needs batches of at least 3 rows, and these have 1"),
     ],
     ids=["two rows a step", "one row", "nested"],
 )
@@ -256,7 +258,7 @@ def test_a_table_of_named_columns_is_searched_for_nothing(run, iris_model, iris_
 def test_a_run_says_how_good_the_first_values_are(run, trained):
     said, results = run("info", trained).out, aecli.load(trained).checkpoint.results
     of_4, of_2 = (f"{error:.5g}" for error in results.prefix_mse)
-    assert f"nested codes   held-out MSE {of_4} of the first 4, {of_2} of the first 2\n" in said
+    assert f"nested codes   held-out MSE {of_4} with the first 4, {of_2} with the first 2\n" in said
     assert results.test_mse < results.prefix_mse[0] < results.prefix_mse[1]
     model = aecli.load(trained)
     x = clustered(200, seed=3)
@@ -314,7 +316,7 @@ def test_without_nested_a_shorter_code_is_an_error(run):
 def test_what_has_no_order_of_values_is_not_nested(asked, other):
     with pytest.raises(UsageError) as error:
         aecli.fit(clustered(40), nested=True, **asked, **QUICK)
-    assert error.value.message == f"--nested orders the values of a code by their worth, which is not for {other}"
+    assert error.value.message == f"--nested orders the values of a code by importance, and cannot be used with {other}"
 
 
 def test_a_code_of_one_value_is_not_nested():
@@ -326,7 +328,7 @@ def test_a_code_of_one_value_is_not_nested():
 def test_vectors_have_no_cross_entropy_whatever_their_scale(scale):
     with pytest.raises(DataError) as error:
         aecli.fit(clustered(40), recipe="vectors", loss="bce", scale=scale, **QUICK)
-    said = "--loss bce is for values from 0 to 1, and outputs of a sigmoid, which the model has not"
+    said = "--loss bce is for values from 0 to 1, and needs a sigmoid output, which the model does not have"
     assert (error.value.message, error.value.hint) == (said, "--loss mse or huber takes any values")
 
 

@@ -168,8 +168,8 @@ CASES = {
         {"notes.bin": b"\1\2\3"},
         1,
         "error: notes.bin: not text, and no format that aecli reads: byte 1 is b'\\x01'\n"
-        "hint: supported formats: CSV, JSON Lines, a JSON array, Parquet, Arrow, NPY, NPZ, safetensors, IDX and images, plain "
-        "or compressed by gzip, zstd, xz, bzip2 or zip\n",
+        "hint: supported formats: CSV, JSON Lines, a JSON array, Parquet, Arrow, NPY, NPZ, safetensors, IDX and "
+        "images, plain or compressed by gzip, zstd, xz, bzip2 or zip\n",
     ),
     "a folder": (
         ["train", "."],

@@ -69,7 +69,7 @@ ANSWERS = {
     "aecli train ": [*NAMES, *READ],
     "aecli train mnist": ["mnist", "mnist:train", "mnist:test"],
     "aecli embed model.safetensors fashion-mnist:t": ["fashion-mnist:train", "fashion-mnist:test"],
-    "aecli train digits m": [],  # a built-in set is read alone
+    "aecli train digits m": [],  # a built-in set must be the only data
     "aecli train plain.csv m": ["my data.csv"],
     "aecli train shards/": ["shards/part-1.csv"],
     "aecli train nowhere/": [],

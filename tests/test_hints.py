@@ -353,7 +353,7 @@ CASES = {
     "a picture of little room": Case(f"plot t.safetensors t.csv {LONGER}", "give it more room: --size 7.2x7.2"),
     "a window of no room": Case(
         f"plot t.safetensors t.csv --show {LONG}",
-        "make the window larger, or draw to a file in place of --show: -o picture.png",
+        "make the window larger, or draw to a file instead of --show: -o picture.png",
         then=(f"plot t.safetensors t.csv {LONG} -o picture.png",),
         patch=lambda monkeypatch: monkeypatch.setenv("LINES", "14"),
     ),
@@ -496,7 +496,7 @@ CASES = {
     "a value that is none": Case("train --seed -1", "aecli train --help shows what it takes", then=("train --help",)),
     "an ending of no format": Case(
         "embed t.safetensors t.csv -o z.txt",
-        "the endings are .csv, .tsv, .jsonl, .parquet, .arrow, .feather, .npy; --format names one for any other; "
+        "the endings are .csv, .tsv, .jsonl, .parquet, .arrow, .feather, .npy; --format sets it for any other name; "
         "a folder ends in /",
         values={"--format": "csv"},
     ),
@@ -504,11 +504,11 @@ CASES = {
     "a stopped run for a model": Case("embed s.safetensors.resume t.csv", "aecli info s.safetensors.resume"),
     "no such GPU": Case(
         "train t.csv QUICK --device cuda:99",
-        "--device auto takes a GPU where there is one; nvidia-smi tells whether the driver runs",
+        "--device auto uses a GPU if there is one; nvidia-smi says whether the driver runs",
     ),
     "no GPU to apply a model on": Case(
         "embed t.safetensors t.csv --device mps",
-        "--device auto takes a GPU where there is one",
+        "--device auto uses a GPU if there is one",
         patch=lambda monkeypatch: monkeypatch.setattr("torch.backends.mps.is_available", lambda: False),
     ),
     "nothing to decode": Case(
@@ -805,12 +805,12 @@ CASES = {
     ),
     "two meanings of a point": Case(
         "train x.csv QUICK --thousands . --decimal .",
-        "say what the decimal mark is: --decimal ,",
+        "set the decimal mark: --decimal ,",
         given={"x.csv": EURO},
     ),
     "two meanings of a comma": Case(
         "train x.csv QUICK --thousands , --decimal ,",
-        "say what the decimal mark is: --decimal .",
+        "set the decimal mark: --decimal .",
         given={"x.csv": ENGLISH},
     ),
     "money": Case(
@@ -825,57 +825,57 @@ CASES = {
     ),
     "a ragged line": Case(
         "train x.csv QUICK",
-        "leave the line out: sed 6d x.csv | aecli train - QUICK -o MODEL.safetensors",
+        "remove the line: sed 6d x.csv | aecli train - QUICK -o MODEL.safetensors",
         given={"x.csv": RAGGED},
     ),
     "a ragged line of a run that is to be kept": Case(
         "train x.csv --resume QUICK",
-        "leave the line out: sed 6d x.csv | aecli train - QUICK -o MODEL.safetensors",
+        "remove the line: sed 6d x.csv | aecli train - QUICK -o MODEL.safetensors",
         given={"x.csv": RAGGED},
     ),
     "a ragged first line": Case(
         "train x.csv QUICK",
-        "leave the line out: sed 2d x.csv | aecli train - QUICK -o MODEL.safetensors",
+        "remove the line: sed 2d x.csv | aecli train - QUICK -o MODEL.safetensors",
         given={"x.csv": with_line("1,2", 2)},
     ),
     "a ragged line of several files": Case(
         "train t.csv x.csv QUICK -o m.safetensors",
-        "leave the line out: sed 6d x.csv | aecli train t.csv - QUICK -o m.safetensors",
+        "remove the line: sed 6d x.csv | aecli train t.csv - QUICK -o m.safetensors",
         given={"x.csv": RAGGED},
     ),
     "a ragged line that waits": Case(
         "train - QUICK -o m.safetensors",
-        "leave the line out first: sed 6d | aecli train - QUICK -o m.safetensors",
+        "remove the line first: sed 6d | aecli train - QUICK -o m.safetensors",
         stdin=RAGGED,
     ),
     "a ragged line of a compressed file": Case(
         "train x.csv.gz QUICK",
-        "leave the line out: gzip -dc x.csv.gz | sed 6d | aecli train - QUICK -o MODEL.safetensors",
+        "remove the line: gzip -dc x.csv.gz | sed 6d | aecli train - QUICK -o MODEL.safetensors",
         given={"x.csv.gz": gzip.compress(RAGGED.encode())},
     ),
     "a line of units": Case(
         "train x.csv QUICK",
-        "leave the line out: sed 2d x.csv | aecli train - QUICK -o MODEL.safetensors",
+        "remove the line: sed 2d x.csv | aecli train - QUICK -o MODEL.safetensors",
         given={"x.csv": with_line("m,kg,EUR", 2)},
     ),
     "a table further down": Case(
         "train x.csv QUICK",
-        "where the table begins further down, say so: --skip-rows 1",
+        "if the table begins further down, add --skip-rows 1",
         given={"x.csv": "a report, of, the, year\n" + table(header="")},
     ),
     "a ragged line for a model": Case(
         "embed t.safetensors x.csv",
-        "leave the line out, or say --bad-rows blank or --bad-rows skip",
+        "remove the line, or use --bad-rows blank or --bad-rows skip",
         given={"x.csv": RAGGED},
     ),
     "a ragged line of a picture": Case(
         "plot t.safetensors x.csv",
-        "leave the line out, or say --bad-rows blank or --bad-rows skip",
+        "remove the line, or use --bad-rows blank or --bad-rows skip",
         given={"x.csv": RAGGED},
     ),
     "a ragged line to train further on": Case(
         "train x.csv --init-from t.safetensors QUICK",
-        "leave the line out, or say --bad-rows skip",
+        "remove the line, or use --bad-rows skip",
         given={"x.csv": RAGGED},
     ),
     "a cell of another kind": Case(
@@ -894,22 +894,22 @@ CASES = {
     ),
     "a cell of another kind for a model": Case(
         "embed t.safetensors x.csv",
-        "correct the cell, or say --bad-rows blank or --bad-rows skip",
+        "correct the cell, or use --bad-rows blank or --bad-rows skip",
         given={"x.csv": HEX},
     ),
     "a value of another kind for a model": Case(
         "embed t.safetensors x.jsonl",
-        "correct the cell, or say --bad-rows blank or --bad-rows skip",
+        "correct the cell, or use --bad-rows blank or --bad-rows skip",
         given={"x.jsonl": JSONL + '{"a": [1], "b": 2, "c": 3}\n'},
     ),
     "a word of another kind for a model": Case(
         "embed words.safetensors x.csv",
-        "correct the cell, or say --bad-rows blank or --bad-rows skip",
+        "correct the cell, or use --bad-rows blank or --bad-rows skip",
         given={"words.csv": column_of(["yes", "no"]), "x.csv": column_of(["yes", "perhaps"])},
         before="train words.csv QUICK",
     ),
     "a cell of another kind to train further on": Case(
-        "train x.csv --init-from t.safetensors QUICK", "correct the cell, or say --bad-rows skip", given={"x.csv": HEX}
+        "train x.csv --init-from t.safetensors QUICK", "correct the cell, or use --bad-rows skip", given={"x.csv": HEX}
     ),
     "an infinite value": Case(
         "embed flat.safetensors x.npy",
@@ -925,11 +925,11 @@ CASES = {
         ),
     ),
     "images to train a table's model further on": Case(
-        "train pictures --init-from t.safetensors QUICK", "to make a model of images: aecli train pictures"
+        "train pictures --init-from t.safetensors QUICK", "to train a model of images: aecli train pictures"
     ),
     "images for a table's model": Case(
         "embed t.safetensors pictures/00.png pictures/01.png",
-        "to make a model of images: aecli train DATA",
+        "to train a model of images: aecli train DATA",
         values={"DATA": "pictures"},
     ),
     "blank rows to train further on": Case(
@@ -982,18 +982,18 @@ CASES = {
     ),
     "another encoding than was said": Case(
         "train x.csv QUICK --label d --encoding ascii",
-        "--encoding says what it is in",
+        "--encoding names its encoding",
         given={"x.csv": column_of(["café", "bar"]).encode("cp1252")},
         values={"--encoding": "cp1252"},
     ),
     "a category too many": Case(
         "embed kinds.safetensors x.csv",
-        "--unknown ignore takes such a cell as none of them",
+        "--unknown ignore reads such a cell as none of them",
         given={"x.csv": column_of("xyz", "kind")},
     ),
     "a category too many to train further on": Case(
         "train x.csv --init-from kinds.safetensors QUICK",
-        "--unknown ignore takes such a cell as none of them",
+        "--unknown ignore reads such a cell as none of them",
         given={"x.csv": column_of("xyz", "kind")},
     ),
     "categories that are an id": Case(
@@ -1024,7 +1024,7 @@ CASES = {
     ),
     "a bomb": Case(
         "train x.csv.bz2 QUICK",
-        "unpack it first, if you trust it; --force reads it all the same",
+        "unpack it first, if you trust it; --force reads it anyway",
         given={"x.csv.bz2": BOMB},
         patch=at(data__stream__BOMB_BYTES=10**5, data__stream__BOMB_RATIO=100),
     ),
@@ -1049,36 +1049,36 @@ CASES = {
     # images
     "channels first or last": Case(
         "train x.npy QUICK",
-        "tell which: --image-shape 8x3x4 for last, 3x4x8 for first",
+        "say which: --image-shape 8x3x4 for last, 3x4x8 for first",
         given={"x.npy": EITHER},
         then=("train x.npy QUICK --image-shape 8x3x4", "train x.npy QUICK --image-shape 3x4x8"),
     ),
     "files of bytes that may be images or rows": Case(
         "train a.npy b.npy QUICK",
-        "--image-shape 6x8 makes an image of each; or join their rows to one file",
+        "--image-shape 6x8 reads one image per file; or join their rows in one file",
         given={"a.npy": GREY[0], "b.npy": GREY[1]},
     ),
     "channels first or last for a model of rows": Case(
         "embed flat.safetensors x.npy",
-        "make rows (N, D) of them, as the model takes them",
+        "reshape them to the rows (N, D) that the model takes",
         given={"x.npy": EITHER},
         mended={"x.npy": EITHER.reshape(12, -1)},
         then=("embed flat.safetensors x.npy",),
     ),
     "images of another size": Case(
         "train x QUICK",
-        "train with --image-size 6x8 to bring all to one size",
+        "train with --image-size 6x8 to resize all to one size",
         given={"x": lambda path: folder(path, [GREY[0], GREY[1][:, 1:], *GREY[2:]])},
     ),
     "images of another size for a model": Case(
         "embed pictures.safetensors x",
-        "bring it to that size, as the model does if it was trained with --image-size 6x8",
+        "resize it first; a model does so itself if it was trained with --image-size 6x8",
         given={"x": lambda path: folder(path, GREY[:, 1:])},
         trains="train pictures QUICK",
     ),
     "images of another size to train further on": Case(
         "train x --init-from pictures.safetensors QUICK",
-        "bring it to that size, as the model does if it was trained with --image-size 6x8",
+        "resize it first; a model does so itself if it was trained with --image-size 6x8",
         given={"x": lambda path: folder(path, GREY[:, 1:])},
         trains="train pictures QUICK",
     ),
@@ -1111,28 +1111,28 @@ CASES = {
     ),
     "a broken image": Case(
         "train x QUICK",
-        "--skip-broken goes on without it",
+        "--skip-broken skips it",
         given={"x": lambda path: folder(path, GREY), "x/05.png": b"broken"},
     ),
     "a broken image for a model": Case(
         "embed pictures.safetensors x",
-        "--skip-broken goes on without it",
+        "--skip-broken skips it",
         given={"x": lambda path: folder(path, GREY), "x/05.png": b"broken"},
     ),
     "a stack that is cut short": Case(
         "train x QUICK",
-        "--skip-broken goes on without that",
+        "--skip-broken skips the damaged part",
         given={"x": lambda path: stacks(path, cut=True)},
     ),
     "an image of very many pixels": Case(
         "train x QUICK --image-size 6x8",
-        "--force reads it; or --skip-broken goes on without it",
+        "--force reads it; or --skip-broken skips it",
         given={"x": lambda path: folder(path, [*GREY, np.repeat(GREY[0], 99, axis=0)])},
         patch=lambda patch: patch.setattr(Image, "MAX_IMAGE_PIXELS", 100),
     ),
     "an image of very many pixels for a model": Case(
         "embed pictures.safetensors x",
-        "make it smaller first; or --skip-broken goes on without it",
+        "make it smaller first; or --skip-broken skips it",
         given={"x": lambda path: folder(path, [*GREY, np.repeat(GREY[0], 99, axis=0)])},
         patch=lambda patch: patch.setattr(Image, "MAX_IMAGE_PIXELS", 100),
     ),
@@ -1195,6 +1195,11 @@ NOT_HERE = {  # patterns of hints that no case prints, each with the reason
     "name a folder of your own: TMPDIR=FOLDER aecli ...": "there is one user here",
     "pip install 'aecli[onnx]'": "nothing is installed here",
     "upgrade aecli: pip install --upgrade aecli": "there is no newer version",
+    "raise --batch-size": "there is one process here: test_torchrun starts several",
+    "lower --batch-size, or start fewer processes": "there is one process here",
+    "--device cuda gives each process a GPU, --device cpu none": "there is one process here",
+    "--device cpu trains on CPUs alone": "there is one process here",
+    "torchrun --nproc-per-node …, or --device cpu": "there is no GPU here",
     "finish it with aecli …": "info has no option that goes on: only an older version does",
     "read one of them: unzip -p FILE … | aecli COMMAND ... -": "the same, of an archive that has no name",
 }
@@ -1250,12 +1255,12 @@ SAYS_NO_OPTION = {
     ),
     "a ragged line of labels": Case(
         "train t.csv QUICK --label x.csv:a",
-        "hint: correct x.csv first: options on how to read are for the data alone",
+        "hint: correct x.csv first: reading options apply only to the data",
         given={"x.csv": RAGGED},
     ),
     "labels in another encoding": Case(
         "plot t.safetensors t.csv --colour x.csv:d",
-        "hint: correct x.csv first: options on how to read are for the data alone",
+        "hint: correct x.csv first: reading options apply only to the data",
         given={"x.csv": column_of(["café", "bar"]).encode("cp1252")},
     ),
 }

@@ -48,7 +48,7 @@ def test_no_hole_stops_a_row_however_the_model_was_trained(run, missing):
     holes = sum(cell == "" for row in table for cell in row)
     for command in (["embed"], ["reconstruct"], ["embed", "--error"], ["reconstruct", "--line-buffered", "--error"]):
         done = run(*command, "complete.safetensors", CASES / "align.csv")
-        assert (done.code, done.err) == (0, f"{holes} empty cells were taken as their columns' means\n")
+        assert (done.code, done.err) == (0, f"{holes} empty cells were replaced by their columns' means\n")
         assert len(lines(done.out)) == len(table)
         assert "nan" not in done.out
         assert all(cell for line in lines(done.out) for cell in line)
@@ -73,8 +73,11 @@ def test_arrays_may_have_holes_too(run, holed_model):
     np.save("x.npy", plane()[1])
     done = run("embed", "m.safetensors", "x.npy", "-o", "z.npy")
     assert (
-        done.err == f"{np.isnan(plane()[1]).sum()} empty cells were taken as their columns' means\nwrote z.npy\n"
-        or (done.err.splitlines()[-1] == f"{np.isnan(plane()[1]).sum()} empty cells were taken as their columns' means")
+        done.err == f"{np.isnan(plane()[1]).sum()} empty cells were replaced by their columns' means\nwrote z.npy\n"
+        or (
+            done.err.splitlines()[-1]
+            == f"{np.isnan(plane()[1]).sum()} empty cells were replaced by their columns' means"
+        )
     )
     assert np.array_equal(np.load("z.npy"), holed_model.embed(plane()[1]))
     with pytest.raises(DataError, match="row 1, column 'x0' is infinite"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aecli.cli import completion, console, judged, options
+from aecli.cli import completion, console, judged, options, ranks
 from aecli.config import FROM_MODEL, PCA, Column, Dialect, History, ModelConfig, Schema, TrainConfig, sized
 from aecli.data.places import Place, Where
 from aecli.recipes import VECTORS
@@ -88,6 +88,7 @@ def _of_run(path: Where) -> tuple[dict[str, str], dict[str, Any]]:
     held_out = [(run.validation_rows, "for early stopping"), (run.test_rows, "held out")]
     data = [f"{run.source or 'rows without a name'}, {run.rows:,} rows to train on"]
     data += [f"{rows:,} {what}" for rows, what in held_out if rows]
+    several = f", in {run.processes} processes" if run.processes > 1 else ""
     facts = {
         "resume file": str(path),
         "saved": _when(path),
@@ -100,22 +101,23 @@ def _of_run(path: Where) -> tuple[dict[str, str], dict[str, Any]]:
         "epoch": f"{run.epoch:,} of {run.train.epochs:,}",
         "step": f"{run.step:,} of {run.steps:,}",
         "MSE" if name is None else f"loss, {name}": _losses(run.history),
-        "time": f"{run.seconds:.1f} s of training, on {run.device}",
+        "time": f"{run.seconds:.1f} s of training, on {run.device}" + several,
         "started by": f"aecli {run.version}",
     }
-    facts |= {"state": "still running: its process holds the file"} if run.running else _ways(run.command)
+    held = {"state": "still running: its process holds the file"}
+    facts |= held if run.running else _ways(run.command, run.processes)
     when = _modified(path)
     saved_at = None if when is None else when.isoformat(timespec="seconds")
     values = {"resume_file": str(path), "saved": saved_at, **run.to_json()}
     return facts | _columns(run.schema), values
 
 
-def _ways(command: Sequence[str] | None) -> dict[str, str]:
+def _ways(command: Sequence[str] | None, processes: int) -> dict[str, str]:
     """Return how to resume or finish a stopped run: commands, or flags if the command that started it is unknown."""
     ways = {"to resume": "--resume", "to finish here": "--finish"}
     if command is None:
         return {way: f"the command that started it, with {flag}" for way, flag in ways.items()}
-    return {way: console.command(command, flag) for way, flag in ways.items()}
+    return {way: ranks.started(console.command(command, flag), processes) for way, flag in ways.items()}
 
 
 def _losses(history: History) -> str:

@@ -35,18 +35,19 @@ def found() -> tuple[int, int, int] | None:
 
 
 def leave_word_to_another() -> bool:
-    """Return whether another process reports why the run fails, after waiting for it to do so."""
-    is_follower = os.environ.get(VARIABLES[0], "0") not in ("", "0") and all(name in os.environ for name in VARIABLES)
-    if is_follower:
-        time.sleep(SAYING_SECONDS)
-    return is_follower
-
-
-def started(command: str) -> str:
-    """Return the command that starts this run, given the command of one process."""
+    """Return whether another process of `train` reports why the run fails, after waiting for it to do so."""
     with contextlib.suppress(UsageError):
-        return command if found() is None else f"torchrun ... -m {command}"
-    return command
+        if sys.argv[1:2] == ["train"] and (these := found()) is not None and these[0]:
+            time.sleep(SAYING_SECONDS)
+            return True
+    return False
+
+
+def started(command: str, processes: int) -> str:
+    """Return the command that starts a run in this number of processes, given the command of one process."""
+    if processes == 1:
+        return command
+    return f"torchrun ... -m {'-- ' * ('--log' in command)}{command}"  # else torchrun takes --log for its own
 
 
 @contextlib.contextmanager
@@ -58,23 +59,34 @@ def joined(device: str) -> "Iterator[tuple[Group | None, str]]":
     if (these := found()) is None:
         yield None, device
         return
+    rank, local_rank, count = these
+    if rank:
+        _end_by_signal_in_a_while()  # before PyTorch and its threads, which would let a signal through
     from aecli.training import group as groups
 
-    if these[0]:
-        _end_by_signal_in_a_while()
-    with groups.joined(*these, device) as (group, own):
+    with _said_by(rank), groups.joined(rank, count, device) as group:
         try:
-            yield group, own
+            yield group, groups.device_of(local_rank, device)
         except BaseException as error:
-            of_another = isinstance(error, PeerError) and group.rank > 0  # rank 0 reports it
+            of_another = isinstance(error, PeerError) and rank > 0  # rank 0 reports it
             if of_another or not group.is_first_to_fail():
                 time.sleep(SAYING_SECONDS)
                 sys.exit(getattr(error, "exit_code", 1))
-            if group.rank and isinstance(error, AecliError):
-                from aecli.cli import console
-
-                console.report(error.message, error.hint)
             raise
+
+
+@contextlib.contextmanager
+def _said_by(rank: int) -> Iterator[None]:
+    """Report the errors of a process other than rank 0, which otherwise reports none."""
+    try:
+        yield
+    except AecliError as error:
+        if not rank:
+            raise
+        from aecli.cli import console
+
+        console.report(error.message, error.hint)
+        sys.exit(error.exit_code)
 
 
 def _end_by_signal_in_a_while() -> None:

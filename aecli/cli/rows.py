@@ -148,7 +148,9 @@ def check_output(output: Where, *inputs: str, option: str = "--output") -> None:
         here = [Path(array_key(word)[0]) for word in inputs if not is_remote(word)]
         is_read = any(output.exists() and _is_read(output, given) for given in here)
     if is_read:
-        raise UsageError(f"{output} is read by this command, and would be overwritten", hint=f"name another {option}")
+        raise UsageError(
+            f"{output} is an input of this command, and would be overwritten", hint=f"name another {option}"
+        )
 
 
 def _check_here(output: Path) -> None:

@@ -145,124 +145,84 @@ def train(
     """
     with ranks.joined(device) as (group, own_device):
         if group is not None and group.rank:
-            _follow(group, own_device, data, output, fitting)
+            _follow(group, own_device, output)
             return
-        _train(
-            fitting,
-            columns,
-            reading,
-            matching,
-            data,
-            output,
-            init_from,
-            test,
-            log,
-            device=own_device,
-            data_dir=data_dir,
-            resume=resume,
-            finish=finish,
-            force=force,
-            as_json=as_json,
-            quiet=quiet,
-            group=group,
-        )
+
+        def say(message: str) -> None:
+            console.say(message, quiet=quiet)
+
+        words, recipe = _words(data, output, init_from, as_json=as_json, say=say)
+        named = " ".join(map(shown, words))
+        path = _output_path(words[0], output, fitting.recipe or recipe)
+        every, held_out = _with_test(words, test)
+        if path is not None:
+            _check_output(path, every, init_from, force=force)
+        lines = Log(log, every, path, force=force, say=say)
+        scratch = _scratch(path, say)
+
+        def check(schema: "Schema") -> None:
+            if path is not None and not force:
+                _keep_other_model(path, words, schema)
+
+        def start(plan: "Plan") -> None:
+            keep_freed_memory()  # not earlier: while rows are gathered, freed memory makes room for other rows
+            report.start(plan, training=not finish)
+            lines.begin(plan.history)
+
+        started, made, report = time.perf_counter(), None, progress.Report(quiet=quiet)
+        count = 1 if group is None else group.count
+        keeping = _keeping(path, every, count, resume=resume, finish=finish, force=force, say=say)
+        with contextlib.suppress(Finished), keeping as (kept, stopping), lines:
+            with report:
+                model = aecli.fit(
+                    _one_or_all(words),
+                    test=held_out,
+                    init_from=init_from,
+                    device=own_device,
+                    data_dir=data_dir,
+                    force=force,
+                    scratch=scratch,
+                    resume=kept,
+                    stopping=stopping,
+                    on_open=check,
+                    on_start=start,
+                    on_phase=report.phase,
+                    on_progress=_told_to(report, lines),
+                    announce=say,
+                    group=group,
+                    **vars(fitting),
+                    **vars(columns),
+                    **vars(reading),
+                    **vars(matching),
+                )
+            seconds = time.perf_counter() - started if kept is None else kept.seconds  # of all sessions
+            _write(path, model, quiet=quiet)
+            made = model.checkpoint
+        for line in () if made is None else judged.summary(made, seconds):
+            say(line)
+        if made is None and path is not None:
+            from aecli.model import checkpoint
+
+            say(f"already finished: {path}")
+            seconds, made = time.perf_counter() - started, checkpoint.read(path)
+        if as_json and made is not None:
+            facts = {"checkpoint": str(path), "data": named}
+            console.result(json.dumps(facts | _facts(made, seconds, report.device or None)))
+        lines.check()
 
 
-def _follow(group: "Group", device: str, data: list[str] | None, output: str | None, fitting: FitOptions) -> None:
+def _follow(group: "Group", device: str, output: str | None) -> None:
     """Train this process's share. The first process alone reads the data, reports and writes the checkpoint."""
     from aecli.training import shares
 
-    path = _output_path((data or ["digits"])[0], output, fitting.recipe or DEFAULT_RECIPE)
+    path = None if output == "-" else place(output or "model.safetensors")  # any name, where the first takes the data's
     folder = _scratch(path, lambda _: None)
+    keep_freed_memory()
     shares.follow(group, device, folder if folder is not None and folder.is_dir() else None)
 
 
-def _train(
-    fitting: FitOptions,
-    columns: Columns,
-    reading: Reading,
-    matching: Matching,
-    data: list[str] | None,
-    output: str | None,
-    init_from: Where | None,
-    test: list[str] | None,
-    log: str | None,
-    *,
-    device: str,
-    data_dir: Path | None,
-    resume: bool,
-    finish: bool,
-    force: bool,
-    as_json: bool,
-    quiet: bool,
-    group: "Group | None",
-) -> None:
-    def say(message: str) -> None:
-        console.say(message, quiet=quiet)
-
-    words, recipe = _words(data, output, init_from, as_json=as_json)
-    named = " ".join(map(shown, words))
-    if init_from is not None and not data:
-        say(f"reading {words[0]}")
-    path = _output_path(words[0], output, fitting.recipe or recipe)
-    every, held_out = _with_test(words, test)
-    if path is not None:
-        _check_output(path, every, init_from, force=force)
-    lines = Log(log, every, path, force=force, say=say)
-    scratch = _scratch(path, say)
-
-    def check(schema: "Schema") -> None:
-        if path is not None and not force:
-            _keep_other_model(path, words, schema)
-
-    def start(plan: "Plan") -> None:
-        keep_freed_memory()  # not earlier: while rows are gathered, freed memory makes room for other rows
-        report.start(plan, training=not finish)
-        lines.begin(plan.history)
-
-    started, made, report = time.perf_counter(), None, progress.Report(quiet=quiet)
-    keeping = _keeping(path, every, resume=resume, finish=finish, force=force, say=say)
-    with contextlib.suppress(Finished), keeping as (kept, stopping), lines:
-        with report:
-            model = aecli.fit(
-                _one_or_all(words),
-                test=held_out,
-                init_from=init_from,
-                device=device,
-                data_dir=data_dir,
-                force=force,
-                scratch=scratch,
-                resume=kept,
-                stopping=stopping,
-                on_open=check,
-                on_start=start,
-                on_phase=report.phase,
-                on_progress=_told_to(report, lines),
-                announce=say,
-                group=group,
-                **vars(fitting),
-                **vars(columns),
-                **vars(reading),
-                **vars(matching),
-            )
-        seconds = time.perf_counter() - started if kept is None else kept.seconds  # of all sessions
-        _write(path, model, quiet=quiet)
-        made = model.checkpoint
-    for line in () if made is None else judged.summary(made, seconds):
-        say(line)
-    if made is None and path is not None:
-        from aecli.model import checkpoint
-
-        say(f"already finished: {path}")
-        seconds, made = time.perf_counter() - started, checkpoint.read(path)
-    if as_json and made is not None:
-        facts = {"checkpoint": str(path), "data": named}
-        console.result(json.dumps(facts | _facts(made, seconds, report.device or None)))
-    lines.check()
-
-
 def _words(
-    data: list[str] | None, output: str | None, init_from: Where | None, *, as_json: bool
+    data: list[str] | None, output: str | None, init_from: Where | None, *, as_json: bool, say: Callable[[str], None]
 ) -> tuple[list[str], str]:
     """Return the data to train on, and the default recipe. Refuse options that contradict each other."""
     if as_json and output == "-":
@@ -283,6 +243,8 @@ def _words(
             f"standard input is a file, but without DATA train uses {usual}",
             hint=f"to train on standard input: {shlex.join(['aecli', 'train', '-', '-o', output or 'FILE'])}",
         )
+    if init_from is not None and not data:
+        say(f"reading {usual}")
     if words[0] == "-" and output is None:
         raise UsageError("rows from standard input have no name for the checkpoint", hint="name it: -o FILE")
     return words, recipe
@@ -359,7 +321,14 @@ def _output_path(data: str, output: str | None, recipe: str) -> Where | None:
 
 @contextlib.contextmanager
 def _keeping(
-    path: Where | None, data: list[str], *, resume: bool, finish: bool, force: bool, say: Callable[[str], None]
+    path: Where | None,
+    data: list[str],
+    processes: int,
+    *,
+    resume: bool,
+    finish: bool,
+    force: bool,
+    say: Callable[[str], None],
 ) -> "Iterator[tuple[ResumeFile | None, console.Stopping | None]]":
     """Hold the resume file until the checkpoint is written.
 
@@ -384,8 +353,8 @@ def _keeping(
                 say("stopped: nothing was saved yet")
                 return
             say(f"{how} in {kept.path}")
-            say(f"to resume: {ranks.started(console.command(words, '--resume'))}")
-            say(f"to finish here: {ranks.started(console.command(words, '--finish'))}")
+            say(f"to resume: {ranks.started(console.command(words, '--resume'), processes)}")
+            say(f"to finish here: {ranks.started(console.command(words, '--finish'), processes)}")
 
         try:
             yield kept, None if finish else stopping

@@ -1,1 +1,1 @@
-"""Data: names, paths and streams to rows; results to files."""
+"""Data: reads rows from names, paths and streams; writes results to files."""

@@ -1,4 +1,4 @@
-"""What is in a zip archive: one file, an NPZ's arrays, or something that is not read."""
+"""The contents of a zip archive: one file, the arrays of an NPZ, or something that aecli does not read."""
 
 import shlex
 import zipfile
@@ -12,14 +12,15 @@ from aecli.data.stream import Stream
 from aecli.errors import DataError
 
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, RuntimeError, LookupError)
-MAX_DEPTH = 2  # an NPZ may lie in a zip archive
+MAX_DEPTH = 2  # a zip archive may contain an NPZ
 
 
 def unpacked(stream: Stream, path: Where | None, *, force: bool | None, depth: int = 1) -> tuple[str | None, Stream]:
-    """Return what is in a zip archive: the format that its first bytes tell, and its bytes.
+    """Return the contents of a zip archive: the format by their first bytes, and a stream.
 
-    That is the one file in it; or the archive itself, where it is an NPZ. `depth` counts archives in archives.
-    Raises DataError where it is damaged, or holds several files, or none.
+    The stream is the one file in the archive, or the archive itself if it is an NPZ. `depth` counts archives inside
+    archives.
+    Raises DataError if the archive is damaged, or does not hold exactly one file.
     """
     file = stream.file()
     try:
@@ -50,7 +51,7 @@ def unpacked(stream: Stream, path: Where | None, *, force: bool | None, depth: i
 
 def _several(name: str, path: Where | None, members: list[str]) -> DataError:
     if not members:
-        return DataError(f"{name}: a zip archive without a file in it")
+        return DataError(f"{name}: an empty zip archive, and one file was expected")
     listed = ", ".join(repr(member) for member in members[:8]) + ", ..." * (len(members) > 8)
     unzip = shlex.join(["unzip", "-p", "FILE" if path is None else str(path), members[0]])
     return DataError(
@@ -60,7 +61,7 @@ def _several(name: str, path: Where | None, members: list[str]) -> DataError:
 
 
 class _Member:
-    """A file in a zip archive, whose damages are all OSErrors."""
+    """A file in a zip archive. Every kind of damage raises OSError."""
 
     def __init__(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
         self._archive, self._member, self._file = archive, member, cast(Any, None)

@@ -1,4 +1,4 @@
-"""Arrays from files: IDX, NPZ, and NPY, whose rows are read as they are needed. Nothing in them is ever unpickled."""
+"""Arrays from files: IDX, NPZ, and NPY, whose rows are read when they are needed. Nothing is ever unpickled."""
 
 import math
 import tokenize
@@ -26,7 +26,7 @@ DAMAGED = (
     EOFError,
     OverflowError,
     SyntaxError,
-    tokenize.TokenError,  # what NumPy lets through of a header that is no Python literal
+    tokenize.TokenError,  # NumPy raises it for a header that is not a Python literal
     MemoryError,
     NotImplementedError,
     zipfile.BadZipFile,
@@ -44,10 +44,10 @@ def open_array(
     told: tuple[int, ...] | None = None,
     schema: Schema | None = None,
 ) -> ArraySource:
-    """Open the array of a stream, for NPZ and safetensors the one called `key`, as `array_source` does.
+    """Open the array in a stream as `array_source` does; `key` names it in an NPZ or safetensors file.
 
-    `form` is idx, npy, npz or safetensors, and `path` is the file's, where it has one.
-    Raises DataError where it holds no such array of numbers.
+    `form` is idx, npy, npz or safetensors; `path` is the file's path, if it has one.
+    Raises DataError if the stream does not hold such an array of numbers.
     """
     if form == "npz":
         array: Array | FileRows = _npz(stream, key, path)
@@ -69,9 +69,9 @@ def array_source(
 ) -> ArraySource:
     """Return an array of numbers as a source: rows (N, D), or images (N, H, W), (N, H, W, C) or (N, C, H, W).
 
-    C is 1, 3 or 4. `told` is their shape where rows (N, D) are images, as --image-shape has it; `schema` is that of a
-    model that takes them.
-    Raises DataError where it is no such array.
+    C is 1, 3 or 4. `told` is the image shape of flat rows (N, D), as in --image-shape; `schema` is the schema of the
+    model that is applied.
+    Raises DataError if it is not such an array.
     """
     array = values if isinstance(values, FileRows) else np.asarray(values)
     if array.dtype.kind not in "uifb":
@@ -108,14 +108,14 @@ def array_source(
 
 
 def _how_read(name: str, shape: tuple[int, ...], image: tuple[int, ...] | None) -> list[str]:
-    """Return a sentence on how an array of a `shape` is read for training, where another reading is as likely."""
+    """Return a sentence on how an array of a `shape` is read for training, if another reading is as likely."""
     if image is None and len(shape) > 2:
         return [
-            f"{name}: its rows of shape {shape[1:]} are learnt as numbers, and not as images: these are (H, W), "
-            "or of 1, 3 or 4 channels"
+            f"{name}: its rows of shape {shape[1:]} are learnt as numbers, not as images: images are (H, W), "
+            "or have 1, 3 or 4 channels"
         ]
     if len(shape) == 3 and shape[2] in (3, 4):
-        return [f"{name}: read as {shape[0]:,} images of {sized(shape[1:])}, and not as one image in colour"]
+        return [f"{name}: read as {shape[0]:,} images of {sized(shape[1:])}, not as one image in colour"]
     return []
 
 
@@ -125,10 +125,10 @@ def layout(
     told: tuple[int, ...] | None = None,
     schema: Schema | None = None,
 ) -> tuple[tuple[int, ...] | None, bool]:
-    """Return what one row of an array of a `shape` is: (H, W), (H, W, C), or None for no image; and if C comes first.
+    """Return the shape of an array's row, (H, W), (H, W, C), or None if it is not an image; and whether C comes first.
 
-    Flat rows for a model have their channels where the `schema` says that the training rows had them.
-    Raises DataError where it is not what was `told`, not what a model takes, or may be two things.
+    In flat rows for a model, the channels are where the `schema` says that the training rows had them.
+    Raises DataError if the shape contradicts `told` or the model, or is ambiguous.
     """
     row = shape[1:]
     if schema is not None and schema.image_shape is not None:
@@ -140,9 +140,9 @@ def layout(
         last_or_first = f"--image-shape {row[1]}x{row[0]}x{row[2]} for last, {row[0]}x{row[2]}x{row[1]} for first"
         raise DataError(
             f"{name}: images of shape {row} may have their channels first or last",
-            hint=f"tell which: {last_or_first}"
+            hint=f"say which: {last_or_first}"
             if schema is None
-            else "make rows (N, D) of them, as the model takes them",
+            else "reshape them to the rows (N, D) that the model takes",
         )
     if first and not last:
         return (row[1:], False) if row[0] == 1 else ((row[1], row[2], row[0]), True)
@@ -150,10 +150,10 @@ def layout(
 
 
 def is_one_image(array: Array | FileRows, told: tuple[int, ...] | None, schema: Schema | None) -> bool:
-    """Return whether an array of a file, one of several, is taken as one image, and not as rows.
+    """Return whether an array in one of several files is read as one image, and not as rows.
 
-    It is one if its shape is that of the model's images or the one that was `told`; without these, that of an image in
-    colour, of a square one, or of bytes, which may be rows as well.
+    It is an image if it has the shape of the model's images, or the shape `told`. Without these, it is one if its shape
+    is that of a colour image or a square image, or if it holds bytes, which may also be rows.
     """
     shape: tuple[int, ...] = tuple(array.shape)
     if schema is not None:
@@ -167,7 +167,7 @@ def is_one_image(array: Array | FileRows, told: tuple[int, ...] | None, schema: 
 
 
 def _is_turned(name: str, row: tuple[int, ...], wanted: tuple[int, ...], *, flat: bool) -> bool:
-    """Return whether a row of an array is a model's image (H, W, C) as (C, H, W); `flat` is so for flat rows."""
+    """Return whether a row is a model's image (H, W, C), stored as (C, H, W); `flat` is the answer for flat rows."""
     height, width, channels = (*wanted, 1)[:3]
     if row == (height * width * channels,):
         return flat and channels > 1
@@ -177,14 +177,14 @@ def _is_turned(name: str, row: tuple[int, ...], wanted: tuple[int, ...], *, flat
     if row == (channels, height, width):
         return True
     if len(row) == 1:
-        raise DataError(f"{name}: {row[0]} values a row, and the model takes {height * width * channels}")
+        raise DataError(f"{name}: {row[0]} values per row, and the model takes {height * width * channels}")
     raise DataError(f"{name}: a row is of shape {row}, and the model takes images of shape {wanted}, {sized(wanted)}")
 
 
 def _as_told(name: str, row: tuple[int, ...], told: tuple[int, ...]) -> tuple[tuple[int, ...], bool]:
     first = len(told) == 3 and told[2] not in (1, 3, 4)
     if len(told) == 3 and not first and row == (told[0], told[2], told[1]) and told[0] in (1, 3, 4):
-        first = True  # either, and the array's own shape decides
+        first = True  # both are possible, so the array's shape decides
     channels, width, height = told if first else (told[2] if len(told) == 3 else 1, *told[:2])
     if math.prod(row) != channels * width * height:
         raise DataError(
@@ -197,7 +197,7 @@ def _as_told(name: str, row: tuple[int, ...], told: tuple[int, ...]) -> tuple[tu
         raise DataError(
             f"{name}: a row is of shape {row}, and --image-shape {'x'.join(map(str, told))} is one of "
             f"{as_first if first else shape}",
-            hint="leave it out, and the array's own shape counts; or make rows (N, D) of it first",
+            hint="leave it out to use the array's own shape; or reshape the array to rows (N, D) first",
         )
     return shape, first and channels > 1
 
@@ -211,16 +211,16 @@ def _turned(array: Array | FileRows, shape: tuple[int, int, int]) -> Array | Fil
 
 
 def places(shape: tuple[int, ...]) -> Array:
-    """Return where each value of a flat row (C, H, W) is in the flat row (H, W, C) of an image of this `shape`."""
+    """Return the position of each value of a flat row (C, H, W) in the flat row (H, W, C) of this `shape`."""
     return np.moveaxis(np.arange(math.prod(shape)).reshape(shape), -1, 0).ravel()
 
 
 def open_npy(stream: Stream, path: Where | None) -> Array | FileRows:
-    """Open the array of an NPY file. Raises DataError where it is none, or not one of numbers."""
+    """Return the array of an NPY file. Raises DataError if it is not one, or not an array of numbers."""
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     file = stream.file()
     try:
-        with warnings.catch_warnings(action="ignore"):  # NumPy's, of files made by Python 2
+        with warnings.catch_warnings(action="ignore"):  # NumPy warns about files made by Python 2
             shape, fortran_order, dtype = read[np.lib.format.read_magic(file)](file)
             if dtype.hasobject:
                 raise refused(stream.name, "objects", path=path)

@@ -1,4 +1,4 @@
-"""Tables that know their types: Parquet, and Arrow, which is also called Feather version 2."""
+"""Typed tables: Parquet, and Arrow, which is also called Feather version 2."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,13 +17,13 @@ from aecli.errors import DataError
 
 MAX_BATCH_ROWS = 1 << 16
 BATCH_VALUES = 1 << 20
-COMPUTED_ROWS = 1024  # together: pieces of so many vectors, or of several times as many, are not copied to be joined
-BUFFER_BYTES, MAX_BUFFERED_BYTES = 1 << 20, 1 << 26  # of a column, and of all, that are read ahead of a Parquet file
+COMPUTED_ROWS = 1024  # rows computed at once: pieces that are a multiple of it need no copy
+BUFFER_BYTES, MAX_BUFFERED_BYTES = 1 << 20, 1 << 26  # read ahead per column, and in all, from a Parquet file
 FILE_MAGIC = b"ARROW1\0\0"
 
 
 class ParquetTable(Table):
-    """A Parquet file. What cannot be read from any place, such as a pipe, is copied to a temporary file first."""
+    """A Parquet file. Input without random access, such as a pipe, is first copied to a temporary file."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream, self._name = stream, stream.name
@@ -63,7 +63,7 @@ class ParquetTable(Table):
             raise DataError(f"{self._name}: a damaged Parquet file ({_first_line(error)})") from error
 
     def _values(self, columns: list[str] | None) -> float:
-        """Return how many values a row of some columns has, those inside lists too; by the first group of rows."""
+        """Return the number of values in a row of some columns, with those inside lists, by the first row group."""
         metadata = self._file.metadata
         if not metadata.num_row_groups or not (rows := metadata.row_group(0).num_rows):
             return 0
@@ -110,11 +110,11 @@ class ArrowTable(BatchTable):
             start = stream.block(len(FILE_MAGIC))
             source = _Rest(b"" if start == FILE_MAGIC else start, stream)
             reader = pa.ipc.open_stream(pa.PythonFile(source, "r"))
-            _ = flattened(_without_rows(reader.schema)).schema.names  # an error where one is no UTF-8
+            _ = flattened(_without_rows(reader.schema)).schema.names  # raises if one is not UTF-8
         except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(
                 f"{stream.name}: not an Arrow file, or a damaged one ({_first_line(error)})",
-                hint="Feather's version 1 is not read: write it anew as version 2" if start[:4] == b"FEA1" else None,
+                hint="Feather version 1 is not read: write it as version 2" if start[:4] == b"FEA1" else None,
             ) from error
         super().__init__(stream.name, reader.schema, self._read(reader))
 
@@ -122,7 +122,7 @@ class ArrowTable(BatchTable):
         return self._stream.share_read()
 
     def _read(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-        """Yield the batches in pieces of a bounded size, each checked: its bytes come from strangers."""
+        """Yield the batches in pieces of a bounded size, each validated, because the bytes are not trusted."""
         try:
             for batch in reader:
                 batch.validate(full=True)
@@ -132,7 +132,7 @@ class ArrowTable(BatchTable):
 
 
 class FrameTable(Table):
-    """A data frame in memory: of pandas, of polars, of Arrow, or of whatever else gives an Arrow stream."""
+    """A data frame in memory: from pandas, polars, Arrow, or any other library that exports an Arrow stream."""
 
     def __init__(self, frame: Any) -> None:
         name = "the data frame"
@@ -162,7 +162,7 @@ class FrameTable(Table):
 def _pieces(
     name: str, batches: Iterator[pa.RecordBatch], wanted: Sequence[tuple[str, str]], schema: pa.Schema
 ) -> Iterator[Piece]:
-    """Yield the wanted columns of each batch; no batches are one piece, of no rows."""
+    """Yield the wanted columns of each batch; without batches, yield one piece without rows."""
     row = 0
     first = next(batches, None)
     for batch in [_without_rows(schema)] if first is None else chain([first], batches):
@@ -173,7 +173,7 @@ def _pieces(
 
 
 class _Rest:
-    """What pyarrow asks of a file to read a stream from: bytes that were read already, then the rest."""
+    """The file that pyarrow reads a stream from: the bytes already read, then the rest."""
 
     closed = False
 
@@ -186,7 +186,7 @@ class _Rest:
 
 
 def _rows_of(columns: int, inside: float) -> int:
-    """Return how many rows are read together, of so many columns and so many values inside of vectors."""
+    """Return how many rows to read at once, for a number of columns and of values inside vectors."""
     rows = max(1, min(MAX_BATCH_ROWS, int(BATCH_VALUES / max(1, columns + inside))))
     return (rows // COMPUTED_ROWS * COMPUTED_ROWS or rows) if inside > 0 else rows
 
@@ -200,16 +200,16 @@ def bounded(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 
 def _inside(rows: Any) -> float:
-    """Return how many values the vectors of a row of a batch or a table have together."""
+    """Return the number of values in all vectors of a row of a batch or a table."""
     vectors = [column for column in rows.columns if kind_of(column.type) == "vector"]
     inside = sum(pc.sum(pc.list_value_length(column)).as_py() or 0 for column in vectors)
     return float(inside / max(1, len(rows)))
 
 
 def flattened(rows: Any) -> Any:
-    """Return a batch or a table whose structs are columns of their own, `item.embedding`, and tensors are lists.
+    """Return a batch or a table with structs as columns of their own, `item.embedding`, and tensors as lists.
 
-    Views of texts, which polars has and few of Arrow's functions take, are texts.
+    Views of texts, which polars has and few of Arrow's functions take, become texts.
     """
     while any(pa.types.is_struct(field.type) for field in rows.schema):
         rows = (rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])).flatten()
@@ -219,7 +219,7 @@ def flattened(rows: Any) -> Any:
 
 
 def _without_rows(schema: pa.Schema) -> pa.Table:
-    """Return a table of no rows. Arrow's own way cannot make one of tensors inside of structs."""
+    """Return a table without rows. Arrow's own method fails for tensors inside structs."""
     return pa.Table.from_batches([], schema)
 
 
@@ -247,11 +247,11 @@ def _plain(column: Any) -> Any:
 
 
 def _index_columns(schema: pa.Schema) -> dict[str, str]:
-    """Return the columns that are the index of a pandas frame, as pandas notes it, each with why it is no feature."""
+    """Return the index columns of a pandas frame, by pandas' metadata, each with why it is not a feature."""
     try:
         index = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))["index_columns"]
         return dict.fromkeys([name for name in index if name in schema.names], "row index")
-    except (ValueError, LookupError, TypeError):  # written by someone else
+    except (ValueError, LookupError, TypeError):  # not written by pandas
         return {}
 
 

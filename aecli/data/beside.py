@@ -1,7 +1,7 @@
-"""A column of another table, beside the rows of a source: `labels.csv:kind`.
+"""A column of labels from another table than the rows: `labels.csv:kind`.
 
-Where the rows have paths, as images do, and the table has a column `path`, or one column of their names, a row is found
-by it; else by its number.
+If the rows have paths, as images do, and the table has a column `path` or one column of the images' names, rows are
+matched by it; otherwise by row number.
 """
 
 import contextlib
@@ -32,9 +32,9 @@ NAMED_COLUMNS = 4
 
 
 def split(word: str) -> tuple[Where, str] | None:
-    """Split FILE:COLUMN at the last colon that has a file before it. None where there is no such file.
+    """Split FILE:COLUMN at the last colon that has a file before it. Return None if there is no such file.
 
-    Raises DataError for a missing file whose name is that of a table.
+    Raises DataError for a missing file with the name of a table.
     """
     host = word.find("/", word.find("//") + 2) if is_remote(word) else 0
     places = [i for i, character in enumerate(word) if character == ":" and i >= host]
@@ -48,7 +48,7 @@ def split(word: str) -> tuple[Where, str] | None:
 
 
 def is_of_a_file(label: str) -> bool:
-    """Return whether a label is FILE:COLUMN. Raises DataError for a file of which no column is named."""
+    """Return whether a label is FILE:COLUMN. Raises DataError for a file without a column."""
     from aecli.data.opening import open_table
 
     if split(label) is not None:
@@ -58,17 +58,17 @@ def is_of_a_file(label: str) -> bool:
         label = str(file)
         ways = [f"--label {shlex.quote(f'{label}:{column}')}" for column in columns[:NAMED_COLUMNS]]
         raise DataError(
-            f"--label {label} is a file, and one of its columns was expected", hint=f"name one: {' or '.join(ways)}"
+            f"--label {label} is a file, and FILE:COLUMN was expected", hint=f"name one: {' or '.join(ways)}"
         )
     return False
 
 
 def join(source: "Source", inputs: "Sequence[Input]", asked: "Request", label: str | None) -> None:
-    """Join to a source the labels of another table: of `label`, FILE:COLUMN, or those that a model was trained with.
+    """Join labels of another table to a source: those of `label`, FILE:COLUMN, or those that a model was trained with.
 
-    The latter are looked for in the folder of the rows, beside it, then here; where they are not theirs, a sentence
-    says so.
-    Raises DataError where the table that was named is not that of the rows.
+    The program looks for a model's label file in the folder of the rows, beside it, then in the current folder; if the
+    file does not belong to the rows, it announces that.
+    Raises DataError if the table named by `label` does not fit the rows.
     """
     if label is None:
         beside = _found_again(source, inputs, asked)
@@ -83,14 +83,14 @@ def join(source: "Source", inputs: "Sequence[Input]", asked: "Request", label: s
 
 
 def _found_again(source: "Source", inputs: "Sequence[Input]", asked: "Request") -> "Beside | None":
-    """Return the labels of rows for a model; None where there is no such file, or it is not that of these rows."""
+    """Return a model's labels for its rows; None if their file is missing, or belongs to other rows."""
     schema, own = asked.schema, source.schema.label is not None
     assert schema is not None  # noqa: S101, for the type checker
     name = str(schema.label_file)
     file = file_beside(name, inputs[0].path)
     if file is None:
         inside = inputs[0].path is not None and inputs[0].path.is_dir()
-        why: str | None = f"they were in {name}, which lies neither {'in nor ' * inside}beside {source.name} nor here"
+        why: str | None = f"they were in {name}, which is neither {'in nor ' * inside}beside {source.name} nor here"
     else:
         beside = Beside(f"{file}:{schema.label}", strict=False)
         why = _why_not(beside, file, inputs, source, asked)
@@ -103,19 +103,19 @@ def _found_again(source: "Source", inputs: "Sequence[Input]", asked: "Request") 
 
 
 def file_beside(name: str, path: Where | None) -> Where | None:
-    """Return the file of this name in the folder that a path is or lies in, beside it, or here; None for none."""
+    """Return the file `name` in the folder of a path, in that folder's parent, or here; None if there is none."""
     return next((folder / name for folder in (*_around(path), Path()) if _is_there(folder / name)), None)
 
 
 def _is_there(file: Where) -> bool:
     try:
         return file.is_file()
-    except PlaceError:  # a bucket may be closed but for the rows
+    except PlaceError:  # a bucket may deny access to everything but the rows
         return False
 
 
 def _around(path: Where | None) -> list[Where]:
-    """Return the folder that a path is or lies in, and the one that holds it; none for data without a path."""
+    """Return the folder of a path (or the path, if a folder) and its parent; nothing for data without a path."""
     if isinstance(path, Place):
         if path.scheme not in WRITTEN:
             return []
@@ -130,11 +130,11 @@ def _around(path: Where | None) -> list[Where]:
 def _why_not(
     beside: "Beside", file: Where, inputs: "Sequence[Input]", source: "Source", asked: "Request"
 ) -> str | None:
-    """Say why a file of labels is not that of some rows, None where it is.
+    """Return why a label file does not belong to some rows; None if it does.
 
-    By their numbers rows are matched only where they have the name and the number of the training rows. By their paths
-    only where they are of the training rows' folder, by name, or the file is known to be of these: it lies in their
-    folder, or tells it. Images of another folder often have the same names.
+    Rows are matched by number only if they have the name and the number of the training rows. They are matched by path
+    only if they lie in a folder with the name of the training rows' folder, or if the file is known to belong to them:
+    it lies in their folder, or its paths name it. Images in another folder often have the same names.
     """
     try:
         beside.meet(source.paths)
@@ -146,18 +146,18 @@ def _why_not(
     if beside.how != "by row number":
         if is_known or all(_is_near(one.path, file, beside, asked.trained_on) for one in inputs):
             return None
-        return f"{file} goes by names, and {other}"
+        return f"{file} is matched by names, and {other}"
     if source.rows is None:
-        return f"{file} goes by row number, and the rows of {source.name} are not counted"
+        return f"{file} is matched by row number, and the number of rows in {source.name} is unknown"
     if not beside.fits(source.rows, paths=False):
         return f"{file} has another number of rows than {source.name}"
-    return None if is_known else f"{file} goes by row number, and {other}"
+    return None if is_known else f"{file} is matched by row number, and {other}"
 
 
 def _is_near(path: Where | None, file: Where, beside: "Beside", trained_on: str | None) -> bool:
-    """Return whether images are of the folder that a model was trained on, or a file of labels is known to be theirs.
+    """Return whether images lie in a folder named like the training folder, or a label file is known to be theirs.
 
-    It lies in their folder, or tells both folders apart.
+    It is if it lies in their folder, or if its paths name both folders.
     """
     if path is None or trained_on is None or not (around := _around(path)):
         return False
@@ -167,15 +167,15 @@ def _is_near(path: Where | None, file: Where, beside: "Beside", trained_on: str 
 
 
 class Beside:
-    """The column of another table that `word`, as FILE:COLUMN, names. Ask for it batch by batch, then `check`.
+    """The column of another table that `word`, FILE:COLUMN, names. Ask for it batch by batch, then call `check`.
 
     `column` is the column's name, `path` the file.
     """
 
     def __init__(self, word: str, *, strict: bool = True) -> None:
-        """Read the column. Where not `strict`, the table need have none of the rows' paths.
+        """Read the column. If not `strict`, the table may have none of the rows' paths.
 
-        Raises DataError where there is no such file or column, or a row cannot be read.
+        Raises DataError if there is no such file or column, or a row cannot be read.
         """
         from aecli.data.kinds import TEXT
         from aecli.data.opening import open_table
@@ -183,7 +183,7 @@ class Beside:
 
         found = split(word)
         if found is None:
-            raise DataError(f"{shown(word)}: no such file", hint="a column of another file is named FILE:COLUMN")
+            raise DataError(f"{shown(word)}: no such file", hint="name a column of another file as FILE:COLUMN")
         self.path, self.column = found
         with self._by_itself():
             table = open_table(self.path)
@@ -210,26 +210,26 @@ class Beside:
 
     @contextlib.contextmanager
     def _by_itself(self) -> Iterator[None]:
-        """Let no error of this table name options: they are for the data."""
+        """Replace the hints of this table's errors that name options: those apply to the data."""
         try:
             yield
         except DataError as error:
             if error.hint is None or not re.search(r"--\w|aecli ", error.hint):
                 raise
-            hint = f"correct {self.path} first: options on how to read are for the data alone"
+            hint = f"correct {self.path} first: reading options apply only to the data"
             raise DataError(error.message, hint=hint) from error
 
     def of(self, batch: "Batch") -> Array:
-        """Return the values (N,) of a batch's rows: see `labels`."""
-        assert batch.numbers is not None  # noqa: S101, for the type checker: a source numbers them
+        """Return the values (N,) for a batch's rows: see `labels`."""
+        assert batch.numbers is not None  # noqa: S101, for the type checker: every source numbers its rows
         return self.labels(_texts(batch.kept.get(PATH)), batch.numbers.tolist())
 
     def labels(self, paths: Sequence[str] | None, numbers: Sequence[int]) -> Array:
-        """Return the column's values (N,) for rows of these `numbers`, from 0, of which `paths` are the paths, if any.
+        """Return the column's values (N,) for the rows with these `numbers`, counted from 0, and `paths`, if any.
 
-        A row that the table does not have, or whose cell is empty, has None.
-        Raises DataError for a path that may be one of several, or whose row may be that of another, and where the
-        table has fewer rows than were asked for.
+        The value is None for a row that the table does not have, or whose cell is empty.
+        Raises DataError for a path that matches several rows of the table or a row already matched by another path, and
+        if the table has too few rows.
         """
         self._rows += len(numbers)
         if self._by_path is None:
@@ -248,9 +248,9 @@ class Beside:
         return values
 
     def meet(self, paths: Sequence[str] | None) -> None:
-        """Settle how rows are found, of which `paths` are the paths, or some of them, if they have any.
+        """Decide how to match rows with these `paths`, which may be some of them, or None.
 
-        Raises DataError as `labels` does, and where several columns may be that of the paths.
+        Raises DataError as `labels` does, and if several columns could be the paths.
         """
         if paths is not None and not self._paths:
             self._paths = self._named({_normal(str(path)) for path in paths})
@@ -261,20 +261,20 @@ class Beside:
                 self._place(_normal(str(path)))
 
     def tells(self, *folders: str) -> bool:
-        """Return whether the table's paths go through folders of all these names."""
+        """Return whether the table's paths contain folders with all these names."""
         return {*folders} <= {folder for path in self._paths for folder in path.split("/")[:-1]}
 
     @property
     def how(self) -> str:
-        """How rows are found, in words."""
+        """How rows are matched, in words."""
         return f"matched by {self._path_column}" if self._by_path else "by row number"
 
     def _named(self, paths: Collection[str]) -> list[str]:
-        """Return the cells of the one column that has the names of more than half of the images; none without one.
+        """Return the cells of the one column that names more than half of the images; an empty list if there is none.
 
-        Where no column of texts has, one of whole numbers may, each of which stands there once: 1 is 1.png and 001.png.
-        That of an index, which has no name, is none.
-        Raises DataError where it has not all of the names: it may count otherwise than they do.
+        If no column of texts does, a column of distinct integers may: 1 matches 1.png and 001.png. An index column,
+        which has no name, is ignored.
+        Raises DataError if an integer column does not name all images: it may count differently.
         """
         from aecli.data.kinds import TEXT
         from aecli.data.opening import open_table
@@ -303,57 +303,57 @@ class Beside:
                 found[name] = ways
             elif count * 2 > len(names):
                 raise DataError(
-                    f"{self.path}: its column {name!r} has the names of {count:,} of the {len(names):,} images",
-                    hint=f"where it tells the images, give it the name {PATH!r}; else take it out",
+                    f"{self.path}: its column {name!r} names {count:,} of the {len(names):,} images",
+                    hint=f"if it names the images, rename it to {PATH!r}; if not, remove it",
                 )
         if len(found) > 1:
             raise DataError(
                 f"{self.path}: several columns may be the images' paths: {listed(list(found))}",
-                hint=f"give the right one the name {PATH!r}",
+                hint=f"rename the right one to {PATH!r}",
             )
         self._path_column = next(iter(found), PATH)
         return found.get(self._path_column, [])
 
     def joined(self, batches: "Iterator[Batch]", skipped: Callable[[], int]) -> "Iterator[Batch]":
-        """Yield the batches of all rows but for some that were `skipped`, with their labels, and `check` at the end."""
+        """Yield the batches with their labels, and `check` the table at the end; `skipped` counts rows left out."""
         for batch in batches:
             yield dataclasses.replace(batch, labels=self.of(batch))
         self.check(skipped())
 
     def fits(self, rows: int | None, *, paths: bool) -> bool:
-        """Return whether the table can be that of so many rows, which have `paths` or not; None is not known."""
+        """Return whether the table fits so many rows, with or without `paths`; `rows` is None if unknown."""
         return (paths and bool(self._by_path)) or rows == len(self._values)
 
     def check_rows(self, rows: int | None, *, paths: bool) -> None:
-        """Raise DataError where the data is known to have another number of rows, and rows are matched by number."""
+        """Raise DataError if rows are matched by number, and the data is known to have another number of rows."""
         if rows is not None and not self.fits(rows, paths=paths):
             raise self._of_other_length(f"{rows:,}", paths)
 
     def check(self, left_out: int = 0) -> None:
-        """Check, when all rows were asked for but for some that were `left_out`, that the table is theirs.
+        """Check that the table fits the rows, after all were asked for except some that were `left_out`.
 
-        Raises DataError where it has another number of rows, or none of their paths.
+        Raises DataError if it has another number of rows, or none of their paths.
         """
         if self._strict and self._by_path and self._rows and not self._found:
             raise DataError(
-                f"{self.path}: its column {self._path_column!r} has none of the {self._rows:,} paths of the data",
-                hint=f"one has to be the end of the other; it has {self._paths[0]}" if self._paths else None,
+                f"{self.path}: its column {self._path_column!r} matches none of the {self._rows:,} paths of the data",
+                hint=f"one path must end with the other; it has {self._paths[0]}" if self._paths else None,
             )
         if not self._by_path and self._rows + left_out != len(self._values):
             raise self._of_other_length(f"{self._rows + left_out:,}", False)
 
     def notes(self) -> list[str]:
-        """Return a sentence on the rows that the table does not have, where there are some."""
+        """Return a note on the rows that the table does not have, if there are any."""
         lacking = self._rows - self._found
         if not lacking:
             return []
-        return [f"{self.path} has no row for {lacking:,} of the {self._rows:,} paths, which have no {self.column}"]
+        return [f"{self.path} has no row for {lacking:,} of the {self._rows:,} paths: they have no {self.column}"]
 
     def _of_other_length(self, rows: str, images: bool) -> DataError:
         count = len(self._values)
         return DataError(
             f"{self.path} has {count:,} row{'s' * (count != 1)}, and the data has {rows}: rows are matched by number",
-            hint=f"give it a column {PATH!r} with the images' paths" if images else None,
+            hint=f"add a column {PATH!r} with the images' paths" if images else None,
         )
 
     def _index(self) -> None:
@@ -364,7 +364,7 @@ class Beside:
                 _enter(self._endings, "/".join(parts[i:]), row, self._values)
 
     def _place(self, path: str) -> int | None:
-        """Return the row of a path: of the same one, else of one that ends with it, or that it ends with."""
+        """Return the row of a path: the same path, or one that ends with it, or that it ends with."""
         parts = path.split("/")
         for full in (parts, [*parts[:-1], _stem(path)]):
             whole = "/".join(full)
@@ -378,12 +378,13 @@ class Beside:
             return None
         if found == AMBIGUOUS:
             raise DataError(
-                f"{self.path}: its column {self._path_column!r} has several rows that may be {path}, with other values",
-                hint="write longer paths, or each path once",
+                f"{self.path}: its column {self._path_column!r} has several rows with different values that may "
+                f"be {path}",
+                hint="write longer paths, or write each path once",
             )
         if (other := self._of_row.setdefault(found, path)) != path:
             raise DataError(
-                f"{self.path}: its row with {self._path_column} {self._paths[found]!r} may be that of {other} or of "
+                f"{self.path}: its row with {self._path_column} {self._paths[found]!r} may belong to {other} or to "
                 f"{path}",
                 hint="write longer paths, so that each image has a row of its own",
             )
@@ -391,7 +392,7 @@ class Beside:
 
 
 def _enter(index: dict[str, int], path: str, row: int, values: Sequence[Any]) -> None:
-    """Enter a path's row; a path of several rows with other values is ambiguous."""
+    """Add a path's row to the index; a path of several rows with different values is ambiguous."""
     before = index.setdefault(path, row)
     if before != AMBIGUOUS and values[before] != values[row]:
         index[path] = AMBIGUOUS
@@ -419,20 +420,20 @@ def _is_whole(kind: Any) -> bool:
 
 
 def _is_nameless(name: str, table: "Table") -> bool:
-    """Return whether a column is an index, which has no name, or one that pandas or R made."""
+    """Return whether a column has no name, or one that pandas or R made, as an index has."""
     from aecli.data.settling import NAMELESS
 
     return name in table.nameless or NAMELESS.fullmatch(name.casefold()) is not None
 
 
 def _count(names: Sequence[tuple[str, str]], ways: Sequence[str]) -> int:
-    """Count the files, by their names with and without the ending, that stand among some paths."""
+    """Return how many of the files, by their names with or without the ending, are among some paths."""
     here = {posixpath.basename(way) for way in ways}
     return sum(full in here or stem in here for full, stem in names)
 
 
 def _as_named(cells: Sequence[str], stems: Sequence[str]) -> list[str]:
-    """Return whole numbers as files are named by them, 7 as 007; none where numbers or names are not all different."""
+    """Return integers as in the files' names, 7 as 007; an empty list if numbers or names repeat."""
     named = {int(stem): stem for stem in stems if stem.isdecimal()}
     if len(set(cells)) < len(cells) or len(named) < sum(map(str.isdecimal, set(stems))):
         return []
@@ -444,7 +445,7 @@ def _normal(path: str) -> str:
 
 
 def _value(cell: Any) -> Any:
-    """Return a cell, None where it is empty; of a list or a struct its text."""
+    """Return a cell; None if it is empty; the text of a list or a struct."""
     if isinstance(cell, list | dict):
         return str(cell)
     return None if cell is None or cell == "" or cell != cell else cell  # noqa: PLR0124, NaN

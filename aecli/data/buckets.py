@@ -1,7 +1,7 @@
-"""Buckets: s3:// and gs://, through pyarrow, which finds the credentials by itself.
+"""Buckets: s3:// and gs://, through pyarrow, which finds the credentials itself.
 
-pyarrow can end an upload only by finishing it, and does so where its stream is closed or goes. One that is not whole is
-therefore left open, which nobody sees: a bucket's lifecycle rule removes its parts.
+pyarrow can end an upload only by completing it, and it does so when its stream is closed or freed. An incomplete upload
+is therefore left open. It is invisible, and a lifecycle rule of the bucket removes its parts.
 """
 
 import contextlib
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 CONNECT_SECONDS, REQUEST_SECONDS = 5.0, 10.0
 TRIES = 3
 GCS_SECONDS = 15
-UPLOADED_BYTES = 40 << 20  # some parts of an upload, which go at once; between them it can be stopped
-MAX_WORDS = 200  # letters of them
+UPLOADED_BYTES = 40 << 20  # some parts of an upload, sent at once; it can be stopped between them
+MAX_WORDS = 200  # characters of pyarrow's message
 DENIED = (
     "ACCESS_DENIED|HTTP status 40[13]|PERMISSION_DENIED|UNAUTHENTICATED|INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH|"
     "OAuth2 access token"
@@ -50,7 +50,7 @@ class Bucket:
                 with contextlib.suppress(FileNotFoundError):
                     return self._file(place, path, start=start)
             found = self._files.get_file_info(path).type
-            if found == fs.FileType.File:  # there is one of the folder's name, too
+            if found == fs.FileType.File:  # an object with the folder's name exists, too
                 found = fs.FileType.Directory if self._holds_files(path) else None
             if found == fs.FileType.Directory:
                 return Head(is_folder=True)
@@ -78,7 +78,7 @@ class Bucket:
             raise changed(place) from error
 
     def _read(self, file: Any, place: "Place", head: Head, start: int, size: int) -> bytes:
-        """Read a part, and look then whether the object is still the same: no request asks for a version."""
+        """Return a part, and check that the object is still the same: requests cannot ask for a version."""
         data: bytes = file.read_at(size, start) if size else b""
         with self._files.open_input_file(f"{place.root}/{place.key}") as now:
             if len(data) != size or {_version(file), _version(now)} != {head.version}:
@@ -110,7 +110,7 @@ class Bucket:
         except FileNotFoundError:
             pass
         except PlaceError as error:
-            if error.message.endswith(DENIED_WORDS):  # of the bucket itself, which its files do not need
+            if error.message.endswith(DENIED_WORDS):  # to the bucket itself, which its files do not need
                 return
             raise
         raise PlaceError(f"{place}: there is no bucket {place.root}")
@@ -139,7 +139,7 @@ class Bucket:
 
 
 def store(place: "Place") -> Bucket:
-    """Return what reaches the bucket of a place. Raises PlaceError where its region cannot be found."""
+    """Return the bucket of a place. Raises PlaceError if its region cannot be found."""
     with _answers(place):
         try:
             return _s3(place.root) if place.scheme == "s3" else _gcs()
@@ -149,7 +149,7 @@ def store(place: "Place") -> Bucket:
 
 @functools.cache
 def _s3(bucket: str) -> Bucket:
-    """Connect to S3: at AWS_ENDPOINT_URL, else in the region of the bucket."""
+    """Return a bucket of S3, at AWS_ENDPOINT_URL, or else in the region of the bucket."""
     from pyarrow import fs
 
     found, _ = fs.FileSystem.from_uri(f"s3://{bucket}")
@@ -173,25 +173,25 @@ def _gcs() -> Bucket:
 
 
 def _version(file: Any) -> str:
-    """Return what changes where an object does: S3's entity tag, the generation of Google's."""
+    """Return a value that changes when an object does: S3's entity tag, or Google's generation."""
     said = _said(file)
     return "|".join(said.get(name, "") for name in ("etag", "generation", "last-modified", "content-length"))
 
 
 def _said(file: Any) -> dict[str, str]:
-    """Return what the other side says of a file, by names in small letters."""
+    """Return the server's metadata for a file, by lower-case names."""
     said = (file.metadata() or {}).items()
     return {str(name).lower(): value.decode() if isinstance(value, bytes) else str(value) for name, value in said}
 
 
 def _keep_open(stream: Any) -> None:
-    """Let an upload never end: to close it would publish what there is."""
+    """Keep an upload open forever: closing it would publish the incomplete object."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(stream))
 
 
 @contextlib.contextmanager
 def _answers(place: "Place") -> Iterator[None]:
-    """Raise PlaceError for what pyarrow says where a bucket gives no answer, but for files that are not there."""
+    """Turn pyarrow's errors for a bucket that does not answer into PlaceError, but pass FileNotFoundError on."""
     try:
         yield
     except FileNotFoundError:
@@ -202,12 +202,12 @@ def _answers(place: "Place") -> Iterator[None]:
             raise PlaceError(f"{place}{DENIED_WORDS}", hint=WAYS[place.scheme]) from error
         if re.search("NO_SUCH_BUCKET|Bucket '.*' not found", said):
             raise PlaceError(f"{place}: there is no bucket {place.root}") from error
-        hint = WAYS[place.scheme] if "HTTP status 400" in said else None  # as for a token that has expired
+        hint = WAYS[place.scheme] if "HTTP status 400" in said else None  # for example, an expired token
         raise PlaceError(f"{place}: no answer ({_why(said)})", hint=hint) from error
 
 
 def _why(said: str) -> str:
-    """Return the part of pyarrow's words that a stranger can use."""
+    """Return the part of pyarrow's message that a user can act on."""
     if status := re.search(r"HTTP status (\d+)", said):
         return f"HTTP {status[1]}"
     if curl := re.search(r"curlCode: \d+, ([^;]+)", said):

@@ -1,6 +1,6 @@
 """The built-in sets: scikit-learn's digits, and MNIST and its relatives through torchvision.
 
-A set whose IDX files lie in the data folder is read from there directly. torchvision is imported only to download.
+If a set's IDX files are in the data folder, they are read directly. torchvision is imported only to download.
 """
 
 import contextlib
@@ -19,12 +19,12 @@ from aecli.data.idx import read_idx
 from aecli.data.source import ArraySource
 from aecli.errors import DataError
 
-DIGITS_TRAIN_ROWS = 1437  # scikit-learn's own order: the writers of the last 360 images are others
+DIGITS_TRAIN_ROWS = 1437  # scikit-learn's own order: the writers of the last 360 images are different
 
 
 @dataclass(frozen=True)
 class TorchvisionSet:
-    """A set of torchvision's: its class, its constructor's keywords by split, and the IDX files it unpacks by split."""
+    """A torchvision set: its class, the constructor's arguments by split, and the IDX files by split."""
 
     cls: str
     arguments: dict[str, dict[str, Any]]
@@ -65,12 +65,11 @@ TORCHVISION = {
 
 
 def open_builtin(name: str, split: str, data_dir: Path | None, announce: Callable[[str], None]) -> ArraySource:
-    """Open the `split` ("train" or "test") of a built-in set, downloading it into `data_dir` where it is missing.
+    """Open the `split` ("train" or "test") of a built-in set, and download it into `data_dir` if it is missing.
 
-    Without a `data_dir` that is a folder in the user's cache.
-
+    Without a `data_dir`, that is a folder in the user's cache.
     `announce` is called with one sentence before a download begins.
-    Raises DataError where the set cannot be had, or its files are damaged.
+    Raises DataError if the set is not available, or its files are damaged.
     """
     title = f"{name}:{split}"
     if name == "digits":
@@ -91,7 +90,7 @@ def open_builtin(name: str, split: str, data_dir: Path | None, announce: Callabl
     images, targets = (read_idx(_found(folder, file)) for file in wanted)
     if images.ndim != 3 or len(images) != len(targets):
         raise DataError(
-            f"{folder}: {title} needs one label an image, and its files have shapes {images.shape} and {targets.shape}"
+            f"{folder}: {title} needs one label per image, and its files have shapes {images.shape} and {targets.shape}"
         )
     if known.transposed:
         images = np.ascontiguousarray(images.transpose(0, 2, 1))
@@ -114,7 +113,7 @@ def _digits() -> np.ndarray[Any, Any]:
 
 
 def _find(folder: Path, file: str) -> Path | None:
-    """Find the file plain, or gzipped: plain where both are there."""
+    """Return the path of the file, plain if there is one, else gzipped."""
     return next((path for path in (folder / file, folder / f"{file}.gz") if path.is_file()), None)
 
 
@@ -125,7 +124,7 @@ def _found(folder: Path, file: str) -> Path:
 
 
 def _download(name: str, known: TorchvisionSet, split: str, folder: Path) -> None:
-    """Download through torchvision into a temporary folder beside `folder`, then move whole files into place."""
+    """Download a set through torchvision into a temporary folder beside `folder`, then move whole files into place."""
     import tempfile
 
     import torchvision
@@ -136,7 +135,7 @@ def _download(name: str, known: TorchvisionSet, split: str, folder: Path) -> Non
         with (
             tempfile.TemporaryDirectory(prefix=".download-", dir=folder.parent) as scratch,
             Path(os.devnull).open("w") as nowhere,
-            contextlib.redirect_stdout(nowhere),  # torchvision prints what it does
+            contextlib.redirect_stdout(nowhere),  # torchvision prints progress
             contextlib.redirect_stderr(nowhere),
         ):
             dataset(scratch, download=True, **known.arguments[split])

@@ -1,4 +1,4 @@
-"""What the cells of a text table say: nothing, a number, a date, a time of day; and numbers that need an option.
+"""What the cells of a text table hold: nothing, a number, a date, a time of day; or a number that needs an option.
 
 Functions on lists look at a sample. `numbers` and `booleans` convert whole Arrow columns.
 """
@@ -25,12 +25,12 @@ HOLES = frozenset(
         *("-", "--", "---", "?", ".", "..", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!", "#NV"),
     }
 )
-PAIRS = (("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"), ("off", "on"))  # of words, as people write booleans
+PAIRS = (("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"), ("off", "on"))  # words for booleans
 FALSE, TRUE = (
     frozenset({number, *(cased for pair in PAIRS for cased in (pair[i], pair[i].title(), pair[i].upper()))})
     for i, number in enumerate("01")
 )
-MOST = 0.9  # the share of a column's cells that tells what it was meant to be
+MOST = 0.9  # the share of cells that decides what a column is meant to be
 
 NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 NO_DIGITS = r"[+-]?(?:[iI][nN][fF](?:[iI][nN][iI][tT][yY])?|[nN][aA][nN])"
@@ -41,23 +41,23 @@ TIME = re.compile(r"([01]?[0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,9})?)?"
 
 
 def holes(na: Iterable[str] = ()) -> frozenset[str]:
-    """Return the spellings of a cell without a value, in a column that is no text: the usual ones and `na`."""
+    """Return the spellings of a cell without a value, except in text columns: the usual ones and `na`."""
     return HOLES | frozenset(na)
 
 
 def is_number(text: str) -> bool:
-    """Return whether a cell is written as a number, with a decimal point and nothing beside it."""
+    """Return whether a cell is written as a number, with a decimal point and nothing else."""
     return PLAIN.fullmatch(text.strip()) is not None
 
 
 def is_time(cells: Iterable[str | None]) -> bool:
-    """Return whether all cells that hold something are times of day, such as 13:45 or 13:45:00."""
+    """Return whether all cells with a value are times of day, such as 13:45 or 13:45:00."""
     told = _told(cells)
     return bool(told) and all(TIME.fullmatch(cell) for cell in told)
 
 
 def date_formats(cells: Iterable[str | None]) -> list[str]:
-    """Return the formats, as of `strptime`, that fit all cells that hold something. None fits what is no date."""
+    """Return the `strptime` formats that fit all cells with a value; an empty list if they are not dates."""
     told = list(dict.fromkeys(_told(cells)))
     if not told or any(len(cell) > 19 or not cell[0].isdigit() for cell in told):
         return []
@@ -66,7 +66,7 @@ def date_formats(cells: Iterable[str | None]) -> list[str]:
 
 def _all_fit(cells: Sequence[str], form: str) -> bool:
     try:
-        return all(dt.datetime.strptime(cell, form) for cell in cells)  # noqa: DTZ007, a cell bears no zone
+        return all(dt.datetime.strptime(cell, form) for cell in cells)  # noqa: DTZ007, a cell has no time zone
     except ValueError:
         return False
 
@@ -80,9 +80,9 @@ def _told(cells: Iterable[str | None]) -> list[str]:
 class Near:
     """How a column's cells differ from numbers.
 
-    `share` of the cells would be numbers. `how` is "thousands", "decimal", "currency", "percent", "brackets", "unit"
-    or "below" (a limit such as <0.01). `option` is what reads them, None where something has to go first. `cell` is
-    the first that is no number, in row `row`, counted from 0.
+    `share` is the share of cells that would be numbers. `how` is "thousands", "decimal", "currency", "percent",
+    "brackets", "unit" or "below" (a limit such as <0.01). `option` is the option that reads them; None if the user must
+    change the cells first. `cell` is the first cell that is not a number, in row `row`, counted from 0.
     """
 
     share: float
@@ -105,12 +105,12 @@ WORN = {
 
 
 def near_number(cells: Iterable[str | None], delimiter: str = ",", decimal: str = ".") -> Near | None:
-    """Return how a column's cells would be numbers, if at least nine tenths would be; None for other columns.
+    """Return how a column's cells could be read as numbers, if at least 90% could; None for other columns.
 
-    `delimiter` and `decimal` are the table's: where a comma parts the cells, one inside a cell groups thousands.
+    `delimiter` and `decimal` are the table's: if a comma delimits cells, a comma inside a cell groups thousands.
     """
     told = [(row, cell.strip()) for row, cell in enumerate(cells) if cell is not None and cell.strip() not in HOLES]
-    seen: dict[str, list[tuple[int, str, str]]] = {}  # how a cell is worn -> row, cell, the number inside
+    seen: dict[str, list[tuple[int, str, str]]] = {}  # how a cell is written -> row, cell, the number inside
     for row, cell in told:
         for how, pattern in ({"plain": PLAIN} | WORN).items():
             if found := pattern.fullmatch(cell):
@@ -139,7 +139,7 @@ def near_number(cells: Iterable[str | None], delimiter: str = ",", decimal: str 
 
 
 def _mark(marked: Sequence[str], plain: Sequence[str], delimiter: str, decimal: str) -> tuple[str | None, str]:
-    """Return the mark that stands in numbers, and whether it groups thousands or is the decimal."""
+    """Return the mark inside the numbers, and whether it groups thousands or is the decimal mark."""
     for mark in "'\u2019\u00a0\u202f ":
         if all(mark in cell for cell in marked):
             return mark, "thousands"
@@ -158,10 +158,10 @@ def _mark(marked: Sequence[str], plain: Sequence[str], delimiter: str, decimal: 
 
 
 def grouped_by_points(cells: Iterable[str | None]) -> tuple[str, str] | None:
-    """Return a cell such as 1.016 and one such as 950, where points may group thousands; None where they don't seem to.
+    """Return a cell such as 1.016 and one such as 950, if points may group thousands; else None.
 
-    They seem to where each number with a point has three digits after it and one to three before, and the others are
-    whole numbers below a thousand, of which there are some.
+    Points may group thousands if each number with a point has three digits after it and one to three before it, and
+    there are other numbers, which are all integers below a thousand.
     """
     told = _told(cells)
     dotted = [cell for cell in told if "." in cell]
@@ -177,26 +177,26 @@ def grouped_by_points(cells: Iterable[str | None]) -> tuple[str, str] | None:
 
 
 def check_marks(dialect: Dialect) -> None:
-    """Raise UsageError where the marks of numbers make no sense together."""
+    """Raise UsageError if the marks of numbers contradict each other."""
     if dialect.thousands is not None:
         if len(dialect.thousands) != 1 or dialect.thousands in "0123456789+-eE":
             raise UsageError(f"--thousands is {dialect.thousands!r}, and one character such as ',' was expected")
         if dialect.thousands == dialect.decimal:
             raise UsageError(
                 f"--thousands and --decimal are both {dialect.decimal!r}",
-                hint=f"say what the decimal mark is: --decimal {',' if dialect.decimal == '.' else '.'}",
+                hint=f"set the decimal mark: --decimal {',' if dialect.decimal == '.' else '.'}",
             )
 
 
 def stripped(texts: Any, na: Sequence[str] = (), *, usual: bool = True) -> Any:
-    """Return a text column without blanks around its cells, with nulls where they hold nothing."""
+    """Return a text column with its cells stripped of spaces, and nulls for holes."""
     texts = pc.utf8_trim_whitespace(texts)
     spellings = holes(na) if usual else frozenset(na) | {""}
     return pc.if_else(pc.is_in(texts, pa.array(sorted(spellings), pa.string())), None, texts)
 
 
 def numbers(texts: Any, dialect: Dialect, na: Sequence[str] = ()) -> tuple[Any, Array]:
-    """Convert a text column to float64. The second is True where a cell holds something that is no number."""
+    """Return a text column as float64, and a mask of the cells that hold something other than a number."""
     texts = stripped(texts, na)
     plain = texts
     if dialect.thousands is not None:
@@ -215,7 +215,7 @@ def numbers(texts: Any, dialect: Dialect, na: Sequence[str] = ()) -> tuple[Any, 
 
 
 def booleans(texts: Any, na: Sequence[str] = ()) -> tuple[Any, Array]:
-    """Convert a text column to booleans. The second is True where a cell holds something that is none."""
+    """Return a text column as booleans, and a mask of the cells that hold something other than a boolean."""
     texts = stripped(texts, na)
     true = pc.is_in(texts, pa.array(sorted(TRUE)))
     false = pc.is_in(texts, pa.array(sorted(FALSE)))
@@ -225,7 +225,7 @@ def booleans(texts: Any, na: Sequence[str] = ()) -> tuple[Any, Array]:
 
 
 def without(values: Any, na: Sequence[str]) -> Any:
-    """Return numbers with nulls where they equal one of `na`: -999.0 is the -999 that was named."""
+    """Return numbers with nulls in place of those that equal one of `na`: -999.0 equals -999."""
     named = [float(text) for text in na if is_number(text)]
     if not named or not pa.types.is_floating(values.type):
         return values
@@ -233,20 +233,20 @@ def without(values: Any, na: Sequence[str]) -> Any:
 
 
 def dates(texts: Any, form: str | None, iso: Callable[[Any], Any], na: Sequence[str] = ()) -> tuple[Any, Array]:
-    """Convert a text column to timestamps: by the format, else by `iso`, which raises pa.ArrowInvalid.
+    """Return a text column as timestamps: by the format, or else by `iso`, which raises pa.ArrowInvalid.
 
-    The second is True where a cell holds something that is no date.
+    The second value is a mask of the cells that hold something other than a date.
     """
     texts = stripped(texts, na)
     values = pa.nulls(len(texts), pa.timestamp("us"))
     if form is not None:
         values = pc.strptime(texts, form, "us", error_is_null=True)
-        if "%d" in form:  # strptime makes 2 March of 31 February
+        if "%d" in form:  # strptime reads 31 February as 2 March
             written, given = (
                 pc.replace_substring_regex(each, r"\b0+([0-9])", r"\1") for each in (pc.strftime(values, form), texts)
             )
             values = pc.if_else(pc.equal(written, given), values, None)
-        if "%Y" in form:  # of which strptime takes two digits, too
+        if "%Y" in form:  # strptime also reads years of two digits
             values = pc.if_else(pc.match_substring_regex(texts, "[0-9]{4}"), values, None)
     left = pc.and_(pc.is_null(values), pc.is_valid(texts)).to_numpy(zero_copy_only=False)
     if not left.any():
@@ -275,7 +275,7 @@ def as_array(column: Any) -> Any:
 
 
 def mask_of(places: Iterable[int], size: int) -> Array:
-    """Return booleans (N,), True at the places."""
+    """Return a mask (N,), True at the places."""
     mask = np.zeros(size, bool)
     mask[list(places)] = True
     return mask

@@ -1,6 +1,6 @@
-"""Codes, the latent rows that `aecli embed` writes: tables with columns z0, z1, ... or one of lists; arrays (N, K).
+"""Codes: the latent rows that `aecli embed` writes. Tables have columns z0, z1, ... or one of lists; arrays are (N, K).
 
-Sparse codes are two columns of lists, which hold for each row the places of its active values, and the values.
+Sparse codes are two columns of lists: the positions of each row's active values, and the values.
 """
 
 import dataclasses
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from aecli.data.table import Table
 
 INDEX, VALUE = SPARSE = "index", "value"  # the columns of sparse codes
-VECTOR = "z"  # the column of codes, where nothing else names it
-PIECE = 1024  # steps between two codes, at a time
+VECTOR = "z"  # the column of codes, unless something else names it
+PIECE = 1024  # codes on the way between two rows, computed at once
 BAD = "--bad-rows skip leaves such rows out, --bad-rows blank writes empty ones"
 
 
 class Codes(Source):
-    """The latent rows (N, K) of a source. A row whose values are not all finite in single precision is a bad row.
+    """The latent rows (N, K) of a source. A row with a value that is not finite in single precision is a bad row.
 
-    One without any value is answered by an empty row, as embed writes it. Of rows that are narrower than the K `values`
-    of a code, the others are 0.
+    A row without any value gives an empty row, as embed writes it. In rows with fewer than the K `values` of a code,
+    the missing ones are 0.
     """
 
     def __init__(self, source: Source, values: int, bad_rows: str) -> None:
@@ -39,7 +39,7 @@ class Codes(Source):
         self.columns, self.features, self.bad_rows = source.columns, source.features, bad_rows
 
     def _batches(self) -> Iterator[Batch]:
-        for batch in self._source._batches():  # noqa: SLF001, bad rows are treated once, here
+        for batch in self._source._batches():  # noqa: SLF001, bad rows are handled once, here
             with np.errstate(over="ignore"):
                 z = batch.x.astype(np.float32)
             bad, empty = self._not_finite(batch, z), np.isnan(z).all(axis=1)
@@ -60,7 +60,7 @@ class Codes(Source):
         return not self.blanks or self.bad_rows == "skip"
 
     def _dense(self, batch: Batch) -> tuple[Array, dict[int, DataError]]:
-        """Return codes (N, K) of places and values (N, 2 M), and the rows that have no such place, or one twice."""
+        """Return codes (N, K) from positions and values (N, 2 M), and the rows with an invalid or repeated position."""
         index, value = np.split(batch.x, 2, axis=1)  # (N, M)
         fits = (index == np.floor(index)) & (index >= 0) & (index < self._values)
         places = np.where(fits, index, 0).astype(np.int64)
@@ -71,9 +71,9 @@ class Codes(Source):
         for row in np.flatnonzero((~fits & ~np.isnan(index)).any(axis=1) | again).tolist():
             cells = index[row]
             wrong = cells[int(fits[row].argmin())] if not fits[row].all() else None
-            what = "the same place twice" if wrong is None else f"{wrong:g}"
+            what = "the same position twice" if wrong is None else f"{wrong:g}"
             found[row] = DataError(
-                f"{self._where(batch, row, INDEX)} holds {what}, and a code has different places of 0 to "
+                f"{self._where(batch, row, INDEX)} holds {what}, and a code has distinct positions from 0 to "
                 f"{self._values - 1}",
                 hint=BAD,
             )
@@ -86,7 +86,7 @@ class Codes(Source):
         return f"{batch.name or self.name}: row {batch.row + row + 1}, column {column!r}"
 
     def _not_finite(self, batch: Batch, z: Array) -> dict[int, DataError]:
-        """Return the rows that lack a value, or have one that is too large, by their places."""
+        """Return an error for each row that lacks a value or has one that is too large, by the row's position."""
         finite = np.isfinite(z)
         if finite.all():
             return {}
@@ -102,10 +102,10 @@ class Codes(Source):
         return found
 
     def between(self, first: int, last: int, steps: int) -> Iterator[Batch]:
-        """Return the straight way between two rows, which count from 1: so many codes, the rows' own at both ends.
+        """Return the straight line between two rows, counted from 1, as `steps` codes; the two rows are its ends.
 
-        What lies behind them is not read. Where `bad_rows` is "blank", a bad row is an error if it is one of the two.
-        Raises DataError where there are no such rows.
+        Rows after them are not read. If `bad_rows` is "blank", a bad row is an error only if it is one of the two.
+        Raises DataError if there are no such rows.
         """
         ends: dict[int, Array] = {}
         count = 0
@@ -114,7 +114,7 @@ class Codes(Source):
                 place = row - count - 1
                 if 0 <= place < len(batch.x):
                     if batch.blank is not None and batch.blank[place]:
-                        raise DataError(f"{self.name}: row {row} is no code: it cannot be read, or lacks a value")
+                        raise DataError(f"{self.name}: row {row} is not a code: it cannot be read, or lacks a value")
                     ends[row] = batch.x[place].astype(np.float64)
             count += len(batch.x)
             if len(ends) == len({first, last}):
@@ -137,11 +137,11 @@ def open_codes(
     *,
     shorter: tuple[int, ...] = (),
 ) -> Codes:
-    """Open codes of so many latent values: files, "-" for standard input, a data frame or an array.
+    """Open codes of a number of latent values: files, "-" for standard input, a data frame or an array.
 
-    Columns z0, z1, ... are matched by name, where there are names. Codes may also be one column of lists, or two of
-    them, index and value. So many first values as `shorter` says are a code, too.
-    Raises DataError where there is no such data, or its codes are of another width.
+    Columns z0, z1, ... are matched by name, if there are names. Codes may also be one column of lists, or two columns
+    of lists, index and value. Codes with only the first values are allowed, if `shorter` contains their number.
+    Raises DataError if there is no such data, or its codes have another width.
     """
     names = [f"z{i}" for i in range(values)]
     written = (
@@ -176,10 +176,10 @@ def open_codes(
 
 
 def in_lists(table: "Table", schema: Schema, shorter: tuple[int, ...]) -> Schema:
-    """Return the schema of codes as a table has them: in columns of lists, where it has some and no z0.
+    """Return the schema of codes in a table: with columns of lists, if it has some and no z0.
 
-    They are lists of places and of values, or one column of lists, which may have fewer values, as `shorter` says. Of
-    several columns of lists as wide as codes, the one named z is it.
+    They are lists of positions and of values, or one column of lists, which may have fewer values, as `shorter` says.
+    If several columns of lists have the width of codes, the one named z is used.
     """
     from aecli.data import kinds
 
@@ -190,13 +190,13 @@ def in_lists(table: "Table", schema: Schema, shorter: tuple[int, ...]) -> Schema
         peeked = table.peek()
         has_rows = len(peeked) > 0
         found = {name: kinds.guessed(name, peeked[name]).column for name in table.columns}
-    except DataError:  # of a row that cannot be read, which is told at its turn
+    except DataError:  # a row cannot be read; the error is raised when the row's turn comes
         vectors = [name for name, kind in table.types().items() if kinds.kind_of(kind) == "vector"]
-        if any(name.rpartition(".")[2] == INDEX for name in vectors):  # how long its lists are is not known
+        if any(name.rpartition(".")[2] == INDEX for name in vectors):  # the length of its lists is unknown
             raise
         found = {name: Column(name, "vector", width=schema.inputs) for name in vectors}
     for name in found:
-        pair = name, f"{name.removesuffix(INDEX)}{VALUE}"  # of a struct, too: code.index, code.value
+        pair = name, f"{name.removesuffix(INDEX)}{VALUE}"  # also the fields of a struct: code.index, code.value
         if name.rpartition(".")[2] == INDEX and pair[1] in found and (found[name].kind == "vector" or not has_rows):
             width = max(found[each].width for each in pair)
             return Schema(2 * width, tuple(Column(each, "vector", width=width) for each in pair))
@@ -234,9 +234,9 @@ def code_columns(z: Array, active: int | None, as_vector: str | None) -> dict[st
 
 
 def as_lists(z: Array, active: int) -> dict[str, Any]:
-    """Return sparse codes (N, K) as columns of lists: the places of so many values of each row, in order, and these.
+    """Return sparse codes (N, K) as columns of lists: the sorted positions of `active` values per row, and the values.
 
-    They are those that are not 0, and where these are fewer, the first of the others.
+    They are the values that are not 0; if a row has fewer of these, the first zeros are added.
     """
     import pyarrow as pa
 

@@ -1,4 +1,4 @@
-"""What pyarrow.compute holds, loaded when it is first used: it takes as long to load as a table takes to be read."""
+"""The functions of pyarrow.compute, loaded on first use: loading takes as long as reading a table."""
 
 from typing import Any
 

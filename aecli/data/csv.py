@@ -1,7 +1,7 @@
-"""CSV from a file or a stream: read in blocks of whole records, each parsed by pyarrow with its types laid down.
+"""CSV from a file or a stream, read in blocks of whole records; pyarrow parses each block with fixed types.
 
-Rows are counted from 1, below the header; lines are the file's. A block that pyarrow refuses is read again as text,
-to tell which rows are bad.
+Rows are counted from 1, below the header; lines are counted as in the file. If pyarrow refuses a block, the block is
+read again as text to find the bad rows.
 """
 
 import codecs
@@ -33,11 +33,11 @@ from aecli.errors import DataError, EmptyRowError, Piped
 from aecli.options import AS_IT_IS, PLAINLY, Applying, Reading
 from aecli.pipeline import spread
 
-WORKERS = min(4, os.cpu_count() or 1)  # one thread a block: pyarrow's own take a third more processor time
-DROPPED = "\0dropped"  # the name of a last column that nobody sees
+WORKERS = min(4, os.cpu_count() or 1)  # one thread per block: pyarrow's own threads cost a third more CPU time
+DROPPED = "\0dropped"  # the internal name of an empty last column
 DATES = ("date", "timestamp")
 NUMBER = ARROW_TYPES["number"]
-KEEP, PRIVATE = "aecli-keep", 0xF700  # the error handler that makes characters of private use of bytes that are no text
+KEEP, PRIVATE = "aecli-keep", 0xF700  # error handler: undecodable bytes become private-use characters
 PEEKED_CELLS = 1000
 
 
@@ -52,18 +52,18 @@ codecs.register_error(KEEP, _kept)
 
 @dataclass(frozen=True)
 class _Bad:
-    """Why a row cannot be read: what the error says of it, and whether it names the line."""
+    """Why a row cannot be read: the error's text, and whether it names the line."""
 
     what: str
     hint: str | None = None
     in_line: bool = False
-    leave_out: bool = False  # by a command that trains without the line
+    leave_out: bool = False  # whether the hint is a command that trains without the line
     empty: bool = False
 
 
 @dataclass(frozen=True)
 class _Parsed:
-    """The wanted columns of a block, of so many lines; and by their places its bad rows."""
+    """The wanted columns of a block, its number of lines, and its bad rows by position."""
 
     columns: list[Any]
     lines: int
@@ -74,7 +74,7 @@ class _Parsed:
 
 
 class CsvTable(Table):
-    """A CSV. How it is written is found in its first lines, where neither `reading` nor a model's `schema` says it."""
+    """A CSV. Its dialect comes from `reading`, from a model's `schema`, or else from its first lines."""
 
     is_text = True
     dialect: Dialect
@@ -90,10 +90,10 @@ class CsvTable(Table):
         announce: Callable[[str], None] = lambda _: None,
         default_delimiter: str | None = None,
     ) -> None:
-        """Read the header. A `live` stream is read as its bytes come, and not in large blocks.
+        """Read the header. A `live` stream is read as its bytes arrive, and not in large blocks.
 
-        `default_delimiter` is the one that the file's name tells.
-        Raises DataError where there is no table, UsageError for options that make no sense.
+        `default_delimiter` is the one that the file's name suggests.
+        Raises DataError if there is no table, UsageError for options that make no sense.
         """
         check_reading(reading)
         self._stream, self._live, self._announce, self._training = stream, live, announce, schema is None
@@ -101,7 +101,7 @@ class CsvTable(Table):
         self.na = na_values(reading, schema)
         self._small = not any(
             0 <= float(value) <= 255 for value in self.na if cells.is_number(value)
-        )  # so far for all blocks
+        )  # whether all blocks so far may be read as uint8
         text = Text(stream, reading, schema, live=live)
         self._records = records(stream.name, text.blocks())
         self._sampled: deque[bytes] = deque()
@@ -111,21 +111,21 @@ class CsvTable(Table):
                 raise DataError(f"{stream.name}: no rows to read, it is empty")
             found = nothing(schema, schema.dialect or Dialect())
         self._found = found
-        self._commented = found.commented  # whether it was said that there are comments
+        self._commented = found.commented  # whether a note about comments was announced
         for note in found.notes:
             announce(note)
-        self.nameless = self._found.nameless  # columns whose names were made up
+        self.nameless = self._found.nameless  # columns whose names the program made
         no_rows = not live and not any(block.strip() for block in self._sampled)
         rows = 0 if no_rows else None
         super().__init__(stream.name, self._found.names, named=self._found.dialect.header, rows=rows)
         self.dialect = self._found.dialect
-        self._texts: pa.Table | None = None  # the first rows as they are written, once they are asked for
+        self._texts: pa.Table | None = None  # the first rows as they are written, read on first use
         self._physical = [*self.columns, *[DROPPED] * self._found.dropped]
         self._delimiter = "\t" if self.dialect.delimiter == " " else self.dialect.delimiter
-        self._nulls = [*pacsv.ConvertOptions().null_values, *self.na]  # few, as each costs time in each column
+        self._nulls = [*pacsv.ConvertOptions().null_values, *self.na]  # few, because each costs time in each column
 
     def _find(self, reading: Reading, schema: Schema | None, text: Text, default: str | None) -> Found | None:
-        """Read the first blocks, and find how they are written. None where there are none."""
+        """Read the first blocks and find their dialect. Return None if there are none."""
         sample, complete = b"", False
         while True:
             try:
@@ -133,7 +133,7 @@ class CsvTable(Table):
             except DataError as error:
                 if not sample:
                     raise
-                block, self._records = b"", _broken_off(error)  # after the rows before it
+                block, self._records = b"", _broken_off(error)  # raised after the rows before it
             complete = not block
             sample += block
             if block:
@@ -159,7 +159,7 @@ class CsvTable(Table):
                 return found
 
     def _skip(self, count: int) -> None:
-        """Leave out the first bytes of what was sampled."""
+        """Drop the first bytes of the sample."""
         while count and self._sampled:
             block = self._sampled.popleft()
             if len(block) > count:
@@ -176,7 +176,7 @@ class CsvTable(Table):
             self._sampled.append(block)
         text, _, _ = self._prepared(block)
         if not text.strip() and self._training:
-            raise DataError(f"{self.name}: no rows to read, there is a header alone")
+            raise DataError(f"{self.name}: no rows to read, only a header")
         convert = pacsv.ConvertOptions(
             null_values=self._nulls, decimal_point=self.dialect.decimal, include_columns=self.columns
         )
@@ -200,14 +200,14 @@ class CsvTable(Table):
         return table
 
     def _read_text(self, text: bytes, convert: pacsv.ConvertOptions) -> pa.Table:
-        """Read rows with inferred types. Raises pa.ArrowInvalid where a cell is no UTF-8, too."""
+        """Return rows with inferred types. Raises pa.ArrowInvalid also if a cell is not UTF-8."""
         table = self._read(text, convert)
-        if any(map(pa.types.is_binary, table.schema.types)):  # what pyarrow makes of such a column
+        if any(map(pa.types.is_binary, table.schema.types)):  # pyarrow's type for such a column
             raise pa.ArrowInvalid("not UTF-8")
         return table
 
     def _typed(self, column: Any) -> Any | None:
-        """Return a peeked column with a better type than pyarrow found; None where there is none."""
+        """Return a peeked column with a better type than pyarrow's; None if there is none."""
         if pa.types.is_integer(column.type) and self.dialect.date_format is not None:  # such as 20240131
             texts = cells.as_array(column).cast(pa.string())
             values, bad = self._dates(texts)
@@ -232,7 +232,7 @@ class CsvTable(Table):
 
     @staticmethod
     def _days(values: Any, texts: Any) -> Any:
-        """Return timestamps as dates, where their texts have no time of day."""
+        """Return timestamps as dates if their texts have no time of day."""
         is_day = pa.types.is_timestamp(values.type) and not pc.any(pc.match_substring(texts, ":")).as_py()
         return values.cast(pa.date32()) if is_day else values
 
@@ -240,7 +240,7 @@ class CsvTable(Table):
         return cells.dates(texts, self.dialect.date_format, timestamps, self.na)
 
     def _look(self, table: pa.Table, text: bytes) -> None:
-        """Raise DataError for a row of units below the header, and ask whether points group thousands."""
+        """Raise DataError for a row of units below the header; ask the user whether points group thousands."""
         end = min(len(text), SAMPLE_BYTES)
         sample = text[: text.rfind(b"\n", 0, end) + 1] or text
         with contextlib.suppress(pa.ArrowInvalid):
@@ -257,7 +257,7 @@ class CsvTable(Table):
                     if pa.types.is_floating(kind) and (pair := cells.grouped_by_points(values)):
                         self._announce(
                             f"column {column!r} holds {pair[0]} beside {pair[1]}: if the point groups thousands, "
-                            "say --thousands ."
+                            "add --thousands ."
                         )
 
     @staticmethod
@@ -284,7 +284,7 @@ class CsvTable(Table):
         return str(told[0].as_py()).strip() if len(told) else None  # digits alone, whatever the encoding
 
     def _first_texts(self) -> pa.Table | None:
-        """Return the first rows as they are written, up to SAMPLE_BYTES of them; None where they cannot be read so."""
+        """Return the first rows as they are written, up to SAMPLE_BYTES; None if they cannot be read as text."""
         if self._texts is None and self._sampled:
             block = self._sampled[0]
             block = block[: block.rfind(b"\n", 0, SAMPLE_BYTES) + 1] or block
@@ -306,7 +306,7 @@ class CsvTable(Table):
             line += parsed.lines
 
     def _errors(self, parsed: _Parsed, first_row: int, first_line: int) -> dict[int, DataError]:
-        """Return the errors of a block's bad rows by their places."""
+        """Return the errors of a block's bad rows by position."""
         lines = record_lines(parsed.text, parsed.removed) if any(bad.in_line for bad in parsed.bad.values()) else None
         first, most = min(parsed.bad), 2 * len(parsed.bad) > len(parsed.columns[0])
         errors = {}
@@ -315,7 +315,7 @@ class CsvTable(Table):
             where = f"row {first_row + place + 1}" + (f" (line {line})" if bad.in_line and line is not None else "")
             hint, piped = bad.hint, self._without_line(line) if bad.leave_out and line and place == first else None
             if bad.in_line and first_row + place == 0 and line and line > 1 and most:
-                hint, piped = f"where the table begins further down, say so: --skip-rows {line - 1}", None
+                hint, piped = f"if the table begins further down, add --skip-rows {line - 1}", None
             error = EmptyRowError if bad.empty else DataError
             errors[place] = error(f"{self.name}: {where}{bad.what}", hint=hint, piped=piped)
         return errors
@@ -330,7 +330,7 @@ class CsvTable(Table):
             empty = False
             yield block
         if empty:
-            yield b""  # a piece of no rows tells the columns
+            yield b""  # a piece without rows still has the columns
 
     def _parse(self, block: bytes, wanted: Sequence[tuple[str, str]]) -> _Parsed:
         """Return the wanted columns of a block."""
@@ -344,7 +344,7 @@ class CsvTable(Table):
         return self._reread(block, wanted)
 
     def _typed_columns(self, text: bytes, wanted: Sequence[tuple[str, str]]) -> list[Any]:
-        """Return the wanted columns. Raises pa.ArrowInvalid where a row or a cell is not as it should be."""
+        """Return the wanted columns. Raises pa.ArrowInvalid if a row or a cell does not fit."""
         once = {column: self._read_as(kind) for column, kind in reversed(wanted)}
         texts = {column: pa.string() for column, kind in wanted if kind == TEXT and once[column] != pa.string()}
         rows = self._small_rows(text, once)
@@ -353,17 +353,18 @@ class CsvTable(Table):
         return [(both if kind == TEXT and column in texts else rows)[column] for column, kind in wanted]
 
     def _read_as(self, kind: str) -> pa.DataType:
-        """Return the type that pyarrow reads a kind of column as."""
+        """Return the pyarrow type to read for a kind of column."""
         if kind == "number" and self.dialect.thousands is not None:
             return pa.string()
         return ARROW_TYPES.get(kind, pa.string())
 
     def _small_rows(self, block: bytes, types: dict[str, pa.DataType]) -> pa.RecordBatch | None:
-        """Return a block's numbers as uint8, in three quarters of the time; None where they are not all of 0 to 255.
+        """Return a block's numbers as uint8, a quarter faster to parse; None unless all are integers from 0 to 255.
 
-        After the first such block no other is tried: blocks that other threads had begun by then may still be uint8.
+        After the first block that does not fit, no other is tried. Blocks that other threads have already begun may
+        still be uint8.
         """
-        if self._small and not any(x in block and b"0" + x in block for x in (b"x", b"X")):  # a number to uint8 alone
+        if self._small and not any(x in block and b"0" + x in block for x in (b"x", b"X")):  # only uint8 takes 0x1
             numbers = [column for column, kind in types.items() if kind == NUMBER]
             with contextlib.suppress(pa.ArrowInvalid):
                 rows = self._rows(block, types | dict.fromkeys(numbers, pa.uint8()))
@@ -373,7 +374,7 @@ class CsvTable(Table):
         return None
 
     def _rows_with_holes(self, block: bytes, types: dict[str, pa.DataType]) -> pa.RecordBatch:
-        """Return a block's rows. From the first block on that has other spellings of holes, all of them are read."""
+        """Return a block's rows. After the first block with a rare spelling of a hole, all spellings are read."""
         try:
             return self._rows(block, types)
         except pa.ArrowInvalid:
@@ -394,10 +395,10 @@ class CsvTable(Table):
             null_values=nulls or self._nulls,
             decimal_point=self.dialect.decimal,
         )
-        if pa.bool_() in types.values():  # as each value costs time in each column
+        if pa.bool_() in types.values():  # each value costs time in each column
             options.true_values, options.false_values = sorted(cells.TRUE), sorted(cells.FALSE)
         table = self._read(block, options)
-        batches = table.to_batches()  # one at most, as the block is read in one go
+        batches = table.to_batches()  # at most one, because the block is read in one go
         return batches[0] if batches else pa.RecordBatch.from_pylist([], table.schema)
 
     def _read(self, block: bytes, convert: pacsv.ConvertOptions, invalid_row_handler: Any = None) -> pa.Table:
@@ -417,7 +418,7 @@ class CsvTable(Table):
         )
 
     def _converted(self, columns: list[Any], wanted: Sequence[tuple[str, str]]) -> tuple[list[Any], dict[int, _Bad]]:
-        """Return columns as their kinds ask for, with nulls for the cells that are not of their kind; and bad rows."""
+        """Return the columns converted to their kinds, with nulls for cells that do not fit; and the bad rows."""
         out: list[Any] = []
         bad: dict[int, _Bad] = {}
         mend_cell = mend(self._applying, training=self._training)
@@ -433,7 +434,7 @@ class CsvTable(Table):
         return out, bad
 
     def _as_kind(self, values: Any, kind: str) -> tuple[Any, Array | None]:
-        """Return a column as its kind has it. The second is True where a cell is not of it, None where all are."""
+        """Return a column converted to its kind, and a mask of the cells that do not fit; None if all fit."""
         if not pa.types.is_string(values.type):
             return (cells.without(values, self.na) if kind == "number" and self.na else values), None
         if kind == "number":
@@ -448,7 +449,7 @@ class CsvTable(Table):
         return values, None
 
     def _reread(self, block: bytes, wanted: Sequence[tuple[str, str]]) -> _Parsed:
-        """Return the wanted columns of a block with rows that cannot be read, by reading its cells as text."""
+        """Return the wanted columns of a block with bad rows, by reading its cells as text."""
         text, removed, comment = self._prepared(block)
         ragged: list[tuple[int, _Bad]] = []
 
@@ -473,15 +474,15 @@ class CsvTable(Table):
                 line = self._delimiter.join(str(column[place]) for column in every)
                 bad[place] = self._ragged(len(self._physical), line, expected=len(self.columns))
         for place in np.flatnonzero(self._blank(every)).tolist():
-            bad[place] = self._bad_line(" has no value at all", "leave blank lines out", empty=True)
-        for i, (_, kind) in enumerate(wanted):  # a text that can be read stays: it may name the row
+            bad[place] = self._bad_line(" has no value at all", "remove blank lines", empty=True)
+        for i, (_, kind) in enumerate(wanted):  # readable text is kept: it may name the row
             if places_without := undecoded if kind == TEXT else bad:
                 columns[i] = pc.if_else(pa.array(cells.mask_of(places_without, len(columns[i]))), None, columns[i])
         columns, bad = _interleaved(columns, bad, dict(ragged))
         return _Parsed(columns, newlines(block), text, removed, comment, dict(sorted(bad.items())))
 
     def _undecoded(self, names: list[str], every: list[Any], places: dict[str, int], text: bytes) -> dict[int, _Bad]:
-        """Return the rows of a block that are no text in the encoding, where a wanted column is concerned."""
+        """Return the rows of a block with a wanted cell that is not text in the encoding."""
         bad: dict[int, _Bad] = {}
         for column in dict.fromkeys(names):
             texts = every[places[column]]
@@ -493,7 +494,7 @@ class CsvTable(Table):
         return bad
 
     def _blank(self, every: list[Any]) -> Array:
-        """Return for each row whether no cell of it holds anything."""
+        """Return a mask of the rows whose cells are all empty."""
         blank: Array = np.ones(len(every[0]), bool)
         for column in every:
             if not blank.any():
@@ -505,19 +506,19 @@ class CsvTable(Table):
         expected = expected or len(self._physical) - self._found.dropped
         cells_found = "1 cell" if found == 1 else f"{found} cells"
         shown = f": {shortened(text.strip())}" if text is not None else ""
-        return self._bad_line(f" has {cells_found}, and {expected} were expected{shown}", "leave the line out")
+        return self._bad_line(f" has {cells_found}, and {expected} were expected{shown}", "remove the line")
 
     def _bad_line(self, what: str, way: str, *, empty: bool = False) -> _Bad:
-        hint = None if self._training else f"{way}, or say {self._applying.ways}"
+        hint = None if self._training else f"{way}, or use {self._applying.ways}"
         return _Bad(what, hint, in_line=True, leave_out=self._training, empty=empty)
 
     def _without_line(self, line: int) -> Piped:
-        """Return the way to train without a line."""
-        says = "leave the line out: " if Path(self.name).is_file() else "leave the line out first: "
+        """Return the command that trains without a line."""
+        says = "remove the line: " if Path(self.name).is_file() else "remove the line first: "
         return Piped(changed(f"sed {line}d", self.name), self.name, says)
 
     def _prepared(self, block: bytes) -> tuple[bytes, list[int], bytes | None]:
-        """Return a block as pyarrow reads it, the numbers of the lines removed, and the first comment not asked for."""
+        """Return a block for pyarrow, the removed lines' numbers, and the first comment found without --comment."""
         block, removed, comment = self._without_comments(block)
         if self.dialect.delimiter == " ":
             block = _with_tabs(block)
@@ -542,7 +543,7 @@ class CsvTable(Table):
         return b"\n".join(kept), removed, unasked
 
     def _is_comment(self, line: bytes) -> bool:
-        """Return whether a line that begins as a comment does is one: without an option, by the number of its cells."""
+        """Return whether a line that begins like a comment is one; without --comment, by its number of cells."""
         if self.dialect.comment:
             return True
         if self.dialect.delimiter == " ":
@@ -563,7 +564,7 @@ def _as_texts(columns: Sequence[str]) -> pacsv.ConvertOptions:
 
 
 def _inferred(table: pa.Table, nulls: Sequence[str], decimal: str) -> pa.Table:
-    """Return a table of texts with the types that pyarrow finds for them."""
+    """Return a table of texts converted to the types that pyarrow infers."""
     sink = pa.BufferOutputStream()
     pacsv.write_csv(table, sink)
     return pacsv.read_csv(
@@ -579,7 +580,7 @@ def _first_line(text: bytes) -> str:
 
 
 def _may_be_blank(columns: list[Any]) -> bool:
-    """Return whether a row may hold nothing, by the columns that were read."""
+    """Return whether some row may be empty, by the columns that were read."""
     blank: Any = None
     for column in columns:
         if not pa.types.is_string(column.type) and not column.null_count:
@@ -596,7 +597,7 @@ def _may_be_blank(columns: list[Any]) -> bool:
 def _interleaved(
     columns: list[Any], bad: dict[int, _Bad], ragged: dict[int, _Bad]
 ) -> tuple[list[Any], dict[int, _Bad]]:
-    """Put rows of nulls where ragged rows were left out."""
+    """Return the columns with rows of nulls where ragged rows were left out."""
     if not ragged:
         return columns, bad
     is_ragged = cells.mask_of(ragged, len(columns[0]) + len(ragged))
@@ -612,7 +613,7 @@ def _byte(char: str) -> bytes:
 
 
 def _with_tabs(block: bytes) -> bytes:
-    """Make one tab of each run of blanks between cells."""
+    """Return a block with each run of blanks between cells replaced by one tab."""
     if b'"' not in block:
         return re.sub(rb"[ \t]+", b"\t", re.sub(rb"(?m)^[ \t]+|[ \t]+(?=\r?$)", b"", block))
     block = re.sub(rb'("[^"]*")|[ \t]+', lambda found: found[1] or b"\t", block)

@@ -1,18 +1,18 @@
-"""How a text table is written: found in its first lines, where neither an option nor the model says it.
+"""How a text table is written, found in its first lines, unless an option or the model says it.
 
-The rules, in their order:
+The rules, in order:
 
-- The delimiter is the one of `, ; tab |` and runs of blanks that parts most lines into the same number of cells, two at
-  least, and leaves no other delimiter inside them. A first line `sep=;` says it.
-- A line that begins with # is a comment where its number of cells is not the table's.
-- A first line that holds all of a model's names is its header.
-- Lines above the table are left out where a blank line or a header of text alone follows them. All other lines of
-  another width are bad rows.
-- A first line is a header where it holds no number; or text above a number; or 0, 1, 2, ...; or four numbers or more of
-  one step. It is a row where one of the next ones is like it: with the same cells, as evenly spaced, or with text of
-  the same shape, such as $1.50 above $2.75.
-- A last column without a name and without a cell that holds something is dropped.
-- Names are in Unicode NFC, and without blanks around them. Empty and repeated ones get numbers.
+- The delimiter is the one of `, ; tab |` and runs of spaces that splits most lines into the same number of cells, at
+  least two, and leaves no other delimiter inside them. A first line `sep=;` sets it.
+- A line that begins with # is a comment if its number of cells differs from the table's.
+- A first line that holds all of a model's names is the header.
+- Lines above the table are left out if a blank line or a header of only text follows them. All other lines of another
+  width are bad rows.
+- A first line is a header if it holds no number; or text above a number; or 0, 1, 2, ...; or at least four numbers with
+  a constant step. It is a row if one of the next rows is like it: with the same cells, also with a constant step, or
+  with text of the same shape, such as $1.50 above $2.75.
+- A last column without a name and without values is dropped.
+- Names are in Unicode NFC, without surrounding spaces. Empty and repeated names get numbers.
 """
 
 import codecs
@@ -30,20 +30,20 @@ from aecli.data.header import is_header, is_local_number, named, text_above_numb
 from aecli.errors import DataError, UsageError
 from aecli.options import Reading
 
-DELIMITERS = (",", ";", "\t", "|", " ")  # a blank stands for runs of them
+DELIMITERS = (",", ";", "\t", "|", " ")  # a space stands for a run of spaces
 SAMPLE_BYTES, SAMPLE_LINES = 64 << 10, 200
-FEW = 20  # rows that are compared to a first one
-ESCAPED = "surrogateescape"  # how bytes that are no text stay in a Python text
+FEW = 20  # the number of rows that a first row is compared to
+ESCAPED = "surrogateescape"  # the error handler that keeps undecodable bytes in a str
 
 
 @dataclass(frozen=True)
 class Found:
     """How a table is written, and where it begins.
 
-    `names` are those of its columns, `nameless` those among them that were made. `dropped` tells that a line has one
-    cell more, which is empty. The rows begin at byte `start`, which is in line `line`,
-    counted from 1. `blanks` tells that blanks follow the delimiters, `commented` that comments are said in
-    the `notes`, which are sentences for the user.
+    `names` are the names of its columns, `nameless` those that the program made. `dropped` is True if each line has one
+    more cell, which is empty. The rows begin at byte `start`, in line `line`, counted from 1. `blanks` is True if
+    spaces follow the delimiters. `commented` is True if the `notes`, which are sentences for the user, mention
+    comments.
     """
 
     dialect: Dialect
@@ -71,12 +71,12 @@ class _Line:
 
 
 def na_values(reading: Reading, schema: Schema | None) -> tuple[str, ...]:
-    """Return the values that stand for a hole beside the usual spellings: those given now, else the model's."""
+    """Return the values that mean a hole besides the usual spellings: those given now, or else the model's."""
     return reading.na or (schema.na if schema else ())
 
 
 def check_reading(reading: Reading) -> None:
-    """Raise UsageError for options that no table could be written with."""
+    """Raise UsageError for options that fit no table."""
     if reading.delimiter is not None and (len(reading.delimiter) != 1 or not reading.delimiter.isascii()):
         raise UsageError(f"--delimiter is {reading.delimiter!r}, and one ASCII character was expected")
     if reading.encoding is not None:
@@ -84,13 +84,14 @@ def check_reading(reading: Reading) -> None:
             codecs.lookup(reading.encoding)
         except LookupError as error:
             raise UsageError(
-                f"--encoding is {reading.encoding!r}, which is none that is known", hint="such as utf-8, cp1252, utf-16"
+                f"--encoding is {reading.encoding!r}, which is not a known encoding",
+                hint="such as utf-8, cp1252, utf-16",
             ) from error
     marks(reading, None)
 
 
 def marks(reading: Reading, known: Dialect | None) -> Dialect:
-    """Return what is said of a table's cells, by the options given now or else by the model."""
+    """Return how a table's cells are written, by the options given now, or else by the model."""
     known = known or Dialect()
     thousands = reading.thousands or known.thousands
     implied = {".": ",", ",": "."}.get(reading.thousands or "", known.decimal)
@@ -115,11 +116,11 @@ def find(
     default_delimiter: str | None = None,
     complete: bool = True,
 ) -> Found | None:
-    """Find how a table is written by its first whole records.
+    """Return how a table is written, by its first whole records.
 
-    `schema` is that of a model that is applied. `default_delimiter` is the one that the file's name tells. Where the
-    sample is not `complete`, more of it may be had: returns None where it is needed.
-    Raises DataError where the first line is not in the encoding.
+    `schema` is the schema of the model that is applied. `default_delimiter` is the one that the file's name suggests.
+    If the sample is not `complete`, the caller can read more; returns None if more is needed.
+    Raises DataError if the first line is not in the encoding.
     """
     known = schema.dialect if schema else None
     said = dataclasses.replace(marks(reading, known), encoding=encoding)
@@ -154,10 +155,10 @@ def find(
 
 
 def _text_lines(sample: bytes) -> tuple[list[str], list[int]]:
-    """Return the first lines of a sample, with their ends, and at which byte each begins, and the next would."""
+    """Return the first lines of a sample with their line ends, and the byte at which each and the next begins."""
     lines: list[str] = []
     starts = [0]
-    told = size = 0  # lines that begin with # may be many
+    told = size = 0  # lines that begin with # do not count, there may be many
     while starts[-1] < len(sample) and told < SAMPLE_LINES and (size < SAMPLE_BYTES or told < 3):
         end = sample.find(b"\n", starts[-1]) + 1 or len(sample)
         lines.append(sample[starts[-1] : end].decode("utf-8", ESCAPED))
@@ -172,7 +173,7 @@ def _names_of(schema: Schema | None) -> frozenset[str]:
 
 
 class _Search:
-    """The lines of a sample, read with one delimiter after the other."""
+    """The lines of a sample, read with one delimiter after another."""
 
     def __init__(
         self, lines: list[str], starts: list[int], top: int, comment: str | None, names: frozenset[str]
@@ -181,7 +182,7 @@ class _Search:
         self._read: dict[str, list[_Line]] = {}
 
     def records(self, delimiter: str) -> list[_Line]:
-        """Return the records below the top that are no comments by an option, blanks stripped off the cells."""
+        """Return the records below the top without those that --comment marks; cells are stripped."""
         if delimiter not in self._read:
             self._read[delimiter] = list(self._records(delimiter))
         return self._read[delimiter]
@@ -211,7 +212,7 @@ class _Search:
             before = len(numbers)
 
     def header_by_names(self, delimiter: str) -> tuple[str, int] | None:
-        """Return the place of a record that holds all of the model's names."""
+        """Return the delimiter and the position of a record that holds all of the model's names."""
         if not self.names:
             return None
         for place, record in enumerate(self.records(delimiter)[:FEW]):
@@ -221,7 +222,7 @@ class _Search:
         return None
 
     def width(self, delimiter: str) -> tuple[int, float]:
-        """Return how many cells most records have, and how large their share is."""
+        """Return the most frequent number of cells, and the share of records that have it."""
         told = [record for record in self.records(delimiter) if not record.is_blank]
         bare = [record for record in told if not self.lines[record.start].startswith("#")]
         widths = Counter(len(record.cells) for record in (bare or told))
@@ -231,7 +232,7 @@ class _Search:
         return width, count / sum(widths.values())
 
     def delimiter(self, candidates: Sequence[str]) -> str:
-        """Return the delimiter that fits best, the first of those that fit equally well."""
+        """Return the delimiter that fits best, the first if several fit equally well."""
         best, most = candidates[0], 0.0
         for delimiter in candidates:
             width, share = self.width(delimiter)
@@ -251,7 +252,7 @@ class _Search:
 
 
 def _is_whole(cell: str, others: Sequence[str]) -> bool:
-    """Return whether a cell seems not to be several."""
+    """Return whether a cell looks like one cell, not like several."""
     if re.fullmatch(r"[+-]?[0-9]+(?:[.,][0-9]+)*(?:[eE][+-]?[0-9]+)?", cell) or cell.startswith(("[", "{", "(")):
         return True
     parts = cell.split()
@@ -265,7 +266,7 @@ def _bare(cells: list[str]) -> list[str]:
 
 
 class _Table:
-    """What is found once the delimiter is: where the table begins, and its names."""
+    """What is found after the delimiter: where the table begins, and its names."""
 
     def __init__(
         self,
@@ -300,7 +301,7 @@ class _Table:
                 skip = records[first].start
                 lines = "line 1 above it is" if skip == 1 else f"the {skip} lines above it are"
                 self._notes.append(
-                    f"the table begins in line {skip + 1}: {lines} left out (--skip-rows {skip} says so, "
+                    f"the table begins in line {skip + 1}: {lines} left out (--skip-rows {skip} does the same, "
                     "--skip-rows 0 reads all)"
                 )
             elif self._schema is not None and self._schema.dialect is not None:
@@ -322,7 +323,7 @@ class _Table:
         return self._made(first, header=header, names=_bare(cells) if header else cells)
 
     def _preamble_of(self, first: int) -> int:
-        """Return how many lines are above a header that was found by its names, where they are no comments."""
+        """Return the number of lines above a header found by its names; 0 if they are comments."""
         above = [record for record in self._records[:first] if not record.is_blank and not self._is_comment(record)]
         return self._records[first].start if above else 0
 
@@ -330,14 +331,14 @@ class _Table:
         return self._search.lines[record.start].startswith("#") and len(record.cells) != self._width
 
     def _is_comment_like_a_row(self, told: list[int]) -> bool:
-        """Return whether the first line is a comment of as many cells as the table has: its header is below it."""
+        """Return whether the first line is a comment with as many cells as the table, above the real header."""
         first, second = (self._records[i] for i in told[:2])
         below = [self._records[i].cells for i in told[2 : FEW + 2]]
         is_hashed = self._search.lines[first.start].startswith("#")
         return is_hashed and not any(map(is_number, second.cells)) and text_above_numbers(second.cells, below)
 
     def _below_a_preamble(self, told: list[int]) -> int | None:
-        """Return the place of the first record of the table's width, where it is plain that those above are none."""
+        """Return the position of the first record of the table's width, if those above clearly are not rows."""
         records = self._records
         start = next((i for i in told if len(records[i].cells) == self._width), None)
         if start is None or start == told[0] or self._reading.input_header is False:
@@ -351,7 +352,7 @@ class _Table:
         return start if (has_blank_line and has_text) or texts_alone else None
 
     def _refuse_other_encodings(self, record: _Line) -> None:
-        """Raise DataError where the first line is not text in the encoding."""
+        """Raise DataError if the first line is not text in the encoding."""
         line = "".join(self._search.lines[record.start : record.end])
         if not re.search("[\udc80-\udcff]", line) or self._reading.input_header is False:
             return
@@ -365,7 +366,7 @@ class _Table:
         )
 
     def _header(self, first: int, below: list[_Line]) -> bool | None:
-        """Return whether the first record is a header; None where more records have to be seen."""
+        """Return whether the first record is a header; None if more records are needed to know."""
         if self._reading.input_header is not None:
             return self._reading.input_header
         cells, next_cells = _bare(self._records[first].cells), [record.cells for record in below[:FEW]]
@@ -377,17 +378,17 @@ class _Table:
         header, shown = is_header(cells, next_cells), ", ".join(cells[:6]) + ", ..." * (len(cells) > 6)
         if header and any(map(is_number, cells)):
             self._notes.append(
-                f"the first line is taken as the columns' names: {shown} (--no-input-header reads it as a row)"
+                f"the first line is read as the columns' names: {shown} (--no-input-header reads it as a row)"
             )
         if not header and self._schema is None:
             self._notes.append(
                 f"no header: the first line is a row ({shown}), and the columns are called x0 to x{len(cells) - 1} "
-                "(--input-header takes it as their names)"
+                "(--input-header reads it as their names)"
             )
         return header
 
     def _header_of_model(self, cells: list[str]) -> bool | None:
-        """Return whether a model's columns tell that the first line is a header or none; None where they don't."""
+        """Return whether the first line is a header, by a model's columns; None if they do not decide it."""
         if self._schema is None:
             return None
         if self._search.names & set(named(cells)[0]):
@@ -395,11 +396,11 @@ class _Table:
         if not self._is_row_of_a_model(cells):
             return None
         if self._search.names:
-            self._notes.append(f"{self._name} has no header: its columns are taken in the model's order")
+            self._notes.append(f"{self._name} has no header: its columns are matched by position")
         return False
 
     def _is_row_of_a_model(self, cells: list[str]) -> bool:
-        """Return whether a first line without names of the model is a row: numbers, as many as the model takes."""
+        """Return whether a first line without names of the model is a row: as many numbers as the model takes."""
         schema = self._schema
         if schema is None or len(cells) < schema.inputs:
             return False
@@ -409,9 +410,9 @@ class _Table:
         return all(like) and len(cells) == schema.inputs
 
     def _nothing(self) -> Found:
-        """Return what is found where all lines are left out: the model's columns without rows."""
+        """Return the result if all lines are left out: the model's columns without rows."""
         if self._schema is None:
-            raise DataError(f"{self._name}: no rows to read, all its lines are comments, blank or left out")
+            raise DataError(f"{self._name}: no rows to read: all its lines are comments, blank or left out")
         end = len(self._search.lines)
         dialect = dataclasses.replace(self._said, delimiter=self._delimiter)
         return nothing(self._schema, dialect, self._search.starts[end], end + 1)
@@ -430,14 +431,14 @@ class _Table:
             elif len(names) == width - 1 and len(full) == len(rows) and not any(cells[-1] for cells in full):
                 dropped = True
             elif len(names) == width - 1 and len(full) == len(rows) and self._delimiter in " \t":
-                made = ["", *names]  # as R writes the names of rows
+                made = ["", *names]  # R writes row names like this
         elif names and width > 2 and full and len(names) == width and not any(cells[-1] for cells in [names, *full]):
             dropped = True
         nameless: frozenset[str] = frozenset()
         if header:
             made, nameless, renamed = named(made)
             if renamed and self._schema is None:
-                self._notes.append(f"columns that had no name, or one that was taken, are called {', '.join(renamed)}")
+                self._notes.append(f"columns with an empty or repeated name are now called {', '.join(renamed)}")
         else:
             made = [f"x{i}" for i in range((width or len(made)) - dropped)]
         self._note_hashes(rows)
@@ -463,12 +464,12 @@ class _Table:
         hashed = [row for row in rows if lines[row.start].startswith("#") and len(row.cells) == self._width]
         if hashed and self._schema is None:
             self._notes.append(
-                f"line {hashed[0].start + 1} begins with '#' and is read as a row, as it has {self._width} cells "
+                f"line {hashed[0].start + 1} begins with '#' and is read as a row, because it has {self._width} cells "
                 "(--comment '#' leaves such lines out)"
             )
 
     def _blanks_follow(self) -> bool:
-        """Return whether blanks follow the delimiters: every one of them, or one before a quote."""
+        """Return whether spaces follow the delimiters: each of them, or one before a quote."""
         text = "".join(self._search.lines[self._search.top :])
         bare = re.sub(r'"[^"]*"', '"', text) if '"' in text else text
         delimiter = re.escape(self._delimiter)
@@ -478,7 +479,7 @@ class _Table:
 
 
 def nothing(schema: Schema, dialect: Dialect, start: int = 0, line: int = 1) -> Found:
-    """Return what is found where there is no table: the model's columns."""
+    """Return the result for an input without a table: the model's columns."""
     return Found(
         dialect,
         list(schema.column_names),
@@ -493,14 +494,14 @@ def nothing(schema: Schema, dialect: Dialect, start: int = 0, line: int = 1) -> 
 
 
 def about_comments(line: str, width: int) -> str:
-    """Return the sentence that says that comments such as `line` are left out."""
+    """Return the note that comments such as `line` are left out."""
     shown = line.strip() if len(line.strip()) <= 60 else f"{line.strip()[:57]}..."
-    return f"lines that begin with '#' and have not {width} cells are left out as comments, such as {shown!r}"
+    return f"lines that begin with '#' and do not have {width} cells are left out as comments, such as {shown!r}"
 
 
 def not_encoded(place: str, shown: object, encoding: str, data: bytes) -> DataError:
-    """Return the error for text that is not in the encoding: with the one that fits, where there is one."""
+    """Return the error for text that is not in the encoding: with an encoding that fits as a hint, if there is one."""
     fitting = encoding_that_fits(data) if encoding == "utf-8" else None
-    hint = f"--encoding {fitting[0]} reads {fitting[1]!r} there" if fitting else "--encoding says what it is in"
+    hint = f"--encoding {fitting[0]} reads {fitting[1]!r} there" if fitting else "--encoding names its encoding"
     text = repr(shown) if len(repr(shown)) <= 60 else f"{repr(shown)[:57]}..."
     return DataError(f"{place} is not {encoding.upper()}: {text}", hint=hint)

@@ -1,4 +1,4 @@
-"""What rows are known by again: the SHA-256 of all their values, in input order."""
+"""The identity of rows: the SHA-256 of all their values, in input order."""
 
 import hashlib
 from typing import Any
@@ -12,7 +12,7 @@ CHUNK_VALUES = 1 << 20
 
 
 class Digest:
-    """The digest of rows that are added batch by batch. It depends on neither the batches nor the type of the numbers.
+    """The digest of rows that are added batch by batch. It does not depend on the batches or the type of the numbers.
 
     Each value counts as a float64, and each hole as the same NaN.
     """
@@ -22,7 +22,7 @@ class Digest:
         self._found = hashlib.sha256()
 
     def add(self, x: Array) -> None:
-        """Take in rows (N, D)."""
+        """Add rows (N, D)."""
         values = np.ascontiguousarray(x, np.float64)
         if x.dtype.kind == "f" and (holes := np.isnan(values)).any():
             values = np.where(holes, np.nan, values)

@@ -1,7 +1,7 @@
-"""In what encoding bytes are written, where they are not UTF-8: what the error suggests.
+"""The encoding of bytes that are not UTF-8, as a suggestion in errors.
 
-Each encoding is tried on the words that are not ASCII. The one fits whose words are made of letters that its languages
-write, small ones not followed by capitals. (charset-normalizer was tried: on columns of names it takes cp1252 for
+Each encoding is tried on the words that are not ASCII. An encoding fits if the words consist of letters of its
+languages, without capitals after small letters. (charset-normalizer was tried: on columns of names it takes cp1252 for
 iso8859-10 and cp1250 for cp1252.)
 """
 
@@ -15,7 +15,7 @@ GREEK = "".join(map(chr, range(0x391, 0x3CA))) + "άέήίόύώϊϋΐΰΆΈΉΊ
 WESTERN = "äöüßÄÖÜéèêëàâçîïôûùœæñáíóúãõåøÅØÆÉÈÊÀÂÇÑÁÍÓÚÔÕÃŒ€°µ²³§"
 CENTRAL = "ąćęłńóśźżĄĆĘŁŃÓŚŹŻáčďéěíňřšťúůýžÁČĎÉĚÍŇŘŠŤÚŮÝŽőűŐŰäöüßÄÖÜăâîşţĂÂÎŞŢľĺŕôĽ€°"
 TURKISH = "çğıöşüÇĞİÖŞÜâîû€°"
-LETTERS = {  # the first of those that fit equally well is taken
+LETTERS = {  # if several fit equally well, the first is used
     "cp1252": WESTERN,
     "cp1250": CENTRAL,
     "cp1251": CYRILLIC,
@@ -26,7 +26,7 @@ LETTERS = {  # the first of those that fit equally well is taken
     "cp850": WESTERN,
     "mac-roman": WESTERN,
 }
-EAST_ASIAN = {  # the codec that takes the usual characters alone, and between which of them they lie
+EAST_ASIAN = {  # a codec for only the usual characters, and their first and last one
     "euc-kr": ("euc_kr", "\uac00", "\ud7a3"),
     "gb18030": ("gb2312", "\u4e00", "\u9fff"),
     "shift_jis": ("shift_jis", "\u4e00", "\u9fff"),
@@ -36,7 +36,7 @@ MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF
 
 
 def encoding_that_fits(data: bytes) -> tuple[str, str] | None:
-    """Return the encoding that some bytes are written in, and a word of theirs as it reads; None where none fits."""
+    """Return the encoding of some bytes, and one of their words decoded; None if no encoding fits."""
     best = max(_tried(data), default=(0.0, "", ""), key=lambda tried: tried[0])
     return (best[1], best[2]) if best[0] > 0.5 else None
 
@@ -65,7 +65,7 @@ def _tried(data: bytes) -> Iterator[tuple[float, str, str]]:
 
 
 def marked(start: bytes) -> str | None:
-    """Return the encoding that the first bytes tell: by their mark, or UTF-16 by its zeros."""
+    """Return the encoding by the first bytes: by a byte order mark, or UTF-16 by its zeros."""
     for mark, name in MARKS.items():
         if start.startswith(mark):
             return name

@@ -1,4 +1,4 @@
-"""The bytes of a file elsewhere: read ahead in order, or from any place."""
+"""The bytes of a remote file, read ahead in order, or from any position."""
 
 import contextlib
 import io
@@ -13,18 +13,18 @@ from aecli.pipeline import ahead, spread
 if TYPE_CHECKING:
     from aecli.data.places import Place
 
-START_BYTES = 1 << 16  # that tell what a file is, and are all of a small one
+START_BYTES = 1 << 16  # enough to find the format, and to read a small file whole
 BLOCK_BYTES = 4 << 20
-READERS = 4  # blocks that are on their way at once
-WAITING = 2  # blocks that wait to be taken
+READERS = 4  # blocks that are fetched at once
+WAITING = 2  # blocks that wait to be used
 
 
 @dataclass(frozen=True)
 class Head:
-    """What is at a place: a folder, or a file of so many bytes, in some `version`.
+    """What is at a place: a folder, or a file with a size in bytes and a `version`.
 
-    `start` are its first bytes. `size` is None where the other side does not tell, as is `modified`, in seconds since
-    1970; `ranges` tells that it gives any part of the file.
+    `start` are its first bytes. `size` is None if the server does not say, and so is `modified`, in seconds since 1970.
+    `ranges` is True if the server can send any part of the file.
     """
 
     is_folder: bool = False
@@ -36,7 +36,7 @@ class Head:
 
 
 def instant(text: str | None) -> float | None:
-    """Return the seconds since 1970 that a date tells, of HTTP or ISO 8601; None where it tells none."""
+    """Return a date in HTTP format or ISO 8601 as seconds since 1970; None if it is not a date."""
     import datetime as dt
     from email.utils import parsedate_to_datetime
 
@@ -47,40 +47,41 @@ def instant(text: str | None) -> float | None:
 
 
 class Store(Protocol):
-    """What reaches the other side. Each method raises PlaceError where that gives no answer."""
+    """The access to a server. Each method raises PlaceError if the server does not answer."""
 
     def head(self, place: "Place", *, start: bool) -> Head | None:
-        """Return what is there, None for nothing; with the `start` of a file, where that is asked for."""
+        """Return what is there, None if nothing is; with the first bytes of a file, if `start`."""
 
     def part(self, place: "Place", head: Head, start: int, size: int) -> bytes:
-        """Read so many bytes of the version that the head tells."""
+        """Return `size` bytes from `start`, from the head's version."""
 
     def all(self, place: "Place", head: Head) -> Iterator[bytes]:
-        """Yield the bytes of that version from the first one on, where no parts are given."""
+        """Yield all bytes of the head's version, if the server does not send parts."""
 
     def files(self, place: "Place", *, deep: bool) -> list[str]:
-        """Return the URLs of the files in a folder and, where it is `deep`, in its folders."""
+        """Return the URLs of the files in a folder and, if `deep`, in its subfolders."""
 
     def check_bucket(self, place: "Place") -> None:
-        """Raise PlaceError where there is no such bucket."""
+        """Raise PlaceError if there is no such bucket."""
 
     def uploading(self, place: "Place") -> AbstractContextManager[Callable[[BinaryIO], None]]:
-        """Return what sends a file, which is there only when it is whole.
+        """Return a function that uploads a file, which appears only when it is complete.
 
-        Raises PlaceError at once where the place may not be written.
+        Raises PlaceError at once if the program may not write there.
         """
 
 
 def changed(place: "Place") -> PlaceError:
-    """Return the error for a file that became another one."""
-    return PlaceError(f"{place}: changed while it was read", hint="run the command again, when it changes no more")
+    """Return the error for a file that changed."""
+    return PlaceError(
+        f"{place}: changed while it was read", hint="run the command again when the file no longer changes"
+    )
 
 
 class Fetched(io.RawIOBase):
-    """A file elsewhere. `size` is None where it is not known.
+    """A remote file. `size` is None if it is unknown.
 
-    As long as it is read in order, blocks are fetched ahead by several threads. After a `seek` each read fetches what
-    it asks for.
+    While it is read in order, several threads fetch blocks ahead. After a `seek`, each read fetches only what it needs.
     """
 
     def __init__(self, store: Store, place: "Place", head: Head) -> None:
@@ -101,7 +102,7 @@ class Fetched(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         if not self.seekable():
-            raise io.UnsupportedOperation("the other side gives no parts of the file")
+            raise io.UnsupportedOperation("the server does not send parts of the file")
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._place_in_file, io.SEEK_END: self.size or 0}[whence]
         if start + offset != self._place_in_file or not self._in_order:
             self._stop()
@@ -124,7 +125,7 @@ class Fetched(io.RawIOBase):
         return len(found)
 
     def read1(self, size: int = -1, /) -> bytes:
-        """Read those bytes that are there, up to so many; none are the end."""
+        """Return the bytes that are ready, at most `size`; no bytes mean the end."""
         if not self._in_order:
             return self._from_here(size)
         if not self._block:

@@ -1,4 +1,4 @@
-"""Columns as they were read, with a model's values in their holes."""
+"""Columns as they were read, with a model's values in place of holes."""
 
 from typing import Any
 
@@ -12,9 +12,10 @@ Array = np.ndarray[Any, Any]
 
 
 def filled(own: Any, values: Any, holes: Array) -> Any:
-    """Return a column (N,) with what a model expects, `values` (N,), in the rows that have `holes` (N,).
+    """Return a column (N,) with a model's `values` (N,) in the rows that have `holes` (N,).
 
-    A hole of integers gets the nearest one that their type holds, so that the others stay exactly what they are.
+    A hole among integers gets the nearest integer that the type can hold, so that the other cells stay exactly as they
+    are.
     """
     if pa.types.is_null(own.type):
         own = own.cast(values.type)
@@ -31,7 +32,7 @@ def filled(own: Any, values: Any, holes: Array) -> Any:
 
 
 def _filled_vectors(own: Any, values: Any, holes: Array) -> Any:
-    """Return lists of integers with the nearest integers in the place of missing ones; a missing list gets all."""
+    """Return lists of integers with the nearest integers in place of missing ones; a missing list is filled."""
     chosen = pa.array(holes)
     part, values = own.filter(chosen), values.filter(chosen)
     numbers = _nearest(values.flatten(), own.type.value_type)
@@ -45,7 +46,7 @@ def _filled_vectors(own: Any, values: Any, holes: Array) -> Any:
 
 
 def _nearest(numbers: Any, kind: Any) -> Any:
-    """Return the integers of a type that are nearest to floats (N,)."""
+    """Return the integers of a type that are nearest to the floats (N,)."""
     found, limits = numbers.cast(pa.float64()).to_numpy(zero_copy_only=False), np.iinfo(kind.to_pandas_dtype())
     rounded, largest = np.rint(found), float(limits.max)
     beyond = rounded >= largest

@@ -18,7 +18,7 @@ START_BYTES = 32
 def is_table(folder: Where) -> bool:
     """Return whether a folder holds Parquet files.
 
-    Raises DataError where it holds images or other tables beside them, or a table that its files alone do not tell.
+    Raises DataError if it also holds images or other tables, or is a Delta table, whose files alone do not define it.
     """
     tables, others = [], []
     for file in files_in(folder):
@@ -30,12 +30,12 @@ def is_table(folder: Where) -> bool:
             others.append(file)
     if tables and others:
         raise DataError(
-            f"{folder}: a folder of Parquet files and others, such as {tables[0]} and {others[0]}",
-            hint=f"name the files that are meant: {folder}/*{tables[0].suffix}",
+            f"{folder}: a folder with Parquet files and other data, such as {tables[0]} and {others[0]}",
+            hint=f"name the files to read: {folder}/*{tables[0].suffix}",
         )
     if tables and (folder / "_delta_log").is_dir():
         raise DataError(
-            f"{folder}: a Delta table, whose log tells which of its files still count",
+            f"{folder}: a Delta table, whose log says which of its files still count",
             hint=f'python -c \'import deltalake; deltalake.DeltaTable("{folder}").to_pandas()'
             f'.to_parquet("{folder.name}.parquet")\'',
         )
@@ -43,9 +43,9 @@ def is_table(folder: Where) -> bool:
 
 
 def tables_in(folder: Where) -> list[tuple[Where, dict[str, Any]]]:
-    """Return the Parquet files in a folder and its folders, each with the values that its folders stand for.
+    """Return the Parquet files in a folder and its subfolders, each with the values in its folders' names.
 
-    They are Arrow scalars, by column: whole numbers where a column's values are all written so, texts elsewhere.
+    The values are Arrow scalars by column: integers if all values of a column are integers, texts otherwise.
     """
     import pyarrow as pa
 
@@ -68,12 +68,12 @@ def tables_in(folder: Where) -> list[tuple[Where, dict[str, Any]]]:
 
 
 def within(file: Where, folder: Where) -> PurePath:
-    """Return the path of a file in a folder, from there."""
+    """Return the path of a file relative to a folder."""
     return file.relative_to(folder)  # type: ignore[arg-type]
 
 
 def files_in(folder: Where) -> Iterator[Where]:
-    """Yield the files in a folder and its folders, sorted. Those that begin with . or _ are for programs."""
+    """Yield the files in a folder and its subfolders, sorted. Names that begin with . or _ are skipped."""
     if isinstance(folder, Place):
         for file in folder.files():
             if not any(part.startswith((".", "_")) for part in file.relative_to(folder).parts):
@@ -89,10 +89,10 @@ def files_in(folder: Where) -> Iterator[Where]:
 def _is_parquet(file: Where) -> bool:
     if table_form(file.name) == "parquet":
         return True
-    if isinstance(file, Place):  # to look into each file takes long
+    if isinstance(file, Place):  # opening each file takes long
         return False
     try:
-        if not file.is_file():  # a pipe would be waited for
+        if not file.is_file():  # opening a pipe would block
             return False
         with file.open("rb") as opened:
             return form_of(opened.read(START_BYTES)) == "parquet"
@@ -101,7 +101,7 @@ def _is_parquet(file: Where) -> bool:
 
 
 def values_of(path: PurePath) -> dict[str, str | None]:
-    """Return what the folders of a path such as `year=2024/site=x/part.parquet` stand for."""
+    """Return the values in the folders' names of a path such as `year=2024/site=x/part.parquet`."""
     pairs = [found.groups() for part in path.parts[:-1] if (found := re.fullmatch(r"([^=]+)=(.*)", part))]
     return {unquote(column): None if value == NO_VALUE else unquote(value) for column, value in pairs}
 

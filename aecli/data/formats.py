@@ -1,4 +1,4 @@
-"""What data is: by its first bytes, and by its name where they do not tell. Nothing heavy is imported to know it."""
+"""The format of data, by its first bytes, or by its name if the bytes do not decide. Imports nothing heavy."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,8 +26,8 @@ KEYED = (".npz", ".safetensors")  # files of several arrays
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pbm", ".pgm", ".ppm")
 IDX = r"(-idx\d-[a-z]+|\.idx)(\.gz)?$"  # in t10k-images-idx3-ubyte.gz
 
-PEEK_BYTES = 4096  # of a file's start, at most, that are looked at
-MAGIC_BYTES = 12  # that tell all formats but tar
+PEEK_BYTES = 4096  # the most bytes to read to find a format
+MAGIC_BYTES = 12  # enough for all formats but tar
 BLANKS = b" \t\r\n"
 BOM = b"\xef\xbb\xbf"
 COMPRESSIONS = ("gzip", "zstd", "xz", "bz2")
@@ -58,7 +58,7 @@ MAGIC = (
     (b"<stata_dta>", "stata"),
     *((bytes([0x80, protocol]), "pickle") for protocol in range(2, 6)),
 )
-# These may begin a line of text, too: no format is known by them unless the bytes after them are no text.
+# A line of text may begin with these, too: they count only if the bytes after them are not text.
 LETTERS = ((b"PAR1", "parquet"), (b"FEA1", "arrow"), (b"BM", "image"), (b"ORC", "orc"), (b"Obj\1", "avro"))
 
 
@@ -70,13 +70,13 @@ def uncompressed(name: str) -> str:
 
 
 def table_form(name: str) -> str | None:
-    """Return the format that a table's file name says, None where it is no table's."""
+    """Return the format by a table's file name; None if it is not the name of a table."""
     stem, dot, ending = uncompressed(name).rpartition(".")
     return TABLES.get(dot + ending.lower()) if stem else None
 
 
 def source_name(data: Any) -> str | None:
-    """Return the name of data as others may see it; None where it has none, such as an array's.
+    """Return the name of data without secrets; None if it has no name, as an array has none.
 
     It is a base name, or scheme, bucket and key: never a folder, a user, a password or a query.
     """
@@ -98,9 +98,9 @@ def source_name(data: Any) -> str | None:
 
 
 def form_of(start: bytes) -> str | None:
-    """Return the format that the first bytes of a file or a stream tell; None where they do not.
+    """Return the format by the first bytes of a file or a stream; None if they do not decide it.
 
-    JSON Lines and an array of objects are both "jsonl". CSV is told by nothing.
+    JSON Lines and an array of objects are both "jsonl". CSV is never recognised by its bytes.
     """
     magic = MAGIC if is_text(start) else MAGIC + LETTERS
     if form := next((form for begins, form in magic if start.startswith(begins)), None):
@@ -113,17 +113,17 @@ def _is_webp(start: bytes) -> bool:
 
 
 def _is_arrow_stream(start: bytes) -> bool:
-    """Return whether a mark stands here, and then the length of a schema."""
+    """Return whether the bytes are a mark, followed by the length of a schema."""
     return start[:4] == b"\xff\xff\xff\xff" and len(start) >= 8 and start[7] == 0 and start[4] % 8 == 0
 
 
 def _is_idx(start: bytes) -> bool:
-    """Return whether two zeros stand here, a type, and a number of dimensions."""
+    """Return whether the bytes are two zeros, a type, and a number of dimensions."""
     return len(start) >= 4 and start[:2] == b"\0\0" and start[2] in (8, 9, 11, 12, 13, 14) and 0 < start[3] <= 8
 
 
 def _is_safetensors(start: bytes) -> bool:
-    """Return whether the length of a header stands here, in eight bytes, and then an object."""
+    """Return whether the bytes are the length of a header, in eight bytes, followed by an object."""
     return start[8:9] == b"{" and 2 <= int.from_bytes(start[:8], "little") <= 100_000_000
 
 
@@ -132,7 +132,7 @@ def _is_tar(start: bytes) -> bool:
 
 
 def _is_json(start: bytes) -> bool:
-    """Return whether an object begins here, or an array of objects, or of nothing."""
+    """Return whether the text begins with an object, an array of objects, or an empty array."""
     text = start.removeprefix(BOM).lstrip(BLANKS)
     inside = text[1:].lstrip(BLANKS)
     if text[:1] == b"[":
@@ -156,14 +156,14 @@ SHAPES = {
 
 
 def is_undecided(start: bytes) -> bool:
-    """Return whether more bytes may tell more. Those of a line of text that is whole do not."""
+    """Return whether more bytes may change the format. After a whole line of text they do not."""
     if len(start) >= PEEK_BYTES:
         return False
     return not start.removeprefix(BOM).strip(BLANKS + b"[{") or (len(start) < MAGIC_BYTES and b"\n" not in start)
 
 
 def is_text(start: bytes) -> bool:
-    """Return whether these bytes may be text: of UTF-8, of one byte a letter, or of UTF-16."""
+    """Return whether these bytes may be text: UTF-8, an encoding with one byte per letter, or UTF-16."""
     marked = start.startswith((b"\xff\xfe", b"\xfe\xff"))
     wide = len(start) >= 4 and not (any(start[::2]) and any(start[1::2])) and any(start)
     return marked or wide or not any(byte < 9 or 13 < byte < 27 or 27 < byte < 32 for byte in start)

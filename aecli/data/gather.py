@@ -1,4 +1,4 @@
-"""All rows of a source for training: in memory where they fit, else in a file."""
+"""All rows of a source for training: in memory if they fit, else in a file."""
 
 import shutil
 import tempfile
@@ -14,15 +14,16 @@ from aecli.data.source import ArraySource, Source
 from aecli.errors import DataError
 
 Array = np.ndarray[Any, Any]
-MEMORY_BYTES = 1 << 30  # of rows that are held in memory
+MEMORY_BYTES = 1 << 30  # the most bytes of rows kept in memory
+NO_ROOM = "free some space, or name an output on another disk: -o FILE"
 
 
 def gather(source: Source, scratch: Path | None, announce: Callable[[str], None] = lambda _: None) -> Part:
-    """Read all rows. Above MEMORY_BYTES they are left in a file: the array's own, else an unnamed one in `scratch`.
+    """Return all rows of a source. Above MEMORY_BYTES they stay in a file: the array's, or an unnamed one in `scratch`.
 
-    The unnamed file is gone as soon as nobody holds it, however the program ends. Without a folder all are in memory.
-    `announce` is told of it.
-    Raises DataError where there are no rows, or the folder has too little space for them.
+    The system deletes the unnamed file when no process has it open, however the program ends. If `scratch` is None, all
+    rows are kept in memory. `announce` is called when a file is used.
+    Raises DataError if there are no rows, or the folder has too little space for them.
     """
     if isinstance(source, ArraySource) and source.schema.missing != "drop" and source.check():
         return Part(source.x) if isinstance(source.x, np.ndarray) else _blocks(source.x)
@@ -35,7 +36,7 @@ def gather(source: Source, scratch: Path | None, announce: Callable[[str], None]
             rows = _spooled(source, parts, batches, scratch)
             if source.renumbered:
                 raise DataError(
-                    f"{source.name} has too many rows for memory, and a column of more categories than are learnt",
+                    f"{source.name} has too many rows for memory, and a column with more than --max-categories values",
                     hint="raise --max-categories, or leave the column out with --exclude",
                 )
             return _blocks(rows)
@@ -49,7 +50,7 @@ def gather(source: Source, scratch: Path | None, announce: Callable[[str], None]
 
 
 def joined(parts: list[Array]) -> Array:
-    """Join arrays (N, D) to one. The list is emptied on the way, so that little more than the result is in memory."""
+    """Return arrays (N, D) joined to one. Empties the list on the way, so memory holds little more than the result."""
     if len(parts) == 1:
         return parts.pop()
     parts.reverse()
@@ -70,12 +71,12 @@ def _blocks(x: FileRows) -> Part:
 
 
 def _spooled(source: Source, parts: list[Array], rest: Iterable[Array], folder: Path) -> FileRows:
-    """Write the rows to an unnamed file in a folder."""
+    """Write the rows to an unnamed file in a folder, and return them."""
     width, dtype = parts[0].shape[1], parts[0].dtype
     written = sum(part.nbytes for part in parts)
     share = source.share_read()
     _check_space(source.name, folder, int(written / share) if share else written)
-    file: Any = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115, it is gone when nobody reads it any more
+    file: Any = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115, the system deletes it when it is closed
     rows = 0
     try:
         for x in chain(parts, rest):
@@ -91,7 +92,7 @@ def _spooled(source: Source, parts: list[Array], rest: Iterable[Array], folder: 
     except OSError as error:
         raise DataError(
             f"{folder}: no room for the rows of {source.name}, too many for memory ({error.strerror})",
-            hint="free some space, or name an output on another disk: -o FILE",
+            hint=NO_ROOM,
         ) from error
     return FileRows(source.name, file, 0, dtype, (rows, width))
 
@@ -102,5 +103,5 @@ def _check_space(name: str, folder: Path, needed: int) -> None:
         raise DataError(
             f"{folder}: {name} has too many rows for memory, and they take {needed / 1e9:.1f} GB there; "
             f"{free / 1e9:.1f} GB are free",
-            hint="free some space, or name an output on another disk: -o FILE",
+            hint=NO_ROOM,
         )

@@ -1,4 +1,4 @@
-"""Whether a first row of a text table is its header, and what its columns are called."""
+"""Whether the first row of a text table is its header, and the names of its columns."""
 
 import re
 import unicodedata
@@ -11,9 +11,9 @@ NUMBERS_OF_A_HEADER = 4
 
 
 def named(cells: Sequence[str]) -> tuple[list[str], frozenset[str], list[str]]:
-    """Return the names of columns by the cells of a header: none empty, none twice.
+    """Return the names of columns, made from a header's cells so that none is empty or repeated.
 
-    The second are those that were empty, the third all that were changed.
+    The second value are the names of cells that were empty, the third all names that were changed.
     """
     names = [unicodedata.normalize("NFC", cell).strip() for cell in cells]
     taken, made, nameless, changed = set(names), [], [], []
@@ -36,7 +36,7 @@ def named(cells: Sequence[str]) -> tuple[list[str], frozenset[str], list[str]]:
 
 
 def is_header(cells: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
-    """Return whether a first row is a header, by the next ones."""
+    """Return whether a first row is a header, judged by the next rows."""
     row = _is_like_one_of(cells, below)
     numbers = sum(map(is_number, cells))
     if cells == [str(i) for i in range(len(cells))]:
@@ -49,7 +49,7 @@ def is_header(cells: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
 
 
 def text_above_numbers(first: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
-    """Return whether a column has text in the first row, and a number in the next cell that holds something."""
+    """Return whether a column has text in the first row, and a number in the next cell with a value."""
     for column, above in enumerate(first):
         if is_number(above) or above in HOLES or is_local_number(above):
             continue
@@ -60,7 +60,7 @@ def text_above_numbers(first: Sequence[str], below: Sequence[Sequence[str]]) -> 
 
 
 def is_local_number(cell: str) -> bool:
-    """Return whether a cell is a number with marks of its own, such as 1,5 or $1,016.50, and not a name."""
+    """Return whether a cell is a number in local notation, such as 1,5 or $1,016.50, and not a name."""
     return re.fullmatch(r"[+(-]?\s*[$€£¥]?\s*[0-9][0-9.,'\u00a0 ]*\s*[%€$£)]?", cell) is not None
 
 
@@ -69,7 +69,7 @@ def _shape(cell: str) -> str:
 
 
 def _is_like_one_of(first: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
-    """Return whether one of the next rows shows that the first is a row, too."""
+    """Return whether one of the next rows shows that the first is a row, not a header."""
     rows = [list(row) for row in below if len(row) == len(first)]
     if list(first) in rows:
         return True
@@ -85,7 +85,7 @@ def _is_like_one_of(first: Sequence[str], below: Sequence[Sequence[str]]) -> boo
 
 
 def _is_even(cells: Sequence[str]) -> bool:
-    """Return whether the numbers among some cells, two at least, are of one step."""
+    """Return whether the numbers among some cells, at least two, have a constant step."""
     values = [float(cell) for cell in cells if is_number(cell)]
     if len(values) < 2 or values[0] == values[1]:
         return False

@@ -1,4 +1,4 @@
-"""Files behind https://, through the standard library: read in parts, with retries, redirected to https alone."""
+"""Files at https://, through the standard library: read in parts, with retries, redirected only to https."""
 
 import base64
 import contextlib
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 SECONDS = 10.0  # for each answer
 WAITS = (0.2, 0.5, 1.0)  # seconds, before each further try
-SAFE = "%/:=&?~+!$,;'@()*[]"  # in a path and a query, as they are
+SAFE = "%/:=&?~+!$,;'@()*[]"  # characters of a path and a query that are not quoted
 
 
 class Http:
     """Any host that speaks HTTP."""
 
-    def head(self, place: "Place", *, start: bool) -> Head | None:  # noqa: ARG002, one request gives it, too
+    def head(self, place: "Place", *, start: bool) -> Head | None:  # noqa: ARG002, one request returns the start anyway
         def read() -> Head | None:
             try:
                 with _opened(place, 0, START_BYTES) as answer:
@@ -39,7 +39,7 @@ class Http:
                     start = _whole(answer, min(size, START_BYTES))
                     return Head(size=size, version=version, start=start, modified=modified)
             except urllib.error.HTTPError as error:
-                if error.code == 416:  # of no bytes there is no first one
+                if error.code == 416:  # the file is empty, so it has no first byte
                     return Head(size=0, version=_version(error))
                 if error.code in (404, 410):
                     return None
@@ -66,7 +66,7 @@ class Http:
                     came = 0
                     while block := answer.read1(BLOCK_BYTES):
                         came += len(block)
-                        if came > given:  # what was given before it broke off is not given again
+                        if came > given:  # bytes yielded before the connection broke are skipped
                             yield block[len(block) - (came - given) :]
                             given = came
                     if head.size is not None and came < head.size:
@@ -75,11 +75,11 @@ class Http:
             except BROKEN as error:
                 _wait(place, error, waits)
 
-    def files(self, place: "Place", *, deep: bool) -> list[str]:  # noqa: ARG002, as all stores
+    def files(self, place: "Place", *, deep: bool) -> list[str]:  # noqa: ARG002, the interface of all stores
         raise PlaceError(f"{place}: https:// has no folders", hint="name the files")
 
     def check_bucket(self, place: "Place") -> None:
-        """Check nothing: there is no bucket."""
+        """Do nothing: there is no bucket."""
 
     def uploading(self, place: "Place") -> Any:
         place.check_writable()
@@ -89,7 +89,7 @@ BROKEN = (OSError, http.client.HTTPException)  # URLError, HTTPError, timeouts a
 
 
 def _tried(place: "Place", read: Callable[[], T]) -> T:
-    """Return what is read, at the fourth try at the latest."""
+    """Return what `read` returns, after at most four tries."""
     waits = iter(WAITS)
     while True:
         try:
@@ -99,7 +99,7 @@ def _tried(place: "Place", read: Callable[[], T]) -> T:
 
 
 def _wait(place: "Place", error: Exception, waits: Iterator[float]) -> None:
-    """Wait for the next try. Raises PlaceError where there is none, or it would be in vain."""
+    """Wait for the next try. Raises PlaceError if there is none left, or a retry cannot help."""
     reason = getattr(error, "reason", error)
     if isinstance(error, urllib.error.HTTPError):
         error.close()
@@ -109,11 +109,11 @@ def _wait(place: "Place", error: Exception, waits: Iterator[float]) -> None:
             raise PlaceError(f"{place}: the server answers HTTP {error.code}") from error
         reason = f"HTTP {error.code}"
     elif isinstance(error, http.client.InvalidURL):
-        raise PlaceError(f"{place}: not a URL that can be asked for") from error
+        raise PlaceError(f"{place}: not a valid URL for a request") from error
     elif isinstance(error, http.client.IncompleteRead | http.client.RemoteDisconnected | ConnectionError):
-        reason = "the connection breaks off"
+        reason = "the connection broke"
     elif isinstance(error, TimeoutError) or isinstance(reason, TimeoutError):
-        reason = f"nothing comes for {SECONDS:g} seconds"
+        reason = f"no data for {SECONDS:g} seconds"
     wait = next(waits, None)
     if wait is None:
         said = getattr(reason, "strerror", None) or reason
@@ -123,7 +123,7 @@ def _wait(place: "Place", error: Exception, waits: Iterator[float]) -> None:
 
 @contextlib.contextmanager
 def _opened(place: "Place", start: int | None = None, size: int = 0) -> Iterator[Any]:
-    """Ask for a file, or for a part of it."""
+    """Request a file, or a part of it."""
     scheme, rest = URL.fullmatch(place.url).groups()  # type: ignore[union-attr]
     user = USER.match(rest)
     request = urllib.request.Request(  # noqa: S310, the scheme is one of two
@@ -140,7 +140,7 @@ def _opened(place: "Place", start: int | None = None, size: int = 0) -> Iterator
 
 
 class _ToHttps(urllib.request.HTTPRedirectHandler):
-    """Redirects that keep what is read secret: never from https to http. Only the host that was named gets a user."""
+    """Redirects that stay encrypted: never from https to http. Credentials go only to the host that the user named."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         parts = urllib.parse.urlsplit(newurl)
@@ -158,7 +158,7 @@ def _opener() -> Any:
 
 
 def _size(answer: Any) -> int | None:
-    """Return how many bytes the file has, None where the answer does not tell."""
+    """Return the size of the file in bytes; None if the answer does not say."""
     if answer.status == 206:
         total = re.search(r"/(\d+)$", answer.headers.get("Content-Range", ""))
         return None if total is None else int(total[1])
@@ -167,7 +167,7 @@ def _size(answer: Any) -> int | None:
 
 
 def _version(answer: Any) -> str:
-    """Return what changes where the file does."""
+    """Return a value that changes when the file does."""
     return f"{answer.headers.get('ETag', '')}|{answer.headers.get('Last-Modified', '')}|{_size(answer)}"
 
 

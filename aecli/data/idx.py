@@ -16,21 +16,21 @@ DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E:
 
 
 def is_idx(path: Path) -> bool:
-    """Return whether the file's name is one that IDX files bear, such as `t10k-images-idx3-ubyte.gz`."""
+    """Return whether the file's name is the name of an IDX file, such as `t10k-images-idx3-ubyte.gz`."""
     return re.search(IDX, path.name) is not None
 
 
 def read_idx(path: Path) -> np.ndarray[Any, Any]:
-    """Read the array that an IDX file holds. Raises DataError as `idx_array` does, and where it cannot be opened."""
+    """Return the array in an IDX file. Raises DataError as `idx_array` does, and if it cannot be opened."""
     return idx_array(Stream.open(path))
 
 
 def idx_array(stream: Stream) -> np.ndarray[Any, Any]:
-    """Read the array that a stream of IDX holds.
+    """Return the array in a stream of IDX.
 
-    Raises DataError where it is no IDX, or holds fewer or more bytes than its header says.
+    Raises DataError if it is not IDX, or holds fewer or more bytes than its header says.
     """
-    data = bytearray(stream.block(4 + 4 * 255))  # grown in place: it is never there twice, and may be written to
+    data = bytearray(stream.block(4 + 4 * 255))  # grown in place: memory holds it once, and it is writable
     dtype, shape, start = _header(stream.name, data)
     expected = start + math.prod(shape) * dtype.itemsize
     while len(data) <= expected and (part := stream.block(CHUNK_BYTES)):
@@ -45,8 +45,8 @@ def idx_array(stream: Stream) -> np.ndarray[Any, Any]:
 
 
 def _header(name: str, data: bytearray) -> tuple[np.dtype[Any], tuple[int, ...], int]:
-    """Read what the values are, their shape, and where they start."""
+    """Return the type and the shape of the values, and the byte where they start."""
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in DTYPES or not data[3]:
-        raise DataError(f"{name}: not an IDX file, it begins with {bytes(data[:4])!r}")
+        raise DataError(f"{name}: not an IDX file: it begins with {bytes(data[:4])!r}")
     start = 4 + 4 * data[3]
     return np.dtype(DTYPES[data[2]]), tuple(int.from_bytes(data[i : i + 4], "big") for i in range(4, start, 4)), start

@@ -1,4 +1,4 @@
-"""Where rebuilt images go: to one file, or to a folder of them."""
+"""Writers of rebuilt images: to one file, or to a folder of files."""
 
 import contextlib
 import io
@@ -29,11 +29,11 @@ def to_images(
     roots: Sequence[Where] | None = None,
     originals: Sequence[str] = (),
 ) -> Iterator["ImageFolder"]:
-    """Open a sink that writes images into a folder, in which they appear only when all are written.
+    """Open a sink that writes images into a folder. They appear there only when all are written.
 
-    `inputs` are what was read. The names of images are relative to the `roots`, by default to the inputs; none is that
-    of another one of the `originals`.
-    Raises DataError where the folder already holds something, or holds or lies in what is read.
+    `inputs` are the paths that were read. The names of images are relative to the `roots`, by default the inputs; no
+    image gets the name of another one of the `originals`.
+    Raises DataError if the folder is not empty, or contains or lies in what is read.
     """
     paths = [Path(str(root)) for root in (inputs if roots is None else roots)]
     if isinstance(folder, Place):
@@ -49,7 +49,7 @@ def to_images(
         )
     for root in inputs:
         if isinstance(root, Path) and root.is_dir() and (target == root.resolve() or root.resolve() in target.parents):
-            raise DataError(f"{folder} lies in {root}, which is read", hint="name a folder elsewhere")
+            raise DataError(f"{folder} is in {root}, which is read", hint="name a folder elsewhere")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder}: already holds files, and images go to a new folder or an empty one")
     is_new = not target.is_dir()
@@ -61,7 +61,7 @@ def to_images(
         if is_new:
             scratch.chmod(0o777 & ~files.umask())
             scratch.replace(target)
-        else:  # a shell may stand in it, and a link may lead to it
+        else:  # it may be a shell's current folder, or the target of a link
             for made in scratch.iterdir():
                 made.replace(target / made.name)
     finally:
@@ -70,9 +70,9 @@ def to_images(
 
 @contextlib.contextmanager
 def _sent(folder: Place) -> Iterator[Path]:
-    """Yield a folder here, whose files are sent to one elsewhere at the end.
+    """Yield a local folder. At the end, its files are sent to a remote folder.
 
-    Raises DataError where that holds something.
+    Raises DataError if the remote folder is not empty.
     """
     folder.check_writable(folder=True)
     if folder.exists():
@@ -86,21 +86,21 @@ def _sent(folder: Place) -> Iterator[Path]:
 
 
 class ImageFolder:
-    """Image files, each named after the path that it was read from, relative to one of the `roots`; else numbered.
+    """Image files, each with the name of its original relative to one of the `roots`, or else numbered.
 
-    The names are settled at the end: which are free, all the paths together tell.
+    The names are chosen at the end, because all the paths together decide which names are free.
     """
 
     def __init__(self, folder: Path, roots: Sequence[Path] = (), originals: Sequence[str] = ()) -> None:
         self._folder, self._roots, self._originals = folder, roots, originals
         self._numbered = folder / ".numbered"
         self._numbered.mkdir()
-        self._written: list[tuple[Path, tuple[str, str] | None]] = []  # files, with the originals' paths and pages
+        self._written: list[tuple[Path, tuple[str, str] | None]] = []  # files, and their originals' paths and pages
 
     def write(self, images: Array, schema: Schema, kept: Mapping[str, Any] = MappingProxyType({})) -> None:
         """Write images (N, H, W) or (N, H, W, C) in the type that the model was trained on.
 
-        Their paths and pages are the columns `path` and `page` of `kept`, where it has them.
+        Their paths and pages are the columns `path` and `page` of `kept`, if it has them.
         """
         for i, image in enumerate(images):
             original = self._original(kept, i) if "path" in kept else None
@@ -117,7 +117,7 @@ class ImageFolder:
         return str(cell), str(kept["page"][row]) if "page" in kept else ""
 
     def settle(self) -> None:
-        """Name all images. Raises DataError where two would have one."""
+        """Rename all images. Raises DataError if two would get the same name."""
         endings = {original[0]: file.suffix for file, original in self._written if original}
         pages: dict[str, list[str]] = {}
         for _, original in self._written:
@@ -136,15 +136,15 @@ def _names(
 ) -> dict[tuple[str, str], Path]:
     """Return the names of rebuilt images by their paths and pages, relative to one of the `roots`.
 
-    A name is that of the original, or has the ending of what can hold the image; it is never that of another original.
-    Pages are texts, counted from 1, or "" where there are none.
+    A name is the original's, with another ending if that format cannot hold the image; it is never the name of another
+    original. Pages are texts, counted from 1, or "" if there are none.
     """
     relative = _relative({*pages, *originals}, roots)
     others = {*relative.values()}
     plans = {path: _plans(relative[path], pages[path], endings[path]) for path in pages}
     taken: set[Path] = set()
     found: dict[tuple[str, str], Path] = {}
-    # Those that keep their names come first: no other may take one.
+    # Those that keep their names come first, so that no other image takes one.
     for path in sorted(pages, key=lambda path: plans[path][0] != [relative[path]]):
         own = relative[path]
         for names in plans[path]:
@@ -153,7 +153,7 @@ def _names(
                 break
         else:
             raise DataError(
-                f"{path}: another image would be written to {plans[path][-1][0]}, too",
+                f"{path}: another image would also be written to {plans[path][-1][0]}",
                 hint="give each image once; codes without a column 'path' become numbered images",
             )
         taken.update(names)
@@ -162,7 +162,7 @@ def _names(
 
 
 def _plans(own: Path, pages: Sequence[str], ending: str) -> list[list[Path]]:
-    """Return the names that a file's images may have, best first: all of them in one way, and in one format."""
+    """Return the possible names for a file's images, best first: each item names all of them in the same way."""
     kept = own.suffix if own.suffix.lower() == ending else ending
     alone = [*pages] == ["1"]  # a file that is one image
     numbers = [f"-{page.zfill(4)}" if page and not alone else "" for page in pages]
@@ -170,14 +170,14 @@ def _plans(own: Path, pages: Sequence[str], ending: str) -> list[list[Path]]:
 
 
 def _suited(path: Path) -> Path:
-    """Return a path with the ending of a format that is not lossy."""
+    """Return a path with the ending of a lossless format."""
     return path if path.suffix.lower() in (".png", ".tif", ".tiff") else path.with_suffix(".png")
 
 
 def _relative(paths: Collection[str], roots: Sequence[Path]) -> dict[str, Path]:
-    """Return paths relative to one of the roots; those that lie in none to the folder that holds all of these.
+    """Return paths relative to one of the roots; paths in no root relative to their common folder.
 
-    None leads out of where it is taken to.
+    No path leads out of its folder.
     """
     found = {path: _within(Path(path), roots) for path in paths}
     loose = {path: Path(os.path.abspath(path)) for path, place in found.items() if place is None}  # noqa: PTH100, no links
@@ -186,17 +186,17 @@ def _relative(paths: Collection[str], roots: Sequence[Path]) -> dict[str, Path]:
 
 
 def _within(path: Path, roots: Sequence[Path]) -> Path | None:
-    """Return a path relative to the root that it lies in; None where it lies in none."""
+    """Return a path relative to the root that contains it; None if no root does."""
     root = next((root for root in roots if root in path.parents), None)
     if root is None or ".." in path.relative_to(root).parts:
         return None
     if len(roots) > 1 and root.name not in ("", ".."):
-        root = root.parent  # two folders may have files of one name
+        root = root.parent  # two folders may have files with the same name
     return path.relative_to(root)
 
 
 def image_ending(path: Where, schema: Schema) -> str:
-    """Return the ending of a file that holds a rebuilt image: that of its name, else .png or .tif."""
+    """Return the ending for a rebuilt image: the one of its name if the format fits, else .png or .tif."""
     dtype = np.dtype(schema.dtype or np.uint8)
     ending = path.suffix.lower()
     if dtype in (np.uint8, np.bool_):
@@ -213,7 +213,7 @@ def has_alpha(schema: Schema) -> bool:
 def write_image(file: BinaryIO, image: Array, schema: Schema, ending: str) -> None:
     """Write an image (H, W) or (H, W, C), in raw units, to a file in the type that the model was trained on.
 
-    Of a model that knows no type, or of one of truth values, black is 0 and white 255.
+    If the model stores no type, or was trained on booleans, black is 0 and white 255.
     """
     image = image[..., 0] if image.shape[2:] == (1,) else image
     black, white = schema.black, schema.full_scale or 255.0

@@ -1,4 +1,4 @@
-"""Image files and folders of them, read a few at a time."""
+"""Image files and folders of image files, read a few at a time."""
 
 import contextlib
 import functools
@@ -27,19 +27,19 @@ from aecli.options import ALL_COLUMNS, Columns
 DEFAULT_LABEL = "label"
 BATCH_BYTES = 16 << 20
 MAX_BATCH_ROWS = 1024
-ONE_FRAME = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".pbm")  # or more that nobody means, as phones write
+ONE_FRAME = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".pbm")  # or more, which nobody wants, as phones write
 FIRST_OF_SEVERAL = "the first of several frames is read"
 COMPANIONS = frozenset((".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".html", ".log"))
 OF_SYSTEMS = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"))
 NAMED_LABELS = 8
-ONE_DEPTH = "bring all to one depth: mogrify -depth 8 FILE, of ImageMagick, makes 8 bits of 16"
-NAMED = 5  # files that are named where some are left out
+ONE_DEPTH = "convert all to one depth: ImageMagick's mogrify -depth 8 FILE converts 16 bits to 8"
+NAMED = 5  # how many left-out files a note names
 
 
 class ImageSource(Source):
-    """Images as rows of pixels, their path kept. Where all lie in folders of a folder, those are their labels.
+    """Images as rows of pixels, with their paths kept. If all images lie in subfolders, the subfolders are the labels.
 
-    The pages of a TIFF are rows of their own, with the number of the page kept, from 1 on.
+    Each page of a TIFF is its own row, with the page number kept, counted from 1.
     """
 
     resizes = True
@@ -55,13 +55,13 @@ class ImageSource(Source):
         force: bool | None = False,
         opened: Mapping[Where, BinaryIO] | None = None,
     ) -> None:
-        """Find the images that the paths name. Those that are `opened` are no files of these names.
+        """Find the images that the paths name. `opened` holds the streams of names that are not local files.
 
-        For a model, all are brought to what the `schema` says. Without one they are in colour if any pixel of any file
-        is, and the first image tells their size, unless `columns` do, and their type.
-        With `any_type`, values of another type than the model's are read as they are; with `force`, images of any size;
-        None is no, where no option can ask for them.
-        Raises DataError where there is none.
+        With a model's `schema`, all images are converted to what it says. Without one, they are in colour if any pixel
+        of any file is; their size and type are those of the first image, unless `columns` gives a size.
+        With `any_type`, values of another type than the model's are read unchanged. With `force`, images of any size
+        are read; None means no, and that no option can ask for it.
+        Raises DataError if there are no images.
         """
         name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and others"
         self._skip_broken, self._any_type, self._opened = skip_broken, any_type, opened or {}
@@ -73,10 +73,10 @@ class ImageSource(Source):
         found = _files_of(paths, name)
         files, labels, without, self._others = found.files, found.labels, found.without, found.others
         self._no_files = found.no_files
-        self._aside = 0  # pages that only belong to others
+        self._aside = 0  # pages that only belong to other pages, such as thumbnails
         self._first_aside = ""
         usual = None if force else Image.MAX_IMAGE_PIXELS
-        limit = usual if usual is None or schema is None else max(usual, schema.inputs)  # a model's own size is none
+        limit = usual if usual is None or schema is None else max(usual, schema.inputs)  # the model's own size is fine
         self._settled = functools.partial(picture.warnings_settled, limit)
         with self._settled():
             self._images = [(f, label, page) for f, label in zip(files, labels, strict=True) for page in self._pages(f)]
@@ -87,15 +87,15 @@ class ImageSource(Source):
         labelled = DEFAULT_LABEL if len(loose) * 10 < len(files) else None
         self.remarks = [f"left out folders without images: {_listed(without)}"] if without else []
         if labelled and loose:
-            self.remarks.append(f"{_named(loose)} in no folder, and without a label")
+            self.remarks.append(f"{_named(loose)} in no folder and have no label")
         elif loose and len(loose) < len(files):
-            self.remarks.append(f"no labels: {_named(loose)} in no folder of a class, and fewer than one in ten may")
+            self.remarks.append(f"no labels: {_named(loose)} in no class folder: that is at least one image in ten")
         if schema is not None:
             if schema.image_shape is None or schema.full_scale is None:
                 data = str(paths[0]) if len(paths) == 1 and not self._opened else "DATA"
                 raise WidthError(
                     f"{name}: images, and rows of a table were expected",
-                    hint=f"to make a model of images: {shlex.join(['aecli', 'train', data])}",
+                    hint=f"to train a model of images: {shlex.join(['aecli', 'train', data])}",
                 )
             own = schema
         else:
@@ -120,7 +120,7 @@ class ImageSource(Source):
         self.paths = [_text(file) for file, _, _ in self._images]
 
     def learning(self) -> list[str]:
-        """Return a sentence on the labels, where they are the folders' names."""
+        """Return a sentence on the labels, if they are the folders' names."""
         if self.schema.label is None or self.beside is not None:
             return []
         names = sorted({label for _, label, _ in self._images if label is not None})
@@ -128,7 +128,7 @@ class ImageSource(Source):
         return [f"labels: the folders' names: {shown} ({len(names):,})"]
 
     def _pages(self, file: Where) -> list[int | None]:
-        """Return the numbers of the pages that are images of their own; None for a file that is one image."""
+        """Return the numbers of the pages that count as images; [None] for a file that is one image."""
         if file.suffix.lower() in ONE_FRAME and file not in self._opened:
             return [None]
         place = self._bytes_of(file)
@@ -137,13 +137,13 @@ class ImageSource(Source):
             if found is None and picture.count_frames(file, place) > 2:
                 self._remark(FIRST_OF_SEVERAL, file)
         except BROKEN:
-            return [None]  # said when it is read
+            return [None]  # reported when the file is read
         if found is None:
             return [None]
         if found.damage is not None:
             if not self._skip_broken:
                 what = f"a damaged TIFF, {found.damage}" if found.aside else f"a TIFF, and {found.damage}"
-                raise DataError(f"{file}: {what}", hint="--skip-broken goes on without that")
+                raise DataError(f"{file}: {what}", hint="--skip-broken skips the damaged part")
             self._damaged.append(f"{file} ({found.damage})")
         if len(found.own) < len(found.aside):
             self._aside += len(found.aside) - len(found.own)
@@ -171,7 +171,7 @@ class ImageSource(Source):
                 row += len(some)
 
     def _looked(self, asked: Columns) -> Schema:
-        """Return what the images are, from as many of them as it takes to know."""
+        """Return the images' schema, from as many of them as it takes to know."""
         first: tuple[Where, Array] | None = None
         colour = False
         for file, values in self._until_known():
@@ -180,9 +180,9 @@ class ImageSource(Source):
             colour = asked.alpha or (found.ndim == 3 and picture.has_colour(found))
             if colour:
                 if file != first[0]:
-                    self._remark("in colour, so that all are read in colour", file)
+                    self._remark("in colour, so all are read in colour", file)
                 break
-        self._left_out.clear()  # they are met again
+        self._left_out.clear()  # the same files are found again when all are read
         if first is None:
             raise DataError(f"{self._images[0][0].parent}: no images to read, all {len(self._images):,} are broken")
         height, width = asked.image_size[::-1] if asked.image_size else first[1].shape[:2]
@@ -199,7 +199,7 @@ class ImageSource(Source):
         )
 
     def _until_known(self) -> Iterator[tuple[Where, Array]]:
-        """Yield the first image, and all others that may be in colour or transparent, each with its file."""
+        """Yield the first image and all others that may be in colour or transparent, each with its file."""
         first = True
         for file, images in groupby(self._images, key=lambda image: image[0]):
             if not first and self._is_grey(file):
@@ -212,7 +212,7 @@ class ImageSource(Source):
     def _each(
         self, images: list[tuple[Where, str | None, int | None]], bring: Callable[[Array, int | None], Array]
     ) -> Iterator[Array | None]:
-        """Yield what is brought of each of the images of one file and its page; None for the broken ones to skip."""
+        """Yield `bring` of each image of one file and its page; None for a broken one that is skipped."""
         file, done = images[0][0], 0
         while rest := images[done:]:
             numbers = [page or 0 for _, _, page in rest]
@@ -230,10 +230,10 @@ class ImageSource(Source):
                 done += 1
                 yield values
                 if values is None:
-                    break  # the frames after it are read anew
+                    break  # the frames after it are read again
 
     def _bytes_of(self, file: Where) -> BinaryIO | None:
-        """Return the open file that stands for a name, None for a file here. A file elsewhere is read as a whole."""
+        """Return the open file for a name; None for a local file. A remote file is read as a whole."""
         return self._opened.get(file) or (file.contents() if isinstance(file, Place) else None)
 
     def _is_grey(self, file: Where) -> bool:
@@ -245,7 +245,7 @@ class ImageSource(Source):
 
     @contextlib.contextmanager
     def _broken_skipped(self, file: Where, page: int | None = None) -> Iterator[None]:
-        """Note a file that cannot be read, where it may be skipped. Raises DataError elsewhere."""
+        """Note a file that cannot be read, if it may be skipped. Otherwise raises DataError."""
         try:
             yield
         except BROKEN as error:
@@ -259,12 +259,12 @@ class ImageSource(Source):
             self._left_out.append(f"{_paged(file, page)} ({said})")
 
     def _read(self, images: list[tuple[Where, str | None, int | None]]) -> list[Array | None]:
-        """Read the pixels (D,) of images of one file; None for those that are broken and may be skipped."""
+        """Return the pixels (D,) of the images of one file; None for a broken one that may be skipped."""
         file = images[0][0]
         return list(self._each(images, lambda values, page: self._brought(file, values, page).ravel()))
 
     def _brought(self, file: Where, values: Array, page: int | None) -> Array:
-        """Return an image (H, W), (H, W, 3) or (H, W, 4) as the schema has it."""
+        """Return an image (H, W), (H, W, 3) or (H, W, 4) in the size, type and channels of the schema."""
         schema = self.schema
         assert schema.image_shape is not None  # noqa: S101, for the type checker
         height, width, channels = (*schema.image_shape, 1)[:3]
@@ -273,10 +273,10 @@ class ImageSource(Source):
         if values.shape[:2] != (height, width) and not schema.resize:
             found = f"an image of {values.shape[1]} × {values.shape[0]} pixels"
             raise DataError(
-                f"{_paged(file, page)}: {found}, and {width} × {height} expected",
-                hint=f"train with --image-size {width}x{height} to bring all to one size"
+                f"{_paged(file, page)}: {found}, and {width} × {height} were expected",
+                hint=f"train with --image-size {width}x{height} to resize all to one size"
                 if self._training
-                else f"bring it to that size, as the model does if it was trained with --image-size {width}x{height}",
+                else f"resize it first; a model does so itself if it was trained with --image-size {width}x{height}",
             )
         if schema.dtype is None and not self._any_type:
             values = self._as_before(file, values)
@@ -286,7 +286,7 @@ class ImageSource(Source):
             values = values.astype(schema.dtype)
         if channels == 1 and values.ndim == 3:
             if picture.has_colour(values):
-                self._remark("in colour, and read as grey, as the model takes it", file)
+                self._remark("in colour, but read as grey, as the model needs it", file)
             values = picture.to_grey(values)
         elif channels >= 3 and values.ndim == 2:
             values = _three(values)
@@ -297,7 +297,7 @@ class ImageSource(Source):
     def _check_types(
         self, images: Sequence[tuple[Where, str | None, int | None]], read: Sequence[Array | None]
     ) -> None:
-        """Raise DataError where images have other types than the first: black and white are not the same in them."""
+        """Raise DataError if images have another type than the first: their black and white differ."""
         for (file, _, _), image in zip(images, read, strict=True):
             if image is None:
                 continue
@@ -320,42 +320,42 @@ class ImageSource(Source):
         )
 
     def _as_before(self, file: Where, values: Array) -> Array:
-        """Return values as models take them whose checkpoints do not say a type: 16 bits scaled to their white."""
+        """Return values for a model whose checkpoint stores no type: 16-bit values are scaled to its white."""
         white = self.schema.full_scale or 255.0
         if values.dtype == np.uint8 and white == 255:
             return values
         if white not in (255, 65_535):
-            self._remark(f"white is taken as {white:g}, the model's white", file)
+            self._remark(f"read with white = {white:g}, as in the model", file)
         scaled = np.clip(values, 0, 65_535) * (white / (255 if values.dtype == np.uint8 else 65_535))
         kind = np.uint8 if white == 255 else np.uint16 if white == 65_535 else np.float32
         return np.rint(scaled).astype(kind)
 
     def _without_alpha(self, file: Where, values: Array, background: str | None) -> Array:
-        """Lay an image with transparent pixels on the background."""
+        """Return an image without its alpha channel, composited onto the background."""
         if values.ndim == 2 or values.shape[2] == 3:
             return values
-        if background is None:  # a model of before: it took the colour of all pixels, the invisible too
+        if background is None:  # an old model: it read the colour of all pixels, also of invisible ones
             return values[..., :3]
         self.laid_on = background
-        self._remark(f"transparent, and laid on {background}", file)
+        self._remark(f"transparent, so composited onto {background}", file)
         return picture.composited(values, background)
 
     def _remark(self, what: str, file: Where) -> None:
         self._remarked.setdefault(what, set()).add(file)
 
     def notes(self) -> list[str]:
-        """Return sentences on what was read otherwise than a user may think."""
+        """Return sentences on what a user may not expect."""
         notes = super().notes()
         if broken := [*self._damaged, *self._left_out]:
             notes.append(f"left out: {_listed(broken)}")
         if self._no_files:
-            notes.append(f"left out what is no file: {_listed(self._no_files)}")
+            notes.append(f"left out what is not a file: {_listed(self._no_files)}")
         if self._others:
             what = "without the ending of an image"
             notes.append(f"left out {_counted(self._others, f'file {what}', f'files {what}')}")
         if self._aside:
             pages = "1 page" if self._aside == 1 else f"{self._aside:,} pages"
-            notes.append(f"left out {pages} that belong to others, as thumbnails do, such as {self._first_aside}")
+            notes.append(f"left out {pages} that belong to others, such as thumbnails: {self._first_aside}")
         for what, files in self._remarked.items():
             more = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
             notes.append(f"{min(files)}{more}: {what}")
@@ -364,16 +364,16 @@ class ImageSource(Source):
 
 @functools.cache
 def endings() -> frozenset[str]:
-    """Return the endings of the files that Pillow reads, in small letters."""
+    """Return the endings of the files that Pillow reads, in lower case."""
     return frozenset(ending for ending, form in Image.registered_extensions().items() if form in Image.OPEN)
 
 
 @dataclass
 class Found:
-    """What the paths name: the image `files`, and the last folder that each lies in, None for one that lies in none.
+    """What the paths name: the image `files`, and the name of each one's folder, None for an image in no subfolder.
 
-    `without` are the folders in which there is none, `others` the files that are none, but for hidden ones and what
-    usually lies beside images; `no_files` are pipes, links to nothing and such, with the name of an image.
+    `without` are the folders without images. `others` are the files that are not images, except hidden ones and those
+    that usually lie beside images. `no_files` are pipes, dangling links and the like with the name of an image.
     """
 
     files: list[Where] = field(default_factory=list)
@@ -384,7 +384,7 @@ class Found:
 
 
 def _files_of(paths: Sequence[Where], name: str) -> Found:
-    """List what the paths name, folders in the order of the names in them. Several folders are classes themselves."""
+    """Return what the paths name; a folder's files are sorted. If there are several folders, each is a class."""
     found, classes = Found(), sum(path.is_dir() for path in paths) > 1
     for path in paths:
         if not path.is_dir():
@@ -411,13 +411,13 @@ def _files_of(paths: Sequence[Where], name: str) -> Found:
 
 
 def _look_in(where: Path, above: frozenset[Path], found: Found) -> None:
-    """Look for images in a folder and its folders. A link to a folder is followed, but not to one that it lies in.
+    """Add the images in a folder and its subfolders to `found`. A link to a parent folder is not followed.
 
-    Hidden ones are left out.
+    Hidden files and folders are left out.
     """
     real, before, named = where.resolve(), len(found.files), len(found.without)
     if real in above:
-        found.without.append(f"{_text(where)} (a link to a folder that it lies in)")
+        found.without.append(f"{_text(where)} (a link to a parent folder)")
         return
     known = endings() | IMAGE_ENDINGS.keys()
     for entry in os.scandir(where):
@@ -432,15 +432,13 @@ def _look_in(where: Path, above: frozenset[Path], found: Found) -> None:
         elif entry.is_file():
             found.files.append(path)
         else:
-            found.no_files.append(
-                f"{_text(path)} ({'a link to nothing' if not path.exists() else 'a pipe or a device'})"
-            )
+            found.no_files.append(f"{_text(path)} ({'a dangling link' if not path.exists() else 'a pipe or a device'})")
     if len(found.files) == before and above:
         found.without[named:] = [_text(where)]
 
 
 def _look_at(folder: Place, found: Found) -> None:
-    """Look for images in a folder elsewhere and its folders. Hidden ones are left out."""
+    """Add the images in a remote folder and its subfolders to `found`. Hidden files are left out."""
     known = endings() | IMAGE_ENDINGS.keys()
     for file in folder.files():
         if not any(part.startswith(".") for part in file.relative_to(folder).parts):
@@ -448,7 +446,7 @@ def _look_at(folder: Place, found: Found) -> None:
 
 
 def _of_no_images(name: str, folder: Where, found: Found) -> DataError:
-    """Return the error for folders without images, and what may be meant instead."""
+    """Return the error for folders without images, with a hint at what may be meant."""
     arrays = [path for path in found.others if path.suffix.lower() == ".npy"]
     if arrays and len({len(path.parts) for path in arrays}) == 1:
         depth = len(arrays[0].parts) - len(folder.parts)
@@ -459,29 +457,29 @@ def _of_no_images(name: str, folder: Where, found: Found) -> DataError:
     if not found.others and not found.no_files and not _holds_any(folder):
         return DataError(
             f"{name}: a folder without images: it is empty",
-            hint="what can be read of a folder are images, .npy files and Parquet files",
+            hint="a folder may hold images, .npy files or Parquet files",
         )
     return DataError(
-        f"{name}: a folder without images, none of its files has an ending that Pillow knows",
-        hint=f"tables are read from files: name them, such as {folder}/*.csv",
+        f"{name}: a folder without images: none of its files has an ending that Pillow knows",
+        hint=f"if it holds tables, name the files, such as {folder}/*.csv",
     )
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Name some things in their order, the first few where they are many."""
+    """Return names in sorted order; if there are many, only the first few."""
     more = f", and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
     return ", ".join(sorted(names)[:NAMED]) + more
 
 
 def _counted(files: Sequence[Where], one: str, many: str) -> str:
-    """Count some files, and name the first."""
+    """Return the number of some files, and the name of the first."""
     if len(files) == 1:
         return f"1 {one}, {_text(files[0])}"
     return f"{len(files):,} {many}, such as {_text(files[0])}"
 
 
 def _paged(file: Where, page: int | None) -> str:
-    """Name a file, or a page of it."""
+    """Return the name of a file, or of a page of it."""
     return str(file) if page is None else f"{file}: page {page + 1}"
 
 
@@ -491,13 +489,13 @@ def _holds_any(folder: Where) -> bool:
 
 
 def _named(files: Sequence[Where]) -> str:
-    """Name the first file, and count the others."""
+    """Return the name of the first file, and the number of the others."""
     others = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
     return f"{_text(files[0])}{others} {'lie' if others else 'lies'}"
 
 
 def _text(path: Where) -> str:
-    """Return a path as text: bytes of its name that are no UTF-8 are written in hexadecimal digits."""
+    """Return a path as text; bytes that are not UTF-8 are written in hexadecimal."""
     return str(path) if isinstance(path, Place) else os.fsencode(path).decode(errors="backslashreplace")
 
 
@@ -506,7 +504,7 @@ def _three(values: Array) -> Array:
 
 
 def _with_alpha(values: Array) -> Array:
-    """Return an image with an alpha channel; where it is invisible, it is black."""
+    """Return an image with an alpha channel; invisible pixels become black."""
     if values.shape[2] == 4:
         return np.where(values[..., 3:] == 0, values.dtype.type(0), values)
     white = np.iinfo(values.dtype).max if values.dtype.kind in "ui" else 1
@@ -514,7 +512,7 @@ def _with_alpha(values: Array) -> Array:
 
 
 def _why(file: Where, error: BaseException) -> str:
-    """Say what is wrong with a file, as far as an error of Pillow's tells it in words."""
+    """Return what is wrong with a file, if Pillow's error says it in words; else ""."""
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         count = re.search(r"\d[\d,]*", str(error))
         return f"{int(count[0].replace(',', '')):,} pixels" if count else ""
@@ -522,20 +520,18 @@ def _why(file: Where, error: BaseException) -> str:
         return "it is empty" if isinstance(file, Path) and file.is_file() and not file.stat().st_size else ""
     if isinstance(error, OSError | SyntaxError) and not str(error).startswith("decoder error"):
         said = (isinstance(error, OSError) and error.strerror) or str(error)
-        return "" if "<" in said else said  # an object of Python's
+        return "" if "<" in said else said  # the repr of a Python object
     return ""
 
 
 def _broken(file: Where, page: int | None, error: BaseException, *, forced: bool | None) -> DataError:
-    """Return the error for a file that cannot be read; `forced` is None where no option can ask for large ones."""
+    """Return the error for a file that cannot be read; `forced` is None if no option can ask for large ones."""
     why = f" ({said})" if (said := _why(file, error)) else ""
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return DataError(
-            f"{_paged(file, page)}: an image of so many pixels that it may be a decompression bomb{why}",
-            hint="make it smaller first; or --skip-broken goes on without it"
+            f"{_paged(file, page)}: an image with so many pixels that it may be a decompression bomb{why}",
+            hint="make it smaller first; or --skip-broken skips it"
             if forced is None
-            else "--force reads it; or --skip-broken goes on without it",
+            else "--force reads it; or --skip-broken skips it",
         )
-    return DataError(
-        f"{_paged(file, page)}: not an image, or a broken one{why}", hint="--skip-broken goes on without it"
-    )
+    return DataError(f"{_paged(file, page)}: not an image, or a broken one{why}", hint="--skip-broken skips it")

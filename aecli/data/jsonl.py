@@ -1,4 +1,4 @@
-"""JSON Lines: one object a line, parsed by pyarrow in blocks of whole lines, with the types laid down.
+"""JSON Lines: one object per line, parsed by pyarrow in blocks of whole lines, with fixed types.
 
 A JSON array of objects is cut into such lines as it is read. Rows are counted from 1.
 """
@@ -35,9 +35,9 @@ PYTHON_TYPES: dict[str, tuple[type, ...]] = {"number": (int, float), "category":
 
 
 class JsonLinesTable(Table):
-    """Objects, one a line or in an array.
+    """Objects, one per line or in an array.
 
-    The keys of the first block are the columns; one that a later object lacks is a hole.
+    The keys of the first block are the columns; if a later object lacks a key, that is a hole.
     """
 
     is_text = True
@@ -50,14 +50,14 @@ class JsonLinesTable(Table):
         is_array = start.startswith(b"[")
         if re.match(rb"{\s*\n", start):
             raise DataError(
-                f"{stream.name}: an object on several lines, and one on each line was expected, or an array of them",
+                f"{stream.name}: an object on several lines, and one object per line or an array was expected",
                 hint="jq -c . FILE | aecli COMMAND ... -",
             )
         self._blocks = _array_lines(stream, live=live) if is_array else _lines(stream, live=live)
         self._first_block = next(self._blocks, b"")
         self._unread: DataError | None = None  # why the first block cannot be read as a whole
         peeked = self._peek(self._first_block) if self._first_block else pa.table({})
-        self._fields = {field.name: field.type for field in peeked.schema}  # as they are, objects inside objects
+        self._fields = {field.name: field.type for field in peeked.schema}  # unflattened, with objects inside objects
         self._peeked = flattened(peeked)
         super().__init__(stream.name, self._peeked.column_names, rows=None if self._first_block else 0)
 
@@ -82,7 +82,7 @@ class JsonLinesTable(Table):
             block = next(self._blocks, b"")
 
     def _peek(self, block: bytes) -> pa.Table:
-        """Return the first block with the types that its values have, without the rows that cannot be read."""
+        """Return the first block with the types of its values, without the rows that cannot be read."""
         try:
             return self._read(block, None)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError) as error:
@@ -96,7 +96,7 @@ class JsonLinesTable(Table):
             return pa.table({key: _array([row.get(key) for row in objects]) for key in keys})
 
     def _of_two_types(self, rows: list[dict[str, Any]]) -> DataError | None:
-        """Return the error for the first value that is of another type than the one before it in its column."""
+        """Return the error for the first value of another type than the ones before it in its column."""
         seen: dict[str, str] = {}
         for number, row in enumerate(rows, 1):
             for key, value in row.items():
@@ -111,7 +111,7 @@ class JsonLinesTable(Table):
     def _columns(
         self, block: bytes, first_row: int, wanted: Sequence[tuple[str, str]]
     ) -> tuple[list[Any], dict[int, DataError]]:
-        """Return the wanted columns, and the rows that cannot be read: with nulls in their cells."""
+        """Return the wanted columns, with nulls in rows that cannot be read, and these rows' errors."""
         types = {column: self._read_as(column, kind) for column, kind in wanted if kind != TEXT}
         types |= {column: _kept(self._peeked.schema.field(column).type) for column, kind in wanted if kind == TEXT}
         try:
@@ -127,7 +127,7 @@ class JsonLinesTable(Table):
         return self._reread(block, first_row, wanted) if pc.any(blank).as_py() else (columns, {})
 
     def _read_as(self, column: str, kind: str) -> pa.DataType:
-        """Return the type to read a column as: the one that it has, where a cast makes its kind of it."""
+        """Return the type to read a column as: its own, if a cast converts that to the kind; else the kind's."""
         found, laid_down = self._peeked.schema.field(column).type, ARROW_TYPES.get(kind, pa.string())
         is_text = pa.types.is_string(found)
         cast = (kind == "number" and is_text) or (kind == "category" and not is_text and not pa.types.is_null(found))
@@ -141,7 +141,7 @@ class JsonLinesTable(Table):
     def _reread(
         self, block: bytes, first_row: int, wanted: Sequence[tuple[str, str]]
     ) -> tuple[list[Any], dict[int, DataError]]:
-        """Return the wanted columns of a block, read row by row."""
+        """Return the wanted columns of a block and the errors of its bad rows, read row by row."""
         rows: list[dict[str, Any]] = []
         bad: dict[int, DataError] = {}
         for place, line in enumerate(_told(block)):
@@ -164,7 +164,7 @@ class JsonLinesTable(Table):
         arrays = []
         for (column, kind), values in zip(wanted, columns, strict=True):
             good = [None if place in bad else value for place, value in enumerate(values)]
-            if kind == TEXT:  # what can be read stays: it may name the row
+            if kind == TEXT:  # readable text is kept: it may name the row
                 good = [value if value is None or self._fits(column, kind, value) else None for value in values]
                 arrays.append(pa.array(good, _kept(self._peeked.schema.field(column).type)))
             elif kind in MADE:
@@ -192,7 +192,7 @@ class JsonLinesTable(Table):
         return isinstance(value, types) and (kind == "category" or not isinstance(value, bool))
 
     def _row(self, line: bytes, number: int) -> dict[str, Any] | DataError:
-        """Return the object in a line, or the error that says why there is none."""
+        """Return the object in a line, or an error that says why there is none."""
         place = f"{self._stream.name}: row {number}"
         try:
             row = json.loads(line.decode())
@@ -210,12 +210,12 @@ class JsonLinesTable(Table):
 
 
 def _is_mixed(key: str, rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether a column holds true or false beside 0 and 1, and nothing else: it is one of booleans."""
+    """Return whether a column holds only true, false, 0, 1 and null, which makes it a column of booleans."""
     return all(row.get(key) in (None, 0, 1) for row in rows)
 
 
 def _nested(types: Mapping[str, pa.DataType], fields: Mapping[str, pa.DataType]) -> list[tuple[str, pa.DataType]]:
-    """Return the fields of objects whose values inside objects, as `fields` has them, are named `item.name`."""
+    """Return the nested fields for flat names: `item.name` becomes a field of `item`, if `fields` has such a struct."""
     inside: dict[str, dict[str, pa.DataType]] = {}
     made: list[tuple[str, pa.DataType]] = []
     for name, kind in types.items():
@@ -230,7 +230,7 @@ def _nested(types: Mapping[str, pa.DataType], fields: Mapping[str, pa.DataType])
 
 
 def _value(row: Mapping[str, Any], column: str) -> Any:
-    """Return the value of a column, which may lie in an object inside the row's."""
+    """Return the value of a column, which may be in an object inside the row."""
     outer, point, inner = column.partition(".")
     if column in row or not point:
         return row.get(column)
@@ -243,7 +243,7 @@ def _told(block: bytes) -> list[bytes]:
 
 
 def _json_type(value: Any) -> str | None:
-    """Return what values of this type are called; None for null, and for a list that holds no value."""
+    """Return the word for values of this type; None for null, and for a list without values."""
     names = {bool: "booleans", int: "numbers", float: "numbers", str: "texts", dict: "objects"}
     if not isinstance(value, list):
         return names.get(type(value))
@@ -252,7 +252,7 @@ def _json_type(value: Any) -> str | None:
 
 
 def _array(values: list[Any]) -> Any:
-    """Return values as a column of the type that most of them have; those of another type are missing."""
+    """Return values as a column of their most frequent type; values of other types become null."""
     if any(isinstance(value, bool) for value in values) and all(value in (None, 0, 1) for value in values):
         return pa.array([None if value is None else bool(value) for value in values])
     types = [_json_type(value) for value in values]
@@ -287,18 +287,18 @@ MADE: dict[str, Callable[[Any], Any]] = {"number": _float, "boolean": bool, "cat
 
 
 def _kept(kind: pa.DataType) -> pa.DataType:
-    """Return the type of a column that is carried along: JSON has no dates, and what was null so far may be text."""
+    """Return the type to read a kept column as: JSON has no dates, and a column of nulls may hold text later."""
     return pa.string() if pa.types.is_timestamp(kind) or pa.types.is_null(kind) else kind
 
 
 def _lines(stream: Stream, *, live: bool) -> Iterator[bytes]:
-    """Cut a stream into blocks of whole lines."""
+    """Yield a stream in blocks of whole lines."""
     rest, first = b"", True
     while block := stream.block(BLOCK_BYTES, live=live):
         if first:
             block, first = block.removeprefix(BOM), False
         if len(rest) > MAX_LINE_BYTES:
-            raise DataError(f"{stream.name}: a line of more than {MAX_LINE_BYTES >> 20} MB is no row")
+            raise DataError(f"{stream.name}: a line of more than {MAX_LINE_BYTES >> 20} MB is not a row")
         end = block.rfind(b"\n") + 1
         if not end:
             rest += block
@@ -311,13 +311,13 @@ def _lines(stream: Stream, *, live: bool) -> Iterator[bytes]:
 
 
 def _array_lines(stream: Stream, *, live: bool) -> Iterator[bytes]:
-    """Cut the array that a stream holds into blocks of whole elements, each on a line of its own."""
+    """Yield the array in a stream in blocks of whole elements, one per line."""
     name, rest, begun = stream.name, b"", False
     while block := stream.block(BLOCK_BYTES, live=live):
         if len(rest) > MAX_LINE_BYTES:
-            raise DataError(f"{name}: an object of more than {MAX_LINE_BYTES >> 20} MB is no row")
+            raise DataError(f"{name}: an object of more than {MAX_LINE_BYTES >> 20} MB is not a row")
         rest += block
-        if not begun:  # all before the bracket was looked at already
+        if not begun:  # everything before the bracket was checked already
             rest, begun = rest.removeprefix(BOM).lstrip(BLANKS)[1:], True
         lines, rest, ended = _elements(rest)
         if lines.strip():
@@ -329,11 +329,11 @@ def _array_lines(stream: Stream, *, live: bool) -> Iterator[bytes]:
 
 
 def _elements(text: bytes) -> tuple[bytes, bytes, bool]:
-    """Cut text that begins with an element of an array: its whole elements as lines, what is left, whether it ended.
+    """Return the whole elements of an array's text as lines, the rest of the text, and whether the array ended.
 
-    Commas between elements become the ends of lines, and what ends lines inside of elements, blanks.
+    `text` begins with an element. Commas between elements become line ends; line ends inside elements become spaces.
     """
-    plain = text.replace(b"\\\\", b"__").replace(b'\\"', b"__")  # no quote that is left is escaped
+    plain = text.replace(b"\\\\", b"__").replace(b'\\"', b"__")  # now no quote is escaped
     marks = MARKS[np.frombuffer(plain, np.uint8)]
     places = np.flatnonzero(marks)
     marks = marks[places]
@@ -357,4 +357,4 @@ def _check_nothing_left(stream: Stream, rest: bytes) -> None:
         if not (rest := stream.block(BLOCK_BYTES)):
             return
     more = shortened(rest.strip()[:60].decode(errors="replace"))
-    raise DataError(f"{stream.name}: more after the end of the JSON array: {more}")
+    raise DataError(f"{stream.name}: there is text after the end of the JSON array: {more}")

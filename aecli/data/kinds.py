@@ -1,4 +1,4 @@
-"""What kind of feature a column is, and how its cells become numbers and are written again."""
+"""Which kind of feature a column is, and how its cells become numbers and are written again."""
 
 import contextlib
 import re
@@ -17,15 +17,15 @@ from aecli.data import compute as pc
 from aecli.data.cells import PAIRS, is_number
 
 Array = np.ndarray[Any, Any]
-TEXT = "text"  # the kind of a column that is read as it is written
+TEXT = "text"  # the kind of a column whose cells stay as they are written
 PLAIN = Dialect()
-ONE_ZERO = {"0": "false", "1": "true"}  # which stand beside the words of the first pair
-MAX_DIGITS = 15  # of a number written as text: more are an account or a code, and a float64 would round them
+ONE_ZERO = {"0": "false", "1": "true"}  # also accepted for the words of the first pair
+MAX_DIGITS = 15  # in a number written as text; longer ones are codes, and float64 would round them
 CODE = re.compile(r"[+-]?0\d")  # 01234 is a postcode
 VECTOR = re.compile(r"\s*\[.*\]\s*", re.DOTALL)
 CLOCK = re.compile(r"\s*(\d{1,3}):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?\s*")
 DAY_SECONDS = 86_400
-SED = {  # what takes a sign out of a table's numbers
+SED = {  # commands that remove a sign from a table's numbers
     "currency": "sed 's/[$€£¥₹₽]//g'",
     "percent": "sed 's/%//g'",
     "brackets": r"sed -E 's/\(([0-9.,]+)\)/-\1/g'",
@@ -37,8 +37,8 @@ SED = {  # what takes a sign out of a table's numbers
 class Guess:
     """What a column seems to be.
 
-    `problem` says why it cannot be learnt as it is, as its `cell` shows; `options` are what would settle it, or
-    where none does, the `sed` that takes signs out of the table.
+    `problem` says why the column cannot be learnt as it is, and `cell` is an example. `options` are the options that
+    would solve the problem; if none would, `sed` is the command that removes the signs from the table.
     """
 
     column: Column
@@ -49,9 +49,9 @@ class Guess:
 
 
 def guessed(name: str, values: Any, dialect: Dialect = PLAIN, na: Sequence[str] = ()) -> Guess:
-    """Guess what a column (N,) of Arrow's is, by its type, or by its texts, which are written in a dialect.
+    """Return a guess at what an Arrow column (N,) is, by its type, or by its texts, which are written in a dialect.
 
-    `na` are the values that stand for a hole beside the usual spellings.
+    `na` are the values that mean a hole besides the usual spellings.
     """
     values = as_one(values)
     kind = kind_of(values.type)
@@ -65,7 +65,7 @@ def guessed(name: str, values: Any, dialect: Dialect = PLAIN, na: Sequence[str] 
 
 
 def kind_of(kind: pa.DataType) -> str:
-    """Return the kind of feature that a column of this type makes, "text" where its cells have to tell."""
+    """Return the kind of feature for a column of this type; "text" if that depends on its cells."""
     types = pa.types
     if types.is_dictionary(kind):
         return TEXT if types.is_nested(kind.value_type) else "category"
@@ -90,7 +90,7 @@ def _is_number(kind: pa.DataType) -> bool:
 def _guessed_vector(name: str, lengths: Sequence[int]) -> Guess:
     different = Counter(lengths)
     if not different:
-        return Guess(Column(name), "holds nothing: --exclude leaves it out", ("--exclude", name))
+        return Guess(Column(name), "is empty: --exclude leaves it out", ("--exclude", name))
     if not (width := different.most_common(1)[0][0]):
         return Guess(Column(name), "holds empty lists", ("--exclude", name))
     return Guess(Column(name, "vector", width=width))
@@ -99,13 +99,13 @@ def _guessed_vector(name: str, lengths: Sequence[int]) -> Guess:
 def _guessed_written_vector(name: str, cells: Sequence[str]) -> Guess:
     rows = [_list(cell) for cell in cells]
     if all(row is None for row in rows):
-        what = "which is no list of numbers such as [0.5, 1, 2]: --exclude leaves it out"
+        what = "which is not a list of numbers such as [0.5, 1, 2]: --exclude leaves it out"
         return Guess(Column(name), what, ("--exclude", name), cells[0])
     return _guessed_vector(name, [len(row) for row in rows if row is not None])
 
 
 def _guessed_text(name: str, texts: Any, dialect: Dialect) -> Guess:
-    """Guess what a column of texts, without holes, is."""
+    """Return a guess at what a column of texts without holes is."""
     cells: list[str] = [cell.decode(errors="replace") for cell in texts.cast(pa.binary()).to_pylist()]
     if not cells:
         return Guess(Column(name))
@@ -121,7 +121,7 @@ def _guessed_text(name: str, texts: Any, dialect: Dialect) -> Guess:
 
 
 def _guessed_numbers(name: str, cells: list[str]) -> Guess:
-    """Guess whether texts that are all written as numbers are some, or codes such as postcodes and accounts."""
+    """Return a guess whether texts that look like numbers are numbers, or codes such as postcodes."""
     codes = [cell for cell in cells if CODE.match(cell) or (cell.isdigit() and len(cell) > MAX_DIGITS)]
     if not codes:
         return Guess(Column(name))
@@ -139,17 +139,17 @@ def _guessed_date(name: str, texts: Any, cells: list[str], dialect: Dialect) -> 
             return guess
         cell = next(cell for cell in cells if not is_number(cell))
         few = len(set(cells)) <= max(20, len(cells) / 20) and len(set(cells)) < len(cells)
-        what = "which is no number: --categorical, --label or --exclude says what it is"
+        what = "which is not a number: --categorical, --label or --exclude says what it is"
         return Guess(Column(name), what, ("--categorical" if few else "--exclude", name), cell)
     days = pc.all(pc.equal(stamps, pc.floor_temporal(stamps, unit="day"))).as_py()
     return Guess(Column(name, "date" if days else "timestamp"))
 
 
 def _nearly(name: str, cells: list[str], dialect: Dialect) -> Guess | None:
-    """Return what would make dates or numbers of texts that are nearly some; None where they are not."""
+    """Return how texts that are almost dates or numbers could be read; None for other texts."""
     if formats := cells_of.date_formats(cells):
         said = " or ".join(f"--date-format {form}" for form in formats)
-        if len(formats) > 1:  # nobody but the user knows: no command is right
+        if len(formats) > 1:  # only the user knows which; there is no command to suggest
             return Guess(
                 Column(name), f"which may be two dates: {said} reads it", ("--date-format", "FORMAT"), cells[0]
             )
@@ -159,15 +159,15 @@ def _nearly(name: str, cells: list[str], dialect: Dialect) -> Guess | None:
         return None
     if near.option is None:
         marks = {"currency": "a currency sign", "percent": "a percent sign", "brackets": "brackets", "unit": "a unit"}
-        said = f"which is a number with {marks[near.how]}: that has to go first, or --exclude leaves the column out"
+        said = f"which is a number with {marks[near.how]}: remove it first, or --exclude leaves the column out"
         return Guess(Column(name), said, (), near.cell, SED[near.how])
-    verb = "makes a hole of it" if near.how == "below" else "reads it"
-    said = f"which is {'a limit' if near.how == 'below' else 'a number in other marks'}: {near.option} {verb}"
+    verb = "reads it as a hole" if near.how == "below" else "reads it"
+    said = f"which is {'a limit' if near.how == 'below' else 'a number with other marks'}: {near.option} {verb}"
     return Guess(Column(name), said, tuple(shlex.split(near.option)), near.cell)
 
 
 def _words(found: Counter[str]) -> tuple[str, str] | tuple[()]:
-    """Return the two words of a pair, as they are written, where both occur and nothing else; else none."""
+    """Return the two words of a pair as they are written, if both occur and nothing else; else ()."""
     folded: dict[str, str] = {}
     for cell, _ in found.most_common():
         folded.setdefault(cell.casefold(), cell)
@@ -182,9 +182,9 @@ def _words(found: Counter[str]) -> tuple[str, str] | tuple[()]:
 
 
 def reader_kind(column: Column, kind: pa.DataType | None) -> str:
-    """Return the kind in which a reader is asked for a column's cells: its own, or text, which is converted here.
+    """Return the kind to request from a reader for a column's cells: its own, or text, which is converted here.
 
-    `kind` is the type that the cells have, None where they are text that the reader parses.
+    `kind` is the type of the cells, None if they are text that the reader parses.
     """
     if kind is None:
         parsed = ("number", "date", "timestamp") if column.words == () else ()
@@ -201,10 +201,10 @@ def reader_kind(column: Column, kind: pa.DataType | None) -> str:
 
 
 def to_numbers(values: Any, column: Column, dialect: Dialect = PLAIN, na: Sequence[str] = ()) -> tuple[Array, Array]:
-    """Return a column's cells (N,), as a reader gave them, as numbers (N, width), and which cells (N,) cannot be read.
+    """Return the cells (N,) of a column as numbers (N, width), and a mask (N,) of the cells that cannot be read.
 
-    They are float64, but of a list column of the type that it has. Holes are NaN. Categories are not converted here:
-    what their numbers are, the model knows.
+    Numbers are float64, except that a list column keeps its type. Holes are NaN. Categories are not converted here,
+    because only the model knows their numbers.
     """
     values = as_one(values)
     if column.kind == "vector":
@@ -216,7 +216,7 @@ def to_numbers(values: Any, column: Column, dialect: Dialect = PLAIN, na: Sequen
         return _texts(values.cast(pa.string()), column, dialect, na)
     try:
         numbers = _typed(values, column, na)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # a column of a type that can be none of this kind
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # a column whose type cannot be of this kind
         return np.full((len(values), 1), np.nan), values.is_valid().to_numpy(zero_copy_only=False)
     wrong = np.zeros(len(numbers), bool)
     if column.kind == "boolean":
@@ -277,16 +277,16 @@ _READERS: dict[str, Callable[[str, Column], float]] = {
 
 
 def as_one(column: Any) -> Any:
-    """Return a column as one array. One chunk is taken as it lies."""
+    """Return a column as one array. A single chunk is not copied."""
     if not isinstance(column, pa.ChunkedArray):
         return column
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _vectors(values: Any, width: int) -> tuple[Array, Array]:
-    """Return lists of numbers as rows (N, width), a missing list as holes; and which (N,) are of another length.
+    """Return lists of numbers as rows (N, width), a missing list as holes; and a mask (N,) of lists of another length.
 
-    Where all are lists of that length, the rows are Arrow's buffer as it lies.
+    If all lists have that length, the rows are Arrow's buffer, not a copy.
     """
     lengths = np.asarray(pc.list_value_length(values).fill_null(-1).to_numpy(zero_copy_only=False))
     fits = lengths == width
@@ -299,7 +299,7 @@ def _vectors(values: Any, width: int) -> tuple[Array, Array]:
 
 
 def _flat(numbers: Any) -> Array:
-    """Return numbers (N,) of Arrow's as NumPy has them, of the same type; as floats where some are missing, as NaN."""
+    """Return Arrow numbers (N,) as a NumPy array of the same type; floats with NaN if some are missing."""
     if pa.types.is_decimal(numbers.type) or pa.types.is_null(numbers.type):
         numbers = numbers.cast(pa.float64(), safe=False)
     found: Array = numbers.to_numpy(zero_copy_only=False)
@@ -307,7 +307,7 @@ def _flat(numbers: Any) -> Array:
 
 
 def _written_vectors(values: Any, width: int) -> tuple[Array, Array]:
-    """Return texts of lists as rows (N, width), an empty text as holes; and which (N,) are no list of that length."""
+    """Return texts of lists as rows (N, width), empty texts as holes; and a mask (N,) of those that do not fit."""
     cells = values.to_pylist()
     rows = [_list(cell) for cell in cells]
     other = [row is None or len(row) != width for row in rows]
@@ -317,7 +317,7 @@ def _written_vectors(values: Any, width: int) -> tuple[Array, Array]:
 
 
 def _list(cell: Any) -> list[float] | None:
-    """Return a list of numbers, or the text of one, as floats; None where it is none."""
+    """Return a list of numbers, or the text of one, as floats; None for anything else."""
     cell = _parsed_list(cell) if isinstance(cell, str) else cell
     try:
         return [np.nan if value is None else float(value) for value in cell] if isinstance(cell, list) else None
@@ -326,7 +326,7 @@ def _list(cell: Any) -> list[float] | None:
 
 
 def _parsed_list(text: str) -> Any:
-    """Return the list that a text is, as JSON, Python ([0.5, nan, None]) or NumPy ([0.5 1. 2.]) writes it."""
+    """Return the list that a text holds, as JSON, Python ([0.5, nan, None]) or NumPy ([0.5 1. 2.]) writes it."""
     import json
 
     with contextlib.suppress(ValueError, RecursionError):
@@ -340,12 +340,12 @@ def _parsed_list(text: str) -> Any:
 
 
 def category(text: str) -> str:
-    """Return a category's name: 1, 1.0 and "1" are one."""
+    """Return a category's name: 1, 1.0 and "1" are the same."""
     return text[:-2] if re.fullmatch(r"[+-]?\d+\.0", text) else text
 
 
 def texts(values: Any, na: Sequence[str] = ()) -> Any:
-    """Return a column of anything as text, without blanks around it; empty texts, and those of `na`, are nulls."""
+    """Return any column as text without surrounding blanks; empty texts and those in `na` are nulls."""
     values = as_one(values)
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
@@ -359,7 +359,7 @@ def texts(values: Any, na: Sequence[str] = ()) -> Any:
 
 
 def from_numbers(numbers: Array, column: Column) -> Any:
-    """Return rebuilt numbers (N,) in raw units as the column's kind is written: the inverse of reading it."""
+    """Return rebuilt numbers (N,) in raw units as cells of the column's kind: the inverse of reading it."""
     kind = column.kind
     if kind == "boolean":
         truth = pa.array(numbers > 0.5, mask=np.isnan(numbers))
@@ -384,9 +384,9 @@ def from_numbers(numbers: Array, column: Column) -> Any:
 
 
 def timestamps(values: Any) -> Any:
-    """Cast dates, timestamps or text (N,) to timestamps of microseconds, those with a time zone to UTC.
+    """Return dates, timestamps or text (N,) as timestamps of microseconds; those with a time zone in UTC.
 
-    Raises pa.ArrowInvalid for text that is no ISO 8601 date or time.
+    Raises pa.ArrowInvalid for text that is not an ISO 8601 date or time.
     """
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         values = cells_of.stripped(values.cast(pa.string()), usual=False)
@@ -395,7 +395,7 @@ def timestamps(values: Any) -> Any:
         except pa.ArrowInvalid:
             return values.cast(pa.timestamp("us", "UTC")).cast(pa.timestamp("us"))
     if not (pa.types.is_temporal(values.type) or pa.types.is_null(values.type)):
-        raise pa.ArrowInvalid(f"{values.type} is no date or time")
+        raise pa.ArrowInvalid(f"{values.type} is not a date or time")
     return values.cast(pa.timestamp("us", getattr(values.type, "tz", None)), safe=False)
 
 

@@ -1,4 +1,4 @@
-"""The labels of rows: a column of theirs, or of another file; and whether they are classes or a quantity."""
+"""The labels of rows, from their own table or another file; and whether labels are classes or a quantity."""
 
 import difflib
 import math
@@ -18,15 +18,15 @@ ISO = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)?")
 
 
 class Labels:
-    """The labels of a source's rows, or what colours them. Ask for it batch by batch, in their order, then `check`.
+    """The labels of a source's rows, or the values that colour them. Ask for them by batch, in order, then `check`.
 
-    `name` is what the column is called, `word` how it was asked for, None for the label.
+    `name` is the name of the column, `word` the option's value, None for the label.
     """
 
     def __init__(self, source: Source, word: str | None = None, flag: str = "--label") -> None:
-        """Take the label, or what the word of an option names: a column of the source's, or FILE:COLUMN.
+        """Use the label, or what the value of an option names: a column of the source, or FILE:COLUMN.
 
-        Raises DataError where there is no such file or column.
+        Raises DataError if there is no such file or column.
         """
         self.word, self._flag, self._source = word, flag, source
         self.beside = Beside(word) if word is not None and split(word) else None
@@ -37,9 +37,9 @@ class Labels:
         self.is_label = self.beside is None and self.name == label
 
     def of(self, batch: Batch) -> Array | None:
-        """Return the values (N,) of a batch's rows, as numbers, texts or dates; None where there are none.
+        """Return the values (N,) of a batch's rows, as numbers, texts or dates; None if there are none.
 
-        Raises DataError where there is no such column.
+        Raises DataError if there is no such column.
         """
         if self.beside is not None:
             return self.beside.of(batch)
@@ -52,13 +52,13 @@ class Labels:
         hint = f"did you mean {near[0]!r}?" if near else f"there is {', '.join(map(repr, known))}" if known else None
         raise DataError(
             f"{self._source.name}: {self._flag} {self.name!r} names no column",
-            hint=hint or "a column of another file is named FILE:COLUMN",
+            hint=hint or "name a column of another file as FILE:COLUMN",
         )
 
     def check(self) -> list[str]:
-        """Check, when all rows were asked for, that another file has as many. Return sentences on what it lacks.
+        """Check, after all rows were read, that another file has as many. Return notes on what it lacks.
 
-        Raises DataError where it has not.
+        Raises DataError if it has another number of rows.
         """
         if self.beside is None:
             return []
@@ -69,7 +69,7 @@ class Labels:
 
 
 def as_values(column: Any) -> Array:
-    """Return a column (N,) of NumPy's or Arrow's as an array whose items are hashable: lists and structs are texts."""
+    """Return a NumPy or Arrow column (N,) as an array with hashable items: lists and structs become texts."""
     if isinstance(column, np.ndarray):
         return column
     import pyarrow as pa
@@ -85,10 +85,10 @@ def as_values(column: Any) -> Array:
 def is_quantity(different: Sequence[Any], most: int = MOST_NUMBERS) -> bool:
     """Return whether different labels are a quantity: more than `most` numbers, or dates.
 
-    Texts are classes, however many they are. Numbers may be either, and their count alone tells: sets of images have
-    their classes numbered, emnist 47, and a measured value seldom has so few. Taken as classes, a quantity of few
-    values does no harm: a picture names classes only where they lie apart. A picture that has fewer colours than 64
-    gives its own `most`.
+    Texts are always classes. Numbers may be either, and only their count decides: image sets have numbered classes,
+    emnist 47, and a measured quantity seldom has so few values. If a quantity with few values is shown as classes, that
+    does no harm: a picture names classes only if they lie apart. A picture with fewer colours than 64 passes its own
+    `most`.
     """
     return len(different) > most and (
         all(map(reads_as_number, different)) or dates(np.array(different, object)) is not None
@@ -104,7 +104,7 @@ def reads_as_number(value: Any) -> bool:
 
 
 def dates(labels: Array | None) -> Array | None:
-    """Return labels as dates (N,), where they are dates or texts in ISO 8601; NaT where there is none."""
+    """Return labels as dates (N,), NaT for missing ones; None unless they are dates or texts in ISO 8601."""
     if labels is None:
         return None
     if labels.dtype.kind == "M":
@@ -120,5 +120,5 @@ def dates(labels: Array | None) -> Array | None:
 
 
 def is_missing(value: Any) -> bool:
-    """Return whether a label is none: None, NaN or an empty text."""
+    """Return whether a label is missing: None, NaN or an empty text."""
     return value is None or value == "" or (isinstance(value, float) and math.isnan(value))

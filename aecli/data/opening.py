@@ -1,4 +1,4 @@
-"""From what a user names to a source of rows, in one way: what is it, who reads it, what does the schema say."""
+"""Open what a user names as a source of rows: find out what it is, choose its reader, match it to the schema."""
 
 import dataclasses
 import difflib
@@ -41,12 +41,12 @@ if TYPE_CHECKING:
     from aecli.data.table import Table, TableSource
 
 READ = (
-    "read are CSV, JSON Lines, a JSON array, Parquet, Arrow, NPY, NPZ, safetensors, IDX and images, compressed by "
-    "gzip, zstd, xz, bzip2 or zip or not"
+    "supported formats: CSV, JSON Lines, a JSON array, Parquet, Arrow, NPY, NPZ, safetensors, IDX and images, plain or "
+    "compressed by gzip, zstd, xz, bzip2 or zip"
 )
 SET, TABLE, ARRAY, IMAGES, FRAME, SOURCE = "built-in set", "table", "array", "images", "data frame", "source"
 
-CARRIED = ("path", "page")  # of images, always
+CARRIED = ("path", "page")  # columns that are always kept for images
 KINDS = dict.fromkeys(("csv", "tsv", "jsonl", "parquet", "arrow"), TABLE)
 KINDS |= dict.fromkeys(("npy", "npz", "safetensors", "idx"), ARRAY) | {"image": IMAGES}
 
@@ -57,11 +57,12 @@ def _silent(_: str) -> None:
 
 @dataclass(frozen=True)
 class Input:
-    """One thing to read: what was given, and what it is.
+    """One thing to read: what the user gave, and what it is.
 
-    `kind` is None where that is found out at its turn. `path` is its file, None where it has none. `part` is the split
-    of a built-in set, or the key of an array in a file of several. `form` is a file's format, and `stream` its bytes,
-    where they can be read only once. `folders` are the values that a table's folders stand for, as `year=2024` does.
+    `kind` is None if it is found out only when the input's turn comes. `path` is its file, None if it has none. `part`
+    is the split of a built-in set, or the key of an array in a file with several. `form` is a file's format, and
+    `stream` its bytes, if they can be read only once. `folders` are the values in the names of a table's folders, such
+    as `year=2024`.
     """
 
     given: Any
@@ -75,10 +76,10 @@ class Input:
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of the rows: with the `schema` of a model, they are matched to it.
+    """What the caller asks of the rows. If there is a model's `schema`, the rows are matched to it.
 
-    With `force`, what may be a decompression bomb is read all the same. `trained_on` is what the data of a model is
-    called, None where it has no name. `codes` tells that the schema is one of codes, which may be one column of lists.
+    With `force`, possible decompression bombs are read too. `trained_on` is the name of the model's training data, None
+    if it has no name. `codes` is True if the schema is one of codes, which may also be one column of lists.
     """
 
     schema: Schema | None = None
@@ -94,21 +95,21 @@ class Request:
 
     @property
     def forced(self) -> bool | None:
-        """Whether what may be a decompression bomb is read; None where no option can ask for it."""
+        """Whether possible decompression bombs are read; None if no option can ask for it."""
         return self.force or (False if self.schema is None or self.applying.further else None)
 
     @property
     def missing(self) -> str | None:
-        """What becomes of holes."""
+        """What to do with holes."""
         return self.columns.missing if self.schema is None else self.schema.missing
 
 
 def open_source(data: Any, *, split: str = "train", **request: Any) -> Source:
     """Open rows: a built-in set, files of one kind, a folder of images, "-" for standard input, an array or a frame.
 
-    `data` is one of them, or a list of files. `split` is the one that a built-in set's name alone means. `request` are
-    the fields of `Request`.
-    Raises DataError where there is no such data, or none of it fits; UsageError where the words make no sense together.
+    `data` is one of these, or a list of files. `split` is the split to read if only the name of a built-in set is
+    given. `request` are the fields of `Request`.
+    Raises DataError if the data does not exist or does not fit, UsageError if options contradict each other.
     """
     asked = Request(**request)
     several = isinstance(data, list | tuple) and all(isinstance(each, str | Where) for each in data)
@@ -116,7 +117,7 @@ def open_source(data: Any, *, split: str = "train", **request: Any) -> Source:
     inputs = [identified(each, split, asked, turn=i) for i, each in enumerate(given)]
     kinds = {each.kind for each in inputs if each.kind is not None}
     if SET in kinds and len(inputs) > 1:
-        raise UsageError("a built-in set is read alone", hint=f"name {inputs[0].given} only, or files only")
+        raise UsageError("a built-in set must be the only data", hint=f"name {inputs[0].given} only, or files only")
     for each in inputs:
         _check_kind(each, inputs[0])
     kind = inputs[0].kind or TABLE
@@ -135,7 +136,7 @@ def open_source(data: Any, *, split: str = "train", **request: Any) -> Source:
 
 
 def _apart(asked: Request) -> tuple[str | None, Request]:
-    """Return the labels to train with, where FILE:COLUMN names them, and what is asked of the data itself."""
+    """Return the label as FILE:COLUMN, None if it is not of this form; and the request without it."""
     if asked.columns.label is None:
         return None, asked
     from aecli.data.beside import is_of_a_file
@@ -146,24 +147,24 @@ def _apart(asked: Request) -> tuple[str | None, Request]:
 
 
 def _check_for_images(source: Source, asked: Request) -> None:
-    """Refuse options that are for image files alone, where they were given for other data."""
+    """Raise UsageError if an option for image files was given for other data."""
     usual = ALL_COLUMNS
     given = [name for name in ("fit", "background", "alpha") if getattr(asked.columns, name) != getattr(usual, name)]
     if given and not source.resizes:
-        raise UsageError(f"--{given[0]} is for image files, and {source.name} is none", hint="leave it out")
+        raise UsageError(f"--{given[0]} is for image files, and {source.name} is not one", hint="leave it out")
     if "fit" in given and asked.columns.image_size is None:
-        raise UsageError("--fit says how images are brought to a size, and none is given", hint="add --image-size 64")
+        raise UsageError("--fit says how to resize images, and no size is given", hint="add --image-size 64")
 
 
 def _as_images(source: "TableSource", asked: Request) -> None:
-    """Let a table's rows be images, where --image-shape says so."""
+    """Make a table's rows images, if --image-shape says so."""
     told = asked.columns.image_shape
     if told is None or asked.schema is not None:
         return
     from aecli.data.arrays import layout
 
     if not source.schema.all_numbers:
-        raise DataError(f"{source.name}: pixels are numbers, and not all of its columns are", hint="leave them out")
+        raise DataError(f"{source.name}: pixels must be numbers, and not all of its columns are", hint="leave them out")
     if math.prod(told) + 1 == source.schema.inputs == len(source.features):
         raise DataError(
             f"{source.name}: {source.schema.inputs} columns, and --image-shape {'x'.join(map(str, told))} makes "
@@ -178,17 +179,17 @@ def _as_images(source: "TableSource", asked: Request) -> None:
 
 
 def _named(given: Any) -> list[Any]:
-    """Return the files elsewhere that a pattern names; all else as it is. Raises DataError where it names none."""
+    """Return the remote files that match a pattern; other data unchanged. Raises DataError if no file matches."""
     if not is_remote(given):
         return [given]
     found: list[Any] = [*elsewhere(given).expanded()]
     if not found:
-        raise DataError(f"{shown(given)}: no file has such a name")
+        raise DataError(f"{shown(given)}: no file matches this name")
     return found
 
 
 def _arrays_in(given: Any) -> list[Any]:
-    """Return the NPY or safetensors files in a folder that holds nothing else; all else as it is."""
+    """Return the NPY or safetensors files in a folder that holds nothing else; other data unchanged."""
     if not isinstance(given, str | Where) or given == "-" or is_remote(given):
         return [given]
     folder = place(given)
@@ -201,10 +202,10 @@ def _arrays_in(given: Any) -> list[Any]:
 
 
 def identified(given: Any, split: str, asked: Request, *, turn: int = 0) -> Input:
-    """Return what was given: a name, a path, an array, a data frame.
+    """Return what was given as an `Input`: a name, a path, an array, a data frame.
 
-    What can be read only once, such as a pipe, is looked at when its `turn` comes, after all that are before it.
-    Raises DataError where there is no such file or set, or it is of a format that is not read.
+    Data that can be read only once, such as a pipe, is opened only when its `turn` comes.
+    Raises DataError if there is no such file or set, or aecli does not read its format.
     """
     if isinstance(given, Input | Source):
         return given if isinstance(given, Input) else Input(given, SOURCE)
@@ -227,19 +228,19 @@ def identified(given: Any, split: str, asked: Request, *, turn: int = 0) -> Inpu
 
 
 def _by_place(path: Where) -> str | None:
-    """Return what a folder is, and an image elsewhere; None for what has to be looked into.
+    """Return the kind of a folder or a remote image, by its path; None if its content must be read first.
 
-    Raises DataError where nothing is there.
+    Raises DataError if nothing is there.
     """
     if isinstance(path, Place) and path.listed and path.suffix.lower() in IMAGE_ENDINGS:
-        return IMAGES  # to look into each takes long
+        return IMAGES  # opening each one takes long
     if not path.exists():
         raise DataError(f"{path}: no such file")
     return (TABLE if is_table(path) else IMAGES) if path.is_dir() else None
 
 
 def _looked(one: Input, asked: Request) -> Input:
-    """Return a file with its bytes, and what they are."""
+    """Return a file with its bytes, its kind and its format."""
     if one.stream is not None:
         return one
     stream = _stream(one.path, asked)
@@ -255,7 +256,8 @@ def _looked(one: Input, asked: Request) -> Input:
     if form in TEXTS and form_of(start) is None and asked.reading.encoding is None and not is_text(start):
         place = next(i for i in range(len(start)) if not is_text(start[: i + 1]))
         raise DataError(
-            f"{stream.name}: not text, and no format that is read: byte {place + 1} is {start[place : place + 1]!r}",
+            f"{stream.name}: not text, and no format that aecli reads: byte {place + 1} is "
+            f"{start[place : place + 1]!r}",
             hint=READ,
         )
     if form not in KINDS:
@@ -265,7 +267,7 @@ def _looked(one: Input, asked: Request) -> Input:
 
 def _check_kind(one: Input, first: Input) -> None:
     if one.kind not in (None, first.kind):
-        raise DataError(f"{first.given} and {one.given}: tables, arrays and images are not read together")
+        raise DataError(f"{first.given} and {one.given}: tables, arrays and images cannot be read together")
 
 
 def _stream(path: Where | None, asked: Request) -> "Stream":
@@ -282,7 +284,7 @@ def _stream(path: Where | None, asked: Request) -> "Stream":
 
 
 def _form_by_name(name: str, start: bytes) -> str:
-    """Return the format that a name says, of what starts so; CSV, where it says nothing."""
+    """Return the format by a file's name and its first bytes; CSV if the name says nothing."""
     if re.search(IDX, name):
         return "idx"
     ending = Path(name).suffix.lower()
@@ -300,9 +302,9 @@ def _form_by_name(name: str, start: bytes) -> str:
 
 
 def split_name(data: str, split: str) -> tuple[str, str] | None:
-    """Split a built-in set's name into name and split: "mnist:test" -> ("mnist", "test"). None for all other data.
+    """Split a built-in set's name into name and split: "mnist:test" -> ("mnist", "test"). None for other data.
 
-    Raises DataError for what looks like a name and is none, UsageError for a split that no set has.
+    Raises DataError for a word that looks like a set's name but is not one, UsageError for an unknown split.
     """
     name, colon, said = data.partition(":")
     if name in NAMES:
@@ -331,7 +333,7 @@ def array_key(word: str) -> tuple[str, str | None]:
 
 
 def elsewhere(word: str) -> Place:
-    """Return the place that a URL names, and in it the array of `file.npz:key`."""
+    """Return the place that a URL names, with the array key of `file.npz:key`."""
     file, key = array_key(word)
     return Place(file, array=key)
 
@@ -365,7 +367,7 @@ def _open_tables(inputs: Sequence[Input], asked: Request) -> Source:
     table.na = na_values(asked.reading, asked.schema)
     if table.rows == 0:
         if training:
-            why = "there is a header alone" if table.columns else "it is empty"
+            why = "only a header" if table.columns else "it is empty"
             raise DataError(f"{table.name}: no rows to read, {why}")
         if len(files) == 1:
             asked.announce(f"{table.name}: no rows in it")
@@ -384,7 +386,7 @@ def _rows(table: "Table", asked: Request) -> Source:
 
 
 def _files(one: Input) -> list[Input]:
-    """Return the files of a folder of tables; any other input is one."""
+    """Return the files of a folder of tables; any other input counts as one file."""
     if one.path is None or not one.path.is_dir():
         return [one]
     from aecli.data.folder import tables_in
@@ -415,7 +417,7 @@ def _open_arrays(inputs: Sequence[Input], asked: Request) -> Source:
                 source = open_array(stream, found.form, found.part, asked.missing, path=found.path, **how)
             if not source.rows:
                 if asked.schema is None and len(inputs) == 1:
-                    raise DataError(f"{source.name}: no rows to read, it has columns alone")
+                    raise DataError(f"{source.name}: no rows to read, only columns")
                 asked.announce(f"{source.name}: no rows in it")
             _check_width(source, asked)
             if first:
@@ -440,23 +442,27 @@ def _open_arrays(inputs: Sequence[Input], asked: Request) -> Source:
 
 
 def _check_alike(source: ArraySource, first: ArraySource, *, training: bool) -> None:
-    """Raise DataError where the rows of an array do not go on those of the first one."""
+    """Raise DataError if the rows of an array do not have the same layout as those of the first one."""
     if source.turned != first.turned:
-        raise DataError(f"{source.name}: its channels are not where those of {first.name} are")
+        raise DataError(f"{source.name}: its channels are on another axis than in {first.name}")
     if training and source.schema.image_shape is not None:
         _check_depth(source.name, source.x.dtype, first.name, first.x.dtype)
     if source.schema.inputs != first.schema.inputs:
-        raise DataError(f"{source.name}: {source.schema.inputs} values a row, and {first.schema.inputs} were expected")
+        raise DataError(
+            f"{source.name}: {source.schema.inputs} values per row, and {first.schema.inputs} were expected"
+        )
 
 
 def _check_depth(name: str, dtype: Any, first: str, wanted: Any) -> None:
-    """Raise DataError for images whose black and white cannot be those of the first ones, by their types."""
+    """Raise DataError if images have another type than the first ones, so that black and white may differ."""
     if dtype != wanted and {dtype.kind, wanted.kind} != {"f"}:
-        raise DataError(f"{name}: its values are {dtype}, and those of {first} {wanted}", hint="bring all to one depth")
+        raise DataError(
+            f"{name}: its values are {dtype}, and those of {first} {wanted}", hint="convert all to one depth"
+        )
 
 
 def _rows_of(inputs: Sequence[Input], asked: Request) -> int | None:
-    """Return how many rows several NPY or safetensors files have, by their first bytes; None where they do not tell."""
+    """Return how many rows several NPY or safetensors files have, by their headers; None if a header does not say."""
     from aecli.data.arrays import open_npy
     from aecli.data.tensors import open_safetensors
 
@@ -472,9 +478,9 @@ def _rows_of(inputs: Sequence[Input], asked: Request) -> int | None:
 
 
 def _one_each(inputs: Sequence[Input], asked: Request) -> Any:
-    """Return the arrays (N, ...) of several NPY files that are one image each; None where they are rows.
+    """Return the arrays (N, ...) of several NPY files with one image each; None if their contents are rows.
 
-    They are images where all have one shape, and it is that of an image. Raises DataError where they may be either.
+    They are images if all have the same shape, and it is the shape of an image. Raises DataError if both are possible.
     """
     import numpy as np
 
@@ -491,13 +497,13 @@ def _one_each(inputs: Sequence[Input], asked: Request) -> Any:
             return None
         if arrays:
             _check_depth(str(one.given), array.dtype, str(inputs[0].given), arrays[0].dtype)
-        arrays.append(array[:])  # and the file is closed: there may be more than may be open at once
+        arrays.append(array[:])  # this closes the file: there may be more files than can be open at once
     rows, *row = arrays[0].shape
     if asked.schema is None and asked.columns.image_shape is None and len(row) == 1 and rows != row[0]:
         raise DataError(
             f"{inputs[0].given} and {len(inputs) - 1:,} more: each may be an image of {sized((rows, *row))}, or "
             f"{rows:,} rows of {row[0]:,} values",
-            hint=f"--image-shape {row[0]}x{rows} makes an image of each; or join their rows to one file",
+            hint=f"--image-shape {row[0]}x{rows} reads one image per file; or join their rows in one file",
         )
     return np.stack(arrays)
 
@@ -515,7 +521,7 @@ def _open_images(inputs: Sequence[Input], asked: Request) -> Source:
             if found.stream is not None and (path is None or not found.stream.is_plain()):
                 path = path if isinstance(path, Place) else Path(found.stream.name)
                 opened[path] = found.stream.file()
-        assert path is not None  # noqa: S101, for the type checker: what has no file has a stream
+        assert path is not None  # noqa: S101, for the type checker: an input without a file has a stream
         paths.append(path)
     return ImageSource(
         paths,
@@ -539,7 +545,7 @@ READERS: dict[str, Callable[[Sequence[Input], Request], Source]] = {
 
 
 def _check_unnamed(source: Source, asked: Request) -> None:
-    """Refuse options that are for tables alone, and rows that are not of the model's width."""
+    """Raise an error if an option for tables was given for other data, or the width is not the model's."""
     named: dict[str, Any] = {
         "label": asked.columns.label,
         "features": asked.columns.features,
@@ -550,13 +556,13 @@ def _check_unnamed(source: Source, asked: Request) -> None:
     if source.resizes and unknown:
         raise DataError(
             f"{source.name}: --keep {unknown[0]!r} names no column",
-            hint="images have 'path', and 'page' where they are pages; both are kept always, and so is a label",
+            hint="images have 'path', and pages of a TIFF also 'page'; both are always kept, and so is a label",
         )
     named["keep"] = unknown
     if flag := next((name for name, value in named.items() if value), None):
-        raise DataError(f"{source.name} has no named columns, so --{flag} has nothing to choose from")
+        raise DataError(f"{source.name} has no named columns, so --{flag} cannot select any")
     if asked.columns.image_shape is not None and source.resizes:
-        raise UsageError("--image-shape is for arrays and tables, and image files have their own", hint="leave it out")
+        raise UsageError("--image-shape is for arrays and tables; image files have their own", hint="leave it out")
     if asked.columns.image_size is not None and not source.resizes:
         raise UsageError(f"--image-size is for image files, and {source.name} is an array")
     _check_width(source, asked)
@@ -566,11 +572,11 @@ def _check_width(source: Source, asked: Request) -> None:
     schema, found = asked.schema, source.schema.inputs
     if schema is None or found in (schema.inputs, *asked.applying.shorter):
         return
-    raise WidthError(f"{source.name}: {found} values a row, and the model takes {schema.inputs}")
+    raise WidthError(f"{source.name}: {found} values per row, and the model takes {schema.inputs}")
 
 
 def _table(one: Input, asked: Request, first: Input) -> "Table":
-    """Open a table: a file, or standard input. Raises DataError where it is none, unlike the `first` of several."""
+    """Open a table: a file, or standard input. Raises DataError if its kind is not that of the `first` one."""
     found = _looked(one, asked)
     _check_kind(found, first)
     stream, live = found.stream or _stream(found.path, asked), asked.applying.line_buffered
@@ -611,7 +617,7 @@ def _table(one: Input, asked: Request, first: Input) -> "Table":
 
 
 def _with_marks(table: "Table", asked: Request) -> "Table":
-    """Let a table of a format that has no dialect read its texts by what is said of them, now or at training."""
+    """Return a table whose texts are read in the given dialect, or the model's, if its format has none."""
     from aecli.data.dialect import marks
 
     if (
@@ -623,19 +629,19 @@ def _with_marks(table: "Table", asked: Request) -> "Table":
 
 
 def open_table(path: Where, **request: Any) -> "Table":
-    """Open the columns of a file as they are. `request` are the fields of `Request`.
+    """Open the columns of a file unchanged. `request` are the fields of `Request`.
 
-    Raises DataError where there is no such file, or it is no table.
+    Raises DataError if there is no such file, or it is not a table.
     """
     asked = Request(**request)
     one = identified(path, "train", asked)
     if one.kind != TABLE or (one.path is not None and one.path.is_dir()):
-        raise DataError(f"{path}: no table, and the file of a table was expected")
+        raise DataError(f"{path}: not a table, and a file with a table was expected")
     return _table(one, asked, one)
 
 
 def _no_rows(name: str, asked: Request) -> "Table":
-    """Return a table of no rows and no header: its columns are those that the model wants."""
+    """Return a table without rows or header; its columns are the ones that the model needs."""
     from aecli.data.several import NoRows
 
     schema = asked.schema

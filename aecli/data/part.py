@@ -1,4 +1,4 @@
-"""Some rows of an array: in memory, or blocks of one that lies in a file."""
+"""Some rows of an array: in memory, or blocks of an array in a file."""
 
 import math
 import os
@@ -16,10 +16,10 @@ BLOCK_BYTES = 1 << 18
 
 
 class FileRows:
-    """An array (N, ...) in a file, row after row from the byte `start` on. A slice of it is read when it is asked for.
+    """An array (N, ...) in a file, row after row from the byte `start` on. A slice is read when it is accessed.
 
-    It comes in the machine's byte order. It is not mapped to memory: a mapped file that another program cuts short
-    kills the process that reads it.
+    The values are converted to the machine's byte order. The file is not mapped to memory: if another program truncates
+    a mapped file, the process that reads it is killed.
     """
 
     def __init__(
@@ -33,10 +33,10 @@ class FileRows:
         turned: tuple[int, int, int] | None = None,
         bfloat16: bool = False,
     ) -> None:
-        """Take what lies there; each row is `turned` from (C, H, W) to (H, W, C) where these are given.
+        """Describe the array; if `turned` is given, each row is converted from (C, H, W) to (H, W, C).
 
-        What NumPy has as uint16 is `bfloat16`, and comes as float32.
-        Raises DataError where the file is shorter than that.
+        With `bfloat16`, values that NumPy stores as uint16 are read as float32.
+        Raises DataError if the file is shorter than the array.
         """
         self.turned = turned
         self.name, self._file, self._start, self._stored, self.shape = name, file, start, dtype, shape
@@ -53,10 +53,11 @@ class FileRows:
 
     @property
     def path(self) -> Path | None:
-        """Where other processes find the file; None where it has no name, or another file has taken that."""
-        if not isinstance(self._file.name, str):
+        """The path for other processes; None if the file has no name, or another file has that name now."""
+        name: Any = self._file.name  # a number, if it was opened without one
+        if not isinstance(name, str | Path):
             return None
-        path = Path(self._file.name).absolute()
+        path = Path(name).absolute()
         is_it = path.exists() and os.path.samestat(path.stat(), os.fstat(self._file.fileno()))
         return path if is_it else None
 
@@ -81,7 +82,7 @@ class FileRows:
         return out
 
     def reshape(self, rows: int, width: int) -> "FileRows":
-        """Return the same values as rows of another shape; a width of -1 is what is left."""
+        """Return the same values as rows of another shape; a width of -1 is computed."""
         width = self.size // max(1, rows) if width < 0 else width
         shape = (rows, width)
         return FileRows(
@@ -92,24 +93,24 @@ class FileRows:
 def _opened(
     name: str, path: Path | None, start: int, dtype: np.dtype[Any], shape: tuple[int, ...], options: dict[str, Any]
 ) -> FileRows:
-    """Open an array in a file that another process has open. Raises DataError where it cannot be opened here."""
+    """Return an array in a file that another process has open. Raises DataError if it cannot be opened here."""
     if path is None:
-        raise DataError(f"{name}: it has no name by which another process could open it")
+        raise DataError(f"{name}: it has no path by which another process could open it")
     try:
         file = path.open("rb")
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read here ({error.strerror or error})",
-            hint="the data must lie at the same path on all machines",
+            hint="the data must be at the same path on all machines",
         ) from error
     return FileRows(name, file, start, dtype, shape, **options)
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """All rows of the array `x` (M, D), or those of its `blocks`, each of `block_rows` rows, the last of what is left.
+    """All rows of the array `x` (M, D), or those of its `blocks`, each of `block_rows` rows; the last may be shorter.
 
-    Blocks are for arrays in files: they are read one by one, and nothing else is in memory.
+    Blocks are for arrays in files: they are read one by one, and nothing else is kept in memory.
     """
 
     x: Array | FileRows
@@ -117,7 +118,7 @@ class Part:
 
     @property
     def block_rows(self) -> int:
-        """How many rows a block has."""
+        """The number of rows in a block."""
         return max(1, BLOCK_BYTES // int(self.x.shape[1] * self.x.itemsize))
 
     def __len__(self) -> int:
@@ -127,9 +128,9 @@ class Part:
         return len(self.blocks) * self.block_rows - short
 
     def cut(self, share: float, rng: "np.random.Generator | None") -> "tuple[Part, Part]":
-        """Cut a share off, at least one row or block: the rest, and what was cut off, both in their order.
+        """Return a split into the rest and a share of at least one row or block, both in their order.
 
-        It is drawn by `rng`; without one it is the last rows.
+        The share is drawn by `rng`; without one it is the last rows.
         """
         rest, off = cut_off(len(self.x) if self.blocks is None else len(self.blocks), share, rng)
         if self.blocks is None:
@@ -138,12 +139,12 @@ class Part:
         return Part(self.x, self.blocks[rest]), Part(self.x, self.blocks[off])
 
     def gather(self, blocks: Array) -> Array:
-        """Read these blocks' rows into memory."""
+        """Return the rows of these blocks, in memory."""
         size = self.block_rows
         return np.concatenate([self.x[block * size : (block + 1) * size] for block in blocks])
 
     def sample(self, count: int, rng: "np.random.Generator") -> Array:
-        """Return so many random rows (N, D), each at most once, in their order; all where there are no more."""
+        """Return `count` distinct random rows (N, D) in their order; all rows if there are fewer."""
         places = np.sort(rng.permutation(len(self))[:count])
         if self.blocks is not None:
             places = self.blocks[places // self.block_rows] * self.block_rows + places % self.block_rows
@@ -152,7 +153,7 @@ class Part:
         return self.x[places]
 
     def chunks(self, values: int) -> Iterator[Array]:
-        """Yield all the rows in order, in arrays (B, D) of about so many values."""
+        """Yield all the rows in order, in arrays (B, D) of about `values` values."""
         step = max(1, values // self.x.shape[1])
         if self.blocks is None:
             for start in range(0, len(self.x), step):
@@ -164,9 +165,9 @@ class Part:
 
 
 def cut_off(units: int, share: float, rng: "np.random.Generator | None") -> tuple[Array, Array]:
-    """Choose a share of so many units, at least one: the numbers of the rest, and of what was chosen, in order.
+    """Return the sorted numbers of the units that are not chosen, and of a share of at least one.
 
-    It is drawn by `rng`; without one it is the last units.
+    The share is drawn by `rng`; without one it is the last units.
     """
     order = np.arange(units)[::-1] if rng is None else rng.permutation(units)
     cut = max(1, round(share * units))

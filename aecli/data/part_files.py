@@ -1,7 +1,7 @@
-"""A folder of parts: a Parquet file for each input file, with a record of what it was made of.
+"""A folder of parts: one Parquet file for each input file, with a record of how it was made.
 
-The record is the metadata `aecli` of the file's schema: sorted JSON. It tells the command, its options, the SHA-256 of
-the model, and the input's path, size and time; so a later run knows a part again, and leaves it.
+The record is the metadata `aecli` of the file's schema, as sorted JSON. It stores the command, its options, the SHA-256
+of the model, and the input's path, size and time. By this a later run recognises a finished part, and skips it.
 """
 
 import contextlib
@@ -28,10 +28,10 @@ ONE_FILE = "name one file for all rows: -o rows.parquet"
 
 @dataclass(frozen=True)
 class PartFile:
-    """A part to be written: what is read for it, as `Model.open` takes it, and where it goes.
+    """A part to write: the input as `Model.open` takes it, and the path of the output.
 
-    `file` is the input, `name` its path relative to what the user named, and `array` the key of the one that is meant
-    in a file of several.
+    `file` is the input's path, `name` its path relative to what the user named, and `array` the key of one array in a
+    file with several.
     """
 
     given: Any
@@ -42,15 +42,15 @@ class PartFile:
 
     @property
     def apart(self) -> frozenset[str]:
-        """The columns that its folders stand for, as `year=2024` does. Readers take them from there."""
+        """The columns in its folders' names, such as `year=2024`. Readers get them from there."""
         return frozenset(values_of(self.name))
 
 
 @dataclass(frozen=True)
 class Made:
-    """What all parts of a run have in common: the command, its options as words, and the model's SHA-256.
+    """What is the same for all parts of a run: the command, its options as words, and the model's SHA-256.
 
-    `labels` is the name of the table that has the labels of the model's training rows, None where none has.
+    `labels` is the name of the label file of the model's training rows; None if there is none.
     """
 
     command: str
@@ -59,7 +59,7 @@ class Made:
     labels: str | None = None
 
     def of(self, part: PartFile) -> dict[str, Any]:
-        """Return the record of a part. Raises DataError where its input is gone."""
+        """Return the record of a part. Raises DataError if its input no longer exists."""
         labels = None if self.labels is None else file_beside(self.labels, part.file)
         return {
             "command": self.command,
@@ -71,9 +71,9 @@ class Made:
 
 
 def identity(file: Where, name: PurePath, array: str | None = None) -> dict[str, Any]:
-    """Return what tells whether a file is the same later: its name, its size in bytes, and its time in nanoseconds.
+    """Return what identifies the state of a file: its name, its size in bytes, and its time in nanoseconds.
 
-    Elsewhere it has a version in place of a time, such as an ETag. Raises DataError where there is no such file.
+    A remote file has a version instead of a time, such as an ETag. Raises DataError if there is no such file.
     """
     path = name.as_posix() if array is None else f"{name.as_posix()}:{array}"
     if isinstance(file, Place):
@@ -86,24 +86,24 @@ def identity(file: Where, name: PurePath, array: str | None = None) -> dict[str,
 
 
 def planned(data: Sequence[str], folder: Where) -> tuple[list[PartFile], list[str]]:
-    """Return the parts that DATA makes in a folder, in its order; and sentences on files in it that make none.
+    """Return the parts that DATA makes in a folder, in DATA's order; and notes on files that make none.
 
-    Raises UsageError for data that is no file or folder, and for a part that is read itself; DataError where there is
-    no data, or two files make one part.
+    Raises UsageError for data that is not a file or folder, and if a part would overwrite an input; DataError if there
+    is no data, or if two files make the same part.
     """
     parts, notes = dict[Where, PartFile](), list[str]()
     for word in data:
         found, left_out = _files_of(word, folder)
         if left_out:
             more = f" and {len(left_out) - NAMED_FILES:,} more" * (len(left_out) > NAMED_FILES)
-            notes.append(f"{shown(word)}: no tables and no arrays by their names, left out: {_listed(left_out)}{more}")
+            notes.append(f"{shown(word)}: left out, neither tables nor arrays by name: {_listed(left_out)}{more}")
         for given, file, name in found:
             part = PartFile(
                 given, file, name, folder / name.with_name(f"{_stem(name.name)}.parquet"), array_key(word)[1]
             )
             if name.name.startswith((".", "_")):
                 raise DataError(
-                    f"{file}: what reads a folder of Parquet files passes over names that begin with {name.name[0]}",
+                    f"{file}: readers of Parquet folders skip names that begin with {name.name[0]}",
                     hint="rename it first",
                 )
             if (other := parts.setdefault(part.path, part)) is not part:
@@ -114,7 +114,9 @@ def planned(data: Sequence[str], folder: Where) -> tuple[list[PartFile], list[st
                 )
     read = {part.file.resolve() for part in parts.values()}
     if lost := [path for path in parts if path.resolve() in read]:
-        raise UsageError(f"{lost[0]} is read by this command, and would be written over", hint="name another --output")
+        raise UsageError(
+            f"{lost[0]} is an input of this command, and would be overwritten", hint="name another --output"
+        )
     return list(parts.values()), notes
 
 
@@ -129,18 +131,19 @@ def _listed(files: Sequence[Where]) -> str:
 
 
 def _stem(name: str) -> str:
-    """Return a file's name without its ending, nor that of a compression: x of x.csv.gz, x.2024-01 of x.2024-01."""
+    """Return a file's name without its endings, also of a compression: x of x.csv.gz, x.2024-01 of x.2024-01."""
     return re.sub(r"(?<=.)\.[A-Za-z]\w*$", "", uncompressed(name))
 
 
 def _files_of(word: str, folder: Where) -> tuple[list[tuple[Any, Where, PurePath]], list[Where]]:
-    """Return the files that a word of DATA names: what is read, its path, and this relative to the word.
+    """Return the files that a word of DATA names, each as (what to read, its path, its path relative to the word).
 
-    And files of a folder that are left out: by their names they are neither tables nor arrays.
+    The second value are the files of a folder that are left out, because by their names they are neither tables nor
+    arrays.
     """
     if word == "-" or split_name(word, "test") is not None:
         what = "standard input has no name" if word == "-" else f"{word} is a built-in set"
-        raise UsageError(f"a folder takes a part for each input file, and {what}", hint=ONE_FILE)
+        raise UsageError(f"a folder gets one part per input file, and {what}", hint=ONE_FILE)
     named, key = array_key(word)
     path = elsewhere(word) if is_remote(word) else place(named)
     if isinstance(path, Place) and GLOB.search(path.key) and path.scheme in WRITTEN:
@@ -151,9 +154,11 @@ def _files_of(word: str, folder: Where) -> tuple[list[tuple[Any, Where, PurePath
         _check_no_image(path)
         return [(word if key is not None and isinstance(path, Path) else _given(path), path, PurePath(path.name))], []
     if not path.is_dir():
-        raise UsageError(f"{word}: a pipe can be read only once, and a part is known again by its file", hint=ONE_FILE)
+        raise UsageError(
+            f"{word}: a pipe can be read only once, and a part is recognised by its input file", hint=ONE_FILE
+        )
     if _lies_in(folder, path):
-        raise DataError(f"{folder} lies in {path}, which is read", hint="name a folder elsewhere")
+        raise DataError(f"{folder} is in {path}, which is read", hint="name a folder elsewhere")
     every = list(files_in(path))
     for file in every:
         _check_no_image(file)
@@ -171,10 +176,10 @@ def _files_of(word: str, folder: Where) -> tuple[list[tuple[Any, Where, PurePath
 
 
 def _of_pattern(pattern: Place) -> list[tuple[Any, Where, PurePath]]:
-    """Return the files elsewhere that a pattern names, each with its path in the last folder that has no star."""
+    """Return the remote files that match a pattern, each with its path in the last folder without a wildcard."""
     files = pattern.expanded()
     if not files:
-        raise DataError(f"{pattern}: no file has such a name")
+        raise DataError(f"{pattern}: no file matches this name")
     for file in files:
         _check_no_image(file)
     above = Place(f"{pattern.scheme}://{pattern.root}/{GLOB.split(pattern.key)[0].rpartition('/')[0]}")
@@ -182,7 +187,7 @@ def _of_pattern(pattern: Place) -> list[tuple[Any, Where, PurePath]]:
 
 
 def _given(file: Where) -> Any:
-    """Return a file as `Model.open` takes it: one elsewhere as it is, so that it stays one version."""
+    """Return a file as `Model.open` takes it; a remote one stays a `Place`, which remembers its version."""
     return file if isinstance(file, Place) else str(file)
 
 
@@ -206,30 +211,30 @@ def _check_no_image(file: Where) -> None:
 
 
 def no_part_of_images(name: str) -> UsageError:
-    """Return the error for images, of which each file is a row."""
+    """Return the error for image files, because each is only one row."""
     return UsageError(f"{name}: an image is one row, and a folder of parts is for tables and arrays", hint=ONE_FILE)
 
 
 def is_there(part: PartFile, made: Made, *, force: bool) -> bool:
-    """Return whether a part is there already, whole, and as it would be written. With `force`, another may be replaced.
+    """Return whether a part exists, complete and as it would be written. With `force`, another file may be replaced.
 
     Raises AecliError for another file in its place, with the difference.
     """
     if not (part.path.exists() if isinstance(part.path, Place) else os.path.lexists(part.path)):
         return False
     if part.path.exists() and not part.path.is_file():
-        raise AecliError(f"{part.path}: no file, and a part would be written there", hint="name another --output")
+        raise AecliError(f"{part.path}: not a file, and a part would be written there", hint="name another --output")
     there = record_of(part.path)
     if there == (wanted := made.of(part)):
         return True
     if force:
         return False
-    why = "it is no whole part that aecli wrote" if there is None else _difference(there, wanted)
-    raise AecliError(f"{part.path} is there already, and {why}", options=("--force",))
+    why = "it is not a complete part that aecli wrote" if there is None else _difference(there, wanted)
+    raise AecliError(f"{part.path} already exists, and {why}", options=("--force",))
 
 
 def record_of(path: Where) -> dict[str, Any] | None:
-    """Return the record of a part; None where the file is none, or not whole."""
+    """Return the record of a part; None if the file is not a part, or not complete."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -241,7 +246,7 @@ def record_of(path: Where) -> dict[str, Any] | None:
 
 
 def _difference(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Say how a part that is there differs from the one that would be written, given both records."""
+    """Return how an existing part differs from the one that would be written, by their records."""
     differing = next((key for key in wanted if there.get(key) != wanted[key]), "record")
     match differing, there.get(differing), wanted.get(differing):
         case "command", str(then), now:
@@ -253,27 +258,27 @@ def _difference(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
         case "model", str(then), str(now):
             why = f"it was written with another model (SHA-256 {then[:12]}..., now {now[:12]}...)"
         case "labels", then, None:
-            why = "it was written with labels of a table that is not there"
+            why = "it was written with labels from a table that no longer exists"
         case "labels", None, {"path": name}:
             why = f"it was written without the labels of {name}"
         case _, {"path": str(then)}, {"path": str(now)} if then != now:
-            why = f"it was made of {then}, not of {now}"
+            why = f"it was made from {then}, not from {now}"
         case _, {"size": int(then)}, {"size": int(now), "path": name} if then != now:
-            why = f"{name} has changed since: it had {then:,} bytes, and has {now:,}"
+            why = f"{name} has changed since: it had {then:,} bytes, and now has {now:,}"
         case _, {"time": int()}, {"path": name, "time": int()}:
             why = f"{name} has changed since: it was written at another time"
         case _, {"path": name}, {"path": _}:
             why = f"{name} has changed since: it is another version"
         case _:
-            why = "its record is not one that this aecli writes"
+            why = "its record is not one that this version of aecli writes"
     return why
 
 
 @contextlib.contextmanager
 def writing(part: PartFile, made: Made) -> Iterator[sinks.Sink]:
-    """Open a part to write, which appears only when it is whole. Open it before its input is read.
+    """Open a part for writing, which appears only when it is complete. Open it before its input is read.
 
-    Raises DataError where the input changed meanwhile.
+    Raises DataError if the input changed in between.
     """
     record = made.of(part)
     if isinstance(part.path, Path):
@@ -289,4 +294,4 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise AecliError(f"{folder}: the folder cannot be made ({error.strerror or error})") from error
+        raise AecliError(f"{folder}: the folder cannot be created ({error.strerror or error})") from error

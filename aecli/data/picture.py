@@ -1,4 +1,4 @@
-"""One image file: its frames as arrays of the values that the file holds, whatever their depth and sign."""
+"""One image file: its frames as arrays of the values in the file, in their own depth and sign."""
 
 import contextlib
 import glob
@@ -22,7 +22,7 @@ Array = np.ndarray[Any, Any]
 BROKEN = (
     OSError,
     ValueError,
-    TypeError,  # Pillow itself raises it of a page without a size
+    TypeError,  # Pillow raises it for a page without a size
     LookupError,
     SyntaxError,
     OverflowError,
@@ -36,16 +36,16 @@ BROKEN = (
 )
 GREY = ("1", "L", "I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 EIGHT_BITS = ("LA", "La", "P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "CMYK", "YCbCr", "LAB", "HSV")
-# Of the two bytes of a 16-bit channel Pillow gives the one that a raw mode names; grey and alpha are four plain bytes.
+# Pillow returns one of a 16-bit channel's two bytes, chosen by the raw mode; grey and alpha are four plain bytes.
 DEEP_PNG = {"RGB;16B": ("RGB;16B", "RGB;16L"), "RGBA;16B": ("RGBA;16B", "RGBA;16L"), "LA;16B": ("RGBA",)}
 BITS, PHOTOMETRIC, ORIENTATION, SAMPLE_FORMAT = 258, 262, 274, 339  # TIFF tags
-WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2  # of PHOTOMETRIC
-PREMULTIPLIED, PLAIN = 1, 2  # of a TIFF's extra samples
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2  # values of PHOTOMETRIC
+PREMULTIPLIED, PLAIN = 1, 2  # values of a TIFF's extra samples
 TIFF_TYPES = {
     (8, 2): np.int8,
     (16, 2): np.int16,
     (32, 1): np.uint32,
-}  # (BITS, SAMPLE_FORMAT) that Pillow reads as others
+}  # (BITS, SAMPLE_FORMAT) that Pillow reads as other types
 TURNS: dict[int, Callable[[Array], Array]] = {  # by an EXIF orientation
     2: np.fliplr,
     3: lambda x: np.rot90(x, 2),
@@ -60,15 +60,16 @@ BACKGROUNDS = {"white": 1.0, "black": 0.0}
 
 @contextlib.contextmanager
 def warnings_settled(most: int | None = Image.MAX_IMAGE_PIXELS) -> Iterator[None]:
-    """Let no warning of Pillow's or tifffile's be shown, and that of a decompression bomb be an error.
+    """Hide all warnings of Pillow and tifffile, and turn the warning of a decompression bomb into an error.
 
-    An image of more pixels than `most` may be one. Filters, levels and limits are the process's, not a thread's.
+    An image with more pixels than `most` may be a bomb. Filters, levels and limits apply to the process, not to a
+    thread.
     """
     limit = Image.MAX_IMAGE_PIXELS
     loggers = [logging.getLogger(name) for name in ("PIL", "tifffile")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.CRITICAL + 1)  # what they log of broken files, they raise as well
+        logger.setLevel(logging.CRITICAL + 1)  # what they log about broken files, they also raise
     Image.MAX_IMAGE_PIXELS = most
     try:
         with warnings.catch_warnings():
@@ -94,11 +95,11 @@ def frames(
     on_more: Callable[[], None] = lambda: None,
     alone: bool = False,
 ) -> Iterator[Array]:
-    """Yield frames of an image file, (H, W), (H, W, 3), or (H, W, 4) where some pixels are transparent.
+    """Yield frames of an image file: (H, W), (H, W, 3), or (H, W, 4) if some pixels are transparent.
 
-    `numbers` count from 0, in ascending order. `place` is an open file to read in its stead. They are turned as their
-    EXIF orientation says. `on_more` is called where a PNG or a JPEG has more than two frames, of which one is read.
-    `alone` tells that no other file is read.
+    `numbers` are the frames to read, counted from 0, in ascending order. `place` is an open file to read instead.
+    Frames are turned as their EXIF orientation says. `on_more` is called if a PNG or a JPEG has more than two frames,
+    of which only one is read. `alone` is True if no other file is read.
     Raises DataError for pixels of an unknown kind, one of BROKEN for a damaged file.
     """
     try:
@@ -109,11 +110,11 @@ def frames(
         yield from _by_tifffile(file, place, numbers, alone=alone)
         return
     with image:
-        image.filename = ""  # else Pillow maps the file to memory, and an image lying on its side by the wrong width
+        image.filename = ""  # or Pillow maps the file, with a wrong width for turned images
         if image.format in ("PNG", "MPO") and getattr(image, "n_frames", 1) > 2:
             on_more()
         for number in numbers:
-            if number:  # the first one is there, and some formats count from 1
+            if number:  # the first frame is loaded already, and some formats count from 1
                 image.seek(number)
             if image.format == "TIFF" and _is_cut(image):
                 yield from _by_tifffile(file, place, [number], alone=alone)
@@ -129,7 +130,7 @@ def _values(file: Where, image: Image.Image, place: Any, *, alone: bool) -> Arra
     if image.format == "PPM" and image.mode in ("I", "RGB") and (most := _most_of_pnm(tile)) > 255:
         return _deep_pnm(image, most)
     if image.format == "SGI" and any(part.codec_name == "SGI16" or part.args[-1] == 2 for part in tile):
-        raise DataError(f"{file}: an SGI image of 16 bits, of which 8 would be read", hint="make a PNG or TIFF of it")
+        raise DataError(f"{file}: an SGI image of 16 bits, and only 8 would be read", hint="convert it to PNG or TIFF")
     tags = getattr(image, "tag_v2", None)
     image = ImageOps.exif_transpose(image)  # a copy, without tags
     if image.mode not in EIGHT_BITS and image.mode not in GREY:
@@ -142,19 +143,19 @@ def _values(file: Where, image: Image.Image, place: Any, *, alone: bool) -> Arra
 
 
 def _opaque(values: Array) -> Array:
-    """Return an image without its alpha channel, where that says nothing."""
+    """Return an image without its alpha channel, if all pixels are opaque."""
     if values.ndim == 2 or values.shape[2] == 3:
         return values
     return values if (values[..., 3] < values.dtype.type(_most(values.dtype))).any() else values[..., :3]
 
 
 def _most(dtype: np.dtype[Any]) -> float:
-    """Return the value of an opaque pixel, and of a white one where the type decides."""
+    """Return the value of an opaque pixel, which is also white if the type decides that."""
     return float(np.iinfo(dtype).max) if dtype.kind in "ui" else 1.0
 
 
 def _with_holes(values: Array, transparent: Any) -> Array:
-    """Return an image of 16 bits, (H, W) or (H, W, 3), with alpha where one of its values stands for transparent."""
+    """Return a 16-bit image, (H, W) or (H, W, 3), with alpha if one of its values means transparent."""
     if transparent is None or values.dtype != np.uint16:
         return values
     colours = values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=2)
@@ -173,18 +174,18 @@ def _grey(image: Image.Image, tags: Any) -> Array:
         if dtype is not None:
             same_size = values.itemsize == np.dtype(dtype).itemsize
             values = values.view(dtype) if same_size else values.astype(dtype)
-        if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO and bits[0] > 8:  # of fewer bits Pillow has turned it
+        if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO and bits[0] > 8:  # Pillow inverts images of fewer bits itself
             values = _inverted(values)
     return np.ascontiguousarray(values, values.dtype.newbyteorder("=")) if values.dtype.kind in "iu" else values
 
 
 def _inverted(values: Array) -> Array:
-    """Return a negative's image. Of signed numbers and floats nobody knows where black is."""
+    """Return a negative inverted. Signed numbers and floats stay, because their black is unknown."""
     return np.iinfo(values.dtype).max - values if values.dtype.kind == "u" else values
 
 
 def _deep(file: Any, raw_modes: Sequence[str]) -> Array:
-    """Decode a PNG's 16-bit channels by their bytes, which are big-endian: (H, W, 3) or (H, W, 4) uint16.
+    """Return a PNG's 16-bit channels, decoded from big-endian bytes: (H, W, 3) or (H, W, 4) uint16.
 
     Source: libImaging/Unpack.c, "RGB;16B" and "RGB;16L".
     """
@@ -206,19 +207,19 @@ def _deep(file: Any, raw_modes: Sequence[str]) -> Array:
 
 
 def _most_of_pnm(tile: Any) -> int:
-    """Return the white of a PNM by its one tile, which names that of 16 bits or of 8 by its raw mode alone."""
+    """Return the white of a PNM, by its one tile. For 16 or 8 bits, only the raw mode says it."""
     args = tile[0].args
     return int(args[1]) if isinstance(args, tuple) else 65_535 if args == "I;16B" else 255
 
 
 def _deep_pnm(image: Any, most: int) -> Array:
-    """Decode a PNM's 16 bits as they are, (H, W) or (H, W, 3) uint16, by a grey image of all its values.
+    """Return a PNM's 16-bit values unchanged, (H, W) or (H, W, 3) uint16, read as one grey image of all values.
 
-    Pillow stretches grey values to 16 bits, and cuts those in colour to 8.
+    Pillow stretches grey values to 16 bits, and cuts colour values to 8.
     """
     channels, (width, height) = len(image.getbands()), image.size
     plain = image.tile[0].codec_name == "ppm_plain"
-    image._mode, image._size = "I", (width * channels, height)  # noqa: SLF001, as its plugin sets them
+    image._mode, image._size = "I", (width * channels, height)  # noqa: SLF001, set as Pillow's plugin does
     how = {"args": ("I", most)} if plain else {"codec_name": "raw", "args": ("I;16B", 0, 1)}
     image.tile = [image.tile[0]._replace(extents=(0, 0, *image.size), **how)]
     values: Array = np.rint(np.asarray(image) * (most / 65_535)) if plain else np.asarray(image)
@@ -238,7 +239,7 @@ def _by_tifffile(file: Where, place: Any, numbers: Sequence[int], *, alone: bool
 
     for number in numbers:
         if place is not None:
-            place.seek(0)  # it takes a file to begin where it stands
+            place.seek(0)  # it assumes that the file begins at the current position
         try:
             with tifffile.TiffFile(place or cast(Path, file), name=file.name) as found:
                 page: Any = found.pages[number]
@@ -251,7 +252,7 @@ def _by_tifffile(file: Where, place: Any, numbers: Sequence[int], *, alone: bool
         except Exception as error:
             raise DataError(
                 f"{file}: a TIFF that cannot be read ({re.sub('<[^>]*> ?', '', str(error)).partition(chr(10))[0]})",
-                hint="write it without compression; or pip install imagecodecs, which reads more of them",
+                hint="write it without compression; or pip install imagecodecs, which reads more compressions",
             ) from error
         if short:
             raise OSError(f"page {number + 1} is cut short")
@@ -272,7 +273,7 @@ def _by_tifffile(file: Where, place: Any, numbers: Sequence[int], *, alone: bool
 
 
 def _divided(values: Array) -> Array:
-    """Return an image (H, W, 4) whose colours were multiplied by alpha as it was before; without any, black."""
+    """Return an image (H, W, 4) with its colours divided by alpha again; black if alpha is 0."""
     alpha, white = values[..., 3:].astype(np.float64), _most(values.dtype)
     colours = np.divide(values[..., :3] * white, alpha, out=np.zeros(values[..., :3].shape), where=alpha > 0)
     if values.dtype.kind in "ui":
@@ -281,7 +282,7 @@ def _divided(values: Array) -> Array:
 
 
 def _is_short(page: Any, size: int) -> bool:
-    """Return whether a page's pixels lie beyond the end of the file: tifffile would make zeros of them."""
+    """Return whether a page's pixels are beyond the end of the file: tifffile would read zeros."""
     return any(
         start + count > size for start, count in zip(page.dataoffsets, page.databytecounts, strict=True) if count
     )
@@ -293,19 +294,19 @@ def _unknown(file: Where, what: str, place: Any, *, alone: bool) -> DataError:
         files = f"sorted(glob.glob({str(Path(glob.escape(str(file.parent)), '*' + file.suffix))!r}))"
     made = file.stem if alone else file.parent.resolve().name
     return DataError(
-        f"{file}: an image {what}, and grey ones (H, W), or colour ones of 3 or 4 channels, are read",
-        hint=None if place else f"make one array of {'it' if alone else 'the files'}: {tiff.to_array(made, files)}",
+        f"{file}: an image {what}, and a grey image (H, W), or a colour image with 3 or 4 channels, was expected",
+        hint=None if place else f"convert {'it' if alone else 'the files'} to an array: {tiff.to_array(made, files)}",
     )
 
 
 def count_frames(file: Where, place: BinaryIO | None = None) -> int:
-    """Return how many frames a file has, such as an animation."""
+    """Return the number of frames in a file, such as an animation."""
     with Image.open(place or cast(Path, file)) as image:
         return getattr(image, "n_frames", 1)
 
 
 def composited(values: Array, background: str) -> Array:
-    """Lay an image (H, W, 4) on a background, "white" or "black": (H, W, 3), of the same type."""
+    """Return an image (H, W, 4) composited onto "white" or "black": (H, W, 3), of the same type."""
     white = _most(values.dtype)
     opaque = values[..., 3:] / white
     laid = values[..., :3] * opaque + BACKGROUNDS[background] * white * (1 - opaque)
@@ -329,10 +330,10 @@ def to_grey(values: Array) -> Array:
 
 
 def fitted(values: Array, size: tuple[int, int], fit: str, background: str) -> Array:
-    """Bring an image (H, W, ...) to a size (width, height): "crop" and "pad" keep its proportions, "stretch" does not.
+    """Return an image (H, W, ...) of size (width, height): "crop" and "pad" keep its proportions, "stretch" does not.
 
-    Where "pad" adds pixels, they are of the background "white" or "black": of 8 bits 255 or 0, else as light or as dark
-    as the image itself, because no type says where white is.
+    Pixels that "pad" adds are "white" or "black", as `background` says: 255 or 0 for 8 bits, otherwise the lightest or
+    darkest value in the image, because no other type says where white is.
     """
     height, width = values.shape[:2]
     if (width, height) == size:

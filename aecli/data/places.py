@@ -1,6 +1,6 @@
-"""Files that lie elsewhere: behind s3://, gs:// and https://. Nothing heavy is imported to know one.
+"""Remote files: s3://, gs:// and https://. Imports nothing heavy to recognise one.
 
-`buckets` and `http` reach them, and are imported when the first one is asked for.
+`buckets` and `http` access them, and are imported when the first one is used.
 """
 
 import contextlib
@@ -24,18 +24,18 @@ SCHEMES = (*WRITTEN, "https", "http")
 URL = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.IGNORECASE | re.DOTALL)
 USER = re.compile(r"\A(?:[^/]*@|[^/@]*:(?!\d+(?:/|$))[^@]*@)")  # a password may hold a slash, or a ?
 GLOB = re.compile(r"[*?\[]")
-QUERY = r"\?(?=[\w.-]+=)"  # in a key; any other ? there is part of a pattern
+QUERY = r"\?(?=[\w.-]+=)"  # in a key; any other ? is part of a pattern
 IN_TEXT = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"]+", re.IGNORECASE)
 
 
 def is_remote(word: object) -> bool:
-    """Return whether a text begins as one of the places that are known here."""
+    """Return whether a text begins with a known remote scheme."""
     found = URL.match(word) if isinstance(word, str) else None
     return found is not None and found[1].lower() in SCHEMES
 
 
 def shown(url: str) -> str:
-    """Return a URL as others may see it: scheme, host or bucket, and key; never a user, a password or a query."""
+    """Return a URL without secrets: scheme, host or bucket, and key; never a user, a password or a query."""
     found = URL.match(url)
     if found is None:
         return url
@@ -44,33 +44,33 @@ def shown(url: str) -> str:
 
 
 def hidden(text: str) -> str:
-    """Return a text in which each URL is as others may see it."""
+    """Return a text whose URLs are without secrets."""
     return IN_TEXT.sub(lambda found: shown(found[0]), text)
 
 
 def secret_in(word: str) -> str | None:
-    """Return the URL in a word of the command line that is not to be shown as it is, None where there is none."""
+    """Return the URL with a secret in a command-line argument; None if there is none."""
     found = re.search(r"\b[a-z][a-z0-9+.-]*://.*", word, re.IGNORECASE | re.DOTALL)
     return found[0] if found is not None and shown(found[0]) != found[0] else None
 
 
 def place(word: "str | Where") -> "Where":
-    """Return the place that a word names: here, or elsewhere.
+    """Return the place that a word names: a local path, or a remote place.
 
-    Raises UsageError for a URL that makes no sense.
+    Raises UsageError for a malformed URL.
     """
     if not isinstance(word, str):
         return word
     if is_remote(word):
         return Place(word)
     if URL.match(word) and not Path(word).exists():
-        raise UsageError(f"{shown(word)}: no such place", hint="places elsewhere begin with s3://, gs:// or https://")
+        raise UsageError(f"{shown(word)}: unknown scheme", hint="remote files begin with s3://, gs:// or https://")
     return Path(word)
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """What a URL is made of. The key is the path behind the bucket or the host, without a slash at its ends."""
+    """The parts of a URL. The key is the path after the bucket or the host, without slashes at its ends."""
 
     scheme: str
     root: str
@@ -78,16 +78,16 @@ class _Parts:
 
 
 class Place:
-    """A file or a folder elsewhere, which answers as a `pathlib.Path` does.
+    """A remote file or folder, with the interface of a `pathlib.Path`.
 
-    Its text may be shown: see `shown`. `url` is all of it, for requests alone. `listed` tells that its folder was asked
-    for it, and `array` the one that is meant in a file of several. What was found there is remembered: a file that is
-    another one when it is read on is an error.
-    All that asks the other side raises PlaceError where that gives no answer.
+    Its text contains no secrets: see `shown`. `url` is the full URL, only for requests. `listed` is True if the place
+    was found in a listing of its folder. `array` is the key of one array in a file with several. The state of the file
+    is remembered: if the file changes while it is read, that is an error.
+    All methods that make requests raise PlaceError if the server does not answer.
     """
 
     def __init__(self, url: str, *, typed: bool = True, array: str | None = None) -> None:
-        """Raise UsageError for a URL that makes no sense. A key that nobody `typed` may look as if it had a query."""
+        """Raise UsageError for a malformed URL. A key that was not `typed` by the user may look like a query."""
         self.url, self.listed, self.array = url, False, array
         self._head: Head | None = None
         self._asked = False
@@ -98,30 +98,30 @@ class Place:
         if self.scheme in WRITTEN:
             if USER.match(rest) or (typed and re.search(QUERY, rest)):
                 raise UsageError(
-                    f"{name}: {self.scheme}:// takes a bucket and a key, and there is more",
-                    hint="credentials come from the environment, or from the files of the tools of these places",
+                    f"{name}: {self.scheme}:// takes a bucket and a key, and there is a user or a query",
+                    hint="credentials come from the environment, or from the configuration of the AWS and Google tools",
                 )
             root, _, key = rest.partition("/")
             if root and key and not {"", ".", ".."}.isdisjoint(key.removesuffix("/").split("/")):
                 raise UsageError(
-                    f"{name}: a key with // or with a part that is . or .. cannot be reached",
-                    hint="leave that out, or copy the object to another key",
+                    f"{name}: a key with //, /./ or /../ cannot be accessed",
+                    hint="remove it, or copy the object to another key",
                 )
         else:
             root, _, key = name.partition("://")[2].partition("/")
         if not root:
-            raise UsageError(f"{name}: it names no {'bucket' if self.scheme in WRITTEN else 'host'}")
+            raise UsageError(f"{name}: no {'bucket' if self.scheme in WRITTEN else 'host'}")
         if self.scheme not in WRITTEN and not _is_host(root):
-            raise UsageError(f"{name}: {root} is no host")
+            raise UsageError(f"{name}: {root} is not a host name")
         self._parts = _Parts(self.scheme, root, key.strip("/"))
         self._said = name if self.scheme not in WRITTEN else f"{self.scheme}://{root}/{key.strip('/')}".rstrip("/")
         if self.scheme == "http" and not is_loopback(root):
             raise UsageError(
-                f"{name}: http:// is not encrypted, and read from this machine alone", hint="use https:// instead"
+                f"{name}: http:// is not encrypted, and allowed only for this machine", hint="use https:// instead"
             )
 
     def __reduce__(self) -> tuple[object, ...]:
-        return functools.partial(Place, typed=False, array=self.array), (self.url,)  # what was found is asked for again
+        return functools.partial(Place, typed=False, array=self.array), (self.url,)  # the copy asks the server again
 
     def __str__(self) -> str:
         return self._said
@@ -176,21 +176,21 @@ class Place:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The bucket or host, and all parts behind it."""
+        """The bucket or host, and all parts after it."""
         return (self.root, *self._pure.parts)
 
     @property
     def parent(self) -> "Place":
-        """The folder that it lies in; a bucket lies in itself."""
+        """The folder that contains it; a bucket is its own parent."""
         above = self.key.rpartition("/")[0]
         return Place(f"{self.scheme}://{self.root}/{above}".rstrip("/"), typed=False)
 
     def with_name(self, name: str) -> "Place":
-        """Return the place beside it of this name."""
+        """Return the place with this name in the same folder."""
         return self.parent / name
 
     def with_suffix(self, ending: str) -> "Place":
-        """Return the place beside it with another ending."""
+        """Return the place with the same stem and another ending."""
         return self.with_name(self.stem + ending)
 
     def resolve(self) -> "Place":
@@ -198,7 +198,7 @@ class Place:
         return self
 
     def relative_to(self, folder: "Place") -> PurePosixPath:
-        """Return where it lies in a folder."""
+        """Return its path relative to a folder."""
         return self._pure.relative_to(folder.key)
 
     def exists(self) -> bool:
@@ -210,22 +210,22 @@ class Place:
         return self._found is not None and not self._found.is_folder
 
     def is_dir(self) -> bool:
-        """Return whether other files lie in it."""
+        """Return whether it is a folder that contains files."""
         return self._found is not None and self._found.is_folder
 
     @property
     def version(self) -> str | None:
-        """What changes where the file does; None where there is none."""
+        """A value that changes when the file does; None if there is no file."""
         return None if self._found is None else self._found.version
 
     @property
     def size(self) -> int | None:
-        """The file's length in bytes; None where it is not known, or there is none."""
+        """The file's length in bytes; None if it is unknown, or there is no file."""
         return None if self._found is None else self._found.size
 
     @property
     def modified(self) -> float | None:
-        """When the file was written, in seconds since 1970; None where that is not known."""
+        """When the file was written, in seconds since 1970; None if that is unknown."""
         return None if self._found is None else self._found.modified
 
     @property
@@ -245,25 +245,25 @@ class Place:
         return Http()
 
     def open(self, mode: str = "rb") -> BinaryIO:
-        """Open the file to read. Raises FileNotFoundError where there is none, PlaceError as all do."""
-        assert mode == "rb"  # noqa: S101, for the type checker's sake alone there is a mode
+        """Open the file for reading. Raises FileNotFoundError if there is none, and PlaceError."""
+        assert mode == "rb"  # noqa: S101, the parameter exists only for the type checker
         from aecli.data.fetched import Fetched
 
         return cast(BinaryIO, Fetched(self._store, self, self._of_file()))
 
     def contents(self) -> io.BytesIO:
-        """Read the whole file into memory. Raises as `open` does."""
+        """Return the whole file in memory. Raises as `open` does."""
         head = self._of_file()
         if not head.ranges or head.size is None:
             with self.open() as file:
                 return io.BytesIO(file.read())
         is_all = len(head.start) == head.size
         data = head.start if is_all else self._store.part(self, head, 0, head.size)
-        self._head = dataclasses.replace(head, start=b"")  # there may be more such files than fit into memory
+        self._head = dataclasses.replace(head, start=b"")  # drops the first bytes: many files may not fit into memory
         return io.BytesIO(data)
 
     def copy(self) -> BinaryIO:
-        """Return an unnamed copy of the file on this machine, the same one each time. Raises as `open` does."""
+        """Return an unnamed local copy of the file, the same one each time. Raises as `open` does."""
         if self._copy is None:
             import os
             import shutil
@@ -279,7 +279,7 @@ class Place:
         return self._copy
 
     def _of_file(self) -> "Head":
-        """Return what is known of the file, its first bytes too."""
+        """Return what is known about the file, with its first bytes."""
         from aecli.data.fetched import START_BYTES
 
         if not self._asked:
@@ -293,16 +293,16 @@ class Place:
         return head
 
     def files(self, *, deep: bool = True) -> list["Place"]:
-        """Return the files that lie in it and, where it is `deep`, in its folders, sorted by their keys."""
+        """Return the files in it and, if `deep`, in its subfolders, sorted by key."""
         found = sorted(Place(url, typed=False, array=self.array) for url in self._store.files(self, deep=deep))
         for file in found:
             file.listed = True
         return found
 
     def expanded(self) -> list["Place"]:
-        """Return the files that a pattern names, sorted as a shell does; itself, where it is no pattern.
+        """Return the files that match a pattern, sorted as a shell does; the place itself if it is not a pattern.
 
-        Where a file has the very name of a pattern, it is that one.
+        If a file has exactly the pattern as its name, only that file is returned.
         """
         if self.scheme not in WRITTEN or not GLOB.search(self.key):
             return [self]
@@ -314,29 +314,29 @@ class Place:
         ]
 
     def check_writable(self, *, folder: bool = False) -> None:
-        """Refuse a place that cannot be written, before any work is done, as far as that is known then.
+        """Raise an error if a place cannot be written, as far as that is known before any work is done.
 
-        Raises UsageError for a URL that is only read, PlaceError for a bucket that is not there.
+        Raises UsageError for a URL that is read-only, PlaceError for a bucket that does not exist.
         """
         if self.scheme not in WRITTEN:
-            raise UsageError(f"{self}: https:// is read, not written", hint="write a file here, or to s3:// or gs://")
+            raise UsageError(f"{self}: https:// is read-only", hint="write a file here, or to s3:// or gs://")
         if not folder and (not self.key or self.url.endswith("/")):
             raise UsageError(f"{self}: a folder, and a file was expected", hint="name a file in it")
         self._store.check_bucket(self)
 
     def check_allowed(self) -> None:
-        """Refuse a file that may not be written there. Raises PlaceError.
+        """Raise PlaceError if the program may not write the file.
 
-        An upload is begun for that, and never ends: nobody sees it, as `buckets` tells.
+        It begins an upload to find out, and never finishes it; nobody sees that, as `buckets` explains.
         """
         with self._store.uploading(self):
             pass
 
     @contextlib.contextmanager
     def replacing(self) -> Iterator[BinaryIO]:
-        """Open a file to write that is there, whole, when the block ends well; else nothing changes there.
+        """Open a file for writing. It appears whole, when the block ends without an error; otherwise nothing changes.
 
-        It is made in the folder for temporary files first. Raises PlaceError where that has no room for it.
+        It is first written to the folder for temporary files. Raises PlaceError if there is not enough room.
         """
         import tempfile
 
@@ -359,7 +359,7 @@ class Place:
 
 
 def _is_host(root: str) -> bool:
-    """Return whether a host, with its port or without, can be one."""
+    """Return whether a text can be a host, with or without a port."""
     try:
         found = urlsplit(f"https://{root}")
         return bool(found.hostname) and (found.port is None or found.port > 0) and re.search(r"\s", root) is None
@@ -368,13 +368,13 @@ def _is_host(root: str) -> bool:
 
 
 def is_loopback(root: str) -> bool:
-    """Return whether a host, with its port or without, is this machine."""
+    """Return whether a host, with or without a port, is this machine."""
     host = root.rpartition(":")[0] if re.search(r":\d+$", root) else root
     return host.lower() in ("localhost", "[::1]") or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
 
 
 def _matches(key: str, pattern: str) -> bool:
-    """Return whether a key is one that a shell's pattern names: no star reaches over a slash."""
+    """Return whether a key matches a shell pattern; a star does not match a slash."""
     import fnmatch
 
     parts, wanted = key.split("/"), pattern.split("/")

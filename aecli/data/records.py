@@ -1,4 +1,4 @@
-"""The records of a text table: a stream as UTF-8, in blocks of whole records, and the lines that they begin in."""
+"""The records of a text table: a stream as UTF-8, in blocks of whole records, and each record's first line."""
 
 import codecs
 import re
@@ -16,13 +16,13 @@ from aecli.options import Reading
 
 BLOCK_BYTES = 4 << 20
 MAX_RECORD_BYTES = 64 << 20
-OPENING_QUOTE = re.compile(rb'(^|[,;|\t\n])"')  # elsewhere a quote is a character like others
+OPENING_QUOTE = re.compile(rb'(^|[,;|\t\n])"')  # elsewhere a quote is an ordinary character
 
 
 class Text:
-    """The bytes of a stream as UTF-8 with line feeds, whatever they are written in.
+    """The bytes of a stream, converted to UTF-8 with line feeds.
 
-    A mark at the start tells the encoding; else an option does, or the model, or it is UTF-8.
+    The encoding is the one of a byte order mark, or else of an option, or of the model, or UTF-8.
     """
 
     def __init__(self, stream: Stream, reading: Reading, schema: Schema | None, *, live: bool) -> None:
@@ -44,7 +44,7 @@ class Text:
         return self._stream.block(BLOCK_BYTES, live=self._live)
 
     def _is_utf_8(self) -> bool:
-        """Return whether the start is UTF-8 and no ASCII: hardly any text in another encoding is."""
+        """Return whether the start is UTF-8 and not ASCII: text in another encoding is hardly ever both."""
         start = self._start[:SAMPLE_BYTES]
         try:
             codecs.getincrementaldecoder("utf-8")().decode(start)
@@ -53,7 +53,7 @@ class Text:
         return not start.isascii()
 
     def blocks(self) -> Iterator[bytes]:
-        """Yield the text in blocks. Raises DataError where it is not in its encoding at all."""
+        """Yield the text in blocks. Raises DataError if it cannot be decoded."""
         name = self._stream.name
         decoder = None
         if self.encoding != "utf-8":
@@ -84,7 +84,7 @@ class Text:
 
 
 def records(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Cut text into blocks of whole records: a newline inside quotes ends none. Blank lines at the end are left out."""
+    """Yield text in blocks of whole records, which may have newlines inside quotes, without blank lines at the end."""
     rest = b""
     for more in blocks:
         if len(rest) > MAX_RECORD_BYTES:
@@ -104,9 +104,9 @@ def records(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _last_record_end(block: bytes) -> int:
-    """Find where the last whole record ends: after the last newline that an even number of quotes precedes.
+    """Return where the last whole record ends: after the last newline with an even number of quotes before it.
 
-    Where no cell begins with a quote, quotes are characters like others.
+    If no cell begins with a quote, quotes are ordinary characters.
     """
     end = block.rfind(b"\n") + 1
     quotes = block.count(b'"', 0, end)
@@ -120,12 +120,12 @@ def _last_record_end(block: bytes) -> int:
 
 
 def newlines(block: bytes) -> int:
-    """Return how many lines end in a block."""
+    """Return the number of line ends in a block."""
     return int(np.count_nonzero(np.frombuffer(block, np.uint8) == 10))
 
 
 def record_lines(text: bytes, removed: Sequence[int]) -> Array:
-    """Return the line that each record of a text begins in, counted from 0, with the lines `removed` from it."""
+    """Return the first line of each record of a text, counted from 0, including the lines `removed` from it."""
     data = np.frombuffer(text, np.uint8)
     ends = np.flatnonzero(data == 10)
     quoted = b'"' in text and OPENING_QUOTE.search(text) is not None

@@ -1,4 +1,4 @@
-"""What is not read, and the command that makes a table of it."""
+"""Formats that aecli does not read, and the commands that convert them."""
 
 import json
 import shlex
@@ -7,7 +7,7 @@ from pathlib import Path
 from aecli.data.places import Where
 from aecli.errors import DataError
 
-# What it is, the Python that makes something of it that is read, and the ending of what it makes.
+# What it is, the Python code that converts it to a format that aecli reads, and the ending of the result.
 REFUSED = {
     "hdf5": (
         "an HDF5 file",
@@ -57,8 +57,8 @@ OTHER = {
     "rds": ("a file of R", "Rscript -e 'write.csv(readRDS({source}), {made}, row.names=FALSE)'"),
     "rdata": ("a file of R", "Rscript -e 'load({source}); write.csv(NAME, {made}, row.names=FALSE)'"),
     "tar": ("a tar archive", "tar xOf {word} NAME | aecli COMMAND ... -"),
-    "zip": ("a zip archive in another", "unzip it first"),
-    "pdf": ("a PDF file", "its tables have to be taken out first"),
+    "zip": ("a zip archive inside another", "unzip it first"),
+    "pdf": ("a PDF file", "extract its tables first"),
     "avro": ("an Avro file", "write it as Parquet first"),
 }
 TRUSTED = ("pickle", "objects")
@@ -74,7 +74,7 @@ IMAGE_ENDINGS = {".fits": "fits", ".fit": "fits", ".dcm": "dicom", ".nii": "nift
 
 
 def refused_images(file: Where, form: str) -> DataError:
-    """Return the error for images of science that are not read. Its hint makes one array of all in the folder."""
+    """Return the error for scientific images. Its hint converts all in the folder to one array."""
     what, imports, read = IMAGES[form]
     pattern, made = str(file.parent / f"*{file.suffix}"), f"{file.parent.resolve().name}.npy"
     code = (
@@ -82,12 +82,12 @@ def refused_images(file: Where, form: str) -> DataError:
         f"numpy.stack([{read} for f in sorted(glob.glob({json.dumps(pattern)}))]))"
     )
     return DataError(
-        f"{file}: {what}, which is not read", hint=f"make one array of all: {shlex.join(['python', '-c', code])}"
+        f"{file}: {what}, which is not read", hint=f"convert all to one array: {shlex.join(['python', '-c', code])}"
     )
 
 
 def refused(name: str, form: str, *, path: Where | None = None) -> DataError:
-    """Return the error for a format that is not read. Its hint is a command that makes something that is read."""
+    """Return the error for a format that aecli does not read. Its hint is a command that converts the data."""
     source = json.dumps(str(path or "FILE"), ensure_ascii=False)
     if form in IMAGES:
         return refused_images(path or Path(f"FILE{next(e for e, of in IMAGE_ENDINGS.items() if of == form)}"), form)
@@ -104,10 +104,10 @@ def refused(name: str, form: str, *, path: Where | None = None) -> DataError:
     if form in ALSO:
         hint += f", or for a plain array {ALSO[form].format(source=source, array=_quoted(path, '.npy'))}"
     if form in TRUSTED:
-        hint = f"if you trust it, as it may run any program: {hint}"
+        hint = f"only if you trust it, because it may run any program: {hint}"
     return DataError(f"{name}: {what}, which is not read", hint=hint)
 
 
 def _quoted(path: Where | None, ending: str) -> str:
-    """Return the name of what is made of a file, as Python and R write it."""
+    """Return the name of a converted file, as Python and R write it."""
     return json.dumps((path.stem if path else "FILE") + ending, ensure_ascii=False)

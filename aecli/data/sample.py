@@ -15,10 +15,10 @@ class Sample:
         self._count = count
         self._parts: list[dict[str, Array]] = []
         self._waiting = 0
-        self._below = 1.0  # keys from here on are too large
+        self._below = 1.0  # larger keys are dropped
 
     def add(self, columns: Mapping[str, Array]) -> None:
-        """Consider rows; `columns` has their keys as "key", random numbers in [0, 1)."""
+        """Offer rows to the sample; `columns` has their random keys in [0, 1) as "key"."""
         fits = columns["key"] < self._below
         if fits.any():
             self._parts.append({name: column[fits] for name, column in columns.items()})
@@ -33,7 +33,7 @@ class Sample:
             self._prune()
 
     def rows(self) -> dict[str, Array]:
-        """Return the rows."""
+        """Return the sampled rows."""
         self._prune()
         return self._parts[0] if self._parts else {}
 
@@ -49,9 +49,9 @@ class Sample:
 
 
 class Stratified:
-    """A sample of up to `count` rows of a stream, in which a rare group has as many as a common one.
+    """A sample of up to `count` rows of a stream, in which each group gets the same share.
 
-    Each has at least one, whatever `count` says.
+    Each group has at least one row, even if that is more than `count` in all.
     """
 
     def __init__(self, count: int) -> None:
@@ -59,7 +59,7 @@ class Stratified:
         self._samples: dict[Any, Sample] = {}
 
     def add(self, columns: Mapping[str, Array], group: Array) -> None:
-        """Consider rows as `Sample.add` does; `group` (N,) is what they are told apart by."""
+        """Offer rows as in `Sample.add`; `group` (N,) are their groups."""
         places: dict[Any, list[int]] = {}
         for i, name in enumerate(group.tolist()):
             places.setdefault(name, []).append(i)

@@ -1,10 +1,11 @@
-"""What training learns of a table: which columns, as what, and which are left out by themselves.
+"""What training learns from a table: which columns, as which kinds, and which columns it leaves out.
 
-The rules look at the first rows of the table, up to some megabytes of them. Left out, unless `--features` names them:
-- an integer column of one step in 99% of the rows, or one that rises and is named id, index, row, no, key or nothing;
-- a date or a time that never falls, or never rises: the table's clock;
-- what a format says is no feature: the row index that pandas stored, the partition of a folder.
-None is left out where fewer than two features would remain. Every other sorted column is learnt, and a note says so.
+The rules look at the first rows of the table, up to some megabytes. Unless `--features` names them, they leave out:
+- an integer column with a constant step in 99% of the rows, or one that rises and is named id, index, row, no, key or
+  not at all;
+- a date or a time that never falls, or never rises: the rows are sorted by it;
+- what a format marks as no feature: the row index that pandas stored, the partition of a folder.
+If fewer than two features would remain, nothing is left out. Every other sorted column is learnt, with a note.
 """
 
 import dataclasses
@@ -25,17 +26,17 @@ from aecli.data.stream import changed
 from aecli.errors import DataError, Piped
 
 Array = np.ndarray[Any, Any]
-MIN_ROWS = 10  # fewer tell no counter from a coincidence
+MIN_ROWS = 10  # in fewer rows, a counter may be a coincidence
 ONE_STEP = 0.99
 COUNTERS = ("id", "index", "row", "no", "key")
-NAMELESS = re.compile(r"|unnamed: \d+|__index_level_\d+__")  # as pandas and R leave or make them
+NAMELESS = re.compile(r"|unnamed: \d+|__index_level_\d+__")  # the names that pandas and R give to columns without one
 LIST = re.compile(r"\s*(-?\d+(\.\d+)?\s+){8,}-?\d+(\.\d+)?\s*")
-SPIKE = 1e4  # times the interquartile range from the median: out of all proportion to its column
+SPIKE = 1e4  # in interquartile ranges from the median
 
 
 @dataclass
 class Settled:
-    """The columns to learn, those that are left out with the reason, and sentences that a user should know."""
+    """The columns to learn, the columns left out with their reasons, and notes for the user."""
 
     columns: list[Column] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
@@ -57,12 +58,13 @@ def settled(
     is_text: bool = False,
     may_be_label: bool = False,
 ) -> Settled:
-    """Settle what each of the candidates is, by the first rows of the table called `name`.
+    """Decide what each of the candidates is, by the first rows of the table called `name`.
 
-    The `chosen` ones are learnt whatever they look like. Text is written in the `dialect`; `na` are spellings of holes.
-    `written` returns a cell, of a column and a row counted from 0, as it is written. `nameless` are names that the data
-    does not have. `is_text` tells that sed can change the table, `may_be_label` that a text may well be the label.
-    Raises one DataError for all the columns that have to be spoken for.
+    The `chosen` ones are always learnt. Text is written in the `dialect`; `na` are spellings of holes. `written`
+    returns a cell as it is written, by its column and its row, counted from 0. `nameless` are the columns without a
+    name in the data. `is_text` is True if sed can edit the table, `may_be_label` if a column of text is probably the
+    label.
+    Raises one DataError for all columns that need an option.
     """
     found = Settled()
     guesses = {
@@ -104,17 +106,17 @@ def settled(
 
 
 def _category(name: str, values: Any) -> kinds.Guess:
-    """Return what a column is that shall be a category; with a problem, where its cells are lists or objects."""
+    """Return a column as a category; with a problem if its cells are lists or objects."""
     kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
     what = f"is of type {values.type}, and a category is one text or number" if pa.types.is_nested(kind) else ""
     return kinds.Guess(Column(name, "category"), what, ("--exclude", name) if what else ())
 
 
 def reason_to_leave_out(column: Column, values: Any, *, has_name: bool = True) -> str | None:
-    """Return why a column is no feature by itself, None where it may be one."""
+    """Return why a column is not a feature; None if it may be one."""
     name = (column.name or "").strip().casefold()
     if column.kind in ("date", "timestamp"):
-        return "the table's clock" if _is_sorted(column, values) else None
+        return "the rows are sorted by it" if _is_sorted(column, values) else None
     if column.kind != "number" or not pa.types.is_integer(values.type) or len(values) < MIN_ROWS or values.null_count:
         return None
     steps = np.diff(np.asarray(values.to_numpy()).astype(np.float64))
@@ -124,7 +126,7 @@ def reason_to_leave_out(column: Column, values: Any, *, has_name: bool = True) -
     if step != 0 and counts.max() >= ONE_STEP * len(steps):
         return "row index" if nameless else "counts up" if step > 0 else "counts down"
     if (steps > 0).all() and (nameless or name in COUNTERS):
-        return "row index" if nameless else "rises, and is named so"
+        return "row index" if nameless else "rises, and has the name of an index"
     return None
 
 
@@ -137,7 +139,7 @@ def _is_sorted(column: Column, values: Any) -> bool:
 
 
 def _holes(column: Column, values: Any, na: Sequence[str]) -> Array:
-    """Return the rows, counted from 0, without a value."""
+    """Return the rows without a value, counted from 0."""
     values = kinds.texts(values, na) if column.kind == "category" and not pa.types.is_nested(values.type) else values
     found: Array = np.flatnonzero(np.asarray(values.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)))
     return found
@@ -152,7 +154,7 @@ def _check(
     *,
     is_text: bool,
 ) -> None:
-    """Raise one DataError for all columns that have to be spoken for, with what would settle them."""
+    """Raise one DataError for all columns that need an option, with the options."""
     problems: list[str] = []
     options: list[str] = []
     missing: list[str] = []
@@ -166,7 +168,7 @@ def _check(
             options += guess.options if is_text or not guess.sed else ("--exclude", column)
             seds |= dict.fromkeys([guess.sed] if guess.sed and is_text else [])
         elif len(rows := holes.get(column, np.zeros(0, int))) == len(peeked) > 0:
-            problems.append(f"column {column!r} holds nothing: --exclude leaves it out")
+            problems.append(f"column {column!r} is empty: --exclude leaves it out")
             options += ["--exclude", column]
         elif len(rows):
             count = "1 cell" if len(rows) == 1 else f"{len(rows):,} cells"
@@ -174,7 +176,7 @@ def _check(
             shown = f", {spelling.strip()!r}" if spelling and spelling.strip() else ""
             first = f"in row {rows[0] + 1}{shown}" if len(rows) == 1 else f"the first in row {rows[0] + 1}{shown}"
             problems.append(
-                f"column {column!r} has {count} without a value, {first}: --missing says what becomes of it"
+                f"column {column!r} has {count} without a value, {first}: --missing says what to do with it"
             )
             missing = ["--missing", "mean"]
     if not problems:
@@ -189,7 +191,7 @@ def _check(
 
 
 def _check_lists(name: str, peeked: pa.Table, learnt: dict[str, kinds.Guess]) -> None:
-    """Raise DataError for a column of which each cell holds many numbers, and tell how an array is made of them."""
+    """Raise DataError for a column whose cells hold many numbers each, with a command that makes an array."""
     for column, guess in learnt.items():
         if guess.cell is None or not LIST.fullmatch(guess.cell):
             continue
@@ -203,26 +205,26 @@ def _check_lists(name: str, peeked: pa.Table, learnt: dict[str, kinds.Guess]) ->
         )
         raise DataError(
             f"{name}: column {column!r} holds {len(guess.cell.split()):,} numbers in one cell, and one was expected",
-            hint=f"make an array of them: {shlex.join(['python', '-c', code])}",
+            hint=f"convert it to an array: {shlex.join(['python', '-c', code])}",
         )
 
 
 def _row_of(cell: str | None, values: Any) -> int:
-    """Return the number, from 1, of the first row that holds a cell."""
+    """Return the number of the first row that holds a cell, counted from 1."""
     found = pc.index(kinds.texts(values), pa.scalar(cell, pa.string())).as_py()
     return max(0, int(found)) + 1
 
 
 def _once(options: Sequence[str]) -> tuple[str, ...]:
-    """Return options, each flag with its value once."""
+    """Return the options without repeated pairs of flag and value."""
     pairs = dict.fromkeys(zip(options[::2], options[1::2], strict=True))
     return tuple(word for pair in pairs for word in pair)
 
 
 def grouped(counts: Array, most: int) -> tuple[Array, Array]:
-    """Return the categories to keep, by number, and each category's new number: the rare ones share the last.
+    """Return the numbers of the categories to keep, and each category's new number; rare ones share the last.
 
-    `counts` tells how many rows have each category; at most `most` are kept.
+    `counts` are the numbers of rows per category; at most `most` categories are kept.
     """
     kept = np.sort(np.argsort(-counts, kind="stable")[:most])
     numbers = np.full(len(counts), len(kept), np.float64)
@@ -231,7 +233,7 @@ def grouped(counts: Array, most: int) -> tuple[Array, Array]:
 
 
 def spikes(names: Sequence[str], x: Array) -> list[str]:
-    """Return sentences on values that are out of all proportion to the rest of their columns, for rows (N, D)."""
+    """Return notes on values of rows (N, D) that are far larger or smaller than the rest of their columns."""
     said: list[str] = []
     x = x.astype(np.float64, copy=False)
     told = np.asarray(~np.isnan(x).all(axis=0))
@@ -245,7 +247,7 @@ def spikes(names: Sequence[str], x: Array) -> list[str]:
     ).tolist():
         value, times = x[np.nanargmax(away[:, i]), i], np.nanmax(away[:, i]) / (high[i] - low[i])
         said.append(
-            f"column {names[i]!r} holds {value:g}, {times:,.0f} times the spread of the rest away from them: --scale "
-            "robust or quantile keeps it from flattening them"
+            f"column {names[i]!r} holds {value:g}, {times:,.0f} times the spread of the other values away from them: "
+            "--scale robust or quantile keeps it from squeezing the others together"
         )
     return said

@@ -1,4 +1,4 @@
-"""Tables that are more than one file, or none: several in a row, those in folders, and one without rows."""
+"""Tables of more than one file, or none: several tables in a row, tables in folders, and a table without rows."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,10 +12,10 @@ from aecli.errors import DataError
 
 
 class Several(Table):
-    """Tables one after the other, their columns in any order. Each is opened when its turn comes.
+    """Tables one after another, with their columns in any order. Each is opened when its turn comes.
 
-    Its columns are those of the first table, and of all that are looked at before their turn: for training, what is
-    learnt has to be in each of them.
+    The columns are those of the first table, and of the tables that are looked at early: in training, each table must
+    have all columns that are learnt.
     """
 
     def __init__(
@@ -26,9 +26,9 @@ class Several(Table):
         training: bool,
         announce: Callable[[str], None],
     ) -> None:
-        """Take what opens each table, which is called twice where it is to `look` at a table before its turn.
+        """Take a function for each table that opens it. It is called twice if `look` says to read the columns early.
 
-        `announce` is told of tables without rows, and of columns that some tables lack.
+        `announce` is called for tables without rows, and for columns that some tables lack.
         """
         self._openers, self._training, self._announce = list(openers), training, announce
         first = self._openers[0]()
@@ -48,7 +48,7 @@ class Several(Table):
         self._peeked = _peeked_together(looked) if len(looked) > 1 else None
         self._first_types = first.types()
         self.dialect, self.is_text = first.dialect, first.is_text
-        self._types: dict[str, pa.DataType] = {}  # of columns that are carried along
+        self._types: dict[str, pa.DataType] = {}  # types of kept columns
 
     def types(self) -> Mapping[str, pa.DataType]:
         return self._first_types
@@ -57,7 +57,7 @@ class Several(Table):
         if self._peeked is None and self._first is not None:
             self._peeked = self._first.peek()
         if self._first is not None:
-            self.dialect = self._first.dialect  # with the date format that peeking found
+            self.dialect = self._first.dialect  # it has the date format that peeking found
         return self._peeked
 
     def check(self, wanted: Sequence[tuple[str, str]]) -> None:
@@ -79,13 +79,13 @@ class Several(Table):
                 self._announce(f"{table.name}: no rows in it")
 
     def _like_the_first(self, table: Table) -> Table:
-        """Return a table whose dates are read as those of the first one are."""
+        """Return a table whose dates are read in the first table's format."""
         if table.dialect is not None and self.dialect is not None and table.dialect.date_format is None:
             table.dialect = dataclasses.replace(table.dialect, date_format=self.dialect.date_format)
         return table
 
     def _of(self, table: Table, wanted: Sequence[tuple[str, str]]) -> Iterator[Piece]:
-        """Yield the wanted columns of one of the tables; holes for those that are carried along and that it lacks."""
+        """Yield the wanted columns of one table, with holes for kept columns that it lacks."""
         here = set(table.columns)
         if not table.named and not self.named and len(table.columns) == len(self.columns):
             own = dict(zip(self.columns, table.columns, strict=True))
@@ -109,26 +109,26 @@ class Several(Table):
         return pa.nulls(rows, self.peek().schema.field(column).type if known is None else known)
 
     def _check(self, name: str, lacking: Sequence[str], wanted: Sequence[tuple[str, str]]) -> None:
-        """Raise DataError where a table lacks features, and tell of all else that it lacks."""
+        """Raise DataError if a table lacks features; announce all other columns that it lacks."""
         carried = {column for column, _ in wanted} - self.learnt
         if missing := [column for column in lacking if column in self.learnt]:
             raise DataError(
-                f"{name}: columns that other files have are missing: {listed(missing)}",
+                f"{name}: columns of other files are missing: {listed(missing)}",
                 hint="leave them out: " + " ".join(f"--exclude {column!r}" for column in missing[:8])
                 if self._training
                 else None,
             )
         if empty := [column for column in lacking if column in carried]:
-            self._announce(f"{name}: no column {listed(empty)}, which is empty for its rows")
+            self._announce(f"{name}: no column {listed(empty)}, so it is empty for these rows")
         if (unread := [column for column in lacking if column not in carried]) and self._training:
-            self._announce(f"{name}: no column {listed(unread)}, which is not learnt")
+            self._announce(f"{name}: no column {listed(unread)}, so it is not learnt")
 
 
 class InFolder(Table):
-    """A table in folders such as `year=2024`, which are columns too: of one value each."""
+    """A table in folders such as `year=2024`: each folder is a column with one value."""
 
     def __init__(self, table: Table, values: Mapping[str, Any]) -> None:
-        """Take the values of the folders' columns, as Arrow scalars. A column of the table itself comes before one."""
+        """Take the folders' values as Arrow scalars by column. A column of the table itself has priority."""
         self._table, self.dialect, self.is_text = table, table.dialect, table.is_text
         self._values = {column: value for column, value in values.items() if column not in table.columns}
         super().__init__(table.name, [*table.columns, *self._values], named=table.named, rows=table.rows)
@@ -164,7 +164,7 @@ class InFolder(Table):
 
 
 class NoRows(Table):
-    """A table of no rows, with the columns that it would have."""
+    """A table without rows, with the columns that it would have."""
 
     def __init__(self, name: str, columns: Sequence[str], *, named: bool = True) -> None:
         super().__init__(name, columns, named=named, rows=0)
@@ -178,7 +178,7 @@ class NoRows(Table):
 
 
 def _peeked_together(tables: Sequence[Table]) -> pa.Table:
-    """Return the first rows of the first table, with those of later tables in columns that the ones before lack."""
+    """Return the first rows of the first table, with columns from later tables that the earlier ones lack."""
     peeked = tables[0].peek()
     for table in tables[1:]:
         if new := [column for column in table.columns if column not in peeked.column_names]:

@@ -1,4 +1,4 @@
-"""Where tables go: to CSV, TSV, JSON Lines, Parquet, Arrow or NPY."""
+"""Writers of tables: CSV, TSV, JSON Lines, Parquet, Arrow and NPY."""
 
 import base64
 import contextlib
@@ -35,10 +35,10 @@ FORMATS = tuple(dict.fromkeys(ENDINGS.values()))
 
 
 class Sink(ABC):
-    """Takes a table in pieces, each a mapping of column names to columns (N,), and writes it to a stream.
+    """Writes a table to a stream in pieces; each piece maps column names to columns (N,).
 
-    A column may also be an array (N, width): a vector, which is one column of lists.
-    `has_nulls` tells whether a cell may be empty; where none may be, NaN stands for it.
+    A column may also be an array (N, width), which is a vector, written as one column of lists.
+    `has_nulls` is True if the format has empty cells; if not, NaN is written.
     """
 
     has_nulls = True
@@ -51,24 +51,24 @@ class Sink(ABC):
         """Write the next rows."""
 
     def flush(self) -> None:
-        """Send on what was written."""
+        """Send everything that was written to the stream."""
         self._stream.flush()
 
     def close(self) -> None:  # noqa: B027, most formats have no end
-        """Write what ends the file. The stream stays open."""
+        """Write the end of the file. The stream stays open."""
 
 
 def format_of(path: Where, asked: str | None) -> str:
-    """Return the format of an output file: what was asked for, else what its name's ending says.
+    """Return the format of an output file: the requested one, or else the one of its name's ending.
 
-    Raises UsageError for an ending of no known format.
+    Raises UsageError for an unknown ending.
     """
     if asked is not None:
         return asked
     if path.suffix.lower() not in ENDINGS:
         raise UsageError(
-            f"{path}: the name ends in {path.suffix or 'nothing'!r}, which is none of the formats that are written",
-            hint=f"the endings are {', '.join(ENDINGS)}; --format names one for any other; a folder ends in /",
+            f"{path}: the name ends in {path.suffix or 'nothing'!r}, which is no known output format",
+            hint=f"the endings are {', '.join(ENDINGS)}; --format sets it for any other name; a folder ends in /",
         )
     return ENDINGS[path.suffix.lower()]
 
@@ -84,10 +84,10 @@ def to_stream(
 ) -> Iterator[Sink]:
     """Open a sink that writes to a stream.
 
-    Parquet and Arrow hold the `metadata`, and no columns of the names that stand `apart`.
+    Parquet and Arrow store the `metadata`, and leave out the columns named in `apart`.
     """
     if form == "npy" and not stream.seekable():
-        raise UsageError("NPY is written to a file, not to a pipe", hint="name one: -o rows.npy")
+        raise UsageError("NPY can be written only to a file, not to a pipe", hint="name one: -o rows.npy")
     sink: Sink
     match form:
         case "csv" | "tsv":
@@ -105,15 +105,15 @@ def to_stream(
 
 @contextlib.contextmanager
 def to_file(path: Where, form: str, **how: Any) -> Iterator[Sink]:
-    """Open a sink that writes a file, which appears under its name only when it is whole."""
+    """Open a sink that writes a file, which appears only when it is complete."""
     with files.replacing(path) as stream, to_stream(stream, form, **how) as sink:
         yield sink
 
 
 class Delimited(Sink):
-    """CSV or TSV. A cell is quoted if and only if Python's `csv` would quote it, whatever stands beside it.
+    """CSV or TSV. A cell is quoted if and only if Python's `csv` would quote it, independent of the other cells.
 
-    Null and the empty text are both an empty cell. Lists and structs are JSON, bytes are base64.
+    A null and an empty text are both written as an empty cell. Lists and structs are written as JSON, bytes as base64.
     """
 
     def __init__(self, stream: BinaryIO, delimiter: str, *, header: bool) -> None:
@@ -139,12 +139,12 @@ class Delimited(Sink):
         return any(byte in text for text in map(_text_of, chunks) for byte in special)
 
     def _lines(self, columns: list[Any]) -> bytes:
-        """Return rows cell by cell quoted where needed, which pyarrow's own writer does for a whole column or none."""
-        import pyarrow.compute as pc  # which takes a while, and is seldom needed
+        """Return rows with each cell quoted if needed; pyarrow's own writer quotes whole columns or none."""
+        import pyarrow.compute as pc  # slow to import, and seldom needed
 
         kind = pa.large_string()
         cells = [self._quoted(column.cast(kind)) if _is_text(column.type) else column.cast(kind) for column in columns]
-        if len(cells) == 1:  # an empty line would be no row
+        if len(cells) == 1:  # an empty line would not count as a row
             is_empty = pc.fill_null(pc.equal(cells[0], pa.scalar("", kind)), pa.scalar(value=True))
             cells = [pc.if_else(is_empty, pa.scalar('""', kind), cells[0])]
         options = {"null_handling": "replace", "null_replacement": ""}
@@ -161,9 +161,9 @@ class Delimited(Sink):
 
 
 def to_table(columns: Mapping[str, Any]) -> pa.Table:
-    """Make an Arrow table of named columns, which are Arrow arrays (N,) or NumPy's, these (N,) or vectors (N, width).
+    """Return an Arrow table of named columns: Arrow or NumPy arrays (N,), or NumPy vectors (N, width).
 
-    Numbers are taken over by their bytes: to convert a NumPy array, pyarrow imports pandas first, where there is one.
+    The bytes of numbers are reused: to convert a NumPy array, pyarrow would first import pandas, if it is installed.
     """
     return pa.table({name: _to_arrow(column) for name, column in columns.items()})
 
@@ -179,9 +179,9 @@ def _to_arrow(column: Any) -> Any:
 
 
 def as_lists(vectors: Array, kind: Any = None) -> Any:
-    """Return vectors of floats (N, width) as an Arrow column of lists: of the type `kind`, else of fixed size.
+    """Return vectors of floats (N, width) as an Arrow column of lists: of the type `kind`, or else of fixed size.
 
-    A `kind` of lists of integers gives single precision. What is beyond a type becomes the largest number that it has.
+    If `kind` holds integers, the result has single precision. Numbers beyond a type's range become its largest number.
     """
     width = vectors.shape[1]
     if kind is None:
@@ -201,7 +201,7 @@ def _is_text(kind: Any) -> bool:
 
 
 def _text_of(column: Any) -> bytes:
-    """Return all the text of an Arrow array one after another; none, where it holds something else."""
+    """Return all texts of an Arrow array as one; b"" if it holds something else."""
     if not len(column) or not _is_text(column.type):
         return b""
     _, offsets, text = column.buffers()
@@ -211,9 +211,9 @@ def _text_of(column: Any) -> bytes:
 
 
 def _as_text(column: Any) -> Any:
-    """Return a column (N,) whose cells pyarrow can write as text.
+    """Return a column (N,) that pyarrow can write as text.
 
-    What is nested becomes JSON, bytes base64, and durations seconds, as durations in text are read.
+    Nested values become JSON, bytes base64, and durations seconds, as aecli reads durations in text.
     """
     if isinstance(column, np.ndarray) and column.ndim == 1:
         return column
@@ -234,7 +234,7 @@ def _as_text(column: Any) -> Any:
 
 
 def _nested_texts(column: Any) -> Any:
-    """Return nested values as JSON; in lists of floats, each number with no more digits than its type has."""
+    """Return nested values as JSON; in lists of floats, numbers have no more digits than their type needs."""
     import pyarrow.compute as pc
 
     if getattr(column.type, "value_type", None) not in (pa.float16(), pa.float32()):
@@ -253,7 +253,7 @@ def _nested_texts(column: Any) -> Any:
 
 
 def texts(column: Any) -> list[str | None]:
-    """Return the cells of a column (N,) as a CSV has them, before they are quoted; None for empty ones."""
+    """Return the cells of a column (N,) as in a CSV, before quoting; None for empty cells."""
     array = to_table({"": column}).column(0).combine_chunks()
     cells: list[str | None] = _as_text(array).cast(pa.large_string()).to_pylist()
     return cells
@@ -268,7 +268,7 @@ def _has_cast(kind: Any) -> bool:
 
 
 class JsonLines(Sink):
-    """One JSON object a line. Dates and times are ISO 8601, NaN and infinity null, bytes base64."""
+    """One JSON object per line. Dates and times are ISO 8601, NaN and infinity null, bytes base64."""
 
     def write(self, columns: Mapping[str, Any]) -> None:
         table = to_table(columns)
@@ -278,7 +278,7 @@ class JsonLines(Sink):
 
 
 def to_json(value: Any) -> str:
-    """Return a value that Arrow gave to Python as compact JSON."""
+    """Return a Python value that came from Arrow as compact JSON."""
     options: dict[str, Any] = {"ensure_ascii": False, "separators": (",", ":"), "default": plain}
     try:
         return json.dumps(value, allow_nan=False, **options)
@@ -287,7 +287,7 @@ def to_json(value: Any) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """Return a value with null in the place of each number that JSON lacks."""
+    """Return a value with null in place of each number that JSON cannot write."""
     if isinstance(value, dict):
         return {name: _finite(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
@@ -296,7 +296,7 @@ def _finite(value: Any) -> Any:
 
 
 def plain(value: object) -> Any:
-    """Return what JSON has no type for as a text or a number."""
+    """Return a value that JSON has no type for as a text or a number."""
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, Decimal):
@@ -308,11 +308,11 @@ def plain(value: object) -> Any:
 
 
 def _values(column: Any) -> list[Any]:
-    """Return an Arrow column as Python values. Raises DataError for those that Python cannot hold."""
+    """Return an Arrow column as Python values. Raises DataError for values that Python cannot hold."""
     import pyarrow.compute as pc
 
     kind = column.type
-    if pa.types.is_timestamp(kind):  # Python's own end at microseconds and in the year 9999
+    if pa.types.is_timestamp(kind):  # Python has no nanoseconds and no year after 9999
         texts = pc.replace_substring_regex(column.cast(pa.string()), r"\.0+([Zz+-]|$)", r"\1")
         column = pc.replace_substring(texts, " ", "T", max_replacements=1)
     elif pa.types.is_date(kind):
@@ -325,7 +325,7 @@ def _values(column: Any) -> list[Any]:
 
 
 class Arrow(Sink):
-    """Parquet, or the Arrow IPC file format, which is also called Feather version 2; in groups of rows of some size."""
+    """Parquet, or the Arrow IPC file format, which is also called Feather version 2; rows are written in groups."""
 
     GROUP_BYTES = 16 << 20
 
@@ -338,7 +338,7 @@ class Arrow(Sink):
     ) -> None:
         super().__init__(stream)
         self._form, self._metadata, self._apart = form, metadata, apart
-        self._writer: Any = None  # made when the first piece has shown the columns' types
+        self._writer: Any = None  # created after the first piece, which has the columns' types
         self._waiting: list[pa.Table] = []
 
     def write(self, columns: Mapping[str, Any]) -> None:
@@ -361,7 +361,7 @@ class Arrow(Sink):
         if self._form == "arrow":
             return pa.ipc.new_file(self._stream, self._schema)
         others = [field.name for field in self._schema if not pa.types.is_fixed_size_list(field.type)]
-        return pq.ParquetWriter(self._stream, self._schema, use_dictionary=others)  # no value of a vector comes again
+        return pq.ParquetWriter(self._stream, self._schema, use_dictionary=others)  # values of a vector seldom repeat
 
     def _write_group(self) -> None:
         if not self._waiting:
@@ -377,19 +377,19 @@ class Arrow(Sink):
         except pa.ArrowException as error:
             raise DataError(
                 f"{self._form} cannot hold these columns: {str(error).partition(chr(10))[0]}",
-                hint="their values are of one type no longer, or of one that it lacks: CSV holds any",
+                hint="a column's type changed, or the format lacks it: CSV holds any type",
             ) from error
 
 
 def _settled(kind: Any) -> Any:
-    """Return the type that a column is written with: text, where it was all null so far."""
+    """Return the type to write a column with: text if it was all null so far."""
     return pa.string() if pa.types.is_null(kind) else kind
 
 
 class Npy(Sink):
-    """One array (N, columns) of the columns of real numbers; labels and kept columns find no place in it.
+    """One array (N, columns) of the columns of real numbers; labels and kept columns are not written.
 
-    It is of the widest type of the first rows' columns. With a `row_shape` each row is of that shape.
+    It has the widest type of the first rows' columns. With a `row_shape`, each row has that shape.
     """
 
     row_shape: tuple[int, ...] | None = None
@@ -414,7 +414,7 @@ class Npy(Sink):
         kind = "<f4" if self._dtype is None else self._dtype.newbyteorder("<").str
         rows, width = self._shape
         shape: tuple[int, ...] = self._shape
-        if self.row_shape is not None and math.prod(self.row_shape) == width:  # no kept column stands beside the pixels
+        if self.row_shape is not None and math.prod(self.row_shape) == width:  # no kept columns
             shape = (rows, *self.row_shape)
         header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}"
         self._stream.seek(0)

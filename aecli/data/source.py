@@ -1,6 +1,6 @@
-"""What every source of rows is: a schema, and batches in input order.
+"""The base class of every source of rows: a schema, and batches in input order.
 
-Shape letters, here and everywhere: N rows, D input values a row, K latent values a row.
+Shape letters, here and everywhere: N rows, D input values per row, K latent values per row.
 """
 
 import dataclasses
@@ -30,12 +30,13 @@ NAMED_BAD_ROWS = 5
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows in the source's own units: `x` (N, D), `labels` (N,) where known, `kept` columns (N,) by name.
+    """Rows in the source's own units: `x` (N, D), `labels` (N,) if there are any, `kept` columns (N,) by name.
 
-    Columns are NumPy or Arrow arrays. The first row is number `row` of what `name` names, counting from 0. `blank` (N,)
-    marks rows that could not be read: their x is NaN, and all that is written of them is empty. `bad` tells by their
-    places the rows that cannot be read, and why, until `Source.batches` has treated them. `numbers` (N,) count the rows
-    from 0 among all of the source, also those that were left out; None where a source has yet to count them.
+    Columns are NumPy or Arrow arrays. The first row is row number `row` of the file `name`, counted from 0. `blank`
+    (N,) marks the rows that could not be read: their x is NaN, and every output cell of theirs is empty. `bad` maps the
+    position of each row that cannot be read to its error, until `Source.batches` has handled it. `numbers` (N,) are the
+    positions of the rows in the whole source, counted from 0, with skipped rows counted too; None if the source does
+    not number its rows itself.
     """
 
     x: Array
@@ -48,7 +49,7 @@ class Batch:
     numbers: Array | None = None
 
     def __getitem__(self, rows: Any) -> "Batch":
-        """Return the rows that a slice, a mask (N,) or places choose."""
+        """Return the rows that a slice, a mask (N,) or positions select."""
         labels = None if self.labels is None else _chosen(self.labels, rows)
         kept = {name: _chosen(column, rows) for name, column in self.kept.items()}
         blank, numbers = (None if each is None else each[rows] for each in (self.blank, self.numbers))
@@ -56,7 +57,7 @@ class Batch:
 
 
 def joined(batches: Sequence[Batch]) -> Batch:
-    """Join batches to one."""
+    """Return several batches as one."""
     if len(batches) == 1:
         return batches[0]
     first = batches[0]
@@ -71,7 +72,7 @@ def joined(batches: Sequence[Batch]) -> Batch:
 
 
 def resized(batches: Iterable[Batch], rows: int) -> Iterator[Batch]:
-    """Yield the same rows in batches of exactly so many, the last of what is left. No rows are one batch of none."""
+    """Yield the same rows in batches of exactly `rows`; the last may be shorter. No rows give one empty batch."""
     waiting: list[Batch] = []
     missing = rows
     empty: Batch | None = None
@@ -95,30 +96,30 @@ def resized(batches: Iterable[Batch], rows: int) -> Iterator[Batch]:
 class Source(ABC):
     """Rows from somewhere.
 
-    `resizes` tells whether it can bring images to one size. `columns` are all that a table has, `features` those that
-    are features. `rows` is their number where that is known before they are read; `dropped` counts rows that were left
-    out for their holes, `skipped` files that could not be read, `holes` the cells without a value. The schema's
-    categories are complete when all rows were read.
-    `filled_with` says in a word what a model puts into holes: then none stops a row, whatever the schema says. None
-    where the schema decides. `bad_rows` says what becomes of rows that cannot be read: "error", "blank" or "skip".
-    `beside` is the column of another table that has the labels. `turned` tells that images came as (C, H, W), and are
-    yielded as (H, W, C); `row_shape` is what a row was before, None for rows that are neither an array's nor images.
-    `types` are the features' in a table that has types, by Arrow, None for those that are no list of numbers.
+    `resizes` is True if the source can bring images to one size. `columns` are all columns of a table, `features` those
+    that the model reads. `rows` is the number of rows if it is known before reading; `dropped` counts the rows dropped
+    because of holes, `skipped` the files that could not be read, `holes` the cells without a value. The schema's
+    categories are complete once all rows are read.
+    `filled_with` names what a model puts into holes ("mean"); if it is set, a hole never stops a row, whatever the
+    schema says. If it is None, the schema decides. `bad_rows` is what to do with rows that cannot be read: "error",
+    "blank" or "skip". `beside` is the label column of another table. `turned` is True if images were stored as (C, H,
+    W); they are yielded as (H, W, C). `row_shape` is the shape of a row in an array or an image, None for other rows.
+    `types` are the Arrow types of a typed table's features; None for each that is not a list of numbers.
     """
 
     resizes = False
-    endless = False  # whether infinite cells stop no row, and only have infinite errors
-    blanks = True  # whether a row without any value is answered by an empty one, and not left out
-    fills = False  # whether what is written has values in the place of its holes
-    further = False  # whether the rows are to train a model further, whose columns stay
-    units: Units | None = None  # how pixels become a model's, where they are in others
-    laid_on: str | None = None  # the background, where transparent pixels were met
+    endless = False  # whether rows with infinite cells are allowed, and get infinite errors
+    blanks = True  # whether a row without any value gives an empty output row instead of none
+    fills = False  # whether the output has values in place of holes
+    further = False  # whether the rows continue the training of a model, whose columns are fixed
+    units: Units | None = None  # how to convert pixels to the model's units, if they differ
+    laid_on: str | None = None  # the background colour, if there were transparent pixels
     renumbered: Mapping[int, Array] = MappingProxyType({})
     turned = False
     row_shape: tuple[int, ...] | None = None
-    doubt: str | None = None  # a sentence on pixels that may be in other units than the model's
+    doubt: str | None = None  # a warning that the pixels may not be in the model's units
     remarks: Sequence[str] = ()
-    paths: Sequence[str] | None = None  # of the rows, where each is an image of a file
+    paths: Sequence[str] | None = None  # one per row, if the rows are image files
     columns: Sequence[str] = ()
     features: Sequence[str] = ()
     types: Sequence[Any] = ()
@@ -141,23 +142,24 @@ class Source(ABC):
 
     @property
     def left_out(self) -> int:
-        """How many rows were left out so far: for their holes, without any value, or because they could not be read."""
+        """The number of rows left out so far: with holes, without any value, or unreadable."""
         bad, empty = self._bad_count * (self.bad_rows == "skip"), self._empty_count * self._leaves_out_empty
         return self.dropped + self.skipped + bad + empty
 
     @abstractmethod
     def _batches(self) -> Iterator[Batch]:
-        """Yield the rows in input order, in batches of whatever size the source finds natural, holes as NaN."""
+        """Yield the rows in input order, in batches of any size, holes as NaN."""
 
     def batches(self) -> Iterator[Batch]:
-        """Yield the rows in input order. Holes are left to the model, or treated as the schema says.
+        """Yield the rows in input order. Holes are left to the model, or handled as the schema says.
 
-        Raises DataError where the data breaks off, or holds what is neither a finite number nor a hole to be treated.
+        Raises DataError if the data ends too early, or holds a value that is neither a finite number nor a permitted
+        hole.
         """
         found = self._with_numbers()
         for batch in found if self.beside is None else self.beside.joined(found, lambda: self.skipped):
             bad: Mapping[int, DataError] = batch.bad
-            if self.filled_with is not None or self.schema.missing is not None:  # a row of holes alone is no bad row
+            if self.filled_with is not None or self.schema.missing is not None:  # a row of only holes is not bad
                 bad = {row: error for row, error in bad.items() if not isinstance(error, EmptyRowError)}
             if self.filled_with is None:
                 yield from map(self._without_holes, self._judged(batch, bad))
@@ -172,7 +174,7 @@ class Source(ABC):
                 yield fine
 
     def _with_numbers(self) -> Iterator[Batch]:
-        """Yield the batches with the numbers of their rows, where they have none."""
+        """Yield the batches, each with the numbers of its rows."""
         first = 0
         for batch in self._batches():
             own = np.arange(first, first + len(batch.x)) if batch.numbers is None else batch.numbers
@@ -180,9 +182,9 @@ class Source(ABC):
             first += len(batch.x)
 
     def _without_holes(self, batch: Batch) -> Batch:
-        """Return a batch without rows of holes alone, and without all rows with holes where they are to be dropped.
+        """Return a batch without its empty rows, and without its rows with holes if the schema drops them.
 
-        Raises DataError for holes of which nothing says what becomes of them.
+        Raises DataError for a hole if the schema does not permit holes.
         """
         x = batch.x if batch.blank is None else batch.x[~batch.blank]
         allowed = self.schema.missing is not None
@@ -199,14 +201,14 @@ class Source(ABC):
         return batch[~holes]
 
     def _place(self, batch: Batch, row: int) -> str:
-        """Name a row of a batch: by its file and page, where it is an image of a file."""
+        """Return the name of a row of a batch; for an image file, its path and page."""
         if self.paths is None:
             return f"{batch.name or self.name}: row {batch.row + row + 1}"
         page = f": page {batch.kept['page'][row]}" if "page" in batch.kept else ""
         return f"{batch.kept['path'][row]}{page}"
 
     def _infinite(self, batch: Batch) -> dict[int, DataError]:
-        """Return the rows that hold infinity, by their places, with the error that says so."""
+        """Return an error for each row that holds infinity, by the row's position."""
         infinite = np.isinf(batch.x)
         found = {}
         for row in np.flatnonzero(infinite.any(axis=1)).tolist():
@@ -226,9 +228,9 @@ class Source(ABC):
         return not self.blanks or self.filled_with is None or self.bad_rows == "skip"
 
     def _judged(self, batch: Batch, bad: Mapping[int, DataError], empty: Sequence[int] = ()) -> Iterator[Batch]:
-        """Yield a batch with its `bad` rows, by their places, treated as `bad_rows` says, and `empty` ones as `blanks`.
+        """Yield a batch after handling its `bad` rows as `bad_rows` says, and its `empty` rows as `blanks` says.
 
-        Raises the first error, after the rows before it, where a bad row is an error.
+        If a bad row is an error, raises the first one, after the rows before it.
         """
         places, empty = sorted(bad), [row for row in empty if row not in bad]
         if places and self.bad_rows == "error":
@@ -256,11 +258,11 @@ class Source(ABC):
         return joined(list(self.batches()))
 
     def learning(self) -> list[str]:
-        """Return sentences on what training is about to learn, where that has to be said."""
+        """Return sentences on what training is about to learn, if there is something to say."""
         return []
 
     def notes(self) -> list[str]:
-        """Return sentences on what was read otherwise than a user may think: what was left out, what was filled."""
+        """Return sentences on what a user may not expect: what was left out, what was filled."""
         counts = ((self.dropped, "row", "with holes"), (self.skipped, "image", "that cannot be read"))
         filled = [f"filled {self.holes:,} empty cell{'s' * (self.holes != 1)}"] if self.fills else []
         notes = filled + [
@@ -278,18 +280,18 @@ class Source(ABC):
         if self.fills:
             return notes
         if self.holes == 1:
-            notes.append(f"1 empty cell was taken as its column's {self.filled_with}")
+            notes.append(f"1 empty cell was replaced by its column's {self.filled_with}")
         elif self.holes:
-            notes.append(f"{self.holes:,} empty cells were taken as their columns' {self.filled_with}s")
+            notes.append(f"{self.holes:,} empty cells were replaced by their columns' {self.filled_with}s")
         return notes
 
     def share_read(self) -> float | None:
-        """Return the share of the data that was read so far, 0 to 1; None where its size is not known."""
+        """Return the fraction of the data read so far, 0 to 1; None if its size is unknown."""
         return self.rows_read / self.rows if self.rows else None
 
 
 class ArraySource(Source):
-    """Rows of one array (N, ...), in memory or in a file, with labels (N,) or without."""
+    """Rows of one array (N, ...), in memory or in a file, with or without labels (N,)."""
 
     batch_size = 4096
     said: Sequence[str] = ()
@@ -313,7 +315,7 @@ class ArraySource(Source):
     def check(self) -> bool:
         """Return whether each row has a value.
 
-        Raises DataError for a value that is neither a finite number nor a hole to be treated.
+        Raises DataError for a value that is neither a finite number nor a permitted hole.
         """
         step, holes, full = max(1, CHECK_VALUES // self.x.shape[1]), self.schema.missing is not None, True
         for start in range(0, len(self.x), step):
@@ -323,20 +325,20 @@ class ArraySource(Source):
 
 
 class Chain(Source):
-    """Several sources of one schema, one after the other, each opened when its turn comes."""
+    """Several sources with the same schema, read one after the other; each is opened when its turn comes."""
 
     def __init__(self, first: Source, others: Iterable[Source], rows: int | None = None) -> None:
         self._first, self._all = first, chain([first], others)
         super().__init__(f"{first.name} and others", first.schema, rows)
         self.turned, self.row_shape = first.turned, first.row_shape
-        self._ranges: dict[str, tuple[float, float]] = {}  # of floats that are pixels, by the source's name
+        self._ranges: dict[str, tuple[float, float]] = {}  # the ranges of float pixels, by source name
 
     def learning(self) -> list[str]:
         return self._first.learning()
 
     def _batches(self) -> Iterator[Batch]:
         for source in self._all:
-            for batch in source._batches():  # noqa: SLF001, holes and bad rows are treated once, by the chain
+            for batch in source._batches():  # noqa: SLF001, the chain handles holes and bad rows, once
                 if self.schema.image_shape is not None and batch.x.dtype.kind == "f" and batch.x.size:
                     low, high = self._ranges.get(source.name, (np.inf, -np.inf))
                     low = float(np.fmin.reduce(batch.x, axis=None, initial=low))
@@ -344,7 +346,7 @@ class Chain(Source):
                 yield dataclasses.replace(batch, name=source.name)
 
     def notes(self) -> list[str]:
-        """Return sentences on what was read otherwise than a user may think, and on pixels of several units."""
+        """Return sentences on what a user may not expect, also on pixels in different units."""
         notes = super().notes()
         if self._ranges:
             narrow, (low, high) = min(self._ranges.items(), key=lambda each: each[1][1] - each[1][0])
@@ -369,11 +371,11 @@ def check_finite(
     may_exclude: bool = True,
     where: Callable[[int], str] | None = None,
 ) -> bool:
-    """Return whether `x` (N, D) holds NaN, where `holes` may be.
+    """Return whether `x` (N, D) holds NaN, if `holes` are permitted.
 
-    Raises DataError for the first value that is infinite, or a hole that may not be, naming its row and column.
-    `first_row` is how many rows of the source came before these; rows are named counting from 1. `may_exclude` tells
-    that a model may be trained without a column. `where` names the image of a row, where it is one of a file.
+    Raises DataError for the first value that is infinite or a forbidden hole, and names its row and column. `first_row`
+    is the number of rows of the source before these; the message counts rows from 1. `may_exclude` is True if a model
+    can be trained without the column. `where` returns the name of a row's image, if the rows are image files.
     """
     if not np.issubdtype(x.dtype, np.floating):
         return False
@@ -398,13 +400,13 @@ def check_finite(
 
 
 def _first_of(count: int, kind: str, named: Sequence[str]) -> str:
-    """Say how many rows are of a kind, and name the first ones."""
+    """Return how many rows are of a kind, and the names of the first ones."""
     more = f"; and {count - len(named):,} more" if count > len(named) else ""
     return f"{count:,} row{'s' * (count != 1)} {kind}: {'; '.join(named)}{more}"
 
 
 def empty_rows(batch: Batch) -> list[int]:
-    """Return the places of rows that have no value at all, of those that could be read."""
+    """Return the positions of the readable rows that have no value at all."""
     empty: Array = np.isnan(batch.x[:, 0])
     if empty.any():
         empty &= np.isnan(batch.x).all(axis=1)
@@ -413,7 +415,7 @@ def empty_rows(batch: Batch) -> list[int]:
 
 
 def _count_holes(batch: Batch) -> int:
-    """Count the cells without a value in rows that could be read."""
+    """Return the number of cells without a value in readable rows."""
     by_row = np.isnan(batch.x).sum(axis=1)
     return int(by_row.sum() if batch.blank is None else by_row[~batch.blank].sum())
 
@@ -439,4 +441,4 @@ def _concatenated(columns: Sequence[Any]) -> Any:
             return pa.chunked_array([c if c.type == kind else c.cast(kind) for c in columns], kind).combine_chunks()
         except pa.ArrowException:  # no type holds both, or not all of their values
             continue
-    raise DataError(f"a column that is carried along is {kinds[0]} at first, and {kinds[1]} later")
+    raise DataError(f"a kept column is {kinds[0]} at first, and {kinds[1]} later")

@@ -17,10 +17,10 @@ from aecli.errors import DataError
 MAX_READ_BYTES = 16 << 20
 COPY_BYTES = 1 << 20
 PACKED_BYTES = 1 << 16
-MAX_LAYERS = 4  # a file may be compressed more than once, and is not read if it is so more often
-BOMB_BYTES, BOMB_RATIO = 10**9, 1000  # above both, what is decompressed may be meant to do harm
-MAX_XZ_BYTES = 1 << 30  # of memory, that a file may ask for
-UNPACKS: dict[str | None, str] = {  # the command that writes a file's bytes as they were before
+MAX_LAYERS = 4  # a file may be compressed more than once, but at most this often
+BOMB_BYTES, BOMB_RATIO = 10**9, 1000  # if decompressed data exceeds both, it may be a bomb
+MAX_XZ_BYTES = 1 << 30  # the most memory that an xz file may request
+UNPACKS: dict[str | None, str] = {  # the command that decompresses a file
     "gzip": "gzip -dc",
     "zstd": "zstd -dc",
     "xz": "xz -dc",
@@ -30,10 +30,11 @@ UNPACKS: dict[str | None, str] = {  # the command that writes a file's bytes as 
 
 
 class Stream:
-    """Bytes to read once, from the start, decompressed where they are compressed, whatever the name says.
+    """Bytes to read once, from the start, and decompressed if they are compressed, whatever the file's name is.
 
-    `size` is how many there are before decompression, where that is known; `packed` is the same for a `raw` that
-    decompresses by itself. With `force` they may become as many as they like; it is None where no option asks for it.
+    `size` is the number of bytes before decompression, if it is known; `packed` is the same for a `raw` that
+    decompresses itself. With `force`, any number of decompressed bytes is allowed; None means no, and that no option
+    can allow it.
     """
 
     def __init__(self, name: str, raw: BinaryIO, *, packed: int | None = None, force: bool | None = False) -> None:
@@ -47,7 +48,7 @@ class Stream:
 
     @classmethod
     def open(cls, path: Where, *, force: bool | None = False) -> "Stream":
-        """Open a file. Raises DataError where that cannot be done, PlaceError where it lies elsewhere."""
+        """Open a file. Raises DataError if that fails, PlaceError for a remote file."""
         try:
             raw: Any = path.open() if isinstance(path, Place) else OwnFile(path)
         except OSError as error:
@@ -55,7 +56,7 @@ class Stream:
         return cls(str(path), raw, force=force)
 
     def peek(self) -> bytes:
-        """Return the first bytes, which are read all the same later: as many as tell what this is, none at the end.
+        """Return the first bytes without consuming them: enough to find the format, none at the end.
 
         Raises DataError as `block` does.
         """
@@ -65,9 +66,9 @@ class Stream:
             raise self._damaged(error) from error
 
     def block(self, size: int, *, live: bool = False) -> bytes:
-        """Read the next bytes: so many or, where it is `live`, those that are there. None are the end.
+        """Return the next bytes: `size` of them or, if `live`, those that are ready. No bytes mean the end.
 
-        Raises DataError where they cannot be read or decompressed, or become so many that they may be a bomb.
+        Raises DataError if they cannot be read or decompressed, or if they may be a decompression bomb.
         """
         try:
             data = self._bytes().some(size) if live else self._bytes().read(size)
@@ -79,14 +80,14 @@ class Stream:
         return data
 
     def is_plain(self) -> bool:
-        """Return whether this is a regular file here, and not compressed. Raises DataError as `block` does."""
+        """Return whether this is a regular local file, and not compressed. Raises DataError as `block` does."""
         self.peek()
         return self._is_here and len(self._layers) == 1
 
     def anywhere(self) -> BinaryIO:
-        """Return a file of all the bytes that can be read from any place: as `file`, but elsewhere where it lies there.
+        """Return a file of all the bytes with random access, as `file` does; a remote file stays remote.
 
-        Of that one what is asked for is fetched, and no more.
+        From a remote file, only the bytes that are read are fetched.
         """
         self.peek()
         if len(self._layers) > 1 or not isinstance(self._raw, Fetched) or not self._raw.seekable():
@@ -95,9 +96,9 @@ class Stream:
         return self._raw
 
     def file(self) -> BinaryIO:
-        """Return a file of all the bytes: this one where it is a regular one and not compressed, else a copy.
+        """Return a file of all the bytes: this one if it is regular and not compressed, or else a copy.
 
-        The copy has no name, and is gone when nobody reads it any more.
+        The copy has no name, and the system deletes it when it is closed.
         """
         if self.is_plain():
             self._raw.seek(0)
@@ -119,11 +120,11 @@ class Stream:
         return file
 
     def share_read(self) -> float | None:
-        """Return the share of the bytes that was read so far, 0 to 1; None where their number is not known."""
+        """Return the fraction of the bytes read so far, 0 to 1; None if their number is unknown."""
         return min(1.0, self._counted.count / self.size) if self.size else None
 
     def _bytes(self) -> "_Ahead":
-        """Return what gives the decompressed bytes; at first, find out how they are compressed."""
+        """Return the reader of the decompressed bytes; on the first call, find out how they are compressed."""
         if not self._layers:
             self._layers.append(_Ahead(self._counted))
             while (form := form_of(self._layers[-1].peek())) in COMPRESSIONS:
@@ -133,11 +134,11 @@ class Stream:
         return self._layers[-1]
 
     def check_ratio(self, packed: int, unpacked: int) -> None:
-        """Raise DataError where so many bytes that become so many may be meant to do harm, unless it is forced."""
+        """Raise DataError if `packed` bytes become so many that they may be a bomb, unless `force` allows it."""
         if unpacked > BOMB_BYTES and unpacked > BOMB_RATIO * packed and not self._force:
             raise DataError(
                 f"{self.name}: may be a decompression bomb: {packed:,} bytes become {unpacked:,} or more",
-                hint="unpack it first, if you trust it" + "; --force reads it all the same" * (self._force is False),
+                hint="unpack it first, if you trust it" + "; --force reads it anyway" * (self._force is False),
             )
 
     def _damaged(self, error: OSError) -> DataError:
@@ -145,22 +146,22 @@ class Stream:
 
 
 class OwnFile(io.FileIO):
-    """A file that is closed when nobody holds it any more."""
+    """A file that is closed when the last reference to it is gone."""
 
     def __del__(self) -> None:
         self.close()
 
 
 class _Bytes(ABC):
-    """What gives bytes one after another, as pyarrow asks it of a file."""
+    """A sequence of bytes, with the methods that pyarrow needs of a file."""
 
     closed = False
 
-    def close(self) -> None:  # noqa: B027, pyarrow asks for it, and the file goes with its last reader
-        """Close nothing."""
+    def close(self) -> None:  # noqa: B027, pyarrow calls it; the file closes with its last reference
+        """Do nothing."""
 
     def read(self, size: int) -> bytes:
-        """Read this many bytes, fewer at the end."""
+        """Return `size` bytes, fewer at the end."""
         parts = []
         while size and (part := self.some(size)):
             parts.append(part)
@@ -169,24 +170,24 @@ class _Bytes(ABC):
 
     @abstractmethod
     def some(self, size: int) -> bytes:
-        """Read those bytes that are there, up to so many; none are the end. Raises OSError where they are damaged."""
+        """Return the bytes that are ready, at most `size`; none at the end. Raises OSError if they are damaged."""
 
 
 class _Counted(_Bytes):
-    """The bytes of a file, which are counted."""
+    """The bytes of a file, counted as they are read."""
 
     def __init__(self, raw: BinaryIO) -> None:
         self._raw, self.count = raw, 0
 
     def some(self, size: int) -> bytes:
         read: Any = getattr(self._raw, "read1", self._raw.read)
-        data: bytes = read(min(size, MAX_READ_BYTES)) or b""  # takes memory for all that it is asked for
+        data: bytes = read(min(size, MAX_READ_BYTES)) or b""  # it allocates memory for the whole request
         self.count += len(data)
         return data
 
 
 class _Ahead(_Bytes):
-    """Bytes that can be looked at before they are read."""
+    """Bytes with a preview of the first ones."""
 
     def __init__(self, source: _Bytes) -> None:
         self._source, self._start = source, b""
@@ -207,7 +208,7 @@ class _Ahead(_Bytes):
 
 
 class _ByArrow(_Bytes):
-    """What pyarrow decompresses: gzip and zstd."""
+    """Bytes decompressed by pyarrow: gzip and zstd."""
 
     def __init__(self, source: _Bytes, compression: str) -> None:
         import pyarrow as pa
@@ -215,12 +216,12 @@ class _ByArrow(_Bytes):
         self._file = pa.CompressedInputStream(pa.PythonFile(source, "r"), compression)
 
     def some(self, size: int) -> bytes:
-        data: bytes = self._file.read_buffer(size).to_pybytes()  # `read` loses memory where it fails
+        data: bytes = self._file.read_buffer(size).to_pybytes()  # `read` leaks memory if it fails
         return data
 
 
 class _ByPython(_Bytes):
-    """What Python decompresses: xz and bzip2. One stream may follow another."""
+    """Bytes decompressed by Python: xz and bzip2. One stream may follow another."""
 
     def __init__(self, source: _Bytes, decompressor: Callable[[], Any]) -> None:
         self._source, self._new = source, decompressor
@@ -266,9 +267,9 @@ _DECOMPRESSED: dict[str | None, Callable[[_Bytes], _Bytes]] = {
 
 
 def changed(program: str, name: str) -> str:
-    """Return the command that writes the text of a file as a program such as sed changes it; of no file, the program.
+    """Return the command that writes a file's text changed by a program such as sed; the program if there is no file.
 
-    A file that is compressed is unpacked first.
+    A compressed file is unpacked first.
     """
     path = Path(name)
     if not path.is_file():
@@ -279,7 +280,7 @@ def changed(program: str, name: str) -> str:
 
 
 def _size(raw: BinaryIO) -> int | None:
-    """Return the size of a regular file, None for all else."""
+    """Return the size of a regular file, None for anything else."""
     try:
         found = os.fstat(raw.fileno())
     except (OSError, AttributeError):

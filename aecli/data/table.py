@@ -1,7 +1,7 @@
-"""Tables of named columns, and how their columns become rows of numbers.
+"""Tables of named columns, and the conversion of their columns to rows of numbers.
 
-A reader of a format is a `Table`: it knows its columns, and yields those that are wanted, each as the kind that is
-wanted. `TableSource` says which are wanted, and makes numbers of them: see `kinds`.
+The reader of a format is a `Table`: it knows its columns, and yields the requested ones, each as the requested kind.
+`TableSource` chooses the columns, and converts them to numbers: see `kinds`.
 """
 
 import dataclasses
@@ -28,27 +28,28 @@ from aecli.errors import DataError, WidthError
 from aecli.options import ALL_COLUMNS, PLAINLY, Applying, Columns
 
 DEFAULT_LABEL = "label"
-MAX_DISTINCT = 1_000_000  # categories that are told apart while rows are read
+MAX_DISTINCT = 1_000_000  # categories that are counted while rows are read
 SHOWN_COLUMNS = 12
-NAMELESS = "a column of labels or other text must bear a name in a header"
-LOOKED_AT = 1000  # columns of which a look at their cells is quick
+NAMELESS = "a column of labels or other text must have a name in a header"
+LOOKED_AT = 1000  # the most columns whose cells are searched for codes
 ARROW_TYPES = {
     "number": pa.float64(),
     "boolean": pa.bool_(),
     "category": pa.string(),
-    "vector": pa.list_(pa.float64()),  # where a format has no types
+    "vector": pa.list_(pa.float64()),  # for formats without types
     TEXT: pa.string(),
 }
 
 
-WORDS = {"category": "texts or numbers", "vector": "lists of numbers"}  # for the cells of a kind
+WORDS = {"category": "texts or numbers", "vector": "lists of numbers"}  # what the cells of a kind are called
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Some rows of the wanted columns. The first is number `row` of the file `name`, counting from 0.
+    """Some rows of the wanted columns. The first is row number `row` of the file `name`, counted from 0.
 
-    `bad` tells by their place in the piece, from 0, the rows that cannot be read, and why; their cells are holes.
+    `bad` maps the position in the piece, from 0, of each row that cannot be read to its error; the cells of these rows
+    are holes.
     """
 
     name: str
@@ -60,11 +61,11 @@ class Piece:
 class Table(ABC):
     """A stream of rows with columns.
 
-    `named` tells whether the columns' names are the data's own; `rows` is their number where it is known, and 0 where
-    there are none. Columns `aside` are learnt only if they are named, each with the reason: those that folders stand
-    for, an index of pandas. `learnt` are the columns that are asked for as features. `is_text` tells that
-    sed can change it, and `dialect` how text in it is written; `na` are the values that stand for a hole beside the
-    usual spellings. `nameless` are names made for columns that had none.
+    `named` is True if the names of the columns come from the data; `rows` is the number of rows if it is known, 0 if
+    there are none. Columns in `aside` are learnt only if the user names them; each has its reason: a column from folder
+    names, an index of pandas. `learnt` are the columns that are requested as features. `is_text` is True if sed can
+    edit the file; `dialect` is how text in it is written; `na` are the values that mean a hole besides the usual
+    spellings. `nameless` are the names given to columns that had none.
     """
 
     is_text = False
@@ -80,49 +81,49 @@ class Table(ABC):
         for column in columns:
             if column in seen:
                 raise DataError(
-                    f"{name}: two columns bear the name {column!r}", hint="give each column a name of its own"
+                    f"{name}: two columns have the name {column!r}", hint="give each column a name of its own"
                 )
             seen.add(column)
 
     def types(self) -> Mapping[str, pa.DataType]:
-        """Return the types of the columns by name; none where they are text that is parsed as what is wanted."""
+        """Return the types of the columns by name; empty if they are text, which is parsed as the requested kind."""
         return {}
 
     def check(self, wanted: Sequence[tuple[str, str]]) -> None:  # noqa: B027, most tables are one file
-        """Raise DataError where it is known before reading that a part of the table lacks what is wanted of it."""
+        """Raise DataError if a part of the table is known to lack a wanted column before it is read."""
 
     def written(self, column: str, row: int) -> str | None:  # noqa: ARG002
-        """Return a cell of the first rows as it is written; None where the format has no writing of its own."""
+        """Return a cell of the first rows as it is written; None if the format does not keep that."""
         return None
 
     def code(self, column: str) -> str | None:  # noqa: ARG002
-        """Return a cell of a column of integers that looks like a code: leading zeros, or more than 15 digits."""
+        """Return a cell of an integer column that looks like a code: leading zeros, or more than 15 digits."""
         return None
 
     @abstractmethod
     def peek(self) -> pa.Table:
-        """Return some of the first rows, with the types that they seem to have, or do have."""
+        """Return some of the first rows, with their types, or the types that they seem to have."""
 
     @abstractmethod
     def pieces(self, wanted: Sequence[tuple[str, str]]) -> Iterator[Piece]:
         """Yield all rows of the wanted (column, kind) pairs, in input order.
 
-        A number, boolean or category comes with its type in ARROW_TYPES, numbers that are all whole ones of 0 to 255
-        perhaps as uint8; a date or timestamp as any that can be cast to a timestamp, a text as the data has it. Raises
-        DataError where a cell is not of its kind. Lists of numbers, a vector, come as the type that the data has.
+        A number, boolean or category has its type in ARROW_TYPES; numbers that are all integers from 0 to 255 may be
+        uint8. A date or timestamp has any type that can be cast to a timestamp, a text the type of the data. A vector,
+        a list of numbers, keeps the type of the data. Raises DataError if a cell is not of its kind.
         """
 
     def share_read(self) -> float | None:
-        """Return the share of the data that was read so far, 0 to 1; None where its size is not known."""
+        """Return the fraction of the data read so far, 0 to 1; None if its size is unknown."""
         return None
 
 
 class TableSource(Source):
-    """Rows of a table whose columns are features, a label, kept aside, or left out.
+    """Rows of a table whose columns are features, a label, kept, or left out.
 
-    `unlearnt` tells why columns are not learnt that nobody excluded, `remarks` what else should be known. `renumbered`
-    gives for some of the D values, by their place, what the category numbers that rows were read with have become:
-    rare ones are known to be rare when all rows were read.
+    `unlearnt` maps each column that is not learnt, although nobody excluded it, to the reason; `remarks` are other
+    things to say. `renumbered` maps the positions of some of the D values to their new category numbers: which
+    categories are rare, and so merged, is known only when all rows are read.
     """
 
     def __init__(
@@ -132,11 +133,12 @@ class TableSource(Source):
         applying: Applying = PLAINLY,
         schema: Schema | None = None,
     ) -> None:
-        """Settle what each column is.
+        """Decide what each column is.
 
-        With the `schema` of a model, the features are its features, by name where both have names, else by position.
-        Without, they are the columns that `columns` leaves, and what cannot be learnt among them must be spoken for.
-        Raises DataError where the columns do not fit.
+        With a model's `schema`, the features are the model's, matched by name if both have names, by position
+        otherwise. Without a schema, they are the columns that `columns` leaves; if one of them cannot be learnt, the
+        user must say what to do with it.
+        Raises DataError if the columns do not fit.
         """
         self.endless = True
         self._table = table
@@ -145,7 +147,7 @@ class TableSource(Source):
         self._training = schema is None
         self._label = self._pick_label(columns.label, schema)
         self._keep = self._matching(applying.keep, "--keep")
-        self._seen: list[dict[str, int] | None] = []  # of each feature its categories by number, while they are found
+        self._seen: list[dict[str, int] | None] = []  # for each feature, the number of each category found so far
         self._counts: list[Array] = []
         self._places: Array | None = None
         self.unlearnt: dict[str, str] = {}
@@ -177,7 +179,7 @@ class TableSource(Source):
         table.check(self._read)
 
     def _want(self) -> None:
-        """Settle what is read of the table."""
+        """Decide which columns to read, and as which kinds."""
         types = self._table.types()
         self._wanted = [
             (name, "category" if column.kind == "category" else kinds.reader_kind(column, types.get(name)))
@@ -196,9 +198,9 @@ class TableSource(Source):
         self._read = [*self._wanted, *((column, TEXT) for column in carried)]
 
     def may_be_label(self) -> str:
-        """Return the feature that may be the label among pixels: the one whose name is not like those of the others.
+        """Return the feature that may be the label among pixels: the one whose name differs from the others.
 
-        Where all are alike, it is the first or the last, whichever has fewer different values in the first rows.
+        If all names are alike, it is the first or the last, whichever has fewer distinct values in the first rows.
         """
         forms = Counter(re.sub(r"\d+", "", name) for name in self.features)
         alone = [name for name in self.features if forms[re.sub(r"\d+", "", name)] == 1]
@@ -209,9 +211,9 @@ class TableSource(Source):
         return min(ends, key=lambda name: len(set(peeked[name].to_pylist())))
 
     def order_pixels(self) -> None:
-        """Order the columns by the numbers in their names, where these are all that the names differ in.
+        """Order the columns by the numbers in their names, if the names differ in nothing else.
 
-        A table may have them in the order of the texts: pixel0, pixel1, pixel10, ...
+        A table may have them sorted as text: pixel0, pixel1, pixel10, ...
         """
         found = [re.fullmatch(r"(.*?)(\d+)", name) for name in self.features]
         if len(self.features) != self.schema.inputs or len({each[1] if each else None for each in found}) != 1:
@@ -233,9 +235,9 @@ class TableSource(Source):
         self._want()
 
     def turn(self) -> None:
-        """Take the columns for the training as pixels whose channels come first, as the schema has it.
+        """Read the training columns as pixels whose channels come first, as the schema says.
 
-        Raises DataError where a channel begins in the midst of a list.
+        Raises DataError if a channel begins inside a list.
         """
         schema = self.schema
         assert schema.image_shape is not None  # noqa: S101, for the type checker
@@ -243,13 +245,13 @@ class TableSource(Source):
         if self._places is None:
             if len(schema.columns) != schema.inputs:
                 raise DataError(
-                    f"{self.name}: pixels with their channels first are one list, or columns of one number each"
+                    f"{self.name}: pixels with channels first must be one list, or columns of one number each"
                 )
             self._reorder(np.argsort(places(schema.image_shape)).tolist())
 
     @staticmethod
     def _within(schema: Schema) -> Array | None:
-        """Return the order of a row's values for the model, where one list holds all; else the columns have it."""
+        """Return the order of a row's values if one list holds all of them; else None, and columns are reordered."""
         if not schema.channels_first or schema.image_shape is None or len(schema.columns) != 1:
             return None
         return np.argsort(places(schema.image_shape))
@@ -266,7 +268,7 @@ class TableSource(Source):
             self._close_categories()
 
     def learning(self) -> list[str]:
-        """Return sentences on what training is about to learn of the table, and what else should be known."""
+        """Return sentences on what training is about to learn from the table, and other remarks."""
         wide = [f" ({column.width:,} values)" * (column.kind == "vector") for column in self.schema.columns]
         names = [f"{column.name or f'x{i}'}{wide[i]}" for i, column in enumerate(self.schema.columns)]
         shown = ", ".join(names[:SHOWN_COLUMNS]) + (", ..." if len(names) > SHOWN_COLUMNS else "")
@@ -284,16 +286,16 @@ class TableSource(Source):
         return self._table.share_read() or super().share_read()
 
     def _matrix(self, piece: Piece, columns: list[Any], bad: dict[int, DataError]) -> Array:
-        """Return the features as float64 (N, D), holes as NaN; or for a model's use as uint8, where they come so.
+        """Return the features as float64 (N, D), holes as NaN; or as uint8, if they come so and a model is applied.
 
-        Vectors that are all features keep their type. Rows with a cell that cannot be read are added to `bad`, by their
-        place.
+        If all features are vectors, they keep their type. Rows with a cell that cannot be read are added to `bad`, by
+        their position.
         """
         plain = not self._table.na
         if plain and self.schema.all_numbers and all(kind == "number" for _, kind in self._wanted):
             values = pa.record_batch(columns, [str(i) for i in range(len(columns))])
             may_have_holes = any(column.type == ARROW_TYPES["number"] for column in columns)
-            x: Array = values.to_tensor(null_to_nan=may_have_holes).to_numpy()  # which makes floats of bytes
+            x: Array = values.to_tensor(null_to_nan=may_have_holes).to_numpy()  # uint8 becomes float here
             if not may_have_holes and not self._training:
                 return x
             x = x.astype(np.float64, copy=False)
@@ -333,7 +335,7 @@ class TableSource(Source):
         )
 
     def _numbered(self, piece: Piece, values: Any, place: int, bad: dict[int, DataError]) -> Array:
-        """Return each category's number; of one that the model does not know that of the rare ones, or -1."""
+        """Return the number of each cell's category; for unknown categories, that of the rare ones or -1."""
         column = self.schema.columns[place]
         encoded = kinds.texts(values, self._table.na).dictionary_encode()
         names = [kinds.category(text) for text in encoded.dictionary.to_pylist()]
@@ -361,13 +363,13 @@ class TableSource(Source):
                 error = DataError(
                     f"{piece.name}: row {piece.row + row + 1}, column {self.features[place]!r} holds "
                     f"{values[row].as_py()!r}, and the model knows {listed(list(known))}",
-                    hint="--unknown ignore takes such a cell as none of them",
+                    hint="--unknown ignore reads such a cell as none of them",
                 )
                 bad.setdefault(row, error)
         return out
 
     def _close_categories(self) -> None:
-        """Put the categories that were found into the schema, once all rows were read."""
+        """Put the categories that were found into the schema, after all rows were read."""
         columns = list(self.schema.columns)
         for i, (seen, counts) in enumerate(zip(self._seen, self._counts, strict=True)):
             if seen is None:
@@ -375,8 +377,8 @@ class TableSource(Source):
             names = list(seen)
             if doubtful := [name for name in names if name in HOLES]:
                 self.remarks.append(
-                    f"column {self.features[i]!r} holds {listed(doubtful)} as categories: --na {doubtful[0]!r} makes "
-                    "holes of such cells"
+                    f"column {self.features[i]!r} holds {listed(doubtful)} as categories: --na {doubtful[0]!r} reads "
+                    "such cells as holes"
                 )
             if len(names) <= self._max_categories:
                 columns[i] = dataclasses.replace(columns[i], categories=tuple(names))
@@ -394,12 +396,12 @@ class TableSource(Source):
             columns[i] = dataclasses.replace(
                 columns[i], categories=(*(names[place] for place in kept.tolist()), rare), other=True
             )
-            self.remarks.append(f"{has}: the {len(names) - len(kept):,} rarest are taken as one, {rare!r}")
+            self.remarks.append(f"{has}: the {len(names) - len(kept):,} rarest are merged into one, {rare!r}")
         self._seen = []
         self.schema = dataclasses.replace(self.schema, columns=tuple(columns))
 
     def _settled(self, columns: Columns) -> Schema:
-        """Choose the features for training, and tell what kind each is."""
+        """Choose the features for training, and the kind of each."""
         table = self._table
         categorical = self._matching(columns.categorical, "--categorical")
         named = self._matching(columns.features, "--features")
@@ -431,12 +433,12 @@ class TableSource(Source):
             if name not in (*named, *categorical) and (cell := table.code(name)) is not None:
                 ways = f"--categorical {name!r} or --exclude {name!r}"
                 self.remarks.append(
-                    f"column {name!r} holds {cell}, and is learnt as numbers: if they are codes, {ways}"
+                    f"column {name!r} holds {cell}, and is learnt as numbers: if they are codes, use {ways}"
                 )
         if alike := [name for name in self.features if name.casefold() == DEFAULT_LABEL and name != self._label]:
-            self.remarks.append(f"column {alike[0]!r} is learnt: --label {alike[0]!r} takes it as the label")
+            self.remarks.append(f"column {alike[0]!r} is learnt: --label {alike[0]!r} makes it the label")
         if not self.features:
-            raise DataError(f"{table.name}: no column is left to train on, of {len(table.columns)}")
+            raise DataError(f"{table.name}: none of its {len(table.columns)} columns is left to train on")
         if any(column.kind == "category" for column in found.columns):
             self._seen = [{} if column.kind == "category" else None for column in found.columns]
             self._counts = [np.zeros(0, np.int64) for _ in found.columns]
@@ -458,13 +460,13 @@ class TableSource(Source):
         if label is not None and schema is None:
             return self._known(label, "--label")
         if schema is not None and not table.named and len(table.columns) == len(schema.columns or range(schema.inputs)):
-            return None  # every column is needed, and only a header could name a label
+            return None  # every column is a feature, and without a header none can be named as the label
         wanted = [DEFAULT_LABEL] if schema is None or schema.features is None else []
         wanted = [schema.label, *wanted] if schema is not None and schema.label else [DEFAULT_LABEL]
         return next((name for name in wanted if name in table.columns), None)
 
     def _shortened(self, schema: Schema) -> Schema:
-        """Return the schema of its first columns where the table has so many of them as make a row."""
+        """Return the schema of the first columns only, if the table has as many as a shorter row needs."""
         names, here = schema.features, self._table.columns
         if self._table.named and names is not None:
             there = next((i for i, name in enumerate(names) if name not in here), len(names))
@@ -509,7 +511,7 @@ class TableSource(Source):
         columns = self._table.columns
         if wanted in columns:
             return wanted
-        if wanted.strip() in columns:  # names are read without blanks around them
+        if wanted.strip() in columns:  # the reader strips blanks around names
             return wanted.strip()
         near = difflib.get_close_matches(wanted, columns, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"its columns are {listed(columns)}"
@@ -521,16 +523,16 @@ class TableSource(Source):
 
 
 def mend(applying: Applying, *, training: bool) -> str:
-    """Return what may become of a cell that is not of its column's kind."""
+    """Return the ways to handle a cell that is not of its column's kind."""
     if training:
         return "correct the cell, or leave it empty and train with --missing mean or --missing drop"
-    return f"correct the cell, or say {applying.ways}"
+    return f"correct the cell, or use {applying.ways}"
 
 
 def as_kind(values: Any, kind: str, name: str, column: str, first_row: int) -> Any:
-    """Cast a column of a typed format to what `Table.pieces` gives. Raises DataError for the first cell that cannot be.
+    """Return a column of a typed format as `Table.pieces` yields it. Raises DataError for the first wrong cell.
 
-    `name` is the file's, `first_row` the number of rows before these.
+    `name` is the name of the file, `first_row` the number of rows before these.
     """
     values = kinds.as_one(values)
     try:
@@ -560,6 +562,6 @@ def _cast(values: Any, kind: str) -> Any:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return names as a sentence lists them, the first eight of them."""
+    """Return the first eight names, as a sentence lists them."""
     shown = ", ".join(repr(name) for name in names[:8])
     return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"

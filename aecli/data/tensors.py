@@ -1,4 +1,4 @@
-"""Arrays of safetensors files, whose rows are read as they are needed."""
+"""Arrays in safetensors files, whose rows are read when they are needed."""
 
 import json
 import math
@@ -19,10 +19,10 @@ DTYPES |= {f"{sign}{8 * size}": f"<{sign.lower()}{size}" for sign in "IU" for si
 
 
 def open_safetensors(stream: Stream, key: str | None, path: Where | None) -> FileRows:
-    """Open the array `key` of a safetensors file, the only one where none is named; bfloat16 is read as float32.
+    """Return the array `key` of a safetensors file, or its only array; bfloat16 is read as float32.
 
-    `path` is the file's, where it has one.
-    Raises DataError where there is no such array of numbers, or the file is an aecli checkpoint.
+    `path` is the file's path, if it has one.
+    Raises DataError if there is no such array of numbers, or the file is an aecli checkpoint.
     """
     file = stream.file()
     header, start = _header(stream.name, file)
@@ -31,7 +31,7 @@ def open_safetensors(stream: Stream, key: str | None, path: Where | None) -> Fil
         what = "an aecli checkpoint" if "aecli" in said else "a saved run of aecli"
         raise DataError(
             f"{stream.name}: {what}, and data was expected",
-            hint="name the rows themselves; where a command takes a model, it comes before them",
+            hint="name the data; a command that takes a model takes it before the data",
         )
     if key is None and len(header) == 1:
         key = next(iter(header))
@@ -45,11 +45,11 @@ def open_safetensors(stream: Stream, key: str | None, path: Where | None) -> Fil
     kind = entry.get("dtype")
     shape, offsets = (entry.get(name, ()) for name in ("shape", "data_offsets"))
     if not (_are_whole(shape) and _are_whole(offsets) and len(offsets) == 2):
-        raise DataError(f"{stream.name}: a damaged safetensors file: it does not say where {key!r} lies")
+        raise DataError(f"{stream.name}: a damaged safetensors file: it does not say where {key!r} is")
     if kind not in DTYPES:
         raise DataError(
-            f"{stream.name}:{key}: its values are of type {kind}, and read are {', '.join(DTYPES)}",
-            hint="make float16 of them first",
+            f"{stream.name}:{key}: its values are of type {kind}, and one of {', '.join(DTYPES)} was expected",
+            hint="convert them to float16 first",
         )
     dtype = np.dtype(DTYPES[kind])
     if offsets[1] - offsets[0] != math.prod(shape) * dtype.itemsize:
@@ -59,7 +59,7 @@ def open_safetensors(stream: Stream, key: str | None, path: Where | None) -> Fil
 
 
 def _header(name: str, file: BinaryIO) -> tuple[dict[str, Any], int]:
-    """Return what the file says of its arrays, and where the first one starts."""
+    """Return the header, which describes the arrays, and where the first one starts."""
     length = int.from_bytes(file.read(8), "little")
     held = os.fstat(file.fileno()).st_size - 8
     try:
@@ -67,7 +67,7 @@ def _header(name: str, file: BinaryIO) -> tuple[dict[str, Any], int]:
             raise ValueError(f"a header of {length:,} bytes")  # noqa: TRY301, one error for all that is damaged
         header = json.loads(file.read(length))
         if not isinstance(header, dict):
-            raise TypeError("its header is no object")  # noqa: TRY301
+            raise TypeError("its header is not an object")  # noqa: TRY301
     except (ValueError, TypeError, RecursionError) as error:
         raise DataError(f"{name}: not a safetensors file, or cut short ({error})") from error
     return header, 8 + length

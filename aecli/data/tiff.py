@@ -1,6 +1,6 @@
-"""The pages of a TIFF, by its directories: how many there are, and whether all of them can be found.
+"""The pages of a TIFF, by its directories: their number, and whether all can be found.
 
-Pillow and tifffile give the pages before a damaged place as if they were all.
+Pillow and tifffile return the pages before a damaged one as if they were all.
 Source: TIFF 6.0, section 2; BigTIFF.
 """
 
@@ -18,16 +18,16 @@ from aecli.errors import DataError
 STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 NEW_SUBFILE_TYPE, SUBFILE_TYPE, DESCRIPTION = 254, 255, 270  # tags
 REDUCED, MASK = 1, 4  # bits of NEW_SUBFILE_TYPE
-OLD_REDUCED = 2  # of SUBFILE_TYPE
+OLD_REDUCED = 2  # a value of SUBFILE_TYPE
 DESCRIBED_BYTES = 1 << 16
-STACK = re.compile(rb'^ImageJ=.*\simages=(?!1\b)|"truncated": true', re.DOTALL)  # a description, of one page
+STACK = re.compile(rb'^ImageJ=.*\simages=(?!1\b)|"truncated": true', re.DOTALL)  # in the description of one page
 
 
 @dataclass(frozen=True)
 class Pages:
-    """The pages of a TIFF that can be found: for each, whether it only belongs to another, as a thumbnail or a mask.
+    """The pages found in a TIFF, and whether each only belongs to another, such as a thumbnail or a mask.
 
-    `damage` says in words what is wrong after them, None where nothing is. `description` is that of the last page.
+    `damage` says what is wrong after them; None if nothing is. `description` is the last page's.
     """
 
     aside: tuple[bool, ...]
@@ -36,28 +36,28 @@ class Pages:
 
     @property
     def own(self) -> list[int]:
-        """The numbers of the pages that are images of their own, counted from 0."""
+        """The numbers of the pages that count as images, from 0."""
         return [i for i, aside in enumerate(self.aside) if not aside] or [*range(len(self.aside))]
 
 
 def pages(file: Where, place: BinaryIO | None = None) -> Pages | None:
-    """Return the pages of a TIFF, or of the open file that is read in its stead. None for a file that is no TIFF.
+    """Return the pages of a TIFF, or of the open file `place` instead. None for a file that is not a TIFF.
 
-    Raises DataError where images lie behind one another without pages of their own, as ImageJ writes large ones.
+    Raises DataError if images follow one another without pages of their own, as ImageJ writes large stacks.
     """
     with file.open("rb") if place is None else contextlib.nullcontext(place) as opened:
         found = _pages(opened)
         opened.seek(0)
     if found is not None and found.damage is None and len(found.aside) == 1 and STACK.search(found.description):
         raise DataError(
-            f"{file}: it has one page, and by its description more images than that",
-            hint=None if place else f"make an array of it: {to_array(file.stem, f'[{str(file)!r}]')}",
+            f"{file}: it has one page, but more images by its description",
+            hint=None if place else f"convert it to an array: {to_array(file.stem, f'[{str(file)!r}]')}",
         )
     return found
 
 
 def to_array(name: str, files: str) -> str:
-    """Return the command that makes NAME.npy of all images of some files, which are a list in Python's words."""
+    """Return the command that writes all images of some files to NAME.npy; `files` is a list in Python code."""
     code = (
         f"import glob, numpy, tifffile; numpy.save({f'{name}.npy'!r}, numpy.concatenate([tifffile.imread(f).reshape("
         f"-1, *tifffile.TiffFile(f).pages[0].shape) for f in {files}]))"
@@ -83,9 +83,9 @@ def _pages(file: BinaryIO) -> Pages | None:
     while offset:
         number = len(aside) + 1
         if offset in seen:
-            return Pages(tuple(aside), f"after page {number - 1} comes an earlier one again")
+            return Pages(tuple(aside), f"page {number - 1} is followed by an earlier one")
         seen.add(offset)
-        beyond = Pages(tuple(aside), f"its page {number} lies beyond its end")
+        beyond = Pages(tuple(aside), f"its page {number} is beyond its end")
         if offset + count_size > size:
             return beyond
         file.seek(offset)
@@ -100,7 +100,7 @@ def _pages(file: BinaryIO) -> Pages | None:
 
 
 def _description(file: BinaryIO, entries: list[bytes], order: str) -> bytes:
-    """Return the text that a page's directory says to describe it, none where it has none."""
+    """Return the description in a page's directory; b"" if there is none."""
     for entry in entries:
         tag, _, count, place = struct.unpack(order + ("HHQQ" if len(entry) == 20 else "HHII"), entry)
         if tag == DESCRIPTION:
@@ -110,7 +110,7 @@ def _description(file: BinaryIO, entries: list[bytes], order: str) -> bytes:
 
 
 def _is_aside(entry: bytes, order: str) -> bool:
-    """Return whether an entry of a page's directory says that the page only belongs to another."""
+    """Return whether a directory entry says that its page only belongs to another."""
     tag, kind = struct.unpack_from(order + "HH", entry)
     if tag not in (NEW_SUBFILE_TYPE, SUBFILE_TYPE):
         return False

@@ -1,4 +1,4 @@
-"""Pixels in other units than a model's: they are converted where it is told how, else refused."""
+"""Pixels in other units than a model's. They are converted if the user says how, and refused otherwise."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +9,11 @@ from aecli.config import Schema
 from aecli.errors import DataError
 
 Array = np.ndarray[Any, Any]
-MARGIN = 0.1  # of a model's range: a value that lies further outside is of other units
-MOST = 0.25  # of all values may be so: single strange images are no reason to refuse all
-FAINT = 0.02  # of a model's range: all pixels of rows in other units may lie so near to black
+MARGIN = 0.1  # of a model's range: a value further outside is in other units
+MOST = 0.25  # of all values may be outside: a few strange images do not refuse all
+FAINT = 0.02  # of a model's range: if all pixels are so near to black, the units may differ
 FAINT_BYTES = 25
-LEVELS = 15  # from so many on, whole numbers from 0 to 1 are no picture
+LEVELS = 15  # with so many grey levels, an image is not only 0 and 1
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def _mapped(x: Array, here: tuple[float, float], there: tuple[float, float]) -> 
 
 
 def check(x: Array, schema: Schema, name: str) -> tuple[float, float] | None:
-    """Return the extremes of pixels (N, D), None where they say nothing.
+    """Return the extremes of pixels (N, D); None if they say nothing about the units.
 
     Raises DataError for pixels that are not in a model's units: of a smaller type, or of another range.
     """
@@ -63,7 +63,7 @@ def check(x: Array, schema: Schema, name: str) -> tuple[float, float] | None:
 
 
 def doubt(low: float, high: float, schema: Schema) -> str | None:
-    """Return a sentence on pixels from `low` to `high` that a model takes, where they may be in other units."""
+    """Return a warning for accepted pixels from `low` to `high`, if they may be in other units; else None."""
     black, white = schema.black, schema.full_scale
     if white is None or not low <= high:
         return None
@@ -74,27 +74,27 @@ def doubt(low: float, high: float, schema: Schema) -> str | None:
     told = f"{min(0.0, low):g},{high if high > min(0.0, low) else 1:g}"
     return (
         f"the pixels are from {low:g} to {high:g}, and the model was trained on {black:g} to {white:g}: "
-        f"if other values are black and white here, say which, such as --input-range {told}"
+        f"if black and white have other values here, say which, such as --input-range {told}"
     )
 
 
 def faint(x_high: float) -> str | None:
-    """Return a sentence on bytes of which the brightest is so dark that little of their range is used."""
+    """Return a note on bytes that use little of their range, because the brightest is dark; else None."""
     if not 0 < x_high <= FAINT_BYTES:
         return None
-    return f"the pixels are from 0 to {x_high:g} of 255; --input-range 0,{x_high:g} makes more of them"
+    return f"the pixels are from 0 to {x_high:g} of 255; --input-range 0,{x_high:g} stretches them to the full range"
 
 
 def _is_narrow(x: Array, schema: Schema, white: float) -> bool:
-    """Return whether whole numbers are of a type that cannot reach the white of a model of whole numbers."""
+    """Return whether integers have a type that cannot hold the white of a model of integers."""
     whole = schema.dtype is not None and np.dtype(schema.dtype).kind in "ui"
     return whole and x.dtype.kind in "ui" and np.iinfo(x.dtype).max < white
 
 
 def _is_small(x: Array, schema: Schema, low: float, high: float) -> bool:
-    """Return whether pixels of a model of many grey levels all lie in [0, 1] or [-1, 1], as others scale them.
+    """Return whether pixels for a model with many grey levels are all in [0, 1] or [-1, 1], as other programs do.
 
-    A table's rows may come one by one, and a dark one hold 0 and 1 alone: only fractions tell there.
+    A table's rows may come one by one, and a dark row may hold only 0 and 1. So for tables, only fractions count.
     """
     levels = (schema.full_scale or 0) - schema.black
     if levels < LEVELS or not (0 < high <= 1 and low >= -1) or str(x.dtype) == schema.dtype:
@@ -105,7 +105,7 @@ def _is_small(x: Array, schema: Schema, low: float, high: float) -> bool:
 
 
 def guess(low: float, high: float, dtype: np.dtype[Any]) -> str:
-    """Return what black and white probably are, of pixels from `low` to `high`, as --input-range takes it."""
+    """Return the probable black and white of pixels from `low` to `high`, as a value for --input-range."""
     if dtype == np.uint8:
         return f"0,{high:g}" if 0 < high <= FAINT_BYTES else "0,255"
     if high <= 1:

@@ -1,4 +1,4 @@
-"""Pictures: one file a kind, arrays in, a matplotlib figure out. Nothing else imports matplotlib."""
+"""Pictures: one file per kind, arrays in, a matplotlib figure out. Nothing else imports matplotlib."""
 
 import io
 from typing import TYPE_CHECKING, BinaryIO
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ENDINGS = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
-DPI = 240  # a picture as wide as a column of a paper then has 340
+DPI = 240  # a picture scaled to a paper's column then has 340
 
 
 def save(figure: "Figure", stream: BinaryIO, form: str, dpi: int = DPI) -> str:
     """Write a figure as png, svg or pdf. Equal figures give equal bytes.
 
     Returns the characters that the font lacks, which are drawn as boxes.
-    Raises AecliError where the figure is too small for its text.
+    Raises AecliError if the figure is too small for its text.
     """
     from aecli.figures import style
 
@@ -30,13 +30,13 @@ def save(figure: "Figure", stream: BinaryIO, form: str, dpi: int = DPI) -> str:
 
 
 def format_of(path: Where) -> str:
-    """Return the format that the ending of a figure's name says.
+    """Return the format by the ending of a figure's name.
 
-    Raises UsageError for an ending of no known format.
+    Raises UsageError for an unknown ending.
     """
     if path.suffix.lower() not in ENDINGS:
         raise UsageError(
-            f"{path}: the name ends in {path.suffix or 'nothing'!r}, which is none of the formats that are drawn",
+            f"{path}: the name ends in {path.suffix or 'nothing'!r}, which is no known picture format",
             hint=f"the endings are {', '.join(ENDINGS)}",
         )
     return ENDINGS[path.suffix.lower()]

@@ -1,4 +1,4 @@
-"""How the rows' scores or errors are distributed: a histogram, and one for each label; and the strangest images."""
+"""The distribution of the rows' scores or errors: one histogram, or one per label; and the strangest images."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 QUANTILES = ((0.5, "median", "-"), (0.95, "95%", "--"), (0.99, "99%", ":"))
-ROW = 0.72  # how much of a label's row its highest bar takes
-AXIS = 1.2  # times the threshold, or a little more: rows beyond it stand together at the axis's end
-LEAST = {"paper": 0.06, "terminal": 0.15}  # of the highest bar: any other is as high, or a row would not be seen
-SHARE = 0.42  # of the height, which images take at most
+ROW = 0.72  # the height of the highest bar, as a share of a label's row
+AXIS = 1.2  # times the threshold, or a little more: rows beyond it share the last bar
+LEAST = {"paper": 0.06, "terminal": 0.15}  # of the highest bar: the least height, so that a single row is visible
+SHARE = 0.42  # the most of the height that images take
 TEXT = 0.75  # inches, of the text below the images
 STRANGEST = 8  # images, at most
 
 
 def errors(mse: Array, labels: Array | None, look: style.Look, *, name: str = "label") -> Figure:
-    """Draw how the rows' errors `mse` (N,) are distributed, on a log scale, with lines at three quantiles.
+    """Draw the distribution of the rows' errors `mse` (N,), on a log scale, with lines at three quantiles.
 
-    With `labels` (N,), which are called `name`, each of up to 20 classes has a histogram of its own, as high as the
-    others, and so has each of 8 ranges of more numbers. The worst median is on top, and a stroke, which the legend
+    With `labels` (N,), whose column is called `name`, each of up to 20 classes, or each of 8 ranges of more numbers,
+    has its own histogram. All histograms have the same height. The worst median is on top. A stroke, which the legend
     explains, marks each median.
     """
     found = groups(labels)
     positive = mse[mse > 0]
     smallest = float(positive.min()) if len(positive) else 1e-12
-    values = np.maximum(mse, smallest)  # an error of zero stands with the smallest that is none
+    values = np.maximum(mse, smallest)  # an error of zero is drawn at the smallest other error
     low, high = (smallest / 1.1, max(float(values.max()), smallest) * 1.1)
     edges = np.geomspace(low, high, _bins(len(values), found) + 1)
     figure = style.figure(look, height=_height(found))
@@ -59,17 +59,17 @@ def scores(
     strangest: "Strangest | None" = None,
     white: tuple[float, float] = (0, 1),
 ) -> Figure:
-    """Draw how the rows' scores (N,), in nats, are distributed, with a line at the threshold.
+    """Draw the distribution of the rows' scores (N,), in nats, with a line at the threshold.
 
-    Rows of more than about 1.2 times the threshold, where there are some, stand together at the axis's end, which its
-    last tick says. `labels` are drawn as those of `errors`. Below stand the `strangest` images, above the maps of their
-    squared errors; `white` is what is drawn black, and what is drawn white. A terminal has no room for them.
+    If there are rows beyond about 1.2 times the threshold, they share the last bar, whose tick says so. `labels` are
+    drawn as in `errors`. The `strangest` images are drawn below, above the maps of their squared errors; `white` are
+    the values drawn black and white. In a terminal there is no room for images.
     """
     found, threshold = groups(labels), score.threshold
     end = float(MaxNLocator(8).tick_values(0, max(AXIS * threshold, 1e-6))[-1])
     far = values > end
     edges = np.linspace(0, end, min(60, 2 * _bins(len(values), found)) + 1)
-    if far.any():  # a gap, and what stands beyond it
+    if far.any():  # a gap, and the bar beyond it
         edges = np.append(edges, end * np.array([1.04, 1.1]))
         values = np.where(far, end * 1.07, values)
     images = None if look.window else strangest
@@ -101,14 +101,14 @@ def _height(found: Classes | None) -> float:
 
 
 def _line(axes: Axes, place: float, text: str, line: str, look: style.Look) -> style.Entry:
-    """Draw a line across at a place, and return its line of the legend. A terminal has no room for it."""
+    """Draw a vertical line, and return its entry in the legend. A terminal has no room for the line."""
     if not look.window:
         axes.axvline(place, color=look.colours.ink, linestyle=line, linewidth=1)
     return style.Entry(text, look.colours.ink, {"linestyle": line})
 
 
 def _medians(found: Classes | None, name: str, look: style.Look) -> list[style.Entry]:
-    """Return the legend's line for the strokes of medians, where there are some."""
+    """Return the legend's entry for the strokes at medians, if there are classes."""
     stroke = {"marker": "|", "markersize": 8, "markeredgewidth": 2.5}
     text = f"{'▐ ' * bool(look.window)}median of each {name}"
     return [] if found is None else [style.Entry(text, look.colours.ink, stroke)]
@@ -128,7 +128,7 @@ def _histograms(axes: Axes, values: Array, found: Classes | None, edges: Array, 
 
 
 def _heights(counts: Array, look: style.Look) -> Array:
-    """Return how high bars are beside the highest: high enough to be seen where there are rows."""
+    """Return the heights of bars relative to the highest; a bar with rows is high enough to be visible."""
     shares = np.maximum(counts / counts.max(), LEAST["terminal" if look.window else "paper"])
     heights: Array = np.where(counts > 0, shares, 0)
     return heights
@@ -158,14 +158,14 @@ def _ridges(axes: Axes, values: Array, found: Classes, edges: Array, look: style
 
 
 def _tall(images: "Strangest", look: style.Look) -> float:
-    """Return how many inches the images and their maps take where they are as wide as the figure."""
+    """Return the height in inches of the images and their maps, if they are as wide as the figure."""
     height, width = images.x.shape[1:3]
     between = mosaic.gap(height, width)
     return 2 * _cell(look) * (height + between) / (width + between) + TEXT
 
 
 def _cell(look: style.Look) -> float:
-    """Return how many inches an image is wide, with the gap after it."""
+    """Return the width of an image in inches, with the gap after it."""
     return (style.width_of(look) / 72 - 0.75) / STRANGEST
 
 
@@ -174,7 +174,7 @@ def _strangest(axes: Axes, images: "Strangest", white: tuple[float, float], look
     count, height, width = images.x.shape[:3]
     between = mosaic.gap(height, width)
     x = images.x.reshape(count, height, width, -1)
-    squares = np.minimum(images.squares, 1e30).reshape(x.shape).mean(axis=-1)  # (n, H, W), infinite ones too
+    squares = np.minimum(images.squares, 1e30).reshape(x.shape).mean(axis=-1)  # (n, H, W), also for infinite errors
     brightest = float(np.quantile(squares, 0.99))
     maps = look.heat(np.clip(squares / (brightest or 1), 0, 1))
     mosaic.draw(axes, np.stack([mosaic.coloured(x, white), maps]), (0, 1))

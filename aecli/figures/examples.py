@@ -1,4 +1,4 @@
-"""Which rows of a stream are shown as examples: of all labels and all errors, or the strangest."""
+"""The choice of rows to show as examples: from all labels and all errors, or the strangest."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from aecli.data.sample import Stratified
 from aecli.inference import Rebuilt, Scored
 
 Array = np.ndarray[Any, Any]
-MAX_LABELS = 100  # that are told apart
+MAX_LABELS = 100  # labels that get a share of their own
 MAX_ROWS = 2048
 MAX_BYTES = 1 << 26
 HELD_OUT, TRAINING = "held out", "training"
@@ -18,17 +18,17 @@ HELD_OUT, TRAINING = "held out", "training"
 
 @dataclass(frozen=True)
 class Chosen:
-    """The examples `x` (n, D), and how many of them come from where, in their order; "" where that is not known."""
+    """The examples `x` (n, D), and the number from each origin, in their order; "" is an unknown origin."""
 
     x: Array
     origins: tuple[tuple[str, int], ...]
 
 
 class Examples:
-    """Chooses `count` rows of a stream. Equal streams give equal rows, in whatever batches they come.
+    """Chooses `count` rows of a stream. Equal streams give equal rows, however they are batched.
 
-    Up to 100 labels have equally many rows in a random sample of up to 2,048 rows, or of 64 MiB; the examples are drawn
-    from it. Held-out rows come first, where they are known. Of each origin the smallest error is first.
+    Up to 100 labels have the same number of rows in a random sample of up to 2,048 rows, or 64 MiB; the examples are
+    drawn from it. Held-out rows come first, if they are known. Within each origin, the smallest error comes first.
     """
 
     def __init__(self, count: int) -> None:
@@ -38,7 +38,7 @@ class Examples:
         self._rng = np.random.default_rng(0)
 
     def add(self, out: Rebuilt, held_out: Array | None) -> None:
-        """Consider the rows of a batch, of which those in `held_out` (N,) were held out; None where nobody knows."""
+        """Offer the rows of a batch; `held_out` (N,) is a mask of held-out rows, None if that is unknown."""
         room = min(MAX_ROWS, max(self._count, MAX_BYTES // max(1, out.batch.x[:1].nbytes)))
         if self._sample is None:
             self._sample = Stratified(room)
@@ -55,7 +55,7 @@ class Examples:
         self._sample.add({name: column[there] for name, column in columns.items()}, group[there])
 
     def chosen(self) -> Chosen | None:
-        """Return the examples; None where there are none."""
+        """Return the examples; None if there are none."""
         by_origin: dict[Any, list[dict[str, Array]]] = {}
         for (seen, _), rows in (self._sample.groups() if self._sample else {}).items():
             by_origin.setdefault(seen, []).append(rows)
@@ -71,7 +71,7 @@ class Examples:
         return Chosen(np.stack(parts), tuple(origins)) if parts else None
 
     def _picked(self, groups: list[dict[str, Array]], wanted: int) -> list[Array]:
-        """Pick up to so many rows (D,) of groups, as many of each as of the others, all over the range of errors."""
+        """Return up to `wanted` rows (D,), equally many from each group, spread over the range of errors."""
         room = np.array([len(rows["mse"]) for rows in groups], int)
         shares, wanted = np.zeros(len(groups), int), min(wanted, int(room.sum()))
         while shares.sum() < wanted:
@@ -92,7 +92,7 @@ class Strangest:
     """Keeps the `count` images of a stream that have the highest scores, the strangest first.
 
     `x` and `squares` (n, H, W, C) are the images and their squared errors, `score` (n,) their scores, `row` (n,) their
-    numbers, counted from 0.
+    row numbers, counted from 0.
     """
 
     def __init__(self, count: int, shape: tuple[int, ...]) -> None:
@@ -101,7 +101,7 @@ class Strangest:
         self.score, self.row = np.zeros(0), np.zeros(0, int)
 
     def add(self, out: Scored) -> None:
-        """Consider the images of a batch."""
+        """Offer the images of a batch."""
         score = np.concatenate([self.score, out.score])
         kept = np.argsort(-score, kind="stable")[: self._count]
         shape = self.x.shape[1:]

@@ -12,9 +12,9 @@ from aecli.figures import style
 def history(losses: History, pca_mse: float | None, look: style.Look, minimised: str = "mean squared error") -> Figure:
     """Draw training, validation and held-out loss by epoch on a log scale, and PCA's error as a line.
 
-    `minimised` names the loss; PCA's error is None where that is no mean squared error.
+    `minimised` names the loss; PCA's error is None if the loss is not a mean squared error.
 
-    Where validation rows chose the weights, the epoch that they were taken from is marked.
+    If validation rows selected the weights, the selected epoch is marked.
     """
     figure = style.figure(look, height=3.0)
     axes = style.quiet(figure.add_subplot(), look)

@@ -1,4 +1,4 @@
-"""Classes as islands of points: whether they are, and where the name of each is written.
+"""Classes as islands of points: whether they are islands, and where to write each name.
 
 Shape letters: N rows, C classes, L lines of W cells over the axes.
 """
@@ -18,30 +18,30 @@ from aecli.figures import style
 
 Array = np.ndarray[Any, Any]
 CELLS = 96  # along the longer side
-WIDTH = 3.5  # of the kernel that makes a density of counts, in cells
-APART = 0.5  # how far the mean row's neighbours are of its own class, from 0 where all are mixed to 1
-CROWD = 30  # rows in a place that are many, however few there are in all
-DENSE = 0.6  # of an island's largest density: where it is less dense, its name is not written
-LAND = 0.9  # of a class's rows: the densest cells that hold so many are land
+WIDTH = 3.5  # of the density's kernel, in cells
+APART = 0.5  # the least mean share of neighbours of a row's own class, from 0 for mixed rows to 1
+CROWD = 30  # this many rows in one place count as dense, however few there are in all
+DENSE = 0.6  # of an island's largest density: its name is written only where it is at least as dense
+LAND = 0.9  # of a class's rows: land is the densest cells that hold this share
 BRIDGE = 1  # cells around land that join it to other land
-LARGE, ENOUGH = 0.25, 8  # of a class's rows, and rows: an island of so many has a name of its own
-HIDDEN = 0.6  # of the points of islands, that a name may lie over
-MOST = MOST_NUMBERS  # names that are written
-SIZES = (12.0, 10.5, 9.0, 7.5)  # points, the first at which all names find room, on axes of 300 points
-SCALES = (0.7, 1.8)  # how much smaller or larger they are on others
-# From a place of its island to the centre of a name, in halves of its box: over it, aside, and beside it.
+LARGE, ENOUGH = 0.25, 8  # share of a class's rows, and number of rows: a larger island has its own name
+HIDDEN = 0.6  # the most of the islands' points that a name may cover
+MOST = MOST_NUMBERS  # the most names that are written
+SIZES = (12.0, 10.5, 9.0, 7.5)  # points, on axes of 300 points; the first size with room for all names is used
+SCALES = (0.7, 1.8)  # the range of factors for other axes
+# Offsets from a place of an island to the centre of its name, in half boxes: over it, aside, and beside it.
 OVER = (((0.0, 0.0), (0.0, 0.9), (0.0, -0.9)), tuple((x, y) for x in (-0.9, 0.9) for y in (0.0, 0.9, -0.9)))
 BESIDE = ((0.0, 1.02), (0.0, -1.02), (1.02, 0.0), (-1.02, 0.0))
 LONGEST = 28  # characters of a name
-HALO = 2.2  # points, all around
+HALO = 2.2  # points, on each side
 GAP = 2.0  # points between two names, and between a name and the edge
 
 
 def density(places: Array, of: Array, classes: int, aspect: float) -> Array:
-    """Return how dense each class is in each cell, (C, L, W), in rows; the first line of cells is the lowest.
+    """Return the density of each class in each cell, (C, L, W), in rows; the first line of cells is the lowest.
 
-    Rows lie at `places` (N, 2), from 0 to 1 over the axes, and their classes are `of` (N,). `aspect` is the axes'
-    height over their width. Source: Gaussian kernels over counts on a grid, after Silverman 1982, AS 176.
+    Rows are at `places` (N, 2), from 0 to 1 over the axes, and have the classes `of` (N,). `aspect` is the axes' height
+    over their width. Source: Gaussian kernels over counts on a grid, after Silverman 1982, AS 176.
     """
     lines, columns = max(1, round(CELLS * min(1, aspect))), max(1, round(CELLS * min(1, 1 / aspect)))
     cell = cells(places, lines, columns)
@@ -51,7 +51,7 @@ def density(places: Array, of: Array, classes: int, aspect: float) -> Array:
 
 
 def cells(places: Array, lines: int, columns: int) -> Array:
-    """Return the cell (N,) that each place lies in, counted along lines from the lowest."""
+    """Return the cell (N,) of each place, counted along lines from the lowest."""
     found = (places * [columns, lines]).astype(int).clip(0, [columns - 1, lines - 1])
     cell: Array = found[:, 1] * columns + found[:, 0]
     return cell
@@ -64,9 +64,9 @@ def _kernel(count: int) -> Array:
 
 
 def are_apart(dense: Array, places: Array, of: Array) -> bool:
-    """Return whether the classes lie apart: most rows (N,) have mostly rows of their own class around them.
+    """Return whether the classes are separate: whether most rows (N,) have mostly rows of their own class around them.
 
-    The mean share of the own class is compared with what it would be were all rows mixed.
+    The mean share of the own class is compared with its value if all rows were mixed.
     """
     lines, columns = dense.shape[1:]
     cell, alone = cells(places, lines, columns), _kernel(1)[0, 0] ** 2
@@ -78,7 +78,7 @@ def are_apart(dense: Array, places: Array, of: Array) -> bool:
 
 
 def shares(places: Array, aspect: float) -> Array:
-    """Return how dense the rows at `places` (N, 2) lie, each (N,), from 0 for a row alone to 1 for the densest."""
+    """Return the density at each row (N,) of `places` (N, 2), from 0 for a single row to 1 for the densest."""
     dense = density(places, np.zeros(len(places), int), 1, aspect)[0]
     around = dense.ravel()[cells(places, *dense.shape)] / _kernel(1)[0, 0] ** 2
     shares: Array = np.log(around) / np.log(max(float(around.max()), CROWD))
@@ -86,7 +86,7 @@ def shares(places: Array, aspect: float) -> Array:
 
 
 class Name(Text):
-    """A text with a halo of the ground's colour. The text itself stays text in an SVG, which outlines would not."""
+    """A text with a halo in the background colour. In an SVG it stays text, unlike outlined text."""
 
     def __init__(self, text: str, colour: str, size: float, look: style.Look) -> None:
         super().__init__(0, 0, text, color=look.inky(colour), fontsize=size, fontweight="bold")
@@ -103,9 +103,9 @@ class Name(Text):
 
 @dataclass(frozen=True, eq=False)
 class Island:
-    """Where many rows of a class lie together: their density and their numbers in each cell, (L, W).
+    """A place with many rows of a class: their density and their number in each cell, (L, W).
 
-    `first` tells that it is the largest of its class.
+    `first` is True for the largest island of its class.
     """
 
     of: int
@@ -115,10 +115,10 @@ class Island:
 
 
 def islands(dense: Array, places: Array, of: Array) -> list[Island]:
-    """Return the islands that hold a quarter of their class's rows, of each class; all of it, where none does.
+    """Return each class's islands with at least a quarter of its rows; the whole class if it has no such island.
 
-    Rows lie at `places` (N, 2), and their classes are `of` (N,). Land is the smallest region that holds nine tenths of
-    a class. Source: Hyndman 1996, Computing and Graphing Highest Density Regions.
+    Rows are at `places` (N, 2), and have the classes `of` (N,). Land is the smallest region with nine tenths of a
+    class. Source: Hyndman 1996, Computing and Graphing Highest Density Regions.
     """
     lines, columns = dense.shape[1:]
     cell, found = cells(places, lines, columns), []
@@ -128,7 +128,7 @@ def islands(dense: Array, places: Array, of: Array) -> list[Island]:
         part = _connected(mine >= least)
         part_of_row = part.ravel()[rows]
         sizes = np.bincount(part_of_row)
-        sizes[0] = 0  # rows of no part
+        sizes[0] = 0  # rows in no part
         large = np.flatnonzero(sizes >= max(LARGE * len(rows), ENOUGH))
         large = large[np.argsort(-sizes[large], kind="stable")]
         regions = [(part == number, rows[part_of_row == number]) for number in large] or [(part >= 0, rows)]
@@ -139,7 +139,7 @@ def islands(dense: Array, places: Array, of: Array) -> list[Island]:
 
 
 def _connected(land: Array) -> Array:
-    """Return the number of the part that each cell (L, W) of land and around it is of, from 1, 0 for none."""
+    """Return the part of each cell (L, W) of land and around it, numbered from 1; 0 for no part."""
     reach = [(np.abs(np.subtract.outer(np.arange(n), np.arange(n))) <= BRIDGE).astype(np.float32) for n in land.shape]
     near = reach[0] @ land @ reach[1] > 0
     number, grown = np.zeros(land.shape, int), np.where(near, np.arange(1, land.size + 1).reshape(land.shape), 0)
@@ -157,10 +157,10 @@ def write(
 ) -> bool:
     """Write each of C names at the islands of its class, where each is densest and least mixed with others.
 
-    The figure is settled. Names lie within the axes, and none over another: a name that would goes to the next best
-    place of its island. One that would hide most points of islands is written beside its own. Where there is no room
-    for the name of an island that is not the first of its class, it has none.
-    Return False, with nothing written, where that leaves some class without a name at any size.
+    Call it after the figure's layout is fixed. Names are within the axes and do not overlap: a name that would overlap
+    another moves to the next best place of its island. A name that would hide most points of islands is written beside
+    its own. If there is no room for the name of an island that is not the first of its class, it has none.
+    Returns False, with nothing written, if some class has no name at any size.
     """
     shown = [style.shorten(name, LONGEST, look) for name in names]
     box = axes.get_window_extent()
@@ -187,9 +187,9 @@ def _size(figure: Figure, text: Text) -> Array:
 
 
 def _places(sizes: list[Array], found: list[Island], axes: Axes) -> list[Array | None] | None:
-    """Find the centres of the names of islands, from 0 to 1 over the axes; None where a class has no place for its own.
+    """Return the centres of the islands' names, from 0 to 1 over the axes; None if a class has no place for its name.
 
-    `sizes` are those of the classes' names in dots. Those with the fewest cells to choose from are placed first.
+    `sizes` are the sizes of the classes' names in dots. Names with the fewest possible cells are placed first.
     """
     box = axes.get_window_extent()
     whole = np.array([box.width, box.height])
@@ -223,12 +223,12 @@ def _places(sizes: list[Array], found: list[Island], axes: Axes) -> list[Array |
 
 
 def _sums(values: Array) -> Array:
-    """Return the sums (L + 1, W + 1) of all cells (L, W) that are below and left of each corner."""
+    """Return the sums (L + 1, W + 1) of all cells (L, W) below and left of each corner."""
     return np.pad(values, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
 
 
 def _within(sums: Array, low: Array, high: Array) -> Array:
-    """Return the sum of the cells that boxes touch, (M,), which reach from `low` to `high` (M, 2), from 0 to 1."""
+    """Return the sums (M,) of the cells that boxes from `low` to `high` (M, 2) touch, in units from 0 to 1."""
     most = np.array(sums.shape)[::-1] - 1
     left, bottom = np.floor(low * most + 1e-9).astype(int).clip(0, most).T
     right, top = np.ceil(high * most - 1e-9).astype(int).clip(0, most).T

@@ -1,4 +1,4 @@
-"""What a column of labels is to a picture: some classes, or numbers."""
+"""How pictures show a column of labels: as classes, or as numbers."""
 
 import math
 import re
@@ -22,7 +22,7 @@ NONE = "(no label)"
 class Classes:
     """Some classes: their names, and the class of each row, `of` (N,).
 
-    Where `rest`, the last is all the others. Where `ranged`, they are ranges of numbers.
+    If `rest`, the last class holds all other labels. If `ranged`, the classes are ranges of numbers.
     """
 
     names: list[str]
@@ -32,18 +32,18 @@ class Classes:
 
     @property
     def are_quiet(self) -> list[bool]:
-        """Whether each class is one that says nothing: rows without a label, and the rest."""
+        """Whether each class is one without meaning: rows without a label, or the rest."""
         last = len(self.names) - 1
         return [name == NONE or (self.rest and i == last) for i, name in enumerate(self.names)]
 
     def colours(self, look: Look) -> list[str]:
-        """Return each class its colour."""
+        """Return the colour of each class."""
         named = len(self.names) - sum(self.are_quiet)
         colours = [look.graded(i / max(1, named - 1)) if self.ranged else look.colour(i) for i in range(named)]
         return [*colours, *[look.colours.faint] * (len(self.names) - named)]
 
     def entries(self, look: Look) -> list[Entry]:
-        """Return the lines of a legend."""
+        """Return the entries of a legend."""
         markers = [MARKERS[0 if quiet else i // len(PALETTE) % len(MARKERS)] for i, quiet in enumerate(self.are_quiet)]
         return [
             Entry(name, colour, {"marker": marker, "markersize": 5.5, "markeredgewidth": 0})
@@ -52,10 +52,11 @@ class Classes:
 
 
 def classes(labels: Array | None, most: int = MAX_CLASSES) -> Classes | None:
-    """Sort labels (N,) into classes, numbers by size and texts by their letters, numbers in them by size.
+    """Return labels (N,) as sorted classes: numbers by size, texts by their letters, numbers inside texts by size.
 
-    None, NaN and empty texts are one class, the last. Of more than `most` texts, those that most rows have are classes,
-    and the others one. More numbers or dates are no classes: None, as for no labels. See `data.labels.is_quantity`.
+    None, NaN and empty texts are one class, the last. If there are more than `most` texts, the most frequent ones are
+    classes, and the others together are one. More numbers or dates are not classes: returns None, as without labels.
+    See `data.labels.is_quantity`.
     """
     if labels is None:
         return None
@@ -85,9 +86,9 @@ def classes(labels: Array | None, most: int = MAX_CLASSES) -> Classes | None:
 
 
 def groups(labels: Array | None) -> Classes | None:
-    """Sort labels (N,) into classes as `classes` does; more than 20 numbers or dates into ranges of equally many rows.
+    """Return labels (N,) as classes, like `classes`; more than 20 numbers or dates as ranges of equally many rows.
 
-    None for no labels.
+    None if there are no labels.
     """
     found, values = classes(labels), numbers(labels)
     if found is not None or values is None or labels is None:
@@ -101,15 +102,15 @@ def groups(labels: Array | None) -> Classes | None:
 
 
 def ranges(edges: Array, digits: int = 3, *, dated: bool = False) -> list[str]:
-    """Name the ranges between edges, which are in order: numbers, or days since 1970."""
+    """Return the names of the ranges between sorted edges: numbers, or days since 1970."""
     ends = [str(np.datetime64(int(edge), "D")) if dated else number(edge, digits) for edge in edges]
     return [f"{low} to {high}" for low, high in pairwise(ends)]
 
 
 def numbers(labels: Array | None) -> Array | None:
-    """Return labels as numbers (N,) float64, where they are numbers or read as such; NaN where there is none.
+    """Return labels as float64 numbers (N,), NaN for missing ones, if they are numbers or texts that read as numbers.
 
-    None where there is none at all. Dates are days since 1970, durations seconds.
+    Otherwise None. Dates are days since 1970, durations seconds.
     """
     if labels is None:
         return None

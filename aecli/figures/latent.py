@@ -1,4 +1,4 @@
-"""The latent rows as a scatter: classes as islands with their names, coloured numbers, or how dense the rows are."""
+"""The latent rows as a scatter: classes as islands with their names, coloured numbers, or the density of the rows."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,26 +18,26 @@ from aecli.figures.labels import Classes, classes, numbers
 from aecli.figures.principal import principal
 
 Array = np.ndarray[Any, Any]
-MAX_POINTS = 50_000  # above, points lie on points: their density is drawn
-MAX_VECTOR_POINTS = 5000  # above, an SVG or a PDF holds them as one image
+MAX_POINTS = 50_000  # above it, points cover each other, so their density is drawn
+MAX_VECTOR_POINTS = 5000  # above it, an SVG or a PDF holds them as one image
 AT_RANDOM = "(at random)"
-DOT = 1.0  # points: a dot of a density
+DOT = 1.0  # points: the size of a density's dot
 MARGIN = 0.03  # of the points' range, on each side
-LONGER = 4.0  # times: where one latent value ranges over so much more than the other, each has its own scale
-HEIGHT = (2.9, 4.8)  # inches, the least and the most where a figure is 4.8 wide
-COVER = 0.11  # the share of the axes that all points would cover, were none over another
+LONGER = 4.0  # times: if the range of one latent value is so much larger, each has its own scale
+HEIGHT = (2.9, 4.8)  # inches, the least and the most for a width of 4.8
+COVER = 0.11  # the share of the axes that all points would cover without overlap
 POINT = (2.2, 16.0)  # the smallest and the largest point, in square points
-OPAQUE = (0.5, 0.85)  # a point's opacity where there are 50,000 and where there are 100
+OPAQUE = (0.5, 0.85)  # the opacity of points, for 50,000 points and for 100
 
 
 def latent(z: Array, labels: Array | None, look: style.Look, *, name: str = "label") -> Figure:
-    """Scatter latent rows `z` (N, K), projected by PCA where K > 2, coloured by `labels` (N,), which are called `name`.
+    """Scatter latent rows `z` (N, K), by PCA if K > 2, coloured by `labels` (N,), whose column is called `name`.
 
-    Classes that lie apart have their names at their islands, up to 64; others, and those in a terminal, have a
-    legend, up to 20. More numbers have a colour bar; without labels the colour tells how dense the rows are. Rows of no
-    class, and of those that are not named, lie beneath all others. Above 50,000 rows, and in a terminal, each dot has
-    the colour of the rows that fall on it, the stronger the more they are. Both axes have one scale, unless one of two
-    values ranges over more than four times as much as the other.
+    Up to 64 classes that are separate have their names at their islands. Other classes, up to 20, and those in a
+    terminal have a legend. More numbers have a colour bar; without labels, the colour shows how dense the rows are.
+    Rows without a class, and rows of unnamed classes, are beneath all others. Above 50,000 rows, and in a terminal,
+    each dot has the mixed colour of the rows on it, stronger for more rows. Both axes have the same scale, unless the
+    range of one value is more than four times the other.
     """
     points, names = project(z)
     equal = z.shape[1] > 2 or (z.shape[1] == 2 and _alike(points))
@@ -62,7 +62,7 @@ def latent(z: Array, labels: Array | None, look: style.Look, *, name: str = "lab
 def project(z: Array) -> tuple[Array, tuple[str, str]]:
     """Return two coordinates (N, 2) of latent rows (N, K), and the names of the axes.
 
-    One latent value is set against a random height; more than two are projected on their first principal components.
+    One latent value is drawn at random heights; more than two are projected on their first principal components.
     """
     if z.shape[1] == 1:
         return np.column_stack([z, np.random.default_rng(0).uniform(size=len(z))]), ("z0", AT_RANDOM)
@@ -74,7 +74,7 @@ def project(z: Array) -> tuple[Array, tuple[str, str]]:
 
 
 def _alike(points: Array) -> bool:
-    """Return whether the two values of points (N, 2) range over about as much, so that one scale shows both."""
+    """Return whether the two values of points (N, 2) have similar ranges, so that one scale fits both."""
     across, up = np.ptp(points, axis=0)
     return bool(0 < max(across, up) <= LONGER * min(across, up))
 
@@ -82,7 +82,7 @@ def _alike(points: Array) -> bool:
 def _axes(
     points: Array, names: tuple[str, str], entries: Sequence[style.Entry], look: style.Look, *, equal: bool
 ) -> tuple[Figure, Axes]:
-    """Make a figure with axes that hold all points (N, 2), and a legend where there are entries."""
+    """Return a figure with axes that hold all points (N, 2), and a legend if there are entries."""
     across, up = np.ptp(points, axis=0) if equal else (4.0, 3.0)
     height = style.WIDTH * up / across if across > 0 else HEIGHT[0]
     least = max(HEIGHT[0], style.SMALL * (style.LINE * len(entries) + 2) / 72)
@@ -108,7 +108,7 @@ def _axes(
 
 
 def _write(figure: Figure, axes: Axes, points: Array, found: Classes, look: style.Look) -> bool:
-    """Write the names of classes that are islands, and return whether they are and all names have a place."""
+    """Write the names of classes at their islands. Return False if they are not islands, or a name has no place."""
     count = len(found.names) - sum(found.are_quiet)
     named = found.of < count
     box, places = axes.get_window_extent(), _within(axes, points)[named]
@@ -120,10 +120,10 @@ def _write(figure: Figure, axes: Axes, points: Array, found: Classes, look: styl
 
 
 def _settle(figure: Figure, axes: Axes, look: style.Look) -> None:
-    """Fix where everything stands, and the limits of the axes.
+    """Fix the layout, and the limits of the axes.
 
-    While the layout tries shapes, limits of one scale only grow, and so do ticks and the room for them. So what the
-    first shape takes is kept while the room is found.
+    While the layout tries shapes, limits with equal scales only grow, and so do ticks and their room. So the limits
+    from the first shape are kept while the room is computed.
     """
     engine, aspect = figure.get_layout_engine(), axes.get_aspect()
     if aspect != "auto" and engine is not None:
@@ -145,7 +145,7 @@ def _fit(axes: Axes) -> None:
 
 
 def _within(axes: Axes, points: Array) -> Array:
-    """Return where points (N, 2) lie on axes, from 0 to 1."""
+    """Return the positions of points (N, 2) on axes, from 0 to 1."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     places: Array = (points - [left, low]) / [right - left, high - low]
     return places
@@ -166,7 +166,7 @@ def _colours(found: Classes | None, values: Array | None, axes: Axes, points: Ar
 
 
 def _beneath(found: Classes | None, values: Array | None, points: Array) -> Array:
-    """Return which rows (N,) are drawn beneath the others: those whose colour tells nothing."""
+    """Return a mask (N,) of rows drawn beneath the others: those whose colour means nothing."""
     if found is not None:
         return np.array(found.are_quiet)[found.of]
     return np.zeros(len(points), bool) if values is None else ~np.isfinite(values)
@@ -186,7 +186,7 @@ def _colour_bar(figure: Figure, axes: Axes, values: Array, name: str, look: styl
         bar.ax.yaxis.set_major_formatter(AutoDateFormatter(locator))  # type: ignore[no-untyped-call]
     limit = max(8, int((0.25 if look.window else 0.45) * style.width_of(look) / (look.small * style.CHARACTER)))
     title = style.shorten(name, limit, look)
-    at_end = style.width_in_characters(title) > 8  # a longer name goes on to the left, over the axes
+    at_end = style.width_in_characters(title) > 8  # a longer name extends to the left, over the axes
     bar.ax.set_title(title, loc="right" if at_end else "left", fontsize=look.small)
 
 
@@ -199,7 +199,7 @@ def _draw(
     look: style.Look,
     rounds: Array | None = None,
 ) -> None:
-    """Draw points (N, 2) in their colours (N, 3); the round of the palette that each is of, (N,), has a marker."""
+    """Draw points (N, 2) in their colours (N, 3); each of the palette's `rounds` (N,) has its own marker."""
     if len(points) > MAX_POINTS or look.window:
         _density(figure, axes, points, colours, beneath, look)
     else:
@@ -207,7 +207,7 @@ def _draw(
 
 
 def _scatter(figure: Figure, axes: Axes, points: Array, colours: Array, beneath: Array, rounds: Array) -> None:
-    order = np.random.default_rng(0).permutation(len(points))  # so that no class is painted over the others
+    order = np.random.default_rng(0).permutation(len(points))  # so that no class covers the others
     order = order[np.argsort(~beneath[order], kind="stable")]
     box = axes.get_window_extent()
     room = box.width * box.height * (72 / figure.dpi) ** 2  # square points
@@ -248,9 +248,9 @@ def _density(figure: Figure, axes: Axes, points: Array, colours: Array, beneath:
 def shade(place: Array, colours: Array, places: int, weakest: float, beneath: Array | None = None) -> Array:
     """Return the colour of each place, (places, 4), for rows that fall on `place` (N,) with `colours` (N, 3).
 
-    The colours that fall on one place are mixed by the squares of their counts, so that the commonest stands out; those
-    of rows `beneath` (N,) are seen where no others are. How opaque a place is grows with the logarithm of its rows,
-    from `weakest` for a single one.
+    The colours on one place are mixed by the squares of their counts, so that the most frequent one stands out; rows
+    `beneath` (N,) are visible only where there are no others. The opacity of a place grows with the logarithm of its
+    number of rows, from `weakest` for a single one.
     """
     different, which = np.unique(colours, axis=0, return_inverse=True)
     counts = np.bincount(place, minlength=places).astype(np.float64)

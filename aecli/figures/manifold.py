@@ -1,4 +1,4 @@
-"""What a decoder makes of each place on a plane through the codes."""
+"""Decoded images for a grid on a plane through the codes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +12,9 @@ from aecli.figures.principal import principal
 Array = np.ndarray[Any, Any]
 ON_PAPER = 16
 EDGES = (0.02, 0.98)
-FAINT = 0.2  # how opaque an image is that no row lies near
-FEW = 0.12  # of the rows that a place would have were they spread evenly: they make it half opaque
-REACH = 0.7  # how far a row counts, in lines of the grid
+FAINT = 0.2  # the opacity of an image without rows near it
+FEW = 0.12  # share of the rows per place if they were spread evenly, at which an image is half opaque
+REACH = 0.7  # the reach of a row, in lines of the grid
 MARGIN = 6  # columns of a terminal for the second value's ticks
 
 
@@ -25,11 +25,11 @@ def manifold(
     white: tuple[float, float],
     look: style.Look,
 ) -> Figure:
-    """Draw the images of `shape` (H, W, ...) that `decode` makes, (N, D), of a grid over latent rows `z` (N, K).
+    """Draw images of `shape` (H, W, ...) that `decode` returns, (N, D), for a grid over latent rows `z` (N, K).
 
-    The plane is that of the two values, or where there are more that of the first two principal components through the
-    mean. The grid's lines are evenly spaced quantiles of each, from 2% to 98%: close where the codes are close. An
-    image is faint where no row lies near: the decoder never learned what is there.
+    The plane is spanned by the two latent values; if there are more, by the first two principal components through the
+    mean. The grid's lines are evenly spaced quantiles of each, from 2% to 98%: close together where the codes are. An
+    image is faint if no row is near it, because the decoder never learned that place.
     """
     height, width = shape[:2]
     if look.window:
@@ -64,10 +64,10 @@ def manifold(
 
 
 def near(rows: Array, xs: Array, ys: Array) -> Array:
-    """Return how surely rows (N, 2) lie near each place of a grid, (ys, xs), from 0 for none to 1 for many.
+    """Return how many rows (N, 2) are near each place of a grid, (ys, xs), from 0 for none to 1 for many.
 
-    Distances are counted in lines of the grid. `xs` rise, and `ys` fall. Rows beyond the outer lines count where they
-    are within half a line.
+    Distances are measured in lines of the grid. `xs` rise, and `ys` fall. Rows beyond the outer lines count if they are
+    within half a line.
     """
     counts = np.zeros((len(ys), len(xs)))
     line, column = _lines(rows[:, 1], ys[::-1]), _lines(rows[:, 0], xs)
@@ -80,7 +80,7 @@ def near(rows: Array, xs: Array, ys: Array) -> Array:
 
 
 def _lines(values: Array, at: Array) -> Array:
-    """Return which line of a grid, in rising order, each value (N,) is nearest to, -1 beyond the outer ones."""
+    """Return the nearest line of a grid, in rising order, for each value (N,); -1 beyond the outer lines."""
     if len(at) == 1:
         return np.zeros(len(values), int)
     half = np.array([at[1] - at[0], at[-1] - at[-2]]) / 2

@@ -1,6 +1,6 @@
-"""The latent space as a page: one HTML file that holds codes, originals and the decoder, and needs no network.
+"""The latent space as a page: one HTML file with codes, originals and the decoder, which needs no network.
 
-Shape letters: N rows, M of them with their originals, D values a row, E inputs of the model, K latent values a row.
+Shape letters: N rows, M of them with originals, D values per row, E inputs of the model, K latent values per row.
 """
 
 import base64
@@ -35,14 +35,14 @@ MAX_POINTS = 100_000
 MAX_ORIGINAL_BYTES = 1 << 23  # 10,699 images of 28 by 28: a pixel is one byte, a value of a table four or eight
 MAX_WEIGHTS = 25_000_000
 MAX_COMPONENTS = 32
-LARGEST = np.finfo(np.float32).max  # which an infinite score counts as
-KEPT = "kept: "  # what the names of kept columns begin with, lest they be others'
+LARGEST = np.finfo(np.float32).max  # stands for an infinite score
+KEPT = "kept: "  # prefix of the names of kept columns, so that they differ from other names
 SCRIPTS = ("model.js", "backdrop.js", "scatter.js", "panel.js", "walk.js", "hands.js", "main.js")
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page, the number of rows that are points in it, and sentences on what it leaves out."""
+    """A page, the number of rows shown as points, and notes on what it leaves out."""
 
     html: bytes
     rows: int
@@ -50,18 +50,18 @@ class Page:
 
 
 def page(model: Model, source: Source, colour: Labels | None = None) -> Page:
-    """Make the page of a source's rows, which `colour` colours at first. Equal models and rows give equal bytes.
+    """Return the page of a source's rows, coloured by `colour` at first. Equal models and rows give equal bytes.
 
-    It holds the codes of up to 100,000 rows, and as many originals as take 8 MiB; of more, those of a random sample.
-    Where the model has a score, rows whose p is at most alpha are outlined, and lie above the others.
-    Raises DataError where there are no rows, AecliError where the decoder has more than 25 million weights, or its
-    columns were scaled by quantiles.
+    It holds the codes of up to 100,000 rows, and as many originals as fit in 8 MiB; if there are more, those of a
+    random sample. If the model has a score, rows whose p is at most alpha are outlined, and lie above the others.
+    Raises DataError if there are no rows, AecliError if the decoder has more than 25 million weights, or if its columns
+    were scaled by quantiles.
     """
     layers = decoder_layers(model.checkpoint.model)
     count = sum(math.prod(shape) for layer in layers for shape in layer.shapes)
     if count > MAX_WEIGHTS:
         raise AecliError(
-            f"{model.name}: its decoder has {count:,} weights, and a page takes up to {MAX_WEIGHTS:,}",
+            f"{model.name}: its decoder has {count:,} weights, and a page can hold up to {MAX_WEIGHTS:,}",
             hint="--kind latent -o codes.png draws the codes alone",
         )
     tensors, scaler = model.tensors, model.scaler
@@ -118,7 +118,7 @@ def page(model: Model, source: Source, colour: Labels | None = None) -> Page:
 
 
 def _convolution(layer: Layer) -> dict[str, Any] | None:
-    """Return what the page has to know of a transposed convolution."""
+    """Return what the page needs to know about a transposed convolution."""
     at = layer.convolution
     return (
         None if at is None else {"images": at.images, "kernel": at.kernel, "stride": at.stride, "padding": at.padding}
@@ -126,10 +126,10 @@ def _convolution(layer: Layer) -> dict[str, Any] | None:
 
 
 def _sampled(model: Model, source: Source, colour: Labels) -> tuple[dict[str, Array], dict[str, Array], int]:
-    """Stream the source through the model: N rows of it, M of these with their originals, and how many it has.
+    """Stream the source through the model. Return a sample of N rows, M of them with originals, and the row count.
 
-    The points are "z" (N, K), "mse", "row", and where known "score", "p", "label" and kept columns (N,), whose names
-    begin with KEPT; originals are "x" (M, D).
+    The points are "z" (N, K), "mse", "row", and if known "score", "p", "label" and kept columns (N,), whose names begin
+    with KEPT; the originals are "x" (M, D).
     """
     rng, label_name = np.random.default_rng(0), source.schema.label or "label"
     points, originals = Sample(MAX_POINTS), None
@@ -159,7 +159,7 @@ def _sampled(model: Model, source: Source, colour: Labels) -> tuple[dict[str, Ar
 
 
 def _texts(column: Any) -> Array:
-    """Return a column (N,) of anything as text, empty where there is none."""
+    """Return any column (N,) as text, "" for missing values."""
     cells = column.to_pylist() if hasattr(column, "to_pylist") else column.tolist()
     return np.array(["" if cell is None or cell != cell else str(cell) for cell in cells], object)  # noqa: PLR0124, NaN
 
@@ -175,9 +175,9 @@ def _bytes(x: Array, black: float, white: float) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class _Colouring:
-    """What the points may be coloured by: the names of its classes, and the class of each point, `of` (N,).
+    """One way to colour the points: the names of its classes, and the class of each point, `of` (N,).
 
-    `ranged` says that they are ranges of numbers; `asked` that the page starts with it.
+    `ranged` is True if the classes are ranges of numbers; `asked` if the page starts with this colouring.
     """
 
     name: str
@@ -188,9 +188,9 @@ class _Colouring:
 
 
 def _colours(points: Mapping[str, Array], label: str, colour: Labels) -> list[_Colouring]:
-    """Return all that the points may be coloured by: the label, columns that are kept, and the error.
+    """Return all ways to colour the points: by the label, by kept columns, and by the error.
 
-    A column of texts of which nearly each row has its own tells nothing, unless it was asked for.
+    A column of texts in which almost every row differs is left out, unless the user asked for it.
     """
     columns = {label: points["label"]} if "label" in points else {}
     columns |= {name.removeprefix(KEPT): values for name, values in points.items() if name.startswith(KEPT)}
@@ -204,9 +204,9 @@ def _colours(points: Mapping[str, Array], label: str, colour: Labels) -> list[_C
 
 
 def _classified(labels: Array) -> tuple[list[str], Array, bool]:
-    """Sort labels (N,), which are texts, into classes: their names, each row's, and whether they are ranges.
+    """Return labels (N,), which are texts, as classes: their names, each row's class, and whether they are ranges.
 
-    A label is a class of its own, but more than 64 different numbers or dates are cut into 8 ranges.
+    Each label is a class, but more than 64 different numbers or dates are cut into 8 ranges.
     """
     different = sorted(set(labels.tolist()) - {""})
     known = np.array(different, object)
@@ -229,12 +229,12 @@ def _classified(labels: Array) -> tuple[list[str], Array, bool]:
 
 
 def _by_error(mse: Array) -> tuple[list[str], Array]:
-    """Cut errors (N,) into up to 8 ranges of equally many rows: their names, and each row's."""
+    """Return up to 8 ranges of errors (N,) with equally many rows: their names, and each row's range."""
     return _cut(mse, RANGES)
 
 
 def _by_score(scores: Array, score: Score) -> tuple[list[str], Array]:
-    """Cut scores (N,) into a range of those of anomalies, where there are some, and up to 7 ranges of the others."""
+    """Return ranges of scores (N,): one for anomalies, if there are any, and up to 7 for the other rows."""
     strange = scores >= score.threshold
     names, of = list[str](), np.zeros(len(scores), int)
     if not strange.all():
@@ -246,7 +246,7 @@ def _by_score(scores: Array, score: Score) -> tuple[list[str], Array]:
 
 
 def _cut(values: Array, most: int) -> tuple[list[str], Array]:
-    """Cut numbers (N,) into up to so many ranges of equally many rows: their names, and each row's."""
+    """Return up to `most` ranges of numbers (N,) with equally many rows: their names, and each row's range."""
     edges = np.unique(np.quantile(values, np.linspace(0, 1, most + 1)))
     if len(edges) < 2:
         return [number(values[0])], np.zeros(len(values), int)
@@ -255,7 +255,7 @@ def _cut(values: Array, most: int) -> tuple[list[str], Array]:
 
 
 def _shown(x: Array, schema: Schema) -> tuple[dict[str, Any], dict[str, Array | bytes]]:
-    """Return what the page shows of originals: of images (M, D) a sprite, of a table's rows (M, D) their values."""
+    """Return what the page shows for originals (M, D): a sprite for images, the values for a table's rows."""
     if schema.image_shape is not None and schema.full_scale is not None:
         height, width, channels = (*schema.image_shape, 1)[:3]
         across = max(1, round(math.sqrt(len(x) * height / width)))
@@ -277,7 +277,7 @@ def _shown(x: Array, schema: Schema) -> tuple[dict[str, Any], dict[str, Array | 
 
 
 def _sprite(images: Array, across: int) -> bytes:
-    """Return images (M, H, W, C) of bytes as one PNG, so many in a row of it."""
+    """Return uint8 images (M, H, W, C) as one PNG, with `across` images per line."""
     from PIL import Image
 
     count, height, width, channels = images.shape
@@ -292,7 +292,7 @@ def _sprite(images: Array, across: int) -> bytes:
 
 
 def _assembled(facts: Mapping[str, Any], blocks: Mapping[str, Array | bytes]) -> bytes:
-    """Put facts, blocks, style and script into the page. What comes from files can end neither a script nor a tag."""
+    """Return the page with facts, blocks, style and script. Text from files cannot end a script or a tag."""
     folder = resources.files("aecli.figures") / "page"
     script = "\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)
     script = f'(() => {{\n"use strict";\n{script}}})();\n'
@@ -321,5 +321,5 @@ def _block(name: str, block: Array | bytes) -> str:
 
 
 def _hash(text: str) -> str:
-    """Return the hash by which a content security policy knows a script or style. Source: CSP Level 3, section 6.7."""
+    """Return the hash of a script or style for a content security policy. Source: CSP Level 3, section 6.7."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,4 +1,4 @@
-"""Images side by side and in rows, as one image; in a terminal, dot by dot."""
+"""Images side by side and in rows, as one image; in a terminal, with whole dots."""
 
 import math
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 from aecli.figures import style
 
 Array = np.ndarray[Any, Any]
-LEGIBLE = 12  # dots across, below which no image is drawn in a terminal if it has more
-SCALES = (*range(16, 1, -1), *(1 / n for n in range(1, 200)))  # whole dots a pixel, or whole pixels a dot
+LEGIBLE = 12  # dots: the least width or height of an image in a terminal, unless it has fewer pixels
+SCALES = (*range(16, 1, -1), *(1 / n for n in range(1, 200)))  # whole dots per pixel, or whole pixels per dot
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Room for images in a terminal: `lines` by `columns` of them, in `bands` of lines, at `scale` dots a pixel."""
+    """Room for images in a terminal: `lines` by `columns` of them, in `bands` of lines, at `scale` dots per pixel."""
 
     bands: int
     lines: int
@@ -26,7 +26,7 @@ class Grid:
 
 
 def gap(height: int, width: int) -> int:
-    """How many pixels lie between images of this size."""
+    """Return the number of pixels between images of this size."""
     return max(1, round(min(height, width) / 16))
 
 
@@ -40,12 +40,13 @@ def fit(
     notes: int = 1,
     legible: int = LEGIBLE,
 ) -> Grid:
-    """Find the largest scale at which a terminal holds `wanted` images of `shape` (H, W, ...).
+    """Return the grid with the largest scale at which a terminal holds `wanted` images of `shape` (H, W, ...).
 
-    In bands of `lines` lines, each with one line of text below, or, where `lines` is None, a single band of as many as
-    go in; `margin` columns beside them and `notes` lines below them are taken. What is not legible holds fewer.
+    The images are in bands of `lines` lines, each band with one line of text below; if `lines` is None, they are in a
+    single band of as many lines as fit. `margin` columns beside them and `notes` lines below them are reserved. If they
+    would not be legible, the grid holds fewer.
     """
-    assert look.window is not None  # noqa: S101, the caller has asked
+    assert look.window is not None  # noqa: S101, the caller checked it
     height, width = shape[:2]
     between = gap(height, width)
     dots_across = look.window[0] - margin
@@ -67,9 +68,9 @@ def fit(
 
 
 def coloured(images: Array, white: tuple[float, float]) -> Array:
-    """Return images (..., H, W, channels), of 1 to 4 channels, as colours (..., H, W, 4) in [0, 1].
+    """Return images (..., H, W, channels), with 1 to 4 channels, as colours (..., H, W, 4) in [0, 1].
 
-    `white` is what is drawn black, and what is drawn white. Without an alpha channel they are opaque.
+    `white` are the values drawn black and white. Without an alpha channel, the colours are opaque.
     """
     black, full = white
     shown = np.clip((images.astype(np.float64) - black) / (full - black), 0, 1)
@@ -79,9 +80,9 @@ def coloured(images: Array, white: tuple[float, float]) -> Array:
 
 
 def join(images: Array, white: tuple[float, float], opaque: Array | None = None) -> Array:
-    """Lay images (R, C, H, W) or (R, C, H, W, channels) out as one image, (H', W', 4) in [0, 1].
+    """Return images (R, C, H, W) or (R, C, H, W, channels) joined to one image, (H', W', 4) in [0, 1].
 
-    `white` is what is drawn black, and what is drawn white; `opaque` (R, C) how opaque each is, by default wholly.
+    `white` are the values drawn black and white; `opaque` (R, C) is the opacity of each image, by default 1.
     """
     lines, columns, height, width = images.shape[:4]
     shown = coloured(images.reshape(lines, columns, height, width, -1), white)
@@ -97,9 +98,9 @@ def join(images: Array, white: tuple[float, float], opaque: Array | None = None)
 
 
 def draw(axes: Axes, images: Array, white: tuple[float, float], opaque: Array | None = None) -> None:
-    """Draw images (R, C, H, W) or (R, C, H, W, channels) on axes that a unit of is an image and the gap after it.
+    """Draw images (R, C, H, W) or (R, C, H, W, channels) on axes whose unit is an image and the gap after it.
 
-    `opaque` (R, C) is how opaque each is, by default wholly.
+    `opaque` (R, C) is the opacity of each image, by default 1.
     """
     height, width = images.shape[2:4]
     between = gap(height, width)
@@ -116,13 +117,13 @@ def draw(axes: Axes, images: Array, white: tuple[float, float], opaque: Array | 
 
 
 def centres(count: int, pixels: int, between: int) -> Array:
-    """Return where the centres of so many images lie on axes that `draw` drew on."""
+    """Return the centres of `count` images on the axes of `draw`."""
     return np.arange(count) + pixels / (pixels + between) / 2
 
 
 def axes_at(figure: Figure, look: style.Look, images: tuple[int, ...], grid: Grid, *, margin: int, top: int) -> Axes:
-    """Make the axes for images of a shape (R, C, H, W, ...) in a terminal, `margin` columns and `top` lines away."""
-    assert look.window is not None  # noqa: S101, the caller has asked
+    """Return axes for images of shape (R, C, H, W, ...) in a terminal, `margin` columns and `top` lines away."""
+    assert look.window is not None  # noqa: S101, the caller checked it
     figure.set_layout_engine("none")
     lines, columns, height, width = images[:4]
     between = gap(height, width)
@@ -130,16 +131,16 @@ def axes_at(figure: Figure, look: style.Look, images: tuple[int, ...], grid: Gri
     dots = (lines * (height + between) - between) * grid.scale
     tall = dots / look.window[1] / 2
     axes = figure.add_axes((margin / look.window[0], 1 - top / look.window[1] - tall, wide, tall))
-    axes.xaxis.set_tick_params(pad=2 + (math.ceil(dots / 2) * 2 - dots) * style.CELL)  # text begins with a whole line
+    axes.xaxis.set_tick_params(pad=2 + (math.ceil(dots / 2) * 2 - dots) * style.CELL)  # text begins at a whole line
     return axes
 
 
 def trim(figure: Figure, look: style.Look) -> None:
-    """Make a figure of images as high as they are, unless it was given a size. In a terminal it is."""
+    """Fit a figure's height to its images, unless the user or a terminal sets its size."""
     if look.window or look.size:
         return
     engine = figure.get_layout_engine()
-    for _ in range(2):  # other heights move what stands beside the images a little
+    for _ in range(2):  # a new height slightly moves what is beside the images
         if engine:
             with style.checked(figure, look):
                 engine.execute(figure)

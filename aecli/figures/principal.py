@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, Any]
-ROUNDING = 1e-6  # of the codes: what differs by less does not differ
+ROUNDING = 1e-6  # of the largest code: smaller differences are rounding
 
 
 @dataclass(frozen=True)
 class Principal:
-    """The mean (K,) of latent rows, their P principal directions (P, K), the largest variance first.
+    """The mean (K,) of latent rows, and their P principal directions (P, K), the largest variance first.
 
-    `shares` (P,) is which share of all variance lies along each.
+    `shares` (P,) are the directions' shares of the total variance.
     """
 
     mean: Array
@@ -21,20 +21,21 @@ class Principal:
     shares: Array
 
     def project(self, z: Array, count: int) -> Array:
-        """Return where latent rows (N, K) lie on the first directions, (N, count); the mean lies at 0."""
+        """Return the coordinates (N, count) of latent rows (N, K) on the first directions; the mean is at 0."""
         projected: Array = (z - self.mean) @ self.directions[:count].T
         return np.where(self.shares[:count] > 0, projected, 0)
 
     def name(self, place: int) -> str:
-        """Name a direction with its share of the variance: PC 1 (31%)."""
+        """Return the name of a direction with its share of the variance: PC 1 (31%)."""
         share = self.shares[place]
         return f"PC {place + 1} ({'<1%' if 0 < share < 0.005 else f'{share:.0%}'})"
 
 
 def principal(z: Array, most: int) -> Principal:
-    """Find the principal directions of latent rows `z` (N, K), at most so many. Source: Pearson 1901.
+    """Return the principal directions of latent rows `z` (N, K), at most `most`. Source: Pearson 1901.
 
-    A direction's sign is arbitrary: its largest part is positive. What differs by rounding alone has no variance.
+    A direction's sign is arbitrary: its largest component is made positive. Differences within rounding count as no
+    variance.
     """
     mean = z.mean(axis=0, dtype=np.float64)
     centred = z - mean

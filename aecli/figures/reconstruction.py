@@ -12,7 +12,7 @@ from aecli.figures import mosaic, style
 Array = np.ndarray[Any, Any]
 MAX_COLUMNS = 20
 IN_A_ROW = 10
-LEAST_IN_A_ROW = 4  # fewer images are no larger than in a row of so many
+LEAST_IN_A_ROW = 4  # with fewer images in a row, they do not get larger
 MARGIN = 9  # columns of a terminal for "original"
 
 
@@ -26,8 +26,9 @@ def images(
 ) -> Figure:
     """Draw images `x` above `recon`, both (N, H, W) or (N, H, W, C), with their errors `mse` (N,) below.
 
-    `white` is what is drawn black, and what is drawn white. Ten stand in a row; in a terminal as many as there is room
-    for, see `fitting`. `origins` are words that stand above so many images, and the rest of them goes on below.
+    `white` are the values drawn black and white. There are ten images in a row; in a terminal as many as fit, see
+    `fitting`. `origins` are pairs of a title and the number of images that it stands above; further images of an origin
+    continue in the next row.
     """
     count, height, width = x.shape[:3]
     origins = origins or [("", count)]
@@ -56,7 +57,7 @@ def images(
         mosaic.draw(axes, shown, white)
         if name:
             axes.set_title(name, loc="left", fontsize=look.small)
-        if not grid:  # a band of fewer images has room for as many as the others
+        if not grid:  # a band with fewer images is as wide as the others
             axes.set_xlim(0, in_a_row)
         axes.set_yticks(mosaic.centres(2, height, between), ["original", "rebuilt"])
         axes.set_xticks(mosaic.centres(shown.shape[1], width, between), [style.number(error, 2) for error in mse[mine]])
@@ -69,7 +70,7 @@ def images(
 
 
 def fitting(shape: tuple[int, ...], count: int, look: style.Look, origins: Sequence[tuple[str, int]] = ()) -> int:
-    """Return how many of `count` images of `shape` and these `origins` a figure of this look has room for."""
+    """Return how many of `count` images of `shape` with these `origins` fit in a figure of this look."""
     if look.window is None:
         return count
     grid = _grid(shape, count, look, origins)
@@ -77,7 +78,7 @@ def fitting(shape: tuple[int, ...], count: int, look: style.Look, origins: Seque
 
 
 def _bands(origins: Sequence[tuple[str, int]], count: int, most: int) -> list[tuple[str, range]]:
-    """Cut the first `count` images into rows of at most so many, each of one origin, which stands above its first."""
+    """Return the first `count` images as rows of at most `most`, each of one origin, named above its first row."""
     bands, first = [], 0
     for name, size in origins:
         end = min(first + size, count)
@@ -93,10 +94,10 @@ def _grid(shape: tuple[int, ...], count: int, look: style.Look, origins: Sequenc
 
 
 def columns(rebuilt: Array, names: Sequence[str], look: style.Look) -> Figure:
-    """Draw how much of each column's variance is rebuilt, `rebuilt` (D,), from the best column to the worst.
+    """Draw the share of each column's variance that is rebuilt, `rebuilt` (D,), from the best column to the worst.
 
-    1 is perfect, 0 no better than the column's mean, NaN a column that is constant, which is left out. Of more than 20
-    columns the middle is left out.
+    1 is perfect, 0 is no better than the column's mean, NaN is a constant column, which is left out. If there are more
+    than 20 columns, the middle ones are left out.
     """
     constant = int(np.isnan(rebuilt).sum())
     order = np.argsort(-rebuilt, kind="stable")[: len(rebuilt) - constant]

@@ -1,4 +1,4 @@
-"""What is decoded of draws from the mixture that was fitted to the training codes."""
+"""Images decoded from draws of the mixture that was fitted to the training codes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,13 +16,13 @@ ON_PAPER = (8, 12)  # images down and across
 def samples(
     drawn: Callable[[int], Array], gaussians: int, shape: tuple[int, ...], white: tuple[float, float], look: style.Look
 ) -> Figure:
-    """Draw the images of `shape` (H, W, ...) that `drawn` gives, (N, D), of as many draws as there is room for.
+    """Draw the images of `shape` (H, W, ...) that `drawn` returns, (N, D), for as many draws as fit.
 
-    The draws are from a mixture of so many `gaussians`, which is said below; of none they are from N(0, I).
+    The draws are from a mixture of `gaussians` Gaussians, or from N(0, I) if it is 0; a note below says so.
     """
     height, width = shape[:2]
     fitted = "a Gaussian" if gaussians == 1 else f"a mixture of {gaussians} Gaussians"
-    what = f"{fitted} fitted to the training codes" if gaussians else "N(0, I), which training held the codes near"
+    what = f"{fitted} fitted to the training codes" if gaussians else "N(0, I), which training kept the codes near"
     per_line = int(style.width_of(look) / (style.CELL if look.window else look.small * NARROW))
     below = style.wrapped(f"draws from {what}", per_line)
     if look.window:

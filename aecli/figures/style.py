@@ -1,4 +1,4 @@
-"""What all figures share: how one is to look, the palettes, quiet axes, legends, and text that fits."""
+"""What all figures share: the look, the palettes, quiet axes, legends, and text that fits."""
 
 import contextlib
 import math
@@ -34,22 +34,22 @@ PALETTE = (
     "#717581",
     "#92dadd",
 )
-MARKERS = ("o", "^")  # the palette's second round wears the second
-WIDTH = 4.8  # inches: its text of 10 points has 7 when the picture is as wide as a column of a paper, 3.4
+MARKERS = ("o", "^")  # the second round of the palette has the second marker
+WIDTH = 4.8  # inches: scaled to a paper's column of 3.4, its text of 10 points has 7
 FONT = 10.0
 SMALL = 9.0
 CHARACTER = 0.62  # the mean width of a character, in its font's size
 LINE = 1.48  # the height of a legend's line, in its font's size
-CELL = 8  # dots that a terminal's column is drawn with; a line has twice as many
-MONO = CELL / 0.60205  # the font size at which DejaVu Sans Mono is so wide
+CELL = 8  # dots per column of a terminal; a line has twice as many
+MONO = CELL / 0.60205  # the font size at which a character of DejaVu Sans Mono is as wide
 LARGEST = 60.0  # inches, either way
-LEAST = 0.2  # of a figure, either way, that is left to the axes
-BULLET = "●"  # what a legend's line begins with in a terminal
+LEAST = 0.2  # of a figure, either way: the least room for the axes
+BULLET = "●"  # begins an entry of a legend in a terminal
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 
 
 class Theme(NamedTuple):
-    """Colours: of the ground, of text, of what should not draw the eye, of rows without a class, of a second round."""
+    """Colours of the background, text, quiet text, rows without a class, and the palette's second round."""
 
     ground: str
     ink: str
@@ -66,7 +66,7 @@ THEMES = {
 
 @dataclass(frozen=True)
 class Look:
-    """How a figure is to look: a theme, a size in inches, a title; or for a `window` of so many columns and lines."""
+    """The look of a figure: a theme, a size in inches, a title; or a terminal `window` of columns and lines."""
 
     theme: str = "light"
     size: tuple[float, float] | None = None
@@ -84,36 +84,36 @@ class Look:
         return MONO if self.window else SMALL
 
     def colour(self, number: int) -> str:
-        """Return the colour of class `number`: ten, then the same ten, darker on light ground, lighter on dark."""
+        """Return the colour of class `number`: ten, then these again, darker or lighter as the theme needs."""
         colour = PALETTE[number % len(PALETTE)]
         strength = (0.25 if self.theme == "dark" else 0.0) + (0.38 if number >= len(PALETTE) else 0.0)
         return _mixed(colour, self.colours.second, strength)
 
     def inky(self, colour: str) -> str:
-        """Return a class's colour as text has it: darker on light ground, lighter on dark."""
+        """Return a class's colour for text: darker on a light background, lighter on a dark one."""
         return _mixed(colour, self.colours.second, 0.55)
 
     def graded(self, share: float) -> str:
-        """Return the colour of a number at this share of its range, 0 to 1; not the palest, which paper swallows."""
+        """Return the colour for a share of a range, 0 to 1; not the palest, which is hard to see on paper."""
         return to_hex(colormaps["viridis"](0.95 * share))
 
     def heat(self, shares: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Return the colours (..., 4) in [0, 1] of numbers at these shares (...) of their range, as `graded` does."""
+        """Return the colours (..., 4) in [0, 1] for shares (...) of a range, as `graded` does."""
         found: np.ndarray[Any, Any] = colormaps["viridis"](0.95 * shares)
         return found
 
     def crowding(self) -> LinearSegmentedColormap:
-        """Return a map of colours for rows that lie alone to rows that lie densely: pale blue to deep blue."""
+        """Return a colour map from single rows to dense rows: pale blue to deep blue."""
         pale = _mixed(PALETTE[0], self.colours.ground, 0.5)
         return LinearSegmentedColormap.from_list("crowding", [pale, PALETTE[0], self.inky(PALETTE[0])])
 
     def diverging(self) -> LinearSegmentedColormap:
-        """Return a map of colours from blue through the ground to orange."""
+        """Return a colour map from blue through the background colour to orange."""
         return LinearSegmentedColormap.from_list("diverging", ["#3f90da", self.colours.ground, "#f08a00"])
 
 
 def figure(look: Look, height: float) -> Figure:
-    """Make an empty figure. `height` in inches, where a figure is 4.8 wide, is by default what its kind takes."""
+    """Return an empty figure. `height` is its default height in inches, for a width of 4.8."""
     theme = look.colours
     terminal = look.window is not None
     size = MONO if terminal else FONT
@@ -135,7 +135,7 @@ def figure(look: Look, height: float) -> Figure:
             "axes.titlepad": 2.0 if terminal else 6.0,
             "lines.linewidth": 0.8 * CELL if terminal else 1.5,
             "text.color": theme.ink,
-            "text.parse_math": False,  # a label that holds $ is no formula
+            "text.parse_math": False,  # a label that holds $ is not a formula
             "svg.fonttype": "none",  # text stays text
             "pdf.fonttype": 42,
             "svg.hashsalt": "aecli",
@@ -165,9 +165,9 @@ def title_lines(look: Look) -> list[str]:
 
 
 def leave_room(made: Figure, look: Look) -> None:
-    """Keep all else below the title, whatever height the figure has by now.
+    """Keep everything else below the title, for the figure's current height.
 
-    Raises AecliError where it leaves too little room.
+    Raises AecliError if that leaves too little room.
     """
     engine = made.get_layout_engine()
     if look.title and isinstance(engine, ConstrainedLayoutEngine):
@@ -186,7 +186,7 @@ def width_of(look: Look) -> float:
 
 
 def quiet(axes: Axes, look: Look) -> Axes:
-    """Take away the frame's upper and right side; in a terminal, where a line is as wide as a dot, all of it."""
+    """Return axes without the frame's top and right; in a terminal, where lines are a dot wide, without a frame."""
     axes.spines[["top", "right"]].set_visible(False)
     if look.window:
         axes.spines[:].set_visible(False)
@@ -194,7 +194,7 @@ def quiet(axes: Axes, look: Look) -> Axes:
 
 
 def name_axes(axes: Axes, x: str, y: str, look: Look) -> None:
-    """Name the axes. A terminal cannot turn text: there, the vertical axis has its name above it."""
+    """Name the axes. A terminal cannot turn text, so there the name of the vertical axis is above it."""
     axes.set_xlabel(x)
     if look.window:
         axes.set_title(y, loc="left", fontsize=MONO)
@@ -203,9 +203,9 @@ def name_axes(axes: Axes, x: str, y: str, look: Look) -> None:
 
 
 def log_axis(axes: Axes, which: str, low: float, high: float, room: float = math.inf) -> None:
-    """Make an axis ("x" or "y") logarithmic from `low` to `high`, with 3 to 7 ticks as plain numbers where it can.
+    """Make an axis ("x" or "y") logarithmic from `low` to `high`, with 3 to 7 ticks, as plain numbers if possible.
 
-    On an axis with `room` for so many characters, there are no more than can stand side by side.
+    If the axis has `room` for a limited number of characters, there are only as many ticks as fit side by side.
     """
     ticks: list[float] = []
     for locator in (LogLocator(numticks=7), LogLocator(subs=(1, 3), numticks=7), LogLocator(subs=(1, 2, 5))):
@@ -227,7 +227,7 @@ def log_axis(axes: Axes, which: str, low: float, high: float, room: float = math
 
 
 class Entry(NamedTuple):
-    """A line of a legend: a name, a colour, and Line2D's words for what is drawn beside it."""
+    """An entry of a legend: a name, a colour, and the Line2D arguments for its symbol."""
 
     name: str
     colour: str
@@ -235,7 +235,7 @@ class Entry(NamedTuple):
 
 
 def legend(made: Figure, entries: Sequence[Entry], look: Look, *, above: bool = False) -> None:
-    """Put a legend beside the axes, or above them, in as many columns as it takes; long names lose their middle."""
+    """Put a legend beside or above the axes, in as many columns as it needs; long names lose their middle."""
     size, width, height = look.small, width_of(look), made.get_figheight() * 72
     longest = max(width_in_characters(entry.name) for entry in entries)
     if above:
@@ -273,7 +273,7 @@ def legend(made: Figure, entries: Sequence[Entry], look: Look, *, above: bool = 
 
 
 def settle(made: Figure, look: Look) -> None:
-    """Fix where everything stands. In a terminal, axes begin and end with a column and a line."""
+    """Fix the layout. In a terminal, axes begin and end at whole columns and lines."""
     engine = made.get_layout_engine()
     if not isinstance(engine, ConstrainedLayoutEngine):
         return
@@ -293,9 +293,9 @@ def settle(made: Figure, look: Look) -> None:
 
 @contextlib.contextmanager
 def checked(made: Figure, look: Look | None = None) -> Iterator[set[str]]:
-    """Return a set that gathers the characters which the font lacks, while text is measured or drawn.
+    """Yield a set that collects the characters that the font lacks while text is measured or drawn.
 
-    Raises AecliError where a figure is too small for its text.
+    Raises AecliError if a figure is too small for its text.
     """
     lacking: set[str] = set()
     with warnings.catch_warnings(record=True) as found:
@@ -312,9 +312,9 @@ def checked(made: Figure, look: Look | None = None) -> Iterator[set[str]]:
 
 
 def _too_small(made: Figure, look: Look | None) -> AecliError:
-    """Return the error for a figure without room for its text, with what gives it more."""
+    """Return the error for a figure without room for its text, with a way to give it more."""
     if look is not None and look.window:
-        way = "make the window larger, or draw to a file in place of --show: -o picture.png"
+        way = "make the window larger, or draw to a file instead of --show: -o picture.png"
     else:
         width, height = (min(LARGEST, 1.5 * inches) for inches in made.get_size_inches())
         way = f"give it more room: --size {max(WIDTH, width):.3g}x{max(3.5, height):.3g}"
@@ -322,20 +322,20 @@ def _too_small(made: Figure, look: Look | None) -> AecliError:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """Write a number with so many digits: 0.0019, −12, 3e−5."""
+    """Return a number as text with `digits` significant digits: 0.0019, −12, 3e−5."""
     text = re.sub(r"e([+-])0*", lambda found: f"e{found[1].strip('+')}", f"{value:.{digits}g}")
     return text.replace("-", "−")
 
 
 def width_in_characters(text: str) -> int:
-    """Return how many characters' room a text takes: ideographs and the like take two."""
+    """Return the width of a text in characters; ideographs and similar characters count as two."""
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
 def shorten(text: object, limit: int, look: Look) -> str:
-    """Write a text on one line of at most `limit` characters, its middle left out where it is longer.
+    """Return a text on one line of at most `limit` characters; a longer text loses its middle.
 
-    For a terminal, a character that takes two columns there is followed by a space without a break, to be taken out.
+    In a terminal, a character that takes two columns is followed by a non-breaking space, which is removed later.
     """
     plain = CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", str(text))
     if width_in_characters(plain) > limit:
@@ -349,7 +349,7 @@ def shorten(text: object, limit: int, look: Look) -> str:
 
 
 def wrapped(text: str, per_line: int) -> str:
-    """Break a text between words into lines of at most so many characters."""
+    """Return a text broken between words into lines of at most `per_line` characters."""
     import textwrap
 
     lines = [line for part in text.splitlines() for line in textwrap.wrap(CONTROL.sub(" ", part), max(8, per_line))]

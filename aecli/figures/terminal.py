@@ -1,8 +1,8 @@
-"""A figure as the characters of a terminal: dots two to a character, and its text as text.
+"""A figure as the characters of a terminal: two dots per character, and text as text.
 
 The figure is made for the terminal: its letters are as wide as a column, so that matplotlib leaves the right room for
-them. Here they are taken from it as it draws, and set in their places; all else is drawn eight times finer than the
-dots, and averaged.
+them. As the figure is drawn, its text is collected, and then written in its place. Everything else is drawn eight times
+finer than the dots, and averaged.
 """
 
 import unicodedata
@@ -18,13 +18,13 @@ from aecli.figures import style
 
 Array = np.ndarray[Any, Any]
 Colour = tuple[int, int, int]
-FAINT = 0.12  # a dot that is less opaque is not drawn
-NEAR = 0.2  # how far from a class's colour a dot may be to have its mark
+FAINT = 0.12  # less opaque dots are not drawn
+NEAR = 0.2  # the largest distance from a class's colour for a dot to get its mark
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What stands in one place: a text, usually a character, in a colour, on a ground; None is the terminal's own."""
+    """One cell: a text, usually one character, a colour and a background; None is the terminal's own colour."""
 
     text: str = " "
     colour: Colour | None = None
@@ -33,7 +33,7 @@ class Cell:
 
 
 class _Pen(RendererAgg):
-    """Draws all but text, which it notes down."""
+    """Draws everything except text, which it collects."""
 
     def __init__(self, figure: Figure) -> None:
         super().__init__(figure.bbox.width, figure.bbox.height, figure.dpi)  # type: ignore[no-untyped-call]
@@ -46,7 +46,7 @@ class _Pen(RendererAgg):
 def draw(figure: Figure, look: style.Look, *, colour: bool) -> list[list[Cell]]:
     """Return the lines of cells that show a figure made for `look.window`.
 
-    Without colour, a dot of a class has the mark that stands before its name in the legend; others are shades.
+    Without colour, a dot of a class shows the mark that stands before its name in the legend; other dots are shades.
     """
     assert look.window is not None  # noqa: S101, the figure was made for one
     columns, lines = look.window
@@ -74,7 +74,7 @@ def draw(figure: Figure, look: style.Look, *, colour: bool) -> list[list[Cell]]:
 
 
 def _half_blocks(rgb: Array, drawn: Array) -> list[list[Cell]]:
-    """Put two dots, one above the other, in each cell: `rgb` (2 lines, columns, 3), `drawn` (2 lines, columns)."""
+    """Return cells with two dots each, one above the other: `rgb` (2 lines, columns, 3), `drawn` (2 lines, columns)."""
     colours = [[tuple(dot) for dot in line] for line in rgb.tolist()]
     cells = []
     for above, below, has_above, has_below in zip(
@@ -91,7 +91,7 @@ def _half_blocks(rgb: Array, drawn: Array) -> list[list[Cell]]:
 
 
 def _shades(rgb: Array, opaque: Array, marks: dict[Colour, str]) -> list[list[Cell]]:
-    """Return cells without colour: a class's mark, else how light the two dots are."""
+    """Return cells without colour: a class's mark, or a shade for the two dots."""
     light = rgb.mean(axis=-1) * opaque
     known = np.array(list(marks), float).reshape(-1, 3) / 255
     signs = list(marks.values())
@@ -119,7 +119,7 @@ def _shade(top: float, bottom: float) -> str:
 
 
 def _marks(pen: _Pen) -> dict[Colour, str]:
-    """Return each colour of the legend a mark: the first letter of its name where those differ, else a, b, c, ..."""
+    """Return a mark for each colour of the legend: the first letter of its name if these differ, else a, b, c, ..."""
     named = [(ink, text[2:]) for _, _, text, ink in pen.texts if text.startswith(style.BULLET)]
     first = [name[:1] for _, name in named]
     if len(set(first)) < len(first) or any(not letter.isalnum() for letter in first):
@@ -128,7 +128,7 @@ def _marks(pen: _Pen) -> dict[Colour, str]:
 
 
 def _write(line: list[Cell], column: int, text: str, ink: Colour, look: style.Look, marks: dict[Colour, str]) -> None:
-    """Set a text in a line of cells, from a column on; of a legend's, the bullet alone has the colour."""
+    """Write a text into a line of cells, from a column on; in a legend's entry, only the bullet is coloured."""
     theme = look.colours
     quiet = ink == _bytes(np.array(to_rgb(theme.quiet)))
     bullet = text.startswith(style.BULLET)
@@ -137,7 +137,7 @@ def _write(line: list[Cell], column: int, text: str, ink: Colour, look: style.Lo
         if column + i >= len(line):
             return
         if character == "\xa0" and i and style.width_in_characters(text[i - 1]) == 2:
-            line[column + i] = Cell("")  # the wide character before has taken it
+            line[column + i] = Cell("")  # the wide character before it takes this column
             continue
         if unicodedata.combining(character) and column + i:
             line[column + i] = Cell(character)

@@ -1,4 +1,4 @@
-"""What a decoder makes of the codes along each of their principal directions."""
+"""What a decoder returns for codes along each of their principal directions."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -27,10 +27,10 @@ def images(
     white: tuple[float, float],
     look: style.Look,
 ) -> Figure:
-    """Draw images of `shape` (H, W, ...) that `decode` makes, (N, D): a row for each principal direction of `z` (N, K).
+    """Draw images of `shape` (H, W, ...) that `decode` returns, (N, D): one row per principal direction of `z` (N, K).
 
-    Each goes over the range that the latent rows have there, from their 1% to their 99% quantile, the others at their
-    means. The ten directions of the largest variance are shown, or as many as a terminal has room for.
+    Each row covers the range of the latent rows in its direction, from their 1% to their 99% quantile, with the others
+    at their means. The ten directions with the largest variance are shown, or as many as fit in a terminal.
     """
     height, width = shape[:2]
     between = mosaic.gap(height, width)
@@ -68,10 +68,10 @@ def images(
 
 
 def columns(z: Array, decode: Callable[[Array], Array], names: Sequence[str], look: style.Look) -> Figure:
-    """Draw how the columns that `decode` makes, (N, E) in standard deviations from their means, follow the latent rows.
+    """Draw how columns, which `decode` returns (N, E) in standard deviations from their means, follow the latent rows.
 
-    A panel for each principal direction of `z` (N, K), at most four, those of the largest variance; a line for each
-    column, at most 20, in a terminal as many as it has lines, those that change most.
+    There is a panel for each principal direction of `z` (N, K), at most the four with the largest variance, and a line
+    for each column, at most 20, or in a terminal as many as fit: the columns that change most.
     """
     found = directions(z)
     count = min(MAX_PANELS, len(found.shares))
@@ -81,7 +81,7 @@ def columns(z: Array, decode: Callable[[Array], Array], names: Sequence[str], lo
     panel_room = (0.6 if look.window else 0.5) * style.width_of(look) / count / (look.small * style.CHARACTER)
     between = " " if panel_room > len(found.name(0)) else "\n"
     most = MAX_COLUMNS
-    if look.window:  # a line for each column, beside those of the titles, the ticks and the note below
+    if look.window:  # a line for each column, besides the lines of the titles, the ticks and the note below
         note = _said(found, count, look, "; 20 of 1000 columns").count("\n") + 1
         most = max(1, look.window[1] - 2 - note - (between == "\n"))
     swing = (made.max(axis=1) - made.min(axis=1)).max(axis=0)  # (E,)
@@ -116,7 +116,7 @@ def columns(z: Array, decode: Callable[[Array], Array], names: Sequence[str], lo
 
 
 def directions(z: Array) -> Principal:
-    """Return the principal directions of latent rows `z` (N, K) along which they differ; of equal rows, one."""
+    """Return the principal directions along which latent rows `z` (N, K) differ; for equal rows, one direction."""
     found = principal(z, MAX_DIRECTIONS)
     count = max(1, int((found.shares > 0).sum()))
     return Principal(found.mean, found.directions[:count], found.shares[:count])

@@ -1,7 +1,7 @@
-"""The checkpoint: one safetensors file that holds the weights, the scaler, and all that using them takes.
+"""The checkpoint: one safetensors file with the weights, the scaler, and everything needed to use them.
 
 Its metadata has one key, `aecli`: sorted JSON, because several keys would be written in random order.
-The header is read with the standard library alone.
+The header is read with only the standard library.
 """
 
 import contextlib
@@ -25,23 +25,24 @@ if TYPE_CHECKING:
 
     from aecli.model.scaler import Scaler
 
-FORMAT = 2  # open until 1.0: fields may be added that have a default
+FORMAT = 2  # until version 1.0, fields with a default may be added
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 SCALERS = ("full-scale", "standard", "minmax", "robust", "quantile", "common", "none")
 PRECISION = "holes.precision"  # see model/holes.py
 MIXTURE = ("mixture.weights", "mixture.means", "mixture.factors")  # see model/mixture.py
-SCORE = "score."  # begins the names of what scoring.py fits
+SCORE = "score."  # the prefix of the tensors that scoring.py fits
 DEFAULT_ALPHA = 0.01
-KNOTS = 256  # of scaler.knots, in each column
+KNOTS = 256  # knots per column in scaler.knots
 DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 
 
 @dataclass(frozen=True)
 class Origin(Config):
-    """By what the rows of a run are known again, and in what units some of them were cut off as held-out rows.
+    """The identity of a run's rows, and the unit in which some of them were held out.
 
-    `rows` is the digest of all rows that the cut was made of, `test` that of the rows which were given as held-out
-    ones, None where none were: see data/digest.py. The cut took `block` rows together, 1 where all were in memory.
+    `rows` is the digest of all rows before the held-out ones were split off, `test` the digest of the rows given as
+    held-out rows, None if there were none: see data/digest.py. Rows were split off in blocks of `block` rows, 1 if all
+    rows were in memory.
     """
 
     rows: str
@@ -51,9 +52,9 @@ class Origin(Config):
 
 @dataclass(frozen=True)
 class Scoring(Config):
-    """How much a checkpoint holds to score rows with: `axes`, `codes` of training rows, and `calibration` scores.
+    """The sizes of what a checkpoint stores for scoring: `axes`, `codes` of training rows, and `calibration` scores.
 
-    See scoring.py. Codes can be decoded to rows that are like those trained on.
+    See scoring.py. The codes can be decoded to rows that resemble training rows.
     """
 
     axes: int
@@ -61,29 +62,29 @@ class Scoring(Config):
     calibration: int
 
     def __post_init__(self) -> None:
-        """Raise ValueError for what no score has."""
+        """Raise ValueError for sizes that no score can have."""
         if min(self.axes, self.codes, self.calibration) < 0 or not (self.axes and self.calibration):
             raise ValueError("a score has no axes or no calibration rows")
 
     @property
     def least_p(self) -> float:
-        """The smallest p that a row can have: 1/(n + 1), of n calibration rows."""
+        """The smallest p that a row can have: 1/(n + 1) for n calibration rows."""
         return 1 / (self.calibration + 1)
 
     @property
     def alpha(self) -> float:
-        """Up to which p a row is an anomaly where nothing is said: 0.01, or the smallest p where that is more."""
+        """The default p at or below which a row is an anomaly: 0.01, or the smallest possible p if that is larger."""
         return max(DEFAULT_ALPHA, self.least_p)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint says of itself. `data` is the built-in set that it was trained on, None for any other data.
+    """The metadata of a checkpoint. `data` is the built-in set that the model was trained on, None for other data.
 
-    `format` is that of the file it was read from. `source` is the data's name without its place. Equal data and options
-    have equal fingerprints: SHA-256 in hexadecimal digits; a run that was ended before its end has none. `origin` is
-    None in files of older versions. `mixture` is the number of Gaussians that were fitted to the training codes, and
-    `score` what rows are scored with; each None where none were fitted, as in files of older versions.
+    `format` is the version of the file format. `source` is the name of the data without its folder. Runs with equal
+    data and options have equal fingerprints, SHA-256 in hexadecimal; a run that was ended early has none. `origin` is
+    None in files of older versions. `mixture` is the number of Gaussians fitted to the training codes, and `score` the
+    sizes of what scores rows; each is None if it was not fitted, as in files of older versions.
     """
 
     model: ModelConfig
@@ -102,7 +103,7 @@ class Checkpoint:
     score: Scoring | None = None
 
     def to_json(self, *, compact: bool = False) -> dict[str, Any]:
-        """Return the metadata as plain JSON values; `compact` ones lack what is at its default."""
+        """Return the metadata as plain JSON values; `compact` leaves out fields with their default value."""
         fields = [field for field in dataclasses.fields(self) if field.name != "format"]
         values: dict[str, Any] = {"format": self.format}
         values |= {f.name: v for f in fields if (v := getattr(self, f.name)) != f.default or not compact}
@@ -113,7 +114,7 @@ class Checkpoint:
 
     @classmethod
     def from_json(cls, value: Any) -> "Checkpoint":
-        """Read what `to_json` returned, or an older version's did.
+        """Read what `to_json` of this or an older version returned.
 
         Raises ValueError or UsageError for anything else.
         """
@@ -155,9 +156,9 @@ class Checkpoint:
 
 
 def _from_format_1(value: dict[str, Any]) -> dict[str, Any]:
-    """Return the metadata that aecli 0.1 wrote as format 2 has it: what is said of columns is said column by column.
+    """Return the metadata of aecli 0.1 in format 2, which describes columns one by one.
 
-    Raises ValueError where it is not what 0.1 wrote.
+    Raises ValueError if it is not what 0.1 wrote.
     """
     schema = dict(value["schema"]) if isinstance(value["schema"], dict) else {}
     names, kinds, categories = (schema.pop(name, None) for name in ("features", "kinds", "categories"))
@@ -179,7 +180,7 @@ def _from_format_1(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def save(path: Where, checkpoint: Checkpoint, tensors: "Mapping[str, np.ndarray[Any, Any]]", scaler: "Scaler") -> None:
-    """Write the checkpoint: atomically, so that a reader finds the old file or the new one, whole.
+    """Write the checkpoint atomically: a reader finds either the old file or the new one, complete.
 
     `tensors` is the model's state dict as float32 arrays. Equal contents give equal bytes.
     """
@@ -201,16 +202,16 @@ def dumps(checkpoint: Checkpoint, tensors: "Mapping[str, np.ndarray[Any, Any]]",
 
 
 def read(path: Where) -> Checkpoint:
-    """Read what the checkpoint says of itself, from its header alone; the tensors' names and shapes are checked.
+    """Read a checkpoint's metadata from its header; the tensors' names and shapes are checked, not their values.
 
-    Raises CheckpointError where the file is missing, no checkpoint, damaged, or of a newer format.
+    Raises CheckpointError if the file is missing, not a checkpoint, damaged, or of a newer format.
     """
     with opened(path) as file:
         return _read(path, file)[0]
 
 
 def _read(path: Where, file: BinaryIO) -> tuple[Checkpoint, dict[str, Any], int]:
-    """Read and check the header of an open file: what it says, where the tensors lie, and from which byte on."""
+    """Read and check the header of an open file: its metadata, its tensors, and the byte where data starts."""
     header, data_start = read_header(path, file)
     said = header.pop("__metadata__", {})
     try:
@@ -218,15 +219,15 @@ def _read(path: Where, file: BinaryIO) -> tuple[Checkpoint, dict[str, Any], int]
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         if isinstance(said, dict) and "aecli-resume" in said:
             raise CheckpointError(
-                f"{path}: a saved run, and no checkpoint yet", hint=shlex.join(["aecli", "info", str(path)])
+                f"{path}: a saved run, not yet a checkpoint", hint=shlex.join(["aecli", "info", str(path)])
             ) from error
         raise CheckpointError(
-            f"{path}: a safetensors file, but no aecli checkpoint: its metadata has no readable key 'aecli'"
+            f"{path}: a safetensors file, but not an aecli checkpoint: its metadata has no readable key 'aecli'"
         ) from error
     found = metadata.get("format") if isinstance(metadata, dict) else None
     if isinstance(found, int) and found > FORMAT:
         raise CheckpointError(
-            f"{path}: written in checkpoint format {found}, and this aecli reads up to format {FORMAT}",
+            f"{path}: written in checkpoint format {found}, and this version of aecli reads up to format {FORMAT}",
             hint="upgrade aecli: pip install --upgrade aecli",
         )
     try:
@@ -245,16 +246,16 @@ def _read(path: Where, file: BinaryIO) -> tuple[Checkpoint, dict[str, Any], int]
 
 
 def load(path: Where) -> "tuple[Checkpoint, dict[str, np.ndarray[Any, Any]], Scaler]":
-    """Read a checkpoint whole: what it says of itself, the model's state dict as float32 arrays, and its scaler.
+    """Read a whole checkpoint: its metadata, the model's state dict as float32 arrays, and its scaler.
 
-    Raises CheckpointError as `read` does, and where a weight is not a finite number.
+    Raises CheckpointError as `read` does, and if a weight is not a finite number.
     """
     import numpy as np
 
     from aecli.model.scaler import Scaler
 
     tensors = {}
-    with opened(path) as file:  # once: another file may take its name at any moment
+    with opened(path) as file:  # opened only once: another file may get its name at any moment
         checkpoint, header, data_start = _read(path, file)
         for name, entry in header.items():
             file.seek(data_start + entry["data_offsets"][0])
@@ -269,20 +270,20 @@ def load(path: Where) -> "tuple[Checkpoint, dict[str, np.ndarray[Any, Any]], Sca
     if knots is not None and (np.diff(knots) < 0).any():
         raise CheckpointError(f"{path}: a damaged checkpoint: scaler.knots are not in ascending order")
     if MIXTURE[0] in tensors and not (tensors[MIXTURE[0]].min() >= 0 < tensors[MIXTURE[0]].sum()):
-        raise CheckpointError(f"{path}: a damaged checkpoint: {MIXTURE[0]} are no shares of a whole")
+        raise CheckpointError(f"{path}: a damaged checkpoint: {MIXTURE[0]} are not positive shares")
     shift, scale, fill = tensors.pop("scaler.shift"), tensors.pop("scaler.scale"), tensors.pop("scaler.fill", None)
     scaler = Scaler(checkpoint.scaler, shift, scale, fill, checkpoint.schema, knots)
     return checkpoint, tensors, scaler
 
 
 def weights(tensors: "Mapping[str, np.ndarray[Any, Any]]") -> "dict[str, np.ndarray[Any, Any]]":
-    """Return the state dict of the network alone, of all tensors of a model."""
+    """Return the network's state dict, out of all tensors of a model."""
     others = (PRECISION, *MIXTURE)
     return {name: tensor for name, tensor in tensors.items() if name not in others and not name.startswith(SCORE)}
 
 
 def is_checkpoint(path: Where) -> bool:
-    """Return whether the file is a safetensors file with aecli's metadata, of whatever format version."""
+    """Return whether the file is a safetensors file with aecli's metadata, of any format version."""
     try:
         with opened(path) as file:
             metadata = read_header(path, file)[0].get("__metadata__")
@@ -293,7 +294,7 @@ def is_checkpoint(path: Where) -> bool:
 
 @contextlib.contextmanager
 def opened(path: Where) -> Iterator[BinaryIO]:
-    """Open a file to read, elsewhere a copy of it. Raises CheckpointError where that cannot be done."""
+    """Open a file for reading, or a copy of a remote file. Raises CheckpointError if that fails."""
     try:
         if isinstance(path, Place):
             yield path.copy()
@@ -307,7 +308,7 @@ def opened(path: Where) -> Iterator[BinaryIO]:
 
 
 def read_header(path: Where, file: BinaryIO) -> tuple[dict[str, Any], int]:
-    """Read a safetensors header, its length as 8 bytes, little-endian, then JSON; and give where the data starts."""
+    """Return a safetensors header (8 bytes of length, little-endian, then JSON), and the byte where data starts."""
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= min(MAX_HEADER_BYTES, os.fstat(file.fileno()).st_size - 8):
         raise CheckpointError(f"{path}: not a safetensors file", hint="aecli train writes one")
@@ -316,18 +317,18 @@ def read_header(path: Where, file: BinaryIO) -> tuple[dict[str, Any], int]:
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a safetensors file", hint="aecli train writes one") from error
     if not isinstance(header, dict):
-        raise CheckpointError(f"{path}: not a safetensors file, its header is no JSON object")
+        raise CheckpointError(f"{path}: not a safetensors file: its header is not a JSON object")
     return header, 8 + length
 
 
 def _expected(header: Mapping[str, Any], checkpoint: Checkpoint) -> dict[str, tuple[str, tuple[tuple[int, ...], ...]]]:
-    """Return the type of each tensor that the file has to hold, and the shapes that it may be of."""
+    """Return the type of each tensor that the file must hold, and its possible shapes."""
     inputs = checkpoint.model.inputs
     expected: dict[str, tuple[str, tuple[tuple[int, ...], ...]]] = {
         name: ("F32", (shape,)) for name, shape in tensor_shapes(checkpoint.model).items()
     }
     expected |= dict.fromkeys(("scaler.shift", "scaler.scale"), ("F64", ((inputs,), (1,))))
-    if "scaler.fill" in header or checkpoint.schema.missing == "mean":  # pixels may lack it, and what 0.1 wrote
+    if "scaler.fill" in header or checkpoint.schema.missing == "mean":  # pixels and files of version 0.1 may lack it
         expected["scaler.fill"] = ("F64", ((inputs,),))
     if PRECISION in header:
         expected[PRECISION] = ("F32", ((inputs, inputs),))
@@ -361,7 +362,7 @@ def _expected(header: Mapping[str, Any], checkpoint: Checkpoint) -> dict[str, tu
 
 
 def _check_tensors(path: Where, header: Mapping[str, Any], data_start: int, size: int, checkpoint: Checkpoint) -> None:
-    """Check every tensor's name, type, shape and place in the file before anything is allocated."""
+    """Check every tensor's name, type, shape and place in the file before memory is allocated."""
     expected = _expected(header, checkpoint)
     for name in sorted(header.keys() ^ expected.keys()):
         what = "is missing" if name in expected else "is not part of the model that it describes"
@@ -386,6 +387,6 @@ def _check_tensors(path: Where, header: Mapping[str, Any], data_start: int, size
 
 
 def _offset(place: tuple[Any, int, str]) -> int:
-    """Return where a tensor is said to start, -1 where that is no offset."""
+    """Return the offset where a tensor starts, -1 if that is not a valid offset."""
     offsets = place[0]
     return offsets[0] if isinstance(offsets, list) and offsets and type(offsets[0]) is int else -1

@@ -1,7 +1,8 @@
-"""Convolutions of rows that are images, and transposed ones, in torch.
+"""Convolutions and transposed convolutions of rows that are images, in torch.
 
-Both are one map between a small image and a large one and its transpose, with one weight, (C of the small, C of the
-large, kernel, kernel). The gradient by what goes into the one is the other of what comes back.
+Both are the same linear map between a small image and a large one, or its transpose, with one weight (C of the small
+image, C of the large image, kernel, kernel). The gradient by the input of one is the other, applied to the gradient by
+its output.
 
 Shape letters: B rows, h w the small image's height and width, H W the large one's, C channels, k kernel, s stride.
 """
@@ -16,15 +17,15 @@ DILATION, GROUPS = [1, 1], 1
 
 
 def convolved(x: Tensor, weight: Tensor, bias: Tensor | None, at: Convolution) -> Tensor:
-    """Convolve large images, (B, H W C) -> (B, h w C)."""
+    """Return the convolution of large images, (B, H W C) -> (B, h w C)."""
     return _rows(_convolve(_images(x, at.large), weight, bias, at.stride, at.padding))
 
 
 def transposed(x: Tensor, weight: Tensor, bias: Tensor | None, at: Convolution) -> Tensor:
-    """Convolve small images, transposed, (B, h w C) -> (B, H W C).
+    """Return the transposed convolution of small images, (B, h w C) -> (B, H W C).
 
-    One convolution of stride 1 gives all s x s pixels of a block at once, which then are laid side by side: several
-    times quicker on a CPU than PyTorch's own.
+    One convolution with stride 1 computes all s x s pixels of a block at once; then the pixels are put side by side. On
+    a CPU this is several times faster than PyTorch's own transposed convolution.
     Source: Shi et al. 2016, "Is the deconvolution layer the same as a convolutional layer?".
     """
     height, width, channels = at.large
@@ -41,7 +42,7 @@ def transposed(x: Tensor, weight: Tensor, bias: Tensor | None, at: Convolution) 
 
 
 def weight_gradient(small: Tensor, large: Tensor, weight: Tensor, at: Convolution) -> Tensor:
-    """Return the gradient by the weight, of either, from the rows on both sides: values on one, gradients on the other.
+    """Return the gradient by the weight of either map, from values on one side and gradients on the other.
 
     small (B, h w C), large (B, H W C).
     """

@@ -1,4 +1,4 @@
-"""Which rows a model has not seen: those that its run held out of training."""
+"""The rows that a model has not seen: those that its run held out of training."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +16,11 @@ Array = np.ndarray[Any, Any]
 
 
 def held_out(made: "Checkpoint", source: "Source") -> Array | None:
-    """Return which rows of a source a run held out, (N,) booleans in the order that the source yields them.
+    """Return a mask (N,) of the rows of a source that a run held out, in the order that the source yields them.
 
-    The source is read to its end. None where `trained_on` is.
-    A row that was left out of the training for its holes counts as held out. Validation rows do not: they chose the
-    weights.
+    Reads the source to its end. Returns None if `trained_on` does.
+    A row that training left out because of its holes counts as held out. Validation rows do not, because they selected
+    the weights.
     """
     found, learnt = Digest(), []
     for batch in source.batches():
@@ -35,7 +35,7 @@ def held_out(made: "Checkpoint", source: "Source") -> Array | None:
 
 
 def learnable(made: "Checkpoint", x: Array) -> Array:
-    """Return which raw rows (N, D) a run could train on, (N,) booleans: not those that it left out for their holes."""
+    """Return a mask (N,) of the raw rows (N, D) that a run could train on: all but those it left out for holes."""
     if x.dtype.kind == "f" and made.schema.missing is not None:
         holes = np.isnan(x)
         return np.asarray(~(holes.any(axis=1) if made.schema.missing == "drop" else holes.all(axis=1)))
@@ -43,10 +43,10 @@ def learnable(made: "Checkpoint", x: Array) -> Array:
 
 
 def trained_on(made: "Checkpoint", name: str, found: Digest) -> Array | None:
-    """Return which of the rows of a digest, (N,) booleans, a run trained on. `name` is that of their source.
+    """Return a mask (N,) of the rows of a digest that a run trained on. `name` is the name of their source.
 
-    None where these are not all rows of the run that are `learnable`, in their order, nor all those that were given to
-    it as held-out rows, nor the test split of the built-in set that it trained on.
+    None unless the rows are all `learnable` rows of the run, in their order, or all rows given to it as held-out rows,
+    or the test split of the built-in set that it trained on.
     """
     origin = made.origin
     if name == f"{made.data}:test" or (origin is not None and origin.test == str(found)):
@@ -57,7 +57,7 @@ def trained_on(made: "Checkpoint", name: str, found: Digest) -> Array | None:
 
 
 def _cut(rows: int, block: int, run: "TrainConfig") -> Array:
-    """Return which of so many rows (N,) the cut of a run took off, as `Part.cut` did."""
+    """Return a mask (N,) of the rows that a run held out, repeating the choice of `Part.cut`."""
     if not (share := run.holdout or run.holdout_last):
         return np.zeros(rows, bool)
     rng = None if run.holdout_last else np.random.default_rng(run.seed)

@@ -1,4 +1,4 @@
-"""ModelConfig to the table of layers: the one description of the network that every backend interprets."""
+"""From ModelConfig to the table of layers, the one description of the network that every backend interprets."""
 
 import math
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ Image = tuple[int, int, int]  # (H, W, C)
 
 @dataclass(frozen=True, slots=True)
 class Convolution:
-    """What a convolution is: from images of one shape to those of another. A row is such an image, flattened.
+    """The geometry of a convolution, from images of one shape to images of another. A row is such an image, flattened.
 
-    A `transposed` one is PyTorch's ConvTranspose2d, the other its Conv2d. The weight of both is (C of the small image,
-    C of the large one, kernel, kernel).
+    If `transposed`, it is PyTorch's ConvTranspose2d, otherwise its Conv2d. The weight of both is (C of the small image,
+    C of the large image, kernel, kernel).
     """
 
     images: tuple[Image, Image]
@@ -30,7 +30,7 @@ class Convolution:
 
     @property
     def large(self) -> Image:
-        """The other one."""
+        """The image that is `stride` times larger."""
         return self.images[1 if self.transposed else 0]
 
 
@@ -57,7 +57,7 @@ class Layer:
 
     @property
     def fan_in(self) -> int:
-        """How many values each output is a sum of, on average where a transposed convolution's differ."""
+        """The number of values that each output sums, averaged over a transposed convolution's outputs."""
         at = self.convolution
         if at is None:
             return self.in_dim
@@ -65,14 +65,14 @@ class Layer:
 
 
 def encoder_layers(config: ModelConfig) -> tuple[Layer, ...]:
-    """List the layers from x (N, D) to what the bottleneck takes: (N, K), or (N, 2 K) where it is variational."""
+    """Return the layers from x (N, D) to the bottleneck's input: (N, K), or (N, 2 K) if it is variational."""
     widths = (math.prod(config.images[-1]), *config.hidden_dims, config.encoded_dim)
     convolutions = [Convolution(pair, transposed=False) for pair in pairwise(config.images)]
     return _half("encoder", [*convolutions, *pairwise(widths)], config.activation, config.latent_activation)
 
 
 def decoder_layers(config: ModelConfig) -> tuple[Layer, ...]:
-    """List the layers from z (N, K) to recon (N, D): the encoder's, mirrored."""
+    """Return the layers from z (N, K) to recon (N, D): the encoder's, mirrored."""
     widths = (config.latent_dim, *reversed(config.hidden_dims), math.prod(config.images[-1]))
     convolutions = [Convolution(pair, transposed=True) for pair in pairwise(reversed(config.images))]
     return _half("decoder", [*pairwise(widths), *convolutions], config.activation, config.output_activation)
@@ -87,7 +87,7 @@ def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def _half(half: str, maps: list[Convolution | tuple[int, int]], between: str, last: str) -> tuple[Layer, ...]:
-    """List the layers of one half; a layer's number counts activations too, as in a torch.nn.Sequential."""
+    """Return the layers of one half; a layer's number counts activations too, as in a torch.nn.Sequential."""
     step = 1 if between == "none" else 2
     layers = []
     for i, each in enumerate(maps):

@@ -1,9 +1,10 @@
-"""A mixture of Gaussians over the codes of training rows: what can be drawn, to be decoded to new rows.
+"""A mixture of Gaussians over the codes of training rows. Draws from it are decoded to new rows.
 
-The codes of a plain autoencoder lie where training put them, and draws from N(0, I) decode to noise. The mixture is
-fitted by expectation and maximisation, with full covariances; Akaike's information criterion chooses the number of
-Gaussians. On MNIST's 64 values it takes ten, which other codes are likelier under than under the five or six of the
-Bayesian one. Source: Ghosh et al. 2020, "From Variational to Deterministic Autoencoders", section 4, which fits ten.
+The codes of a plain autoencoder are where training put them, and draws from N(0, I) decode to noise. The mixture is
+fitted by expectation maximisation, with full covariances; Akaike's information criterion chooses the number of
+Gaussians. For MNIST with 64 values it chooses ten, and other codes are likelier under these than under the five or six
+that the Bayesian criterion chooses. Source: Ghosh et al. 2020, "From Variational to Deterministic Autoencoders",
+section 4, which fits ten.
 Shape letters: N codes, K latent values, M Gaussians.
 """
 
@@ -16,17 +17,17 @@ import numpy as np
 from aecli.model.checkpoint import MIXTURE
 
 Array = np.ndarray[Any, Any]
-COMPONENTS = (10, 7, 5, 3, 2, 1)  # that are tried
-MAX_CODES = 4096  # that a mixture is fitted to: more take longer, and tell little more
+COMPONENTS = (10, 7, 5, 3, 2, 1)  # the numbers of Gaussians to try
+MAX_CODES = 4096  # that a mixture is fitted to: more take longer and add little
 MAX_LATENT = 512  # values of a code: above it, the covariances would be larger than the model
-ONE_ABOVE = 128  # latent values, there is one Gaussian: a second has more numbers than the codes tell
-CODES_A_VALUE = 6  # that a Gaussian needs for each latent value: with fewer its covariance is mostly chance
-RIDGE = 1e-6  # of each value's variance, added to it: some values may always be equal
-LLOYD, EM = 5, 4  # steps of k-means, then of expectation and maximisation, at most; and as many more at the end
-CONVERGED = 1e-2  # gain in log-likelihood of a code, below which these end
+ONE_ABOVE = 128  # latent values, there is one Gaussian: the codes do not determine more parameters
+CODES_A_VALUE = 6  # that a Gaussian needs per latent value: with fewer, its covariance is mostly chance
+RIDGE = 1e-6  # share of each value's variance, added to it: some values may always be equal
+LLOYD, EM = 5, 4  # most steps of k-means, then of expectation maximisation, which are repeated at the end
+CONVERGED = 1e-2  # gain in log-likelihood per code, below which these end
 PATIENCE = 2  # numbers of Gaussians that may be worse, one after another, before the search ends
-ONE_THREAD = 1 << 18  # multiplications in a product, above which OpenBLAS wakes threads, and waits for them by spinning
-DRAWN = 1024  # at once: the first draws are the same however many are asked for
+ONE_THREAD = 1 << 18  # multiplications above which OpenBLAS starts threads, and busy-waits for them
+DRAWN = 1024  # at once, so the first draws do not depend on how many are requested
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +40,7 @@ class Mixture:
 
     @classmethod
     def standard(cls, values: int) -> "Mixture":
-        """Return N(0, I) of so many latent values: what the codes of a variational model are held near."""
+        """Return N(0, I) of `values` latent values, which the codes of a variational model are kept near."""
         return cls(np.ones(1), np.zeros((1, values)), np.eye(values)[None])
 
     def __len__(self) -> int:
@@ -53,7 +54,7 @@ class Mixture:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Array]) -> "Mixture | None":
-        """Read what `tensors` returned; None where a checkpoint holds none."""
+        """Read what `tensors` returned; None if a checkpoint holds none."""
         if MIXTURE[0] not in tensors:
             return None
         weights, means, packed = (tensors[name].astype(np.float64) for name in MIXTURE)
@@ -62,7 +63,7 @@ class Mixture:
         return cls(weights / weights.sum(), means, factors)
 
     def draws(self, count: int, seed: int) -> Iterator[Array]:
-        """Yield so many codes, float32 (at most 1024, K) at a time. Equal seeds give equal draws."""
+        """Yield `count` codes, float32 (at most 1024, K) at a time. Equal seeds give equal draws."""
         rng = np.random.default_rng(seed)
         for start in range(0, count, DRAWN):
             which = rng.choice(len(self), DRAWN, p=self.weights)
@@ -74,13 +75,13 @@ class Mixture:
 
 
 def fit(z: Array, seed: int) -> Mixture:
-    """Fit one to ten Gaussians to codes (N, K), all finite, at least one. Equal codes and seeds give equal mixtures."""
+    """Return one to ten Gaussians fitted to finite codes (N, K), N ≥ 1. Equal codes and seeds give equal mixtures."""
     z = z.astype(np.float64)
     count, values = z.shape
     centre, spread = z.mean(axis=0), z.std(axis=0)
     scaled = (z - centre) / np.where(spread > 0, spread, 1)
     y = scaled.astype(np.float32)
-    best, lowest, worse = np.ones((count, 1)), np.inf, 0  # whose each code is: (N, M)
+    best, lowest, worse = np.ones((count, 1)), np.inf, 0  # each code's share of each Gaussian: (N, M)
     most = count // (CODES_A_VALUE * values) if values <= ONE_ABOVE else 1
     for components in (number for number in COMPONENTS if number <= most > 1):
         found = _improved(y, _clustered(y, components, np.random.default_rng((seed, components))))
@@ -99,9 +100,9 @@ def fit(z: Array, seed: int) -> Mixture:
 
 
 def _improved(y: Array, shares: Array) -> tuple[Array, float] | None:
-    """Return whose the codes are (N, M) after more steps, and the log-likelihood of all.
+    """Return the codes' shares (N, M) of the Gaussians after more steps, and the log-likelihood of all codes.
 
-    None where a Gaussian is left with too few codes.
+    None if a Gaussian is left with too few codes.
     """
     likelihood = -np.inf
     for _ in range(EM):
@@ -115,7 +116,7 @@ def _improved(y: Array, shares: Array) -> tuple[Array, float] | None:
 
 
 def _maximised(y: Array, shares: Array) -> tuple[Array, Array, Array]:
-    """Return the weights (M,), means (M, K) and lower factors (M, K, K) that suit codes of such shares best."""
+    """Return the weights (M,), means (M, K) and lower factors (M, K, K) that fit codes with these shares best."""
     counts = shares.sum(axis=0)
     means = _sums(shares, y) / counts[:, None]
     covariances = []
@@ -126,17 +127,17 @@ def _maximised(y: Array, shares: Array) -> tuple[Array, Array, Array]:
 
 
 def _factor(covariance: Array) -> Array:
-    """Return the lower Cholesky factor (K, K), with a ridge that is as large as it must be for there to be one."""
+    """Return the lower Cholesky factor (K, K), with the smallest ridge in steps of ten for which it exists."""
     ridge = RIDGE
     while True:
         try:
             return np.linalg.cholesky(covariance + ridge * np.eye(len(covariance)))
-        except np.linalg.LinAlgError:  # of sums in single precision
+        except np.linalg.LinAlgError:  # sums in single precision may cause it
             ridge *= 10
 
 
 def _expected(y: Array, weights: Array, means: Array, factors: Array) -> tuple[Array, float]:
-    """Return whose the codes are (N, M) under these Gaussians, and the log-likelihood of all."""
+    """Return the codes' shares (N, M) of these Gaussians, and the log-likelihood of all codes."""
     logs = np.empty((len(y), len(weights)))
     for i, (weight, mean, factor) in enumerate(zip(weights, means, factors, strict=True)):
         inverse = np.linalg.inv(factor).astype(y.dtype)
@@ -151,7 +152,7 @@ def _expected(y: Array, weights: Array, means: Array, factors: Array) -> tuple[A
 
 
 def _clustered(y: Array, clusters: int, rng: np.random.Generator) -> Array:
-    """Return whose the codes are (N, M), each one cluster's alone: k-means from a k-means++ start."""
+    """Return the codes' shares (N, M) of clusters, 1 for their own: k-means from a k-means++ start."""
     squares = np.einsum("nk,nk->n", y, y)
 
     def distances(centres: Array) -> Array:
@@ -179,7 +180,7 @@ def _clustered(y: Array, clusters: int, rng: np.random.Generator) -> Array:
 
 
 def _times(a: Array, b: Array) -> Array:
-    """Return a (N, J) times b (J, L), in pieces that one thread multiplies."""
+    """Return a (N, J) times b (J, L), in pieces small enough for one thread."""
     size = _rows_of_a_piece(b.size, len(a))
     whole = len(a) // size * size
     out: Array = np.empty((len(a), b.shape[1]), a.dtype)
@@ -189,7 +190,7 @@ def _times(a: Array, b: Array) -> Array:
 
 
 def _sums(a: Array, b: Array) -> Array:
-    """Return the sums (J, L) of products of the columns of a (N, J) and b (N, L), in pieces as `_times`."""
+    """Return the sums (J, L) of products of the columns of a (N, J) and b (N, L), in pieces as in `_times`."""
     size = _rows_of_a_piece(a.shape[1] * b.shape[1], len(a))
     out: Array = np.zeros((a.shape[1], b.shape[1]), a.dtype)
     for start in range(0, len(a), size):
@@ -198,5 +199,5 @@ def _sums(a: Array, b: Array) -> Array:
 
 
 def _rows_of_a_piece(values: int, rows: int) -> int:
-    """Return how many rows one thread multiplies by so many values; all rows where these are worth several threads."""
+    """Return how many rows one thread multiplies by so many values; all rows if several threads pay off."""
     return ONE_THREAD // values if values * 8 <= ONE_THREAD else max(1, rows)

@@ -1,6 +1,6 @@
 """The autoencoder in torch.
 
-Shape letters: N rows, D input values a row, K latent values a row.
+Shape letters: N rows, D input values per row, K latent values per row.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class Autoencoder(nn.Module):
-    """An encoder of dense layers, after convolutions where a row is an image, and its mirrored decoder."""
+    """An encoder of dense layers, after convolutions if rows are images, and its mirrored decoder."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -41,17 +41,17 @@ class Autoencoder(nn.Module):
         return h[:, : self.config.latent_dim]
 
     def decode(self, z: Tensor) -> Tensor:
-        """Return the rows that latent rows stand for."""
+        """Return the rows decoded from latent rows."""
         recon: Tensor = self.decoder(z)  # (N, K) -> (N, D)
         return recon
 
     def forward(self, x: Tensor) -> Tensor:
-        """Rebuild x from its latent rows."""
+        """Return x, rebuilt from its latent rows."""
         return self.decode(self.encode(x))  # (N, D) -> (N, K) -> (N, D)
 
 
 def inactive(z: Tensor, active: int) -> Tensor:
-    """Return which latent values (N, K) are not among so many largest of their row; of equal ones the first are."""
+    """Return a mask of latent values (N, K) not among the `active` largest of their row; the first ones win ties."""
     least = z.topk(active, dim=1).values[:, -1:]
     equal = z == least
     surplus = equal.cumsum(1, dtype=torch.int32) > active - (z > least).sum(1, keepdim=True)
@@ -59,12 +59,12 @@ def inactive(z: Tensor, active: int) -> Tensor:
 
 
 class OnDevice:
-    """A trained autoencoder on a device, arrays in and out: what `network.Network` is in NumPy."""
+    """A trained autoencoder on a device, with NumPy arrays in and out; `network.Network` is the same in NumPy."""
 
     workers = 1
 
     def __init__(self, config: ModelConfig, tensors: Mapping[str, Array], device: torch.device) -> None:
-        """Take the weights from a state dict of float32 arrays."""
+        """Load the weights from a state dict of float32 arrays."""
         self._device = device
         self._model = Autoencoder(config)
         self._model.load_state_dict({name: torch.tensor(tensor) for name, tensor in tensors.items()})
@@ -78,7 +78,7 @@ class OnDevice:
 
     @torch.inference_mode()
     def decode(self, z: Array) -> Array:
-        """Return the rows that float32 latent rows stand for."""
+        """Return the rows decoded from float32 latent rows."""
         recon: Array = self._model.decode(torch.tensor(z, device=self._device)).cpu().numpy()
         return recon
 
@@ -89,7 +89,7 @@ class ConvolvedRows(nn.Module):
     def __init__(self, layer: Layer, at: Convolution) -> None:
         super().__init__()
         self.at = at
-        bound = layer.fan_in**-0.5  # as PyTorch's own layers begin
+        bound = layer.fan_in**-0.5  # as PyTorch's own layers do
         self.weight, self.bias = (nn.Parameter(torch.empty(shape).uniform_(-bound, bound)) for shape in layer.shapes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -113,9 +113,9 @@ def _sequential(layers: Sequence[Layer]) -> nn.Sequential:
 def initialise(model: Autoencoder, config: ModelConfig, init: str, mean: Tensor, generator: torch.Generator) -> None:
     """Draw all weights and biases in place: "normal", from N(0, 1); "fan-in", uniform within 1/sqrt(fan-in) of 0.
 
-    With "fan-in", which is PyTorch's default for linear layers, the output starts at the `mean` row (D,) instead of at
-    noise: the error falls further in as many steps. With "normal" a variational bottleneck's variances start at
-    1: those of such weights would overflow.
+    "fan-in" is PyTorch's default for linear layers. With it, the output starts at the `mean` row (D,) instead of at
+    noise, so the error falls further in the same number of steps. With "normal", the variances of a variational
+    bottleneck start at 1, because with such weights they would overflow.
     """
     with torch.no_grad():
         parameters = dict(model.named_parameters())
@@ -132,5 +132,5 @@ def initialise(model: Autoencoder, config: ModelConfig, init: str, mean: Tensor,
                 parameters[f"{encoder_layers(config)[-1].name}.{kind}"][config.latent_dim :] = 0
         if init == "fan-in":
             bias = parameters[f"{layers[-1].name}.bias"]
-            mean = mean.view(-1, len(bias)).mean(dim=0)  # of each channel, where all pixels share one bias
+            mean = mean.view(-1, len(bias)).mean(dim=0)  # the mean per channel, if all pixels share one bias
             bias.copy_(torch.logit(mean, eps=1 / 256) if config.output_activation == "sigmoid" else mean)

@@ -1,6 +1,6 @@
-"""The autoencoder in NumPy: what uses a model on the CPU, without the second that torch takes to load.
+"""The autoencoder in NumPy. Commands use it on the CPU, because torch takes a second to load.
 
-Shape letters: N rows, D input values a row, K latent values a row.
+Shape letters: N rows, D input values per row, K latent values per row.
 """
 
 import os
@@ -18,15 +18,15 @@ ROOT, CUBIC = np.float32(np.sqrt(2 / np.pi)), np.float32(0.044715)
 
 
 class Network:
-    """An encoder and its mirrored decoder: what `module.Autoencoder` computes, within 1e-5 of it.
+    """An encoder and its mirrored decoder. It agrees with `module.Autoencoder` within 1e-5.
 
-    `workers` is how many threads may usefully compute at once.
+    `workers` is the number of threads that may usefully compute at once.
     """
 
-    workers = min(8, os.cpu_count() or 1)  # each holds a batch, and all that it is scaled and multiplied to
+    workers = min(8, os.cpu_count() or 1)  # each holds a batch and its intermediate results
 
     def __init__(self, config: ModelConfig, tensors: Mapping[str, Array]) -> None:
-        """Take the weights from a state dict of float32 arrays."""
+        """Use the weights of a state dict of float32 arrays."""
         self._tensors = tensors
         self._latent_dim, self._active = config.latent_dim, config.active
         self._encoder = encoder_layers(config)
@@ -40,11 +40,11 @@ class Network:
         return np.ascontiguousarray(z[:, : self._latent_dim])
 
     def decode(self, z: Array) -> Array:
-        """Return the rows that float32 latent rows stand for."""
+        """Return the rows decoded from float32 latent rows."""
         return self._forward(self._decoder, z)  # (N, K) -> (N, D)
 
     def _forward(self, layers: Sequence[Layer], x: Array) -> Array:
-        with np.errstate(all="ignore"):  # what is too large becomes infinite or NaN, as in torch
+        with np.errstate(all="ignore"):  # overflow gives infinity or NaN, as in torch
             for layer in layers:
                 weight, bias = self._tensors[f"{layer.name}.weight"], self._tensors[f"{layer.name}.bias"]
                 if (at := layer.convolution) is None:
@@ -56,7 +56,7 @@ class Network:
 
 
 def sparse(z: Array, active: int) -> Array:
-    """Keep so many largest of each row's latent values (N, K), of equal ones the first; the others become 0."""
+    """Return latent values (N, K) with all but each row's `active` largest set to 0, in place; first ones win ties."""
     place = z.shape[1] - active
     least = np.partition(z, place, axis=1)[:, place : place + 1]
     equal = z == least
@@ -72,7 +72,7 @@ def _dense(x: Array, weight: Array, bias: Array) -> Array:
 
 
 def _convolved(x: Array, weight: Array, bias: Array, at: Convolution) -> Array:
-    """Convolve large images (N, H W C), to small ones (N, h w c): all windows of them, times the kernels."""
+    """Return the convolution of large images (N, H W C) to small ones (N, h w c): all windows times the kernels."""
     (height, width, channels), k, p, s = at.large, at.kernel, at.padding, at.stride
     x = np.pad(x.reshape(-1, height, width, channels), ((0, 0), (p, p), (p, p), (0, 0)))
     windows = _windows(x, k)[:, ::s, ::s].reshape(-1, k * k * channels)  # (N h w, k k C)
@@ -82,7 +82,7 @@ def _convolved(x: Array, weight: Array, bias: Array, at: Convolution) -> Array:
 
 
 def _transposed(x: Array, weight: Array, bias: Array, at: Convolution) -> Array:
-    """Convolve small images (N, h w c), transposed, to large ones (N, H W C): see `convolution.transposed`."""
+    """Return the transposed convolution of small images (N, h w c) to large ones: see `convolution.transposed`."""
     (height, width, channels), p, s = at.large, at.padding, at.stride
     taps = at.kernel // s
     edge = (taps - 1, taps - 1)
@@ -101,7 +101,7 @@ def _windows(images: Array, size: int) -> Array:
 
 
 def _gelu(x: Array) -> Array:
-    """Source: Hendrycks and Gimpel 2016, section 2, with the tanh."""
+    """Return GELU in its tanh form. Source: Hendrycks and Gimpel 2016, section 2."""
     y = x * x
     y *= ROOT * CUBIC
     y += ROOT
@@ -134,7 +134,7 @@ def _elu(x: Array) -> Array:
     return y
 
 
-# Each may write over its argument. In place, because a temporary costs as much as what is computed.
+# Each may overwrite its argument, because a temporary array costs as much as the computation.
 ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "gelu": _gelu,
     "relu": lambda x: np.maximum(x, 0, out=x),

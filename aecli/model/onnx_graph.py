@@ -1,6 +1,6 @@
-"""An ONNX graph in the making, and the table of layers in it: what `network.Network` computes.
+"""A builder for an ONNX graph, with the table of layers as nodes: it computes the same as `network.Network`.
 
-Its operators are those of opset 13, which runtimes have had since 2020. Tensors are known by their names.
+It uses operators of opset 13, which runtimes have had since 2020. Tensors are identified by their names.
 Shape letters: N rows, C channels, H W height and width.
 """
 
@@ -16,7 +16,7 @@ from aecli.model.layers import Convolution, Image, Layer
 from aecli.model.network import CUBIC, ROOT
 
 OPSET, IR_VERSION = 13, 7
-MOST_BYTES = 2**31 - 2**24  # of weights: an ONNX file is smaller than 2^31, and holds names and metadata, too
+MOST_BYTES = 2**31 - 2**24  # of weights: an ONNX file must be smaller than 2^31 bytes, with names and metadata
 PLAIN = {"relu": "Relu", "elu": "Elu", "tanh": "Tanh", "sigmoid": "Sigmoid"}  # activations that are one operator
 
 Array = np.ndarray[Any, Any]
@@ -24,10 +24,10 @@ Shape = tuple[str | int, ...]
 
 
 class Graph:
-    """A graph to which nodes are added one by one. `takes` and `gives` say in words what goes in and comes out."""
+    """A graph to which nodes are added one by one. `takes` and `gives` describe its inputs and outputs in words."""
 
     def __init__(self) -> None:
-        """Raise AecliError where the package onnx is not installed."""
+        """Raise AecliError if the package onnx is not installed."""
         try:
             import onnx.numpy_helper
         except ModuleNotFoundError as error:
@@ -70,16 +70,16 @@ class Graph:
         return name
 
     def cast(self, x: str, dtype: Any) -> str:
-        """Return a tensor as one of another type."""
+        """Return a tensor cast to another type."""
         return self.add("Cast", x, to=self._type(dtype))
 
     def shaped(self, x: str, *row: int) -> str:
-        """Return rows as rows of another shape, also where there are none of them."""
-        return self.add("Reshape", x, np.array([0, *row], np.int64))  # 0 is as many as there are
+        """Return rows reshaped, also if there are no rows."""
+        return self.add("Reshape", x, np.array([0, *row], np.int64))  # 0 keeps the number of rows
 
     def layers(self, x: str, layers: Sequence[Layer], tensors: Mapping[str, Array]) -> str:
-        """Return what layers make of float32 rows: of (N, in_dim), (N, out_dim)."""
-        image: Image | None = None  # of what goes from one convolution to another, as (N, C, H, W)
+        """Return the output (N, out_dim) of layers for float32 rows (N, in_dim)."""
+        image: Image | None = None  # the shape of images between convolutions, kept as (N, C, H, W)
         for layer in layers:
             weight, bias = (
                 self.constant(tensors[name], name) for name in (f"{layer.name}.weight", f"{layer.name}.bias")
@@ -95,15 +95,15 @@ class Graph:
         return self._flat(x, image)
 
     def sparse(self, z: str, active: int) -> str:
-        """Keep so many largest of each row's latent values, of equal ones the first; the others become 0."""
+        """Return latent values with all but each row's `active` largest set to 0; the first ones win ties."""
         places = self.add("TopK", z, np.array([active], np.int64), outputs=2, axis=1)
         zeros = self.add("ConstantOfShape", self.add("Shape", z))
         return self.add("ScatterElements", zeros, places, f"{places}.0", axis=1)
 
     def to_bytes(self, about: str, metadata: Mapping[str, Any]) -> bytes:
-        """Return the file, equal bytes for equal graphs. `metadata` are JSON values.
+        """Return the file. Equal graphs give equal bytes. `metadata` are JSON values.
 
-        Raises AecliError where it would be too large.
+        Raises AecliError if it would be too large.
         """
         size = sum(len(each.raw_data) for each in self._constants.values())
         if size > MOST_BYTES:
@@ -133,7 +133,7 @@ class Graph:
         return self._onnx.helper.make_tensor_value_info(name, self._type(dtype), shape, about)
 
     def _flat(self, x: str, image: Image | None) -> str:
-        """Return images (N, C, H, W), where there is one, as rows (N, H W C)."""
+        """Return images (N, C, H, W) as rows (N, H W C); rows unchanged if `image` is None."""
         if image is None:
             return x
         height, width, channels = image

@@ -1,4 +1,4 @@
-"""Raw units to the model's units and back."""
+"""Conversion of raw units to the model's units and back."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -18,10 +18,10 @@ KINDS = ("standard", "minmax", "robust", "quantile", "common", "none")
 FULL_SCALE = "full-scale"
 CHUNK_VALUES = 1 << 22
 LARGEST = 1e18  # its square is still a float32
-FARTHEST = 20.0  # in the units of `robust`, for training rows
-ROUNDING = 2.0**-48  # of a column's magnitude: a spread below it is rounding, and the column constant
-NEAR = 1e-6  # of a column's magnitude: below it, moments are taken about one of the column's own values
-MAX_SAMPLE_ROWS = 1 << 17  # from which quantiles are taken
+FARTHEST = 20.0  # the largest training value with `robust`, in its units
+ROUNDING = 2.0**-48  # of a column's magnitude: a smaller spread is rounding, and the column counts as constant
+NEAR = 1e-6  # of a column's magnitude: with a smaller spread, moments are taken about one of the column's values
+MAX_SAMPLE_ROWS = 1 << 17  # the most rows that quantiles are taken from
 MAX_SAMPLE_VALUES = 1 << 25
 
 Array = np.ndarray[Any, Any]
@@ -31,17 +31,16 @@ Array = np.ndarray[Any, Any]
 class Scaler:
     """The map of D raw values to the E inputs of a model: categories one-hot, then (x - shift) / scale.
 
-    `shift` and `scale` are float64, (E,) or (1,). E is D but for categories. `full-scale` takes black pixels to 0
-    and white ones to 1, `standard` gives mean 0 and variance 1, `minmax` [0, 1], `robust` median 0 and an interquartile
-    range of 1.349, that of a normal distribution; `common` divides all values by their root mean square; `none` leaves
-    values as they are. A constant column is divided by 1.
-    With `robust`, what lies further out than +-20 counts as that in training: one value alone would be all that is
-    learnt.
-    `quantile` first takes each value to its place among `knots` (E, KNOTS), see `_Ranks`, and then scales as `standard`
-    does.
-    `fill` (E,) is what holes become, in raw units: the mean of the training rows, for `robust` and `quantile` the
-    median. None where the rows were pixels of whole numbers, which cannot have any, and in checkpoints of format 1 that
-    were trained without holes.
+    `shift` and `scale` are float64, (E,) or (1,). E equals D unless there are categories. `full-scale` maps black
+    pixels to 0 and white ones to 1. `standard` gives mean 0 and variance 1, `minmax` the range [0, 1], `robust` median
+    0 and an interquartile range of 1.349, as in a normal distribution. `common` divides all values by their root mean
+    square; `none` leaves values unchanged. A constant column is divided by 1.
+    With `robust`, training values beyond +-20 are clipped: otherwise training would learn only a single such value.
+    `quantile` first maps each value to its rank among `knots` (E, KNOTS), see `_Ranks`, and then scales like
+    `standard`.
+    `fill` (E,) replaces holes, in raw units: the mean of the training rows, for `robust` and `quantile` the median. It
+    is None if the rows were integer pixels, which cannot have holes, and in checkpoints of format 1 that were trained
+    without holes.
     """
 
     kind: str
@@ -53,27 +52,27 @@ class Scaler:
 
     @property
     def bounded(self) -> bool:
-        """Whether the training rows all lie in [0, 1]."""
+        """Whether all training rows are in [0, 1]."""
         return self.kind in (FULL_SCALE, "minmax")
 
     @property
     def inputs(self) -> int:
-        """How many values a row has in the model's units."""
+        """The number of values in a row in the model's units."""
         return sum(self.schema.widths)
 
     @property
     def farthest(self) -> float:
-        """How far from 0 a training value may lie, in the model's units, and count as where it lies."""
+        """The distance from 0, in the model's units, to which training values are clipped."""
         return FARTHEST if self.kind == "robust" else math.inf
 
     @property
     def middle(self) -> str:
-        """What a hole becomes, in a word."""
+        """The word for what replaces a hole."""
         return "median" if self.kind in ("robust", "quantile") else "mean"
 
     @cached_property
     def filling(self) -> Array | None:
-        """What a hole becomes in the model's units, float32 (E,); None where it cannot become anything."""
+        """What replaces a hole in the model's units, float32 (E,); None if nothing can."""
         if self.fill is not None:
             filling: Array = self._scaled(self.fill[None])[0].astype(np.float32)
             return filling
@@ -81,10 +80,10 @@ class Scaler:
 
     @classmethod
     def fit(cls, kind: str, part: Part, schema: Schema) -> "Scaler":
-        """Find the scaler of the training rows. Holes count in none of its statistics.
+        """Return the scaler of the training rows. Its statistics ignore holes.
 
-        Images are divided by their full scale, whatever the kind asked for, if all their values lie within it.
-        Raises DataError where a column's values are too large to be scaled, or all are holes.
+        If all values of images are within their full scale, they are divided by it, whatever kind is requested.
+        Raises DataError if a column's values are too large to be scaled, or are all holes.
         """
         zero, one = np.zeros(1), np.ones(1)
         white = schema.full_scale
@@ -128,7 +127,7 @@ class Scaler:
         return cls(kind, mean, _divisor(spread, np.abs(mean)), fill, schema)
 
     def encode(self, x: Array) -> Array:
-        """Raw rows (N, D) to rows (N, E) with categories one-hot, all zeros where it is -1, all NaN where it is."""
+        """Return raw rows (N, D) as rows (N, E), categories one-hot: all zeros for -1, all NaN for NaN."""
         if any(self.schema.categories):
             columns = [
                 np.where(np.isnan(column), np.nan, column == np.arange(len(values))) if values else column
@@ -138,14 +137,14 @@ class Scaler:
         return x
 
     def transform(self, x: Array, *, training: bool = False) -> Array:
-        """Raw rows (N, D) to float32 rows (N, E) in the model's units.
+        """Return raw rows (N, D) as float32 rows (N, E) in the model's units.
 
-        Holes become the column's mean or median, and what is out of all proportion to these +-LARGEST. In `training`
-        holes stay NaN.
-        Raises DataError for a hole that nothing can be put into; in training, for a value out of all proportion.
+        Holes become the column's mean or median, and values beyond +-LARGEST are clipped. In `training`, holes stay
+        NaN.
+        Raises DataError for a hole if there is nothing to fill it with; in training, for a value beyond +-LARGEST.
         """
         scaled = np.empty((len(x), self.inputs), np.float32)
-        step = max(1, CHUNK_VALUES // self.inputs)  # bounds the temporary of float64
+        step = max(1, CHUNK_VALUES // self.inputs)  # limits the size of the temporary float64 array
         for start in range(0, len(x), step):
             raw, out = x[start : start + step], scaled[start : start + step]
             with np.errstate(over="ignore", invalid="ignore"):  # infinity less a mean, or times a scale
@@ -159,19 +158,19 @@ class Scaler:
                 row, column = np.unravel_index(int(np.nanargmax(np.abs(out))), out.shape)
                 of = int(np.searchsorted(np.cumsum(self.schema.widths), column, side="right"))
                 raise DataError(
-                    f"{raw[row, of]:g}, in column {self.schema.names[of]!r}, is out of all proportion to the "
+                    f"{raw[row, of]:g}, in column {self.schema.names[of]!r}, is far too large compared to the "
                     "other rows",
                     hint="correct or drop such rows first",
                 )
             if not training:
                 if self.filling is None and np.isnan(out).any():
-                    raise DataError("a hole, and the model knows no means to fill it with", hint="train it again")
+                    raise DataError("a hole, and the model has no means to fill it with", hint="train it again")
                 np.clip(out, -LARGEST, LARGEST, out=out)
                 np.copyto(out, 0.0 if self.filling is None else self.filling, where=np.isnan(out))
         return scaled
 
     def holes(self, x: Array) -> Array | None:
-        """Return which inputs (N, E) of raw rows (N, D) are holes; None where none is."""
+        """Return a mask (N, E) of the inputs that are holes in raw rows (N, D); None if there are no holes."""
         if x.dtype.kind != "f":
             return None
         holes = np.isnan(x)
@@ -180,10 +179,10 @@ class Scaler:
         return np.repeat(holes, self.schema.widths, axis=1) if any(self.schema.categories) else holes
 
     def inverse(self, x: Array) -> Array:
-        """Rows (N, E) in the model's units to rows (N, D) in raw units.
+        """Return rows (N, E) in the model's units as rows (N, D) in raw units.
 
-        They are float32; float64 for columns of many kinds, and where float32 would round a column. A category becomes
-        the likeliest.
+        They are float32, or float64 if columns have several kinds, or if float32 would round a column. A one-hot
+        category becomes the most likely one.
         """
         raw = x * self.scale + self.shift
         if self.knots is not None:
@@ -201,9 +200,10 @@ class Scaler:
 
     @cached_property
     def decimals(self) -> tuple[list[int], list[bool]]:
-        """How many decimals the values of each of the D columns need, and whether float32 would round them visibly.
+        """The number of decimals for each of the D columns, and whether float32 would round them visibly.
 
-        With so many decimals a column's scale has seven digits. A rounding is visible from a ten thousandth of it on.
+        With this many decimals, a column's scale has seven digits. Rounding is visible from a ten thousandth of the
+        scale on.
         """
         starts = np.cumsum((0, *self.schema.widths[:-1]))
         if self.knots is None:
@@ -218,12 +218,12 @@ class Scaler:
 
     @cached_property
     def ranks(self) -> "_Ranks":
-        """The lines that take values to their places among `knots`, and back."""
-        assert self.knots is not None  # noqa: S101, for the type checker: only then is it asked for
+        """The map of values to their ranks among `knots`, and back."""
+        assert self.knots is not None  # noqa: S101, for the type checker: it is used only if there are knots
         return _Ranks(self.knots)
 
     def _scaled(self, encoded: Array, out: Array | None = None) -> Array:
-        """Scale rows (N, E), into `out` where it is given."""
+        """Return rows (N, E) scaled, written into `out` if it is given."""
         rows = encoded if self.knots is None else self.ranks.scores(encoded)
         shifted = np.subtract(rows, self.shift, dtype=np.float64) if self.shift.any() else rows
         scaled: Array = np.divide(shifted, self.scale, out=out, casting="same_kind")
@@ -235,7 +235,7 @@ class Scaler:
             yield rows if self.knots is None else self.ranks.scores(rows)
 
     def _means(self, part: Part, of: Callable[[Array], Array] = lambda x: x) -> Array:
-        """Return the mean of `of` what is no hole in each of the E inputs."""
+        """Return the mean of `of` the values that are not holes, for each of the E inputs."""
         total, count = np.zeros(self.inputs), np.zeros(self.inputs, np.int64)
         with np.errstate(over="ignore", invalid="ignore"):
             for rows in self._encoded(part):
@@ -255,10 +255,10 @@ class Scaler:
         return total / count
 
     def _moments(self, part: Part, mean: Array) -> tuple[Array, Array]:
-        """Return the mean and the standard deviation of each input, (E,), given what `_means` says.
+        """Return the mean and the standard deviation of each input, (E,), given the mean from `_means`.
 
-        Where the spread is small beside the mean, both are taken again about a value of the column: a sum of large
-        values has lost the digits in which they differ.
+        If the spread is small beside the mean, both are computed again about one value of the column, because a sum of
+        large values loses the digits in which they differ.
         """
         spread = np.sqrt(self._means(part, lambda x: np.square(x - mean)))
         near = (spread <= NEAR * np.abs(mean)) & (mean != 0)
@@ -276,7 +276,7 @@ class Scaler:
         return np.fmin.reduce(low), np.fmax.reduce(high)
 
     def _first(self, part: Part) -> Array:
-        """Return the first value in each of the E inputs that is no hole."""
+        """Return the first value that is not a hole, for each of the E inputs."""
         found = np.full(self.inputs, np.nan)
         for x in self._encoded(part):
             found = np.where(np.isnan(found), x[(~np.isnan(x)).argmax(axis=0), np.arange(x.shape[1])], found)
@@ -285,11 +285,11 @@ class Scaler:
         return found
 
     def _quantiles(self, part: Part, levels: Array) -> Array:
-        """Return the quantiles (levels, E) of the inputs, from all rows or a sample spread evenly over them."""
+        """Return the quantiles (levels, E) of the inputs, from all rows, or from an evenly spaced sample of them."""
         most = max(KNOTS, min(MAX_SAMPLE_ROWS, MAX_SAMPLE_VALUES // self.inputs))
         step = -(-len(part) // most)
         sample = np.concatenate([x[::step] for x in self._encoded(part)])
-        for i in np.flatnonzero(np.isnan(sample).all(axis=0)).tolist():  # its few values lie between the sampled rows
+        for i in np.flatnonzero(np.isnan(sample).all(axis=0)).tolist():  # the sample missed its few values
             values = np.concatenate([x[~np.isnan(x[:, i]), i] for x in self._encoded(part)])
             sample[: len(values), i] = values[: len(sample)]
         quantiles: Array = np.stack([np.nanquantile(column, levels) for column in sample.T], axis=1)
@@ -297,11 +297,11 @@ class Scaler:
 
 
 class _Ranks:
-    """The place of a value among the knots of its column: its normal score, as a share of the largest, in [-1, 1].
+    """The rank of a value among the knots of its column: its normal score, as a share of the largest, in [-1, 1].
 
-    The knots (E, KNOTS) are quantiles of the training rows, from the least value to the greatest, those of normal
-    scores evenly spaced; between two of them runs a straight line, and beyond them one of the slope of the whole. Equal
-    knots are one, of their mean score.
+    The knots (E, KNOTS) are quantiles of the training rows, from the smallest value to the largest, at evenly spaced
+    normal scores. Between two knots the map is linear; beyond them it has the slope of the whole range. Equal knots are
+    merged, with their mean score.
     """
 
     SCORES = np.linspace(-1, 1, KNOTS)
@@ -340,15 +340,15 @@ def _most(x: Array) -> float:
 
 
 def _check(moments: Array, schema: Schema) -> None:
-    """Raise DataError where a column's moment overflowed."""
+    """Raise DataError if a column's moment overflowed."""
     if not np.isfinite(moments).all():
         place = np.searchsorted(np.cumsum(schema.widths), np.isfinite(moments).argmin(), "right")
         raise DataError(
             f"column {schema.names[int(place)]!r} holds values too large to be scaled",
-            hint="are they numbers of one unit?",
+            hint="check that they all have the same unit",
         )
 
 
 def _divisor(spread: Array, magnitude: Array) -> Array:
-    """Return the spread of each column, 1 where it is no more than rounding: the column is constant."""
+    """Return the spread of each column, or 1 for a constant column, whose spread is only rounding."""
     return np.where(spread > ROUNDING * magnitude, spread, 1.0)

@@ -5,8 +5,9 @@ of its share of a batch, the gradients are summed over all processes, and all ta
 Source: Li et al. 2020, arXiv:2006.15704, for gradients that are summed in one flat buffer.
 """
 
+import platform
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -14,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aecli.errors import AecliError, PeerError
+from aecli.errors import AecliError, PeerError, UsageError
 from aecli.model import device as devices
 
 Array = np.ndarray[Any, Any]
+JOINING = timedelta(minutes=10)  # to find one another: torchrun starts all at once
 PATIENCE = timedelta(days=7)  # the others wait for rank 0 to read the data; if a process is lost, the wait ends
 FAILED = "failed"  # a key in the store that all processes share
 
@@ -83,13 +85,6 @@ class Group:
             torch.distributed.recv(_bytes(x), 0)
         return x
 
-    def dismiss(self) -> None:
-        """Tell the others that there is nothing to do, if they still wait for instructions."""
-        if self.awaits and self.rank == 0:
-            with suppress(PeerError):
-                self.send(None)
-        self.awaits = False
-
     def is_first_to_fail(self) -> bool:
         """Record that this process fails, and return whether it is the first to fail. The first one reports why."""
         return bool(self._store.add(FAILED, 1) == 1)
@@ -110,40 +105,49 @@ class Group:
 ALONE = Group()
 
 
-@contextmanager
-def joined(rank: int, local_rank: int, count: int, device: str) -> Iterator[tuple[Group, str]]:
-    """Join the processes that `torchrun` started. Yield their group, and the device of this process.
+def device_of(local_rank: int, device: str) -> str:
+    """Return the device of a process, given the `device` of `fit`: each process on a machine gets its own GPU.
 
-    Each process on a machine gets its own GPU. `rank` counts among all `count` processes, `local_rank` among those on
-    this machine. `device` is as for `fit`.
-    Raises AecliError if the others cannot be reached, or if there is no such device.
+    Raises AecliError if there is no GPU for it.
     """
-    if device in ("auto", "cuda") and (found := torch.cuda.device_count()):
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(
+            f"--device {device} is one device, and torchrun starts several processes",
+            hint="--device cuda gives each process a GPU, --device cpu none",
+        )
+    if device != "cpu" and (found := torch.cuda.device_count()):
         if local_rank >= found:
             raise AecliError(
-                f"torchrun started more than {found} process{'es' * (found > 1)} here, and PyTorch finds {found} CUDA "
-                f"device{'s' * (found > 1)}",
+                f"torchrun started more than {found} process{'es' * (found > 1)} on {platform.node()}, and PyTorch "
+                f"finds {found} CUDA device{'s' * (found > 1)} there",
                 hint=f"torchrun --nproc-per-node {found}, or --device cpu",
             )
+        torch.cuda.set_device(local_rank)
         device = f"cuda:{local_rank}"
-    where = devices.pick(device)
-    if where.type == "cuda":
-        torch.cuda.set_device(where)
+    devices.pick(device)
+    return device
+
+
+@contextmanager
+def joined(rank: int, count: int, device: str) -> Iterator[Group]:
+    """Join the `count` processes that `torchrun` started, of which this one is `rank`; inside, they are a group.
+
+    `device` is as for `fit`. Raises AecliError where the others cannot be reached.
+    """
     from torch import distributed
     from torch.distributed.rendezvous import rendezvous
 
     try:
-        store, *_ = next(iter(rendezvous("env://", rank, count, timeout=PATIENCE)))
-        backend = "cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo"
+        store, *_ = next(iter(rendezvous("env://", rank, count, timeout=JOINING)))
+        backend = "cpu:gloo,cuda:nccl" if device != "cpu" and torch.cuda.is_available() else "gloo"
         distributed.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise AecliError(f"the other processes of this run cannot be reached: {error}") from error
     group = Group(rank, count, store)
-    try:
-        yield group, device
-    finally:
-        group.dismiss()
-    distributed.destroy_process_group()  # not after an error: the others notice when this process ends
+    yield group  # not in a `finally`: after an error, the others notice when this process ends
+    if rank == 0 and group.awaits:
+        group.send(None)  # there is nothing to do for the others
+    distributed.destroy_process_group()
 
 
 @contextmanager

@@ -77,7 +77,7 @@ class Trainer:
         if self.batch_size < group.count:
             raise UsageError(
                 f"{group.count} processes cannot share a batch of {self.batch_size} row{'s' * (self.batch_size > 1)}",
-                hint=f"--batch-size {group.count} or more" if count >= group.count else "start fewer",
+                hint="raise --batch-size" if count >= group.count else "start fewer processes",
             )
         self._own = group.shares(self.batch_size)[group.rank]
         # The rows at the end of a permutation that fill no batch are left out; the next epoch has another order.
@@ -85,7 +85,7 @@ class Trainer:
         if not self.steps_per_epoch:
             raise DataError(
                 f"{count:,} rows are too few for batches of {self.batch_size:,} among {group.count} processes",
-                hint="lower --batch-size, or start fewer",
+                hint="lower --batch-size, or start fewer processes",
             )
         self.steps = config.epochs * self.steps_per_epoch
         self.optimizer = optim.build(model.parameters(), config)

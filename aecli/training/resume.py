@@ -259,11 +259,13 @@ def _differences(kept: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
     """Return the differences between two descriptions, in words."""
     differing = []
     for group in {**run, **kept}:  # one has what the other lacks
-        before, values = kept.get(group), run.get(group)
-        pairs = [(group, before, values)]
-        if isinstance(values, dict) and isinstance(before, dict):
-            pairs = [(name, before.get(name), value) for name, value in values.items()]
-        for name, old, new in pairs:
-            if old != new:
+        before, now = kept.get(group), run.get(group)
+        pairs = [(group, before, now)]
+        if isinstance(before or now, dict):
+            before, now = before or {}, now or {}
+            pairs = [(name, before.get(name), now.get(name)) for name in {**now, **before}]
+        for name, *both in pairs:
+            if both[0] != both[1]:
+                old, new = ("not set" if value is None else value for value in both)
                 differing.append(f"the {name} rows" if group == "rows" else f"{name} was {old}, and is {new}"[:200])
     return differing

@@ -14,7 +14,7 @@ import torch
 from aecli import __version__, metrics
 from aecli.config import PCA, Config, History, ModelConfig, Results, TrainConfig, prefixes
 from aecli.data.part import Part
-from aecli.errors import AecliError, DataError, Stopped, TrainingError, UsageError
+from aecli.errors import AecliError, DataError, Stopped, UsageError
 from aecli.inference import Model
 from aecli.model import device as devices
 from aecli.model import holes, mixture
@@ -118,7 +118,7 @@ def _run(
     counts = [0 if part is None else len(part) for part in parts.values()]
     about = {"source": rows.source, "rows": dict(zip(parts, counts, strict=True))}
     state = None if resume is None else resume.begin(description, about)
-    try:
+    with devices.memory_for(where, f"{counts[0]:,} rows, batches of {config.batch_size:,}"):
         training, validation, held_out = (
             None if part is None else Rows(part, rows.scaler, where) for part in parts.values()
         )
@@ -160,12 +160,6 @@ def _run(
         tensors = _arrays(model)
         if rows.schema.missing == "mean" and rows.scaler.inputs <= holes.MAX_INPUTS:
             tensors[PRECISION] = holes.precision(*loop.error_products(model, training))
-    except torch.OutOfMemoryError as error:
-        raise TrainingError(
-            f"{devices.describe(where)} has too little memory for {len(rows.training):,} rows, batches of "
-            f"{config.batch_size:,}",
-            hint="lower --batch-size, or train with --device cpu",
-        ) from error
     made = Checkpoint(
         model_config,
         config,
@@ -202,7 +196,7 @@ def _trainer(
     stops = validation if config.patience else None  # the validation rows of vectors may only judge at the end
     if group.is_alone:
         return loop.Trainer(model.to(where), config, training, stops, held_out, image_shape)
-    work = Work(model_config, config, rows.scaler, image_shape, _arrays(model), training.holes, finish)
+    work = Work(where.type, model_config, config, rows.scaler, image_shape, _arrays(model), training.holes, finish)
     return dealt(group, work, [None if each is None else each.part for each in (training, stops, held_out)], where)
 
 

@@ -28,7 +28,7 @@ class SavedRun:
 
     `rows` is the number of training rows. `seconds` cover training only. `source` is the name of the data without its
     place, `command` the words that started the run; both are None if unknown. `version` is the version of aecli that
-    started the run, and `running` is True if it has not stopped.
+    started the run, `processes` the number of processes, and `running` is True if it has not stopped.
     """
 
     model: ModelConfig
@@ -47,6 +47,7 @@ class SavedRun:
     source: str | None
     command: tuple[str, ...] | None
     version: str
+    processes: int
     running: bool
 
     def to_json(self) -> dict[str, Any]:
@@ -114,6 +115,7 @@ def _read(kept: Mapping[str, Any], *, running: bool) -> SavedRun:
         source=source,
         command=None if command is None else tuple(map(str, command)),
         version=str(run["aecli"]),
+        processes=int(run.get("processes", {}).get("processes", 1)),
         running=running,
     )
 

@@ -123,7 +123,7 @@ WRONG = {
     "text": (
         "z0,z1\n1,2\n3,x\n",
         "row 2, column 'z1' holds 'x', and the cells of this feature must be numbers",
-        "correct the cell, or say --bad-rows blank or --bad-rows skip",
+        "correct the cell, or use --bad-rows blank or --bad-rows skip",
     ),
 }
 
@@ -165,7 +165,7 @@ def test_arrays_of_another_width_images_and_data_sets_are_no_codes(run, iris_mod
     np.save("images.npy", np.zeros((4, 2, 1)))
     hint = "hint: codes are what aecli embed writes: z0 to z1; aecli reconstruct takes the rows themselves\n"
     said = {
-        "wide.npy": "wide.npy: 3 values a row, and the model takes 2",
+        "wide.npy": "wide.npy: 3 values per row, and the model takes 2",
         "images.npy": "images.npy: an array of images, and codes (N, 2) were expected",
         "digits": "digits: a data set, and codes were expected",
     }
@@ -283,7 +283,7 @@ def test_rows_that_are_not_there_have_no_way_between_them(run, iris_model):
     Path("codes.csv").write_text("z0,z1\n1,2\n3,\n5,6\n")
     said = {
         ("1", "9"): (1, "codes.csv has 3 rows, and there is no row 9\nhint: rows count from 1 to 3"),
-        ("2", "3"): (1, "codes.csv: row 2 is no code: it cannot be read, or lacks a value"),
+        ("2", "3"): (1, "codes.csv: row 2 is not a code: it cannot be read, or lacks a value"),
         ("0", "3"): (2, "--between 0 3: rows count from 1"),
     }
     for rows, (code, error) in said.items():

@@ -139,7 +139,7 @@ def test_the_input_is_not_written_over(run, iris_model, iris_csv):
     before = iris_csv.read_bytes()
     done = run("embed", iris_model, iris_csv, "-o", "iris.csv")
     assert done.code == 2
-    assert done.err.startswith("error: iris.csv is read by this command, and would be overwritten\n")
+    assert done.err.startswith("error: iris.csv is an input of this command, and would be overwritten\n")
     assert iris_csv.read_bytes() == before
 
 
@@ -196,4 +196,4 @@ def test_files_whose_kept_columns_are_of_other_types_are_joined_as_what_holds_bo
             assert str(pq.read_table("out.parquet").schema.field("id").type).startswith(kind)
     done = run("embed", "m.safetensors", "text.parquet", "list.parquet", "--keep", "id", "-q")
     assert done.code == 1
-    assert done.err.startswith("error: a column that is carried along is string at first, and list<")
+    assert done.err.startswith("error: a kept column is string at first, and list<")

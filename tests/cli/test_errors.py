@@ -60,27 +60,27 @@ CASES = {
         ["train", "header.csv"],
         {"header.csv": b"a,b,c\n"},
         1,
-        "error: header.csv: no rows to read, there is a header alone\n",
+        "error: header.csv: no rows to read, only a header\n",
     ),
     "a text cell": (
         ["train", "text.csv"],
         {"text.csv": b"a,b,c\n1,2,3\n4,five,6\n"},
         1,
-        "error: text.csv: column 'b' holds 'five' in row 2, which is no number: --categorical, --label or --exclude "
+        "error: text.csv: column 'b' holds 'five' in row 2, which is not a number: --categorical, --label or --exclude "
         "says what it is\nhint: aecli train text.csv --exclude b\n",
     ),
     "a NaN": (
         ["train", "nan.csv"],
         {"nan.csv": b"a,b,c\n1,2,3\n4,nan,6\n"},
         1,
-        "error: nan.csv: column 'b' has 1 cell without a value, in row 2, 'nan': --missing says what becomes of it\n"
+        "error: nan.csv: column 'b' has 1 cell without a value, in row 2, 'nan': --missing says what to do with it\n"
         "hint: aecli train nan.csv --missing mean\n",
     ),
     "an empty cell": (
         ["train", "hole.csv"],
         {"hole.csv": b"a,b,c\n1,2,\n4,5,6\n"},
         1,
-        "error: hole.csv: column 'c' has 1 cell without a value, in row 1: --missing says what becomes of it\n"
+        "error: hole.csv: column 'c' has 1 cell without a value, in row 1: --missing says what to do with it\n"
         "hint: aecli train hole.csv --missing mean\n",
     ),
     "an infinity": (
@@ -95,14 +95,14 @@ CASES = {
         {"ragged.csv": b"a,b,c\n1,2,3\n4,5\n"},
         1,
         "error: ragged.csv: row 2 (line 3) has 2 cells, and 3 were expected: '4,5'\n"
-        "hint: leave the line out: sed 3d ragged.csv | aecli train - -o MODEL.safetensors\n",
+        "hint: remove the line: sed 3d ragged.csv | aecli train - -o MODEL.safetensors\n",
     ),
     "a decimal comma": (
         ["train", "comma.csv"],
         {"comma.csv": b"a,b,c\n1,2,3\n1,5,2,3\n"},
         1,
         "error: comma.csv: row 2 (line 3) has 4 cells, and 3 were expected: '1,5,2,3'\n"
-        "hint: leave the line out: sed 3d comma.csv | aecli train - -o MODEL.safetensors\n",
+        "hint: remove the line: sed 3d comma.csv | aecli train - -o MODEL.safetensors\n",
     ),
     "a hexadecimal number": (
         ["train", "hex.csv"],
@@ -167,16 +167,16 @@ CASES = {
         ["train", "notes.bin"],
         {"notes.bin": b"\1\2\3"},
         1,
-        "error: notes.bin: not text, and no format that is read: byte 1 is b'\\x01'\n"
-        "hint: read are CSV, JSON Lines, a JSON array, Parquet, Arrow, NPY, NPZ, safetensors, IDX and images, "
-        "compressed by gzip, zstd, xz, bzip2 or zip or not\n",
+        "error: notes.bin: not text, and no format that aecli reads: byte 1 is b'\\x01'\n"
+        "hint: supported formats: CSV, JSON Lines, a JSON array, Parquet, Arrow, NPY, NPZ, safetensors, IDX and "
+        "images, plain or compressed by gzip, zstd, xz, bzip2 or zip\n",
     ),
     "a folder": (
         ["train", "."],
         {},
         1,
-        "error: .: a folder without images, none of its files has an ending that Pillow knows\n"
-        "hint: tables are read from files: name them, such as ./*.csv\n",
+        "error: .: a folder without images: none of its files has an ending that Pillow knows\n"
+        "hint: if it holds tables, name the files, such as ./*.csv\n",
     ),
     "truncated gzip": (
         ["train", "cut.csv.gz"],
@@ -219,7 +219,7 @@ CASES = {
         ["train", "huge.csv"],
         {"huge.csv": b"a,b,c\n1e200,2,3\n-1e200,5,6\n3,4,5\n"},
         1,
-        "error: column 'a' holds values too large to be scaled\nhint: are they numbers of one unit?\n",
+        "error: column 'a' holds values too large to be scaled\nhint: check that they all have the same unit\n",
     ),
     "one column": (
         ["train", "narrow.csv"],
@@ -322,7 +322,7 @@ def test_rows_of_another_width_are_refused(run, digits_model):
     np.save("wide.npy", np.zeros((4, 65)))
     done = run("embed", digits_model, "wide.npy")
     assert (done.code, done.out) == (1, "")
-    assert done.err == "error: wide.npy: 65 values a row, and the model takes 64\n"
+    assert done.err == "error: wide.npy: 65 values per row, and the model takes 64\n"
 
 
 def test_data_in_the_models_place_is_told(run, iris_model, iris_csv):
@@ -359,7 +359,7 @@ def test_a_value_out_of_all_proportion_is_an_error_in_training(run):
     done = run("train", "far.csv", "--scale", "none", "--epochs", "1", "-q")
     assert (done.code, done.out) == (1, "")
     assert done.err == (
-        "error: 1e+160, in column 'b', is out of all proportion to the other rows\n"
+        "error: 1e+160, in column 'b', is far too large compared to the other rows\n"
         "hint: correct or drop such rows first\n"
     )
 
@@ -424,6 +424,6 @@ def test_a_newer_format_is_refused_by_name(run, digits_model):
     done = run("info", "new.safetensors")
     assert (done.code, done.out) == (1, "")
     assert done.err == (
-        "error: new.safetensors: written in checkpoint format 99, and this aecli reads up to format 2\n"
+        "error: new.safetensors: written in checkpoint format 99, and this version of aecli reads up to format 2\n"
         "hint: upgrade aecli: pip install --upgrade aecli\n"
     )

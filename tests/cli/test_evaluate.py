@@ -148,7 +148,7 @@ def test_labels_that_are_not_there_are_an_error(run, iris_model):
     np.save("x.npy", np.ones((3, 4)))
     done = run("evaluate", iris_model, "x.npy", "--label", "kind")
     assert done.err.endswith(
-        "error: x.npy: --label 'kind' names no column\nhint: a column of another file is named FILE:COLUMN\n"
+        "error: x.npy: --label 'kind' names no column\nhint: name a column of another file as FILE:COLUMN\n"
     )
 
 
@@ -272,7 +272,7 @@ def test_holes_count_in_no_error_and_rows_that_cannot_be_read_are_left_out(run, 
     assert skipped == blank
     found, said = judged(skipped)
     assert said.startswith("left out 1 row that cannot be read: holed.csv: row 10, ")
-    assert "2 empty cells were taken as their columns' means\n" in said
+    assert "2 empty cells were replaced by their columns' means\n" in said
     errors = run("embed", iris_model, "holed.csv", "--bad-rows", "skip", "--error", "-q").out.splitlines()[1:]
     mse = np.array([line.split(",")[-1] for line in errors], float)
     values = np.full(149, 4)

@@ -46,7 +46,7 @@ def test_other_rows_than_the_table_has_get_no_labels_and_that_is_said(run, rows)
     assert first_column(done.out)[0] == "z0"
     np.save("rows.npy", ROWS)
     done = run("embed", "m.safetensors", "rows.npy")
-    assert done.err == "no labels: they were in kinds.csv, which lies neither beside rows.npy nor here\n"
+    assert done.err == "no labels: they were in kinds.csv, which is neither beside rows.npy nor here\n"
     assert len(done.out.splitlines()) == 13
 
 
@@ -55,7 +55,7 @@ def test_other_rows_of_as_many_get_no_labels_by_their_numbers(run, rows):
     np.save("here/others.npy", ROWS[::-1])
     done = run("embed", "m.safetensors", "here/others.npy")
     assert done.err == (
-        "no labels: here/kinds.csv goes by row number, and here/others.npy is not rows.npy, "
+        "no labels: here/kinds.csv is matched by row number, and here/others.npy is not rows.npy, "
         "which the model was trained on\n"
     )
     assert first_column(done.out)[0] == "z0"
@@ -89,7 +89,7 @@ def test_images_find_their_labels_by_a_column_of_their_names(run):
         pictures(f"pictures/{folder}")
     done = run("embed", "m.safetensors", "pictures")
     assert done.code == 0
-    assert "no labels: kinds.csv: its row with image 'm00' may be that of " in done.err
+    assert "no labels: kinds.csv: its row with image 'm00' may belong to " in done.err
 
 
 def test_labels_by_name_are_not_given_to_images_of_another_folder(run, monkeypatch):
@@ -100,7 +100,9 @@ def test_labels_by_name_are_not_given_to_images_of_another_folder(run, monkeypat
     asked = ("train", "set/A", "--label", "set/kinds.csv:dx", "--epochs", "1", "-o", "m.safetensors", "-q")
     assert run(*asked).code == 0
     done = run("embed", "m.safetensors", "set/B")
-    assert done.err == "no labels: set/kinds.csv goes by names, and set/B is not A, which the model was trained on\n"
+    assert (
+        done.err == "no labels: set/kinds.csv is matched by names, and set/B is not A, which the model was trained on\n"
+    )
     assert carried(done) == [[f"set/B/m{i:02}.png"] for i in range(12)]
     assert carried(run("embed", "m.safetensors", "set/A/m03.png")) == [["set/A/m03.png", "odd"]]
     monkeypatch.chdir("set/A")
@@ -118,7 +120,7 @@ def test_labels_by_name_are_not_given_to_images_of_another_folder(run, monkeypat
     assert carried(run("embed", "m.safetensors", "set/B"))[7] == ["set/B/m07.png", "7"]
     Path("set/kinds.csv").unlink()
     done = run("embed", "m.safetensors", "set/A")
-    assert done.err == "no labels: they were in kinds.csv, which lies neither in nor beside set/A nor here\n"
+    assert done.err == "no labels: they were in kinds.csv, which is neither in nor beside set/A nor here\n"
 
 
 def test_labels_by_number_stay_with_their_images_where_one_is_left_out(run):
@@ -162,11 +164,11 @@ def test_images_find_their_labels_by_their_paths_and_the_folders_names_give_way(
     Path("shades.csv").write_text("path,shade\nelsewhere.png,dark\n")
     done = run(*asked)
     assert done.code == 1
-    assert "error: shades.csv: its column 'path' has none of the 12 paths of the data\n" in done.err
+    assert "error: shades.csv: its column 'path' matches none of the 12 paths of the data\n" in done.err
     done = run("embed", "m.safetensors", "pictures")
     assert done.err.splitlines() == [
         "labels: shades.csv:shade, matched by path",
-        "shades.csv has no row for 12 of the 12 paths, which have no shade",
+        "shades.csv has no row for 12 of the 12 paths: they have no shade",
     ]
 
 
@@ -193,7 +195,10 @@ def test_a_tables_rows_can_have_labels_of_another_table_too(run):
     Path("here/rows.csv").write_text("\n".join(["a,b,c", *lines]) + "\n")
     assert run("train", "here/rows.csv", "--label", "here/kinds.csv:kind", "--epochs", "1", "-q").code == 0
     done = run("embed", "rows.safetensors", "here/rows.csv")
-    assert done.err == "no labels: here/kinds.csv goes by row number, and the rows of here/rows.csv are not counted\n"
+    assert (
+        done.err
+        == "no labels: here/kinds.csv is matched by row number, and the number of rows in here/rows.csv is unknown\n"
+    )
 
 
 def test_python_knows_the_labels_of_a_path(rows):

@@ -179,7 +179,7 @@ def test_a_log_takes_the_place_of_neither_the_data_nor_the_checkpoint(run):
     done = run("train", "rows.csv", "--log", "rows.csv")
     assert (done.code, done.err) == (
         2,
-        "error: rows.csv is read by this command, and would be overwritten\nhint: name another --log FILE\n",
+        "error: rows.csv is an input of this command, and would be overwritten\nhint: name another --log FILE\n",
     )
     done = run(*COMMAND, "-o", "model.csv", "--log", "model.csv")
     assert (done.code, done.err) == (

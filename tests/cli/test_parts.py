@@ -1,4 +1,4 @@
-"""A folder out: a Parquet part for each input file, known again by what it was made of."""
+"""A folder out: a Parquet part for each input file, known again by what it was made from."""
 
 import gzip
 import os
@@ -163,11 +163,11 @@ CHANGES = {
     "the input's size": (
         lambda _: write("in/a/p.csv", ROWS[:39]),
         "--error",
-        "a/p.csv has changed since: it had 983 bytes, and has 959",
+        "a/p.csv has changed since: it had 983 bytes, and now has 959",
     ),
     "the input's time": (other_time, "--error", "a/p.csv has changed since: it was written at another time"),
-    "the input's name": (renamed, "--error", "it was made of a/p.csv, not of a/p.tsv"),
-    "a part that is cut short": (cut_short, "--error", "it is no whole part that aecli wrote"),
+    "the input's name": (renamed, "--error", "it was made from a/p.csv, not from a/p.tsv"),
+    "a part that is cut short": (cut_short, "--error", "it is not a complete part that aecli wrote"),
 }
 
 
@@ -180,7 +180,7 @@ def test_a_part_that_would_be_another_is_an_error_before_any_work(run, model, da
     done = run("embed", model, data, "-o", "out/", *options.split())
     error, hint = done.err.splitlines()
     assert (done.code, done.out) == (1, "")
-    assert error.startswith(f"error: out/a/p.parquet is there already, and {difference}")
+    assert error.startswith(f"error: out/a/p.parquet already exists, and {difference}")
     assert hint.endswith("--force")
     assert contents("out") == before
     assert run("embed", model, data, "-o", "out/", *options.split(), "--force", "-q").code == 0
@@ -192,14 +192,14 @@ def test_another_command_or_another_file_in_a_parts_place_is_an_error(run, model
     assert run("score", model, data, "-o", "out/", "-q").code == 0
     done = run("embed", model, data, "-o", "out/", "-q")
     assert (done.code, done.err.splitlines()[0]) == (
-        1, "error: out/a/p.parquet is there already, and score wrote it, not embed",
+        1, "error: out/a/p.parquet already exists, and score wrote it, not embed",
     )  # fmt: skip
     Path("foreign").mkdir()
     Path("foreign/notes.txt").write_text("mine")
     pq.write_table(pa.table({"z0": [1.0]}), "foreign/q.parquet")
     done = run("embed", model, data, "-o", "foreign/", "-q")
     assert (done.code, done.err.splitlines()[0]) == (
-        1, "error: foreign/q.parquet is there already, and it is no whole part that aecli wrote",
+        1, "error: foreign/q.parquet already exists, and it is not a complete part that aecli wrote",
     )  # fmt: skip
     Path("foreign/q.parquet").unlink()
     assert run("embed", model, data, "-o", "foreign/", "-q").code == 0
@@ -244,11 +244,11 @@ WRONG = {
     "a folder that is not there": ("in -o no/such/", "error: no/such: there is no folder no\nhint: mkdir -p no\n"),
     "a folder in what is read": (
         "in -o in/out/",
-        "error: in/out lies in in, which is read\nhint: name a folder elsewhere\n",
+        "error: in/out is in in, which is read\nhint: name a folder elsewhere\n",
     ),
     "an input that is a part": (
         "in/q.parquet -o in/",
-        "error: in/q.parquet is read by this command, and would be written over\nhint: name another --output\n",
+        "error: in/q.parquet is an input of this command, and would be overwritten\nhint: name another --output\n",
     ),
     "images": (
         "pictures -o out/",
@@ -257,13 +257,12 @@ WRONG = {
     ),
     "a name that readers pass over": (
         "_q.csv -o out/",
-        "error: _q.csv: what reads a folder of Parquet files passes over names that begin with _\n"
-        "hint: rename it first\n",
+        "error: _q.csv: readers of Parquet folders skip names that begin with _\nhint: rename it first\n",
     ),
     "a folder of no data": ("empty -o out/", "error: empty: a folder without tables or arrays\n"),
     "a built-in set": (
         "digits -o out/",
-        "error: a folder takes a part for each input file, and digits is a built-in set\n"
+        "error: a folder gets one part per input file, and digits is a built-in set\n"
         "hint: name one file for all rows: -o rows.parquet\n",
     ),
     "held-out rows": (
@@ -309,7 +308,7 @@ def test_what_makes_no_parts_is_an_error_before_any_work(run, model, words, says
 def test_what_a_folder_leaves_out_is_named(run, model, data):
     Path("in/README.md").write_text("# Mine")
     done = run("embed", model, data, "-o", "out/", "--shard", "2/3")
-    assert done.err.splitlines()[0] == "in: no tables and no arrays by their names, left out: in/README.md"
+    assert done.err.splitlines()[0] == "in: left out, neither tables nor arrays by name: in/README.md"
 
 
 def test_images_of_an_image_model_go_to_tables_with_a_format(run, digits_model):
@@ -354,7 +353,7 @@ def test_a_pattern_in_a_bucket_names_the_inputs_and_one_that_changed_is_told(run
     bucket["in/b.csv"] = (HEADER + "".join(reversed(ROWS))).encode()
     done = run(*words, "out/")
     assert (done.code, done.out) == (1, "")
-    assert "out/b.parquet is there already, and b.csv has changed since: it is another version" in done.err
+    assert "out/b.parquet already exists, and b.csv has changed since: it is another version" in done.err
     assert run(*words, "out/", "--force").err.splitlines()[-1] == "wrote 1 part to out/, 1 already existed"
     nothing = run("embed", model, bucket.url("none/*.csv"), "-o", "out/")
-    assert (nothing.code, nothing.err) == (1, f"error: {bucket.url('none/*.csv')}: no file has such a name\n")
+    assert (nothing.code, nothing.err) == (1, f"error: {bucket.url('none/*.csv')}: no file matches this name\n")

@@ -77,7 +77,7 @@ def test_an_ending_of_no_format_is_wrong_usage(run, digits_model):
     done = run("plot", digits_model, "digits", "-o", "picture.gif")
     assert (done.code, done.out) == (2, "")
     assert done.err == (
-        "error: picture.gif: the name ends in '.gif', which is none of the formats that are drawn\n"
+        "error: picture.gif: the name ends in '.gif', which is no known picture format\n"
         "hint: the endings are .png, .svg, .pdf\n"
     )
 
@@ -208,7 +208,7 @@ def test_a_column_of_another_table_is_matched_by_the_images_paths(run, pictures)
     lines = Path("beside.csv").read_text().splitlines()
     Path("some.csv").write_text("\n".join(lines[:31]) + "\n")
     done = run("plot", "pictures.safetensors", pictures, "--colour", "some.csv:parity", "-o", "w.svg")
-    assert done.err == "some.csv has no row for 10 of the 40 paths, which have no parity\nreplaced w.svg\n"
+    assert done.err == "some.csv has no row for 10 of the 40 paths: they have no parity\nreplaced w.svg\n"
     assert "(no label)" in shown_in("w.svg")
 
 

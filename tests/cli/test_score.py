@@ -120,7 +120,7 @@ def test_what_was_expected_is_written_as_the_columns_kind_has_it(scored):
 def test_a_hole_does_not_stop_a_row_and_is_no_reason(scored):
     rows = readings(60, seed=4)
     found, said = scored(changed(rows, (3, "heat", ""), (8, "room", "")), "--top-features", "6")
-    assert said == "2 empty cells were taken as their columns' means\n"
+    assert said == "2 empty cells were replaced by their columns' means\n"
     assert len(found) == 60
     for row, column in ((3, "heat"), (8, "room")):
         at = next(i for i in range(1, 7) if found[row - 1][f"worst{i}"] == column)

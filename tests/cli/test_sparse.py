@@ -117,10 +117,14 @@ def test_rows_that_cannot_be_read_have_empty_codes_and_no_rows_give_the_header(r
 @pytest.mark.parametrize(
     ("index", "value", "why"),
     [
-        ("[0,1,24]", "[1,2,3]", "column 'index' holds 24, and a code has different places of 0 to 23"),
-        ("[0,1.5,2]", "[1,2,3]", "column 'index' holds 1.5, and a code has different places of 0 to 23"),
-        ("[0,-1,2]", "[1,2,3]", "column 'index' holds -1, and a code has different places of 0 to 23"),
-        ("[0,4,4]", "[1,2,3]", "column 'index' holds the same place twice, and a code has different places of 0 to 23"),
+        ("[0,1,24]", "[1,2,3]", "column 'index' holds 24, and a code has distinct positions from 0 to 23"),
+        ("[0,1.5,2]", "[1,2,3]", "column 'index' holds 1.5, and a code has distinct positions from 0 to 23"),
+        ("[0,-1,2]", "[1,2,3]", "column 'index' holds -1, and a code has distinct positions from 0 to 23"),
+        (
+            "[0,4,4]",
+            "[1,2,3]",
+            "column 'index' holds the same position twice, and a code has distinct positions from 0 to 23",
+        ),
         ("[0,1]", "[1,2,3]", "column 'index' holds '[0,1]', and a list of 3 numbers was expected"),
         ("[0,1,2]", "[1,null,3]", "column 'value' is empty or NaN, and a code has all of its 3 values"),
         ("[0,1,2]", "", "column 'value' is empty or NaN, and a code has all of its 3 values"),

@@ -89,6 +89,7 @@ def test_two_processes_learn_as_much_as_one_and_when_they_are_stopped_and_killed
         f"to resume: torchrun ... -m aecli {' '.join(TRAIN)} --epochs 60 --json -o {done} --resume",
         f"to finish here: torchrun ... -m aecli {' '.join(TRAIN)} --epochs 60 --json -o {done} --finish",
     ]
+    assert f"to resume       {said[-2].removeprefix('to resume: ')}\n" in process("info", str(kept)).out
     for rank in (1, 0):
         killed = torchrun(*words, str(done))
         wait_for_a_save(kept, kept.stat().st_ino)
@@ -106,14 +107,34 @@ def test_two_processes_learn_as_much_as_one_and_when_they_are_stopped_and_killed
     assert not kept.exists()
 
 
-def test_of_processes_that_all_fail_one_says_why():
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (
+            ["--batch-size", "1"],
+            ["error: 2 processes cannot share a batch of 1 row", "hint: raise --batch-size"],
+        ),
+        (
+            ["--device", "cuda:1"],
+            [
+                "error: --device cuda:1 is one device, and torchrun starts several processes",
+                "hint: --device cuda gives each process a GPU, --device cpu none",
+            ],
+        ),
+    ],
+    ids=["once they train", "before they read"],
+)
+def test_of_processes_that_all_fail_one_says_why(words, why):
     started = time.monotonic()
-    code, out, said = finished(torchrun(*TRAIN, "--epochs", "2", "--batch-size", "1", "-o", "m.safetensors"))
+    code, out, said = finished(torchrun(*TRAIN, "--epochs", "2", *words, "-o", "m.safetensors"))
     assert (code, out) == (1, "")
-    assert said[-2:] == [
-        "error: 2 processes cannot share a batch of 1 row",
-        "hint: --batch-size 2 or more",
-    ]
+    assert said[-2:] == why
     assert sum(line.startswith("error: ") for line in said) == 1
     assert time.monotonic() - started < 60
     assert [path.name for path in Path.cwd().iterdir()] == ["rows.npy"]
+
+
+def test_a_command_that_does_not_train_says_what_is_wrong_in_every_process(process):
+    variables = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}
+    done = process("embed", "none.safetensors", "rows.npy", env=variables)
+    assert (done.code, done.err.splitlines()[0]) == (1, "error: none.safetensors: no such file")

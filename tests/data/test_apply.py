@@ -65,7 +65,7 @@ def test_more_spellings_of_a_hole_can_be_named_for_new_rows_of_any_format(run, m
     expected = aecli.load(model).embed(holed)
     for name in ("new.csv", "new.parquet"):
         done = run("embed", model, name, "--na", "-999", "-o", "z.npy")
-        assert (done.code, done.err.count("1 empty cell was taken")) == (0, 1), done.err
+        assert (done.code, done.err.count("1 empty cell was replaced")) == (0, 1), done.err
         assert np.array_equal(np.load("z.npy"), expected.astype(np.float32))
         Path("z.npy").unlink()
 

@@ -52,7 +52,7 @@ def test_another_number_of_rows_is_an_error(asked, found):
 def test_images_without_a_column_of_paths_are_told_of_it():
     beside = Beside(table("kind", "x") + ":kind")
     hint = refused(lambda: beside.labels(["a.png", "b.png"], range(2)))[1]
-    assert hint == "give it a column 'path' with the images' paths"
+    assert hint == "add a column 'path' with the images' paths"
 
 
 def test_paths_are_the_same_or_one_is_the_end_of_the_other():
@@ -63,14 +63,14 @@ def test_paths_are_the_same_or_one_is_the_end_of_the_other():
     assert beside.labels(asked[2:], range(2, 5)).tolist() == ["c", None, "d"]
     assert beside.how == "matched by path"
     beside.check()
-    assert beside.notes() == ["labels.csv has no row for 1 of the 5 paths, which have no kind"]
+    assert beside.notes() == ["labels.csv has no row for 1 of the 5 paths: they have no kind"]
 
 
 def test_a_row_that_may_be_that_of_several_images_is_an_error():
     beside = Beside(table("path,kind", "1.png,x", "2.png,y") + ":kind")
     assert beside.labels(["a/2.png", "a/2.png"], range(2)).tolist() == ["y", "y"]  # two pages of one file
     assert refused(lambda: beside.labels(["a/1.png", "b/1.png"], range(2, 4))) == (
-        "labels.csv: its row with path '1.png' may be that of a/1.png or of b/1.png",
+        "labels.csv: its row with path '1.png' may belong to a/1.png or to b/1.png",
         "write longer paths, so that each image has a row of its own",
     )
 
@@ -107,8 +107,8 @@ def test_whole_numbers_that_may_count_otherwise_than_the_names_are_an_error():
     paths = ["p/1.png", "p/2.png", "p/3.png"]
     beside = Beside(table("id,kind", "0,a", "1,b", "2,c") + ":kind")
     assert refused(lambda: beside.meet(paths)) == (
-        "labels.csv: its column 'id' has the names of 2 of the 3 images",
-        "where it tells the images, give it the name 'path'; else take it out",
+        "labels.csv: its column 'id' names 2 of the 3 images",
+        "if it names the images, rename it to 'path'; if not, remove it",
     )
     beside = Beside(table(",kind", "0,a", "1,b", "2,c") + ":kind")  # an index, as pandas writes it
     assert (beside.labels(paths, range(3)).tolist(), beside.how) == (["a", "b", "c"], "by row number")
@@ -118,7 +118,7 @@ def test_two_columns_of_the_images_names_are_an_error_and_none_means_numbers():
     beside = Beside(table("image,file,kind", "m1,m1.png,a", "m2,m2.png,b") + ":kind")
     assert refused(lambda: beside.meet(PATHS)) == (
         "labels.csv: several columns may be the images' paths: 'image', 'file'",
-        "give the right one the name 'path'",
+        "rename the right one to 'path'",
     )
     beside = Beside(table("text,kind", "u,a", "v,b", "w,c") + ":kind")
     assert (beside.labels(PATHS, range(3)).tolist(), beside.how) == (["a", "b", "c"], "by row number")
@@ -128,8 +128,8 @@ def test_a_path_that_may_be_one_of_several_is_an_error():
     beside = Beside(table("path,kind", "a/1.png,x", "b/1.png,y", "a/2.png,x", "b/2.png,x") + ":kind")
     assert beside.labels(["2.png"], range(1)).tolist() == ["x"]  # whichever it is
     assert refused(lambda: beside.labels(["1.png"], range(1, 2))) == (
-        "labels.csv: its column 'path' has several rows that may be 1.png, with other values",
-        "write longer paths, or each path once",
+        "labels.csv: its column 'path' has several rows with different values that may be 1.png",
+        "write longer paths, or write each path once",
     )
 
 
@@ -137,8 +137,8 @@ def test_paths_of_other_files_are_an_error():
     beside = Beside(table("path,kind", "a/1.png,x") + ":kind")
     beside.labels(["b/1.png"], range(1))
     assert refused(beside.check) == (
-        "labels.csv: its column 'path' has none of the 1 paths of the data",
-        "one has to be the end of the other; it has a/1.png",
+        "labels.csv: its column 'path' matches none of the 1 paths of the data",
+        "one path must end with the other; it has a/1.png",
     )
 
 
@@ -168,4 +168,4 @@ def test_an_array_is_no_table():
     import numpy as np
 
     np.save("x.npy", np.zeros((2, 2)))
-    assert refused(lambda: Beside("x.npy:kind"))[0] == "x.npy: no table, and the file of a table was expected"
+    assert refused(lambda: Beside("x.npy:kind"))[0] == "x.npy: not a table, and a file with a table was expected"

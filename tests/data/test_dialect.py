@@ -22,7 +22,7 @@ CASES = Path(__file__).parent.parent / "cases" / "tables"
 CLEAN = [[13.865, 28.164, 1016.584, 3.0], [7.706, 15.436, 718.021, 3.0], [10.321, 20.512, 1467.674, 3.0]]
 NO_HEADER = (
     "no header: the first line is a row (13.865, 28.164, 1016.584, 3), and the columns are called x0 to x3 "
-    "(--input-header takes it as their names)"
+    "(--input-header reads it as their names)"
 )
 
 
@@ -95,19 +95,19 @@ def test_a_table_is_the_same_however_it_is_written_and_read_again_without_option
 NOTES = {
     "headers/none.csv": [NO_HEADER],
     "headers/spectra.csv": [
-        "the first line is taken as the columns' names: 400, 410, 420, 430, 440, 450, ... "
+        "the first line is read as the columns' names: 400, 410, 420, 430, 440, 450, ... "
         "(--no-input-header reads it as a row)"
     ],
-    "headers/dup.csv": ["columns that had no name, or one that was taken, are called a_2, b_2"],
-    "headers/empty_names.csv": ["columns that had no name, or one that was taken, are called column2, column4"],
+    "headers/dup.csv": ["columns with an empty or repeated name are now called a_2, b_2"],
+    "headers/empty_names.csv": ["columns with an empty or repeated name are now called column2, column4"],
     "csv-dialect/comment_mid.csv": [
-        "lines that begin with '#' and have not 4 cells are left out as comments, such as '# recalibrated'"
+        "lines that begin with '#' and do not have 4 cells are left out as comments, such as '# recalibrated'"
     ],
     "csv-dialect/comment_top.csv": [
-        "lines that begin with '#' and have not 4 cells are left out as comments, such as '# exported by sensor 12'"
+        "lines that begin with '#' and do not have 4 cells are left out as comments, such as '# exported by sensor 12'"
     ],
     "locale-numbers/de_mixed_thousands.csv": [
-        "column 'umsatz' holds 2.457 beside 615: if the point groups thousands, say --thousands ."
+        "column 'umsatz' holds 2.457 beside 615: if the point groups thousands, add --thousands ."
     ],
     "delimiters/semicolon.csv": [],
     "na-spellings/dash.csv": [],
@@ -146,7 +146,7 @@ def test_names_are_compared_after_unicode_nfc():
 
 
 def test_a_header_alone_is_an_error_in_training_and_no_rows_for_a_model():
-    with pytest.raises(DataError, match="no rows to read, there is a header alone"):
+    with pytest.raises(DataError, match="no rows to read, only a header"):
         case("headers/onlyheader.csv")
     for text in ("a,b\n", "", "b,a"):
         empty = table(text, model("a", "b"))
@@ -188,7 +188,8 @@ def test_a_preamble_is_left_out_and_said():
     assert x[:2].tolist() == [[0, 0, 0.5], [1.5, 2, 1.5]]
     assert source.schema.features == ("1960", "1961", "1962")
     assert said == [
-        "the table begins in line 5: the 4 lines above it are left out (--skip-rows 4 says so, --skip-rows 0 reads all)"
+        "the table begins in line 5: the 4 lines above it are left out (--skip-rows 4 does the same, "
+        "--skip-rows 0 reads all)"
     ]
     for skip_rows in (4, None):
         again, _, said = case("csv-dialect/worldbank_preamble.csv", schema=remembered(source), skip_rows=skip_rows)
@@ -200,11 +201,11 @@ def test_a_preamble_is_left_out_and_said():
 ERRORS = {
     "csv-dialect/sql_footer.csv": (
         "row 61 (line 62) has 1 cell, and 4 were expected: '(60 rows affected)'",
-        "leave the line out: sed 62d {path} | aecli train - -o MODEL.safetensors",
+        "remove the line: sed 62d {path} | aecli train - -o MODEL.safetensors",
     ),
     "csv-dialect/units_row.csv": (
         "line 2 holds no number, and the lines below do: 'm,kg,EUR,count'",
-        "leave the line out: sed 2d {path} | aecli train - -o MODEL.safetensors",
+        "remove the line: sed 2d {path} | aecli train - -o MODEL.safetensors",
     ),
     "encodings/cp1252.csv": (
         "line 1 is not UTF-8: b'stadt,gr\\xf6\\xdfe,h\\xf6he,l\\xe4nge,preis\\x80'",
@@ -230,8 +231,8 @@ def test_a_comment_is_a_line_of_another_width_or_what_the_option_says():
     columns = next(table(text, said=said).pieces(wanted)).columns
     assert [column.to_pylist() for column in columns] == [["#ff8800", "red"], [1, 2]]
     assert said == [
-        "line 2 begins with '#' and is read as a row, as it has 2 cells (--comment '#' leaves such lines out)",
-        "lines that begin with '#' and have not 2 cells are left out as comments, such as '# a note'",
+        "line 2 begins with '#' and is read as a row, because it has 2 cells (--comment '#' leaves such lines out)",
+        "lines that begin with '#' and do not have 2 cells are left out as comments, such as '# a note'",
     ]
     assert next(table(text, comment="#").pieces(wanted)).columns[0].to_pylist() == ["red"]
 

@@ -143,7 +143,7 @@ def test_an_unknown_category_is_an_error_or_none_of_them(run):
     assert (done.code, done.err) == (
         1,
         "error: new.csv: row 1, column 'kind' holds 'z', and the model knows 'x', 'y'\n"
-        "hint: --unknown ignore takes such a cell as none of them\n",
+        "hint: --unknown ignore reads such a cell as none of them\n",
     )
     assert run("embed", "mixed.safetensors", "new.csv", "--unknown", "ignore").code == 0
 
@@ -170,8 +170,8 @@ def test_images_of_other_sizes_are_refused_unless_a_size_is_asked_for(run):
     assert (done.code, done.err) == (
         1,
         "30 images of 8 × 8 pixels in colour = 192 inputs; 107,216 weights; training takes about 0.6 GB of memory\n"
-        "error: images/01.jpg: an image of 9 × 8 pixels, and 8 × 8 expected\n"
-        "hint: train with --image-size 8x8 to bring all to one size\n",
+        "error: images/01.jpg: an image of 9 × 8 pixels, and 8 × 8 were expected\n"
+        "hint: train with --image-size 8x8 to resize all to one size\n",
     )
     assert run("train", "images", "--epochs", "1", "--image-size", "6x5", "-q").code == 0
     assert load("images.safetensors").schema.image_shape == (5, 6, 3)

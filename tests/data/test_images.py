@@ -164,7 +164,7 @@ def test_rebuilt_images_keep_names_folders_and_depth(run):
     inside = run("reconstruct", "m.safetensors", "data", "-o", "data/rebuilt/")
     assert (inside.code, inside.err) == (
         1,
-        "error: data/rebuilt lies in data, which is read\nhint: name a folder elsewhere\n",
+        "error: data/rebuilt is in data, which is read\nhint: name a folder elsewhere\n",
     )
 
 
@@ -185,7 +185,7 @@ def test_invisible_pixels_never_show_their_colour(run):
     assert np.array_equal(kept[..., 3], alpha)
     done = run("train", "pictures", "--epochs", "1")
     assert done.code == 0
-    assert "pictures/00.png and 11 more: transparent, and laid on white\n" in done.err
+    assert "pictures/00.png and 11 more: transparent, so composited onto white\n" in done.err
 
 
 def test_a_background_that_makes_images_equal_is_an_error_that_names_the_other(run):
@@ -250,8 +250,7 @@ def test_folders_without_images_are_named(run):
     done = run("train", "classes", "--epochs", "1")
     assert done.code == 0
     assert (
-        "left out folders without images: classes/birds, "
-        "classes/dogs/all (a link to a folder that it lies in), classes/fish\n"
+        "left out folders without images: classes/birds, classes/dogs/all (a link to a parent folder), classes/fish\n"
     ) in done.err
     assert "left out 1 file without the ending of an image, classes/fish/0.npy\n" in done.err
 
@@ -278,13 +277,13 @@ def test_a_stack_that_is_cut_short_is_an_error_and_its_whole_pages_can_be_read(r
     assert (done.code, done.err.splitlines()) == (
         1,
         [
-            "error: stacks/cut.tif: a damaged TIFF, its page 9 lies beyond its end",
-            "hint: --skip-broken goes on without that",
+            "error: stacks/cut.tif: a damaged TIFF, its page 9 is beyond its end",
+            "hint: --skip-broken skips the damaged part",
         ],
     )
     done = run("train", "stacks", "--skip-broken", "--epochs", "1", "-o", "m.safetensors")
     assert done.code == 0
-    assert "left out: stacks/cut.tif (its page 9 lies beyond its end)\n" in done.err
+    assert "left out: stacks/cut.tif (its page 9 is beyond its end)\n" in done.err
     done = run("embed", "m.safetensors", "stacks", "--skip-broken")
     assert [line.split(",")[1] for line in done.out.splitlines()[1:]] == [str(i) for i in range(1, 9)]
     assert "left out: stacks/cut.tif" in done.err
@@ -298,7 +297,7 @@ def test_pages_that_lead_back_and_stacks_of_none_are_errors():
     count = int.from_bytes(data[last : last + 2], "little")
     data[last + 2 + 12 * count : last + 6 + 12 * count] = first.to_bytes(4, "little")
     Path("loop.tif").write_bytes(bytes(data))
-    with pytest.raises(DataError, match=r"loop.tif: a damaged TIFF, after page 3 comes an earlier one again"):
+    with pytest.raises(DataError, match=r"loop.tif: a damaged TIFF, page 3 is followed by an earlier one"):
         read("loop.tif")
     Path("none.tif").write_bytes(b"II*\0\0\0\0\0")
     with pytest.raises(DataError, match=r"none.tif: a TIFF, and there are no images in it"):
@@ -321,7 +320,7 @@ def test_a_broken_page_is_named_and_those_after_it_are_read():
 
 def test_pages_of_other_sizes_are_an_error_or_brought_to_one_and_thumbnails_are_left_out(run):
     stack("pages.tif", [BYTES[0], BYTES[1], BYTES[2][:4, :3]])
-    with pytest.raises(DataError, match=r"pages.tif: page 3: an image of 3 × 4 pixels, and 6 × 8 expected"):
+    with pytest.raises(DataError, match=r"pages.tif: page 3: an image of 3 × 4 pixels, and 6 × 8 were expected"):
         read("pages.tif")
     assert len(read("pages.tif", image_size=(6, 8)).x) == 3
     stack("deep.tif", [BYTES[0], BYTES[1].astype(np.uint16)])
@@ -334,7 +333,7 @@ def test_pages_of_other_sizes_are_an_error_or_brought_to_one_and_thumbnails_are_
             writer.write(BYTES[i], photometric="minisblack")
     done = run("train", "scans", "--epochs", "1")
     assert done.code == 0
-    assert "left out 4 pages that belong to others, as thumbnails do, such as page 1 of scans/0.tif\n" in done.err
+    assert "left out 4 pages that belong to others, such as thumbnails: page 1 of scans/0.tif\n" in done.err
     assert np.array_equal(read("scans").x, BYTES[:4].reshape(4, -1))
 
 
@@ -352,11 +351,11 @@ def test_what_is_no_regular_file_is_left_out_and_named(run):
     done = run("train", "pictures", "--epochs", "1", "-o", "m.safetensors")
     assert done.code == 0
     assert (
-        "left out what is no file: pictures/dead.png (a link to nothing), pictures/pipe.png (a pipe or a device)\n"
+        "left out what is not a file: pictures/dead.png (a dangling link), pictures/pipe.png (a pipe or a device)\n"
         "left out 2 files without the ending of an image, such as pictures/notes.pdf\n"
     ) in done.err
     assert len(read("pictures").x) == 13
-    assert "left out what is no file: pictures/dead.png" in run("embed", "m.safetensors", "pictures").err
+    assert "left out what is not a file: pictures/dead.png" in run("embed", "m.safetensors", "pictures").err
 
 
 def test_images_that_may_be_bombs_are_read_where_force_says_so(run, monkeypatch):
@@ -366,8 +365,8 @@ def test_images_that_may_be_bombs_are_read_where_force_says_so(run, monkeypatch)
     assert (done.code, done.err.splitlines()) == (
         1,
         [
-            "error: pictures/00.png: an image of so many pixels that it may be a decompression bomb (48 pixels)",
-            "hint: --force reads it; or --skip-broken goes on without it",
+            "error: pictures/00.png: an image with so many pixels that it may be a decompression bomb (48 pixels)",
+            "hint: --force reads it; or --skip-broken skips it",
         ],
     )
     assert run("train", "pictures", "--epochs", "1", "--force", "-q").code == 0
@@ -375,7 +374,7 @@ def test_images_that_may_be_bombs_are_read_where_force_says_so(run, monkeypatch)
     folder([BYTES[0].repeat(3, axis=0)], "tall")
     done = run("embed", "pictures.safetensors", "tall")
     assert done.err.endswith(
-        "decompression bomb (144 pixels)\nhint: make it smaller first; or --skip-broken goes on without it\n"
+        "decompression bomb (144 pixels)\nhint: make it smaller first; or --skip-broken skips it\n"
     )
     assert Image.MAX_IMAGE_PIXELS == 40
 
@@ -405,7 +404,7 @@ def test_one_image_in_colour_makes_all_of_them_coloured(run):
     folder([*BYTES[:11], COLOURS[0]])
     done = run("train", "pictures", "--epochs", "1")
     assert done.code == 0
-    assert "pictures/11.png: in colour, so that all are read in colour\n" in done.err
+    assert "pictures/11.png: in colour, so all are read in colour\n" in done.err
     x = read("pictures").x.reshape(12, 8, 6, 3)
     assert np.array_equal(x[:11], np.repeat(BYTES[:11, ..., None], 3, axis=-1))
     assert np.array_equal(x[11], COLOURS[0])
@@ -432,7 +431,7 @@ def test_labels_are_the_last_folder_and_a_stray_file_does_not_take_them():
     shutil.copy("data/train/cats/00.png", "data/stray.png")
     source = open_source("data")
     assert source.read().labels.tolist() == ["", *(["cats"] * 12 + ["dogs"] * 12) * 2]
-    assert source.remarks == ["data/stray.png lies in no folder, and without a label"]
+    assert source.remarks == ["data/stray.png lies in no folder and have no label"]
 
 
 def test_labels_that_stray_files_take_are_said(run):
@@ -440,10 +439,10 @@ def test_labels_that_stray_files_take_are_said(run):
         folder(BYTES[:4], f"lab/{kind}")
     shutil.copy("lab/cats/00.png", "lab/stray.png")
     asked = ("train", "lab", "--epochs", "1")
-    said = "no labels: lab/stray.png lies in no folder of a class, and fewer than one in ten may"
+    said = "no labels: lab/stray.png lies in no class folder: that is at least one image in ten"
     assert said in run(*asked).err.splitlines()
     shutil.copy("lab/cats/01.png", "lab/stray2.png")
-    said = "no labels: lab/stray.png and 1 more lie in no folder of a class, and fewer than one in ten may"
+    said = "no labels: lab/stray.png and 1 more lie in no class folder: that is at least one image in ten"
     assert said in run(*asked).err.splitlines()
     folder(BYTES, "flat")
     assert "labels" not in run("train", "flat", "--epochs", "1").err
@@ -522,7 +521,7 @@ def test_what_can_be_kept_of_images_is_told(run):
     assert (done.code, done.err) == (
         1,
         "error: pictures: --keep 'temp' names no column\n"
-        "hint: images have 'path', and 'page' where they are pages; both are kept always, and so is a label\n",
+        "hint: images have 'path', and pages of a TIFF also 'page'; both are always kept, and so is a label\n",
     )
 
 
@@ -539,7 +538,7 @@ def test_an_image_of_the_data_is_not_written_over(run):
     folder(BYTES)
     assert run("train", "pictures", "--epochs", "1", "-q").code == 0
     before = Path("pictures/03.png").read_bytes()
-    said = "error: {} is read by this command, and would be overwritten\nhint: name another --output\n"
+    said = "error: {} is an input of this command, and would be overwritten\nhint: name another --output\n"
     Path("link.png").symlink_to("pictures/03.png")
     for command, output in (("plot", "pictures/03.png"), ("reconstruct", "pictures/03.png"), ("plot", "link.png")):
         assert run(command, "pictures.safetensors", "pictures", "-o", output).err == said.format(output)
@@ -654,7 +653,7 @@ def test_several_arrays_are_written_in_the_order_that_they_came_in(run):
     assert run("reconstruct", "m.safetensors", "a.npy", "b.npy", "-o", "ab.npy", "-q").code == 0
     assert np.array_equal(np.load("ab.npy"), aecli.load("m.safetensors").reconstruct(first))
     mixed = run("reconstruct", "m.safetensors", "a.npy", "c.npy", "-o", "ac.npy", "-q")
-    assert (mixed.code, mixed.err) == (1, "error: c.npy: its channels are not where those of a.npy are\n")
+    assert (mixed.code, mixed.err) == (1, "error: c.npy: its channels are on another axis than in a.npy\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Image, "MAX_IMAGE_PIXELS", None)
         folder(COLOURS)
@@ -682,7 +681,7 @@ def test_what_may_be_two_layouts_is_told(run):
     assert (done.code, done.err) == (
         1,
         "error: either.npy: images of shape (3, 8, 4) may have their channels first or last\n"
-        "hint: tell which: --image-shape 8x3x4 for last, 3x4x8 for first\n",
+        "hint: say which: --image-shape 8x3x4 for last, 3x4x8 for first\n",
     )
     assert quick("either.npy", image_shape=(8, 3, 4)).schema.image_shape == (3, 8, 4)
     assert quick("either.npy", image_shape=(3, 4, 8)).schema.image_shape == (8, 4, 3)
@@ -798,14 +797,14 @@ def test_arrays_of_rebuilt_images_keep_their_shape(run):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["x.npy", "--alpha"], "error: --alpha is for image files, and x.npy is none\nhint: leave it out\n"),
+        (["x.npy", "--alpha"], "error: --alpha is for image files, and x.npy is not one\nhint: leave it out\n"),
         (
             ["pictures", "--fit", "pad"],
-            "error: --fit says how images are brought to a size, and none is given\nhint: add --image-size 64\n",
+            "error: --fit says how to resize images, and no size is given\nhint: add --image-size 64\n",
         ),
         (
             ["pictures", "--image-shape", "6x8"],
-            "error: --image-shape is for arrays and tables, and image files have their own\nhint: leave it out\n",
+            "error: --image-shape is for arrays and tables; image files have their own\nhint: leave it out\n",
         ),
     ],
 )
@@ -905,7 +904,7 @@ def test_one_range_is_not_given_to_files_of_two_depths(run):
     assert (done.code, done.err) == (
         1,
         "error: pictures/01.png: its values are uint16, and those of pictures/00.png uint8\n"
-        "hint: bring all to one depth: mogrify -depth 8 FILE, of ImageMagick, makes 8 bits of 16\n",
+        "hint: convert all to one depth: ImageMagick's mogrify -depth 8 FILE converts 16 bits to 8\n",
     )
     assert not Path("codes.csv").exists()
 
@@ -919,7 +918,7 @@ def test_two_folders_may_have_images_of_one_name(run):
     same = run("reconstruct", "m.safetensors", "one/00.png", "two/00.png", "one/00.png", "-o", "files/")
     assert same.code == 1
     assert same.err.endswith(
-        "error: one/00.png: another image would be written to one/00.png.png, too\n"
+        "error: one/00.png: another image would also be written to one/00.png.png\n"
         "hint: give each image once; codes without a column 'path' become numbered images\n"
     )
 
@@ -1063,7 +1062,7 @@ def test_pixels_that_may_be_in_other_units_are_taken_and_that_is_said(run):
     done = run("embed", "floats.safetensors", "small.npy")
     assert (done.code, done.err) == (
         0,
-        "the pixels are from 0 to 1, and the model was trained on 0 to 255: if other values are black and white here, "
+        "the pixels are from 0 to 1, and the model was trained on 0 to 255: if black and white have other values here, "
         "say which, such as --input-range 0,1\n",
     )
     assert run("embed", "floats.safetensors", "usual.npy").err == ""
@@ -1071,9 +1070,9 @@ def test_pixels_that_may_be_in_other_units_are_taken_and_that_is_said(run):
     np.save("classes.npy", masks * 2)
     np.save("white.npy", masks * 255)
     done = run("train", "classes.npy", "--epochs", "1", "-o", "m.safetensors")
-    assert "the pixels are from 0 to 2 of 255; --input-range 0,2 makes more of them\n" in done.err
+    assert "the pixels are from 0 to 2 of 255; --input-range 0,2 stretches them to the full range\n" in done.err
     done = run("train", "classes.npy", "--epochs", "1", "-o", "m.safetensors", "--input-range", "0,2")
-    assert "makes more of them" not in done.err
+    assert "stretches them to the full range" not in done.err
     assert run("embed", "m.safetensors", "classes.npy").err == ""
     assert (
         "the pixels are from 0 to 255, and the model was trained on 0 to 2: "
@@ -1127,7 +1126,7 @@ def test_a_file_of_labels_without_a_column_is_told_its_columns(run):
         done = run("train", data, "--label", "lab.csv")
         assert (done.code, done.err) == (
             1,
-            "error: --label lab.csv is a file, and one of its columns was expected\n"
+            "error: --label lab.csv is a file, and FILE:COLUMN was expected\n"
             "hint: name one: --label lab.csv:path or --label lab.csv:kind\n",
         )
 
@@ -1190,7 +1189,7 @@ def test_pixels_in_one_cell_are_told_how_to_become_an_array(run):
     assert done.code == 1
     message, hint = done.err.splitlines()
     assert message == "error: x.csv: column 'pixels' holds 48 numbers in one cell, and one was expected"
-    subprocess.run([sys.executable, *shlex.split(hint.removeprefix("hint: make an array of them: "))[1:]], check=True)
+    subprocess.run([sys.executable, *shlex.split(hint.removeprefix("hint: convert it to an array: "))[1:]], check=True)
     assert np.array_equal(np.load("x.npy"), BYTES.reshape(12, -1))
     assert np.load("x.npy").dtype == np.uint8
 
@@ -1198,9 +1197,9 @@ def test_pixels_in_one_cell_are_told_how_to_become_an_array(run):
 @pytest.mark.parametrize(
     ("shape", "said"),
     [
-        ((12, 6, 8, 5), "x.npy: its rows of shape (6, 8, 5) are learnt as numbers, and not as images: "),
-        ((12, 2, 3, 4, 5), "x.npy: its rows of shape (2, 3, 4, 5) are learnt as numbers, and not as images: "),
-        ((16, 16, 3), "x.npy: read as 16 images of 3 × 16 pixels, and not as one image in colour\n"),
+        ((12, 6, 8, 5), "x.npy: its rows of shape (6, 8, 5) are learnt as numbers, not as images: "),
+        ((12, 2, 3, 4, 5), "x.npy: its rows of shape (2, 3, 4, 5) are learnt as numbers, not as images: "),
+        ((16, 16, 3), "x.npy: read as 16 images of 3 × 16 pixels, not as one image in colour\n"),
         ((12, 5, 6, 3), ""),
         ((12, 30), ""),
     ],

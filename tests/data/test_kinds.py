@@ -35,7 +35,7 @@ def test_an_id_that_counts_up_is_left_out_and_later_rows_are_no_stranger(run):
 
 def test_a_clock_is_left_out(run):
     done, model = trained(run, "types/ts_week1.csv", epochs=10)
-    assert "learning 3 columns: a, b, c; left out: time (the table's clock)\n" in done.err
+    assert "learning 3 columns: a, b, c; left out: time (the rows are sorted by it)\n" in done.err
     assert model.errors(CASES / "types/ts_april.csv").mean() < 3 * model.errors(CASES / "types/ts_week1.csv").mean()
 
 
@@ -69,7 +69,7 @@ def test_a_column_of_one_word_alone_is_no_boolean(run):
     Path("no.csv").write_text("a,b,country\n" + "".join(f"{i % 7},{i % 5},NO\n" for i in range(30)))
     done = run("train", "no.csv", "--epochs", "1")
     assert done.code == 1
-    assert "column 'country' holds 'NO' in row 1, which is no number" in done.err
+    assert "column 'country' holds 'NO' in row 1, which is not a number" in done.err
 
 
 def test_numbers_written_as_text_are_numbers_but_codes_are_not(run):
@@ -91,11 +91,11 @@ def test_all_columns_that_have_to_be_spoken_for_are_named_with_a_command_that_tr
     Path("mixed.csv").write_text("x,y,kind,note,level\n" + rows)
     done = run("train", "mixed.csv", "--epochs", "1")
     assert done.code == 1
-    said = "which is no number: --categorical, --label or --exclude says what it is"
+    said = "which is not a number: --categorical, --label or --exclude says what it is"
     assert done.err == (
         f"error: mixed.csv: 3 columns cannot be learnt as they are: column 'kind' holds 'b' in row 1, {said}; "
         f"column 'note' holds 'note 1' in row 1, {said}; column 'level' has 1 cell without a value, in row 4: "
-        "--missing says what becomes of it\n"
+        "--missing says what to do with it\n"
         "hint: aecli train mixed.csv --epochs 1 --categorical kind --exclude note --missing mean\n"
     )
     command = done.err.splitlines()[-1].removeprefix("hint: aecli ").split()
@@ -161,7 +161,7 @@ def test_rare_categories_are_grouped_and_what_looks_like_an_id_is_refused(run):
     kind = next(column for column in model.schema.columns if column.name == "k")
     assert kind.other
     assert len(kind.categories) == 5
-    assert "rarest are taken as one, 'other'" in done.err
+    assert "rarest are merged into one, 'other'" in done.err
     Path("new.csv").write_text("a,b,k\n1,2,never seen\n")
     assert run("embed", "m.safetensors", "new.csv").code == 0
     done, _ = trained(run, "categories/many.csv", "--categorical", "k", "--max-categories", "10")

@@ -200,7 +200,7 @@ REFUSED = {
     "frame.pkl": (
         lambda: pd.to_pickle(TABLE.to_pandas(), "frame.pkl"),
         "a pickle, which is not read",
-        "if you trust it, as it may run any program: "
+        "only if you trust it, because it may run any program: "
         """python -c 'import pandas; pandas.read_pickle("frame.pkl").to_parquet("frame.parquet")'""",
     ),
     "two.zip": (
@@ -255,17 +255,17 @@ WRONG = {
     "text.idx": (b"a,b\n1,2\n", "text.idx: not an IDX file"),
     "noise.csv": (
         b"\1\2\3\4",
-        "noise.csv: not text, and no format that is read: byte 1 is b'\\x01'",
+        "noise.csv: not text, and no format that aecli reads: byte 1 is b'\\x01'",
     ),
     "cut.csv.gz": (gzip.compress(b"a,b\n1,2\n" * 99)[:-9], "cut.csv.gz: the file is damaged or cut short"),
     "cut.csv.xz": (lzma.compress(b"a,b\n1,2\n" * 99)[:-9], "cut.csv.xz: the file is damaged or cut short"),
     "cut.csv.bz2": (bz2.compress(b"a,b\n1,2\n" * 99)[:-9], "cut.csv.bz2: the file is damaged or cut short"),
     "cut.csv.zip": (zipped(b"a,b\n1,2\n" * 99)[:-9], "cut.csv.zip: the zip archive is damaged or cut short"),
     "open.json": (b'[{"a": 1, "b": 2}', "open.json: the JSON array is never closed: the file is damaged or cut short"),
-    "more.json": (b'[{"a": 1, "b": 2}] x', "more.json: more after the end of the JSON array: 'x'"),
+    "more.json": (b'[{"a": 1, "b": 2}] x', "more.json: there is text after the end of the JSON array: 'x'"),
     "indented.jsonl": (
         b'{\n"a": 1\n}\n',
-        "indented.jsonl: an object on several lines, and one on each line was expected, or an array of them",
+        "indented.jsonl: an object on several lines, and one object per line or an array was expected",
     ),
     "row.json": (b'[{"a": 1, "b": 2}, 5]', "row.json: row 2 is 5, and an object was expected"),
 }
@@ -290,7 +290,7 @@ def test_a_decompression_bomb_is_refused_unless_it_is_forced(monkeypatch):
             DataError, match=f"^{name}: may be a decompression bomb: .* bytes become .* or more$"
         ) as bomb:
             opened(name).read()
-        assert bomb.value.hint == "unpack it first, if you trust it; --force reads it all the same"
+        assert bomb.value.hint == "unpack it first, if you trust it; --force reads it anyway"
         assert opened(name, force=True).read().x.shape == (10**5, 2)
 
 
@@ -327,7 +327,7 @@ def test_what_programs_leave_in_a_folder_of_parquet_files_is_ignored_and_other_t
     assert set(batch.kept["site"].to_pylist()) == {"x", "y", "a/b"}
     Path("hive/more.csv").write_text("a,b,c\n1,2,3\n")
     with pytest.raises(
-        DataError, match=r"^hive: a folder of Parquet files and others, such as hive/.*parquet and hive/"
+        DataError, match=r"^hive: a folder with Parquet files and other data, such as hive/.*parquet and hive/"
     ):
         opened("hive")
 
@@ -351,16 +351,16 @@ def test_a_column_that_some_files_lack_is_an_error_where_it_is_learnt_and_a_note
     lacks = LAYOUT / "p_int.parquet"
     with pytest.raises(DataError) as refused:
         opened(*files).read()
-    assert refused.value.message == f"{lacks}: columns that other files have are missing: 'extra'"
+    assert refused.value.message == f"{lacks}: columns of other files are missing: 'extra'"
     assert refused.value.hint == "leave them out: --exclude 'extra'"
     notes = []
     batch = opened(*files, columns=Columns(exclude=("extra",)), announce=notes.append).read()
     assert batch.x.shape == (40, 4)
-    assert notes == [f"{lacks}: no column 'extra', which is not learnt"]
+    assert notes == [f"{lacks}: no column 'extra', so it is not learnt"]
     notes.clear()
     labels = opened(*files, columns=Columns(label="extra"), announce=notes.append).read().labels.to_pylist()
     assert labels.count(None) == 20
-    assert notes == [f"{lacks}: no column 'extra', which is empty for its rows"]
+    assert notes == [f"{lacks}: no column 'extra', so it is empty for these rows"]
 
 
 def test_whole_numbers_in_one_file_and_others_in_another_are_one_column_of_numbers():
@@ -405,7 +405,7 @@ def test_no_rows_give_the_header_of_the_output(run, model, name):
     assert (done.code, done.out, done.err) == (0, "z0,z1,mse\n", f"{name}: no rows in it\n")
     done = run("reconstruct", model, "-", "-q", stdin=data)
     assert (done.code, done.out, done.err) == (0, "a,b,c\n", "")
-    with pytest.raises(DataError, match=r": no rows to read, (there is a header|it has columns) alone$|it is empty$"):
+    with pytest.raises(DataError, match=r": no rows to read, (only a header|only columns|it is empty)$"):
         opened(name)
 
 

@@ -69,7 +69,7 @@ def test_an_sgi_image_of_16_bits_is_refused_and_one_of_8_is_read(packed):
     assert pixels("shallow.sgi").tolist() == BYTES[..., :3].ravel().tolist()
     header = struct.pack(">hBBHHHH500x", 474, packed, 2, 3, 7, 5, 3)
     Path("deep.sgi").write_bytes(header + np.moveaxis(DEEP[..., :3], -1, 0).astype(">u2").tobytes())
-    with pytest.raises(DataError, match=r"deep\.sgi: an SGI image of 16 bits, of which 8 would be read"):
+    with pytest.raises(DataError, match=r"deep\.sgi: an SGI image of 16 bits, and only 8 would be read"):
         pixels("deep.sgi")
 
 
@@ -123,7 +123,7 @@ def test_a_shape_that_is_told_is_that_of_the_array_where_it_has_one(run, row, to
     assert (done.code, done.err) == (
         1,
         f"error: x.npy: a row is of shape {SHAPES[row, told]}\n"
-        "hint: leave it out, and the array's own shape counts; or make rows (N, D) of it first\n",
+        "hint: leave it out to use the array's own shape; or reshape the array to rows (N, D) first\n",
     )
 
 
@@ -157,7 +157,7 @@ def test_files_of_bytes_that_may_be_images_or_rows_are_refused_until_it_is_told(
     assert (done.code, done.err) == (
         1,
         "error: 0.npy and 1 more: each may be an image of 24 × 100 pixels, or 100 rows of 24 values\n"
-        "hint: --image-shape 24x100 makes an image of each; or join their rows to one file\n",
+        "hint: --image-shape 24x100 reads one image per file; or join their rows in one file\n",
     )
     told = open_source(["0.npy", "1.npy"], columns=Columns(image_shape=(24, 100)))
     assert np.array_equal(told.read().x, x.reshape(2, -1))
@@ -195,7 +195,7 @@ def test_images_without_pages_of_their_own_are_refused_with_what_makes_an_array_
     message, hint = done.err.splitlines()
     assert (done.code, message) == (
         1,
-        "error: it's.tif: it has one page, and by its description more images than that",
+        "error: it's.tif: it has one page, but more images by its description",
     )
     made(hint)
     assert np.array_equal(np.load("it's.npy"), x)
@@ -236,7 +236,7 @@ def test_what_was_lost_of_a_stack_is_named_where_too_little_is_left(run):
     done = run("train", "stack.tif", "--skip-broken", "--epochs", "1")
     assert done.code == 1
     assert done.err.splitlines()[1:] == [
-        "left out: stack.tif (its page 2 lies beyond its end)",
+        "left out: stack.tif (its page 2 is beyond its end)",
         "error: stack.tif: 1 row, and at least 2 are needed: one to train on and one to hold out",
         "hint: --holdout 0 trains on all rows",
     ]
@@ -263,7 +263,7 @@ def test_black_and_white_are_said_where_the_type_does_not_say_them(run):
     assert f"black pixels are 0, white pixels 31{way}\n" in done.err
     Image.fromarray((x[0] * 15).astype(np.uint8)).save("x.png")
     applied = run("embed", "x.safetensors", "x.png", "-o", "z.csv")
-    assert applied.err == "wrote z.csv\nx.png: white is taken as 31, the model's white\n"
+    assert applied.err == "wrote z.csv\nx.png: read with white = 31, as in the model\n"
 
 
 def test_arrays_of_several_units_are_not_one_set_of_images_without_a_word(run):
@@ -290,7 +290,7 @@ def test_arrays_of_several_units_are_not_one_set_of_images_without_a_word(run):
         1,
         [
             "error: from0.npy: its values are float64, and those of bytes.npy uint8",
-            "hint: bring all to one depth",
+            "hint: convert all to one depth",
         ],
     )
     for name in ("bytes", "from0"):

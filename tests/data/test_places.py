@@ -52,25 +52,31 @@ def test_of_a_url_no_user_no_password_and_no_query_is_shown(url, seen):
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("s3://key:secret@bucket/a.csv", "s3://bucket/a.csv: s3:// takes a bucket and a key, and there is more"),
-        ("s3://bucket/a.csv?versionId=secret", "s3://bucket/a.csv: s3:// takes a bucket and a key, and there is more"),
-        ("s3:///a.csv", "s3:///a.csv: it names no bucket"),
+        (
+            "s3://key:secret@bucket/a.csv",
+            "s3://bucket/a.csv: s3:// takes a bucket and a key, and there is a user or a query",
+        ),
+        (
+            "s3://bucket/a.csv?versionId=secret",
+            "s3://bucket/a.csv: s3:// takes a bucket and a key, and there is a user or a query",
+        ),
+        ("s3:///a.csv", "s3:///a.csv: no bucket"),
         (
             "s3://bucket/in//a.csv",
-            "s3://bucket/in//a.csv: a key with // or with a part that is . or .. cannot be reached",
+            "s3://bucket/in//a.csv: a key with //, /./ or /../ cannot be accessed",
         ),
-        ("s3://bucket//a.csv", "s3://bucket//a.csv: a key with // or with a part that is . or .. cannot be reached"),
-        ("s3://bucket/./a.csv", "s3://bucket/./a.csv: a key with // or with a part that is . or .. cannot be reached"),
-        ("https://[::1/a.csv", "https://[::1/a.csv: [::1 is no host"),
-        ("https://me:secret@host:99999/a.csv", "https://host:99999/a.csv: host:99999 is no host"),
-        ("https://h ost/a.csv", "https://h ost/a.csv: h ost is no host"),
+        ("s3://bucket//a.csv", "s3://bucket//a.csv: a key with //, /./ or /../ cannot be accessed"),
+        ("s3://bucket/./a.csv", "s3://bucket/./a.csv: a key with //, /./ or /../ cannot be accessed"),
+        ("https://[::1/a.csv", "https://[::1/a.csv: [::1 is not a host name"),
+        ("https://me:secret@host:99999/a.csv", "https://host:99999/a.csv: host:99999 is not a host name"),
+        ("https://h ost/a.csv", "https://h ost/a.csv: h ost is not a host name"),
         (
             "http://me:secret@host/a.csv",
-            "http://host/a.csv: http:// is not encrypted, and read from this machine alone",
+            "http://host/a.csv: http:// is not encrypted, and allowed only for this machine",
         ),
         (
             "http://localhost.evil.org/a",
-            "http://localhost.evil.org/a: http:// is not encrypted, and read from this machine alone",
+            "http://localhost.evil.org/a: http:// is not encrypted, and allowed only for this machine",
         ),
     ],
 )
@@ -314,7 +320,7 @@ def test_a_bucket_that_is_not_there_is_refused_before_any_work():
         assert error.value.message == f"{url}: there is no bucket no-such-bucket"
     with pytest.raises(PlaceError, match="there is no bucket"):
         place("s3://no-such-bucket/a.csv").check_writable()
-    with pytest.raises(UsageError, match="https:// is read, not written"):
+    with pytest.raises(UsageError, match="https:// is read-only"):
         place("https://host/a.csv").check_writable()
 
 

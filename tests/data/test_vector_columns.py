@@ -124,7 +124,7 @@ def test_texts_in_brackets_that_are_no_lists_of_numbers_are_told():
     Path("x.csv").write_text("tags,a,b\n" + "".join(f'"[red, {i}]",{i % 7},{i % 5}\n' for i in range(9)))
     with pytest.raises(DataError) as told:
         aecli.fit("x.csv", **QUICK)
-    what = "column 'tags' holds '[red, 0]' in row 1, which is no list of numbers such as [0.5, 1, 2]"
+    what = "column 'tags' holds '[red, 0]' in row 1, which is not a list of numbers such as [0.5, 1, 2]"
     assert told.value.message == f"x.csv: {what}: --exclude leaves it out"
     assert told.value.options == ("--exclude", "tags")
 
@@ -230,7 +230,7 @@ def test_what_is_wrong_with_a_safetensors_file_is_said(run, model_file):
         "two.safetensors": f"two.safetensors: it holds 2 arrays\n{names}",
         "two.safetensors:c": f"two.safetensors: no array 'c' in it\n{names}",
         "cut.safetensors:b": "cut.safetensors:b: cut short: (60, 5) values of float16 take 600 bytes, it has ",
-        "eight.safetensors": "eight.safetensors:a: its values are of type F8_E4M3, and read are F64, ",
+        "eight.safetensors": "eight.safetensors:a: its values are of type F8_E4M3, and one of F64, ",
         str(model_file): f"{model_file}: an aecli checkpoint, and data was expected\n",
     }.items():
         done = run("embed", model_file, data, "-o", "z.csv")
@@ -247,7 +247,7 @@ def test_a_checkpoint_does_not_take_the_place_of_the_vectors_that_it_is_of(run):
         done = run("train", data, "-o", "x.safetensors", "--force", *quick)
         assert (done.code, done.err.splitlines()[0]) == (
             2,
-            "error: x.safetensors is read by this command, and would be overwritten",
+            "error: x.safetensors is an input of this command, and would be overwritten",
         )
     assert run("train", "x.safetensors:emb", *quick).code == 0
     assert Path("x.safetensors").read_bytes() == before
@@ -284,7 +284,7 @@ def test_bad_vectors_are_an_error_that_leaves_nothing_behind(run, model_file, ro
 TRAINED = {
     "lists of lists": ([[[1.0] * 5] * 5] * 12, "column 'embedding' is of type list<"),
     "empty lists": ([[]] * 12, "column 'embedding' holds empty lists\n"),
-    "nothing": ([None] * 12, "column 'embedding' holds nothing: --exclude leaves it out\n"),
+    "nothing": ([None] * 12, "column 'embedding' is empty: --exclude leaves it out\n"),
     "one that is ragged": (
         [[1.0] * 5] * 11 + [[1.0] * 4],
         "row 12, column 'embedding' holds a list of 4, and a list of 5 ",
@@ -312,7 +312,7 @@ def test_a_missing_vector_is_a_row_without_a_value_and_nan_in_one_is_a_hole(run,
     assert [line.endswith(",,") for line in blank.out.splitlines()[1:]] == [False, True, False, True, False]
     assert "left blank 1 row that cannot be read: x.parquet: row 4, column 'embedding' holds a list of 4" in blank.err
     assert "left blank 1 row without any value: x.parquet: row 2\n" in blank.err
-    assert "1 empty cell was taken as its column's mean\n" in blank.err
+    assert "1 empty cell was replaced by its column's mean\n" in blank.err
     skipped = run("embed", model_file, "x.parquet", "--keep", "name", "--bad-rows", "skip")
     assert [line.split(",")[0] for line in skipped.out.splitlines()[1:]] == ["r0", "r2", "r4"]
     assert skipped.out.splitlines()[1:] == [blank.out.splitlines()[1:][i] for i in (0, 2, 4)]

@@ -139,7 +139,7 @@ def test_a_decoder_that_no_page_can_hold_is_refused(run, tmp_path, monkeypatch):
     done = run("plot", "m.safetensors", "noise.npy", "--kind", "map")
     assert (done.code, done.err) == (
         1,
-        "error: m.safetensors: its decoder has 55,312 weights, and a page takes up to 1,000\n"
+        "error: m.safetensors: its decoder has 55,312 weights, and a page can hold up to 1,000\n"
         "hint: --kind latent -o codes.png draws the codes alone\n",
     )
 

@@ -159,13 +159,13 @@ DAMAGE = {
         lambda h, d: damage_metadata(h, d, mixture=None),
         "tensor mixture.factors is not part of the model",
     ),
-    "shares below nothing": (lambda h, d: (h, shares(h, d, -1)), "mixture.weights are no shares of a whole"),
+    "shares below nothing": (lambda h, d: (h, shares(h, d, -1)), "mixture.weights are not positive shares"),
     "an unknown schedule": (lambda h, d: damage_metadata(h, d, train__schedule="x"), "schedule is x"),
-    "metadata that is null": (lambda h, d: (h | {"__metadata__": None}, d), "no aecli checkpoint"),
+    "metadata that is null": (lambda h, d: (h | {"__metadata__": None}, d), "not an aecli checkpoint"),
     "cut short": (lambda h, d: (h, d[:-1]), "bytes expected"),
     "too long": (lambda h, d: (h, d + b"\0"), "bytes expected"),
-    "no metadata": (lambda h, d: ({k: v for k, v in h.items() if k != "__metadata__"}, d), "no aecli checkpoint"),
-    "metadata that is no JSON": (lambda h, d: (h | {"__metadata__": {"aecli": "{"}}, d), "no aecli checkpoint"),
+    "no metadata": (lambda h, d: ({k: v for k, v in h.items() if k != "__metadata__"}, d), "not an aecli checkpoint"),
+    "metadata that is no JSON": (lambda h, d: (h | {"__metadata__": {"aecli": "{"}}, d), "not an aecli checkpoint"),
     "metadata that is no object": (lambda h, d: (h | {"__metadata__": {"aecli": "[]"}}, d), "not those of an aecli"),
     "a width of text": (lambda h, d: damage_metadata(h, d, model__latent_dim="5"), "ModelConfig.latent_dim is '5'"),
     "10^12 parameters": (lambda h, d: damage_metadata(h, d, model__hidden_dims=[10**6, 10**6]), "damaged checkpoint"),
@@ -200,5 +200,5 @@ def test_a_damaged_file_is_refused_with_what_is_wrong(digits_model, change, says
 )
 def test_a_file_that_is_no_safetensors_file_is_refused(data):
     Path("bad.safetensors").write_bytes(data)
-    with pytest.raises(CheckpointError, match=r"not a safetensors file|no aecli checkpoint"):
+    with pytest.raises(CheckpointError, match=r"not a safetensors file|not an aecli checkpoint"):
         checkpoint.read(Path("bad.safetensors"))

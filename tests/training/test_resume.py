@@ -134,6 +134,13 @@ def test_another_scale_is_another_run():
     assert "scale was standard, and is none" in said[0]
 
 
+def test_an_option_that_is_left_out_is_another_run():
+    said = []
+    trained(3, loss="huber")
+    trained(resume=True, announce=said.append)
+    assert "holds a run of other data or options: loss was huber, and is not set: it is now" in said[0]
+
+
 def test_a_damaged_resume_file_is_set_aside():
     undisturbed = trained(name="other.safetensors")
     trained(3)
@@ -420,7 +427,7 @@ def test_a_saved_run_is_told_by_info(run):
     facts = json.loads(run("info", "m.safetensors.resume", "--json").out)
     assert list(facts) == [
         "resume_file", "saved", "model", "train", "schema", "scaler", "rows", "validation_rows", "test_rows", "device",
-        "epoch", "step", "steps", "seconds", "history", "source", "command", "version", "running",
+        "epoch", "step", "steps", "seconds", "history", "source", "command", "version", "processes", "running",
     ]  # fmt: skip
     assert (facts["epoch"], facts["step"], facts["steps"], facts["running"]) == (1, 4, 21, False)
     assert facts["command"] == command
@@ -464,7 +471,7 @@ def test_a_resume_file_that_says_nothing_of_a_run_is_an_error_of_info(run):
     done = run("embed", "m.safetensors.resume", "digits")
     assert (done.code, done.err) == (
         1,
-        "error: m.safetensors.resume: a saved run, and no checkpoint yet\nhint: aecli info m.safetensors.resume\n",
+        "error: m.safetensors.resume: a saved run, not yet a checkpoint\nhint: aecli info m.safetensors.resume\n",
     )
 
 

@@ -126,7 +126,7 @@ def test_rows_that_the_model_cannot_take_are_treated_as_when_it_is_applied(run):
     assert (done.code, done.err.splitlines()[-2:]) == (
         1,
         ["error: new.csv: row 2, column 'kind' holds 'c', and the model knows 'a', 'b'",
-         "hint: --unknown ignore takes such a cell as none of them"],
+         "hint: --unknown ignore reads such a cell as none of them"],
     )  # fmt: skip
     assert run(*command, "--unknown", "ignore").code == 0
     done = run(*command, "--bad-rows", "skip")

@@ -66,7 +66,11 @@ def apart(some, others):
 
 
 def dealt(group):
-    """Deal out rows in memory, in a file with a name and in one without: whether each row came to one process."""
+    """Deal out rows in memory, in a file with a name and in one without.
+
+    Returns whether each row came to one process, as many to each as it takes of a batch of five; and whether the file
+    with a name was opened by all.
+    """
     x = np.arange(300_000, dtype=np.float32).reshape(-1, 3)
     files = Path("rows.bin").open("wb+"), tempfile.TemporaryFile()  # noqa: SIM115, they end with the process
     for file in files:
@@ -77,21 +81,26 @@ def dealt(group):
     shares.MEMORY_BYTES = 1000
     found = []
     for part in wholes:
-        own = shares._deal(group, part, 7) if group.rank == 0 else shares._take(group, None)
+        own = shares._deal(group, part, 7, 5) if group.rank == 0 else shares._take(group, None)
         values = np.concatenate(list(own.chunks(1 << 16)))
         count = group.sum_(torch.tensor([len(values), len(own), values[:, 0].astype(np.float64).sum()]))
-        found.append(count.tolist() == [len(x), len(x), x[:, 0].astype(np.float64).sum()] and len(own) < len(x))
+        is_whole = count.tolist() == [len(x), len(x), x[:, 0].astype(np.float64).sum()]
+        found.append(is_whole and len(own) < len(x))
+        if part.blocks is None:
+            found[-1] &= len(own) == len(x) // 5 * (3, 2)[group.rank]
+        else:
+            found[-1] &= (own.x.path is not None) == (part.x.path is not None)
     return found
 
 
 rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-with groups.joined(rank, rank, count, "cpu") as (group, _):
+with groups.joined(rank, count, "cpu") as group:
     differences = {}
     for name in CASES:
         one_step = [gradients(name, each, 1)[0] for each in (group, groups.ALONE)]
         many = [gradients(name, each, 20)[1] for each in (group, groups.ALONE)]
         differences[name] = apart(*one_step), apart(*many)
     whole = dealt(group)
-    group.awaits = False
+    group.awaits = False  # nobody follows
 if rank == 0:
     print(json.dumps([differences, whole]))

@@ -31,8 +31,7 @@ Alpha = Annotated[
         min=0,
         max=1,
         metavar="P",
-        help="The highest p of an anomaly. About this share of normal rows, rows like the training rows, count as "
-        "anomalies.",
+        help="The highest p of an anomaly. About this share of rows like the training rows count as anomalies.",
         show_default="0.01, or the smallest p that the model can give",
     ),
 ]

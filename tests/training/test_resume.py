@@ -561,7 +561,7 @@ def test_a_run_that_is_killed_ends_at_the_same_bytes(run):
     program.communicate()
     assert program.returncode == -signal.SIGKILL
     done = run(*command, "--resume")
-    assert (done.code, done.err.splitlines()[0]) == (0, "going on with m.safetensors.resume")
+    assert (done.code, done.err.splitlines()[0]) == (0, "resuming m.safetensors.resume")
     assert Path("m.safetensors").read_bytes() == undisturbed
     assert names() == ["m.safetensors", "rows.npy"]
 

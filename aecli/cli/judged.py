@@ -84,12 +84,12 @@ def summary(made: "Checkpoint", seconds: float) -> list[str]:
     held_out = f"held-out MSE {results.test_mse:.5g} on {console.counted(results.test_rows or 0, 'row')}"
     if results.pca_mse is None:
         return [*lines, f"{held_out}; without PCA, because a row has {made.model.inputs:,} inputs", *_alarms(made)]
-    verdict = (
-        f"{results.test_mse / results.pca_mse:.2f} of it" if results.pca_mse > 1e-12 else "nothing is left to gain"
-    )
-    lines.append(
-        f"{held_out}; PCA with {console.counted(made.model.kept, 'component')} {results.pca_mse:.5g}: {verdict}"
-    )
+    components = console.counted(made.model.kept, "component")
+    if results.pca_mse > 1e-12:
+        ratio = results.test_mse / results.pca_mse
+        lines.append(f"{held_out}, {ratio:.2f} times PCA's {results.pca_mse:.5g} ({components})")
+    else:
+        lines.append(f"{held_out}; PCA with {components} makes no error")
     lines += _alarms(made)
     plain = made.train.init != PCA and results.train_loss is None and not made.train.neighbours
     plain = plain and results.test_recall is None

@@ -7,6 +7,7 @@ The reader of a format is a `Table`: it knows its columns, and yields the reques
 import dataclasses
 import difflib
 import re
+import shlex
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -527,6 +528,17 @@ def mend(applying: Applying, *, training: bool) -> str:
     if training:
         return "correct the cell, or leave it empty and train with --missing mean or --missing drop"
     return f"correct the cell, or use {applying.ways}"
+
+
+def mend_marks(name: str, marks: Mapping[str, Any], applying: Applying, *, training: bool) -> str:
+    """Return the way to read a file whose numbers have other marks: the option's name -> mark."""
+    options = " ".join(f"--{option} {shlex.quote(mark)}" for option, mark in marks.items())
+    if training or applying.further:
+        return (
+            f"it is a number with other marks: {options} reads it if all files of the run are written so; otherwise "
+            f"convert {name} first"
+        )
+    return f"it is a number with other marks: {options} reads it"
 
 
 def as_kind(values: Any, kind: str, name: str, column: str, first_row: int) -> Any:

@@ -918,6 +918,16 @@ CASES = {
         given={"x.csv": table([(f"{i % 9 + 1}.{i + 100},5", f"{i},5", i) for i in range(40)], "a;b;c", ";")},
         then=("train x.csv --init-from t.safetensors QUICK --thousands . --decimal ,",),
     ),
+    "an unknown category in rows to test on": Case(
+        "train k.csv QUICK --categorical d --test x.csv",
+        "--unknown ignore reads such a cell as none of them",
+        given={"k.csv": column_of(["x", "y"]), "x.csv": column_of(["x", "y", "z"])},
+    ),
+    "a cell of another kind in rows to test on": Case(
+        "train t.csv QUICK -o z.safetensors --test x.csv",
+        "correct the cell, or use --bad-rows skip",
+        given={"x.csv": HEX},
+    ),
     "a value of another kind for a model": Case(
         "embed t.safetensors x.jsonl",
         "correct the cell, or use --bad-rows blank or --bad-rows skip",

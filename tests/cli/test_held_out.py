@@ -219,6 +219,21 @@ def test_rows_of_files_of_ones_own_are_held_out_and_matched_by_name(run):
     )
 
 
+def test_rows_to_test_on_may_hold_unknown_categories_and_bad_cells_if_options_say_so(run):
+    Path("old.csv").write_text("a,b,kind\n" + "".join(f"{i * 3 % 8},{i * i % 7},{'xy'[i % 2]}\n" for i in range(20)))
+    Path("new.csv").write_text("a,b,kind\n3,1,x\n5,2,z\nfive,2,x\n")
+    ways = ("--unknown", "ignore", "--bad-rows", "skip")
+    done = run(
+        "train", "old.csv", "--categorical", "kind", "--test", "new.csv", "--epochs", "1", "--device", "cpu", *ways
+    )
+    assert done.code == 0, done.err
+    assert "left out 1 row that cannot be read: new.csv: row 3, column 'a' holds 'five'" in done.err
+    assert "on 20 rows, 2 held out, on CPU" in done.err
+    mse = column(run("embed", "old.safetensors", "new.csv", "--error", *ways), "mse")
+    results = aecli.load("old.safetensors").checkpoint.results
+    assert np.array(mse, float).mean() == pytest.approx(results.test_mse, rel=1e-4)
+
+
 TWICE = {
     "a share and the last rows": (
         ("rows.npy", "--holdout", "0", "--holdout-last", "0.2"),

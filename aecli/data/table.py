@@ -258,8 +258,12 @@ class TableSource(Source):
         return np.argsort(places(schema.image_shape))
 
     def _batches(self) -> Iterator[Batch]:
-        for piece in self._table.pieces(self._read):
+        sorted_by = [name for name, why in self.schema.left_out if why == settling.SORTED]
+        clocks = [settling.Clock(name) for name in sorted_by if self.in_time_order and name in self._table.columns]
+        for piece in self._table.pieces([*self._read, *((clock.name, TEXT) for clock in clocks)]):
             features, aside = piece.columns[: len(self._wanted)], piece.columns[len(self._wanted) :]
+            for clock in reversed(clocks):
+                clock.see(aside.pop(), self._table.dialect or kinds.PLAIN, self._table.na)
             bad = dict(piece.bad)
             x = self._matrix(piece, features, bad)
             labels = aside.pop() if self._label is not None else None
@@ -267,6 +271,12 @@ class TableSource(Source):
             yield Batch(x, labels, kept, piece.name, piece.row, bad=bad)
         if any(known is not None for known in self._seen):
             self._close_categories()
+        self.remarks += [
+            f"--holdout-last: the rows are not in the order of column {clock.name!r}: sort them by it, and name the "
+            "files in that order"
+            for clock in clocks
+            if not clock.rises
+        ]
 
     def learning(self) -> list[str]:
         """Return sentences on what training is about to learn from the table, and other remarks."""

@@ -131,6 +131,7 @@ def fit(
     source = opened(data, "train", None)
     on_open(source.schema if start is None else start.schema)
     _check_unit(source, asked)
+    source.in_time_order = asked.holdout_last is not None
     for sentence in (*source.learning(), *_plan(source, asked, start)):
         announce(sentence)
     if test is None and trained_on is not None and asked.holdout is None:

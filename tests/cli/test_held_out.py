@@ -173,6 +173,19 @@ def test_the_last_rows_are_held_out_and_known_again(run):
     )
 
 
+@pytest.mark.parametrize("days", ["files in order", "files in another order", "falling"])
+def test_a_line_says_if_rows_are_not_in_the_order_of_their_time_column(run, days):
+    lines = [f"2024-01-{day:02},{day * 7 % 11},{day * 3 % 8}\n" for day in range(1, 31)]
+    Path("a.csv").write_text("day,x,y\n" + "".join(lines[:20]))
+    Path("b.csv").write_text("day,x,y\n" + "".join(lines[20:]))
+    Path("c.csv").write_text("day,x,y\n" + "".join(lines[::-1]))
+    files = {"files in order": ["a.csv", "b.csv"], "files in another order": ["b.csv", "a.csv"], "falling": ["c.csv"]}
+    done = run("train", *files[days], "--holdout-last", "0.2", "--epochs", "1", "--hidden-dims", "4", "--device", "cpu")
+    said = [line for line in done.err.splitlines() if line.startswith("--holdout-last: ")]
+    line = "the rows are not in the order of column 'day': sort them by it, and name the files in that order"
+    assert (done.code, said) == (0, [f"--holdout-last: {line}"] * (days != "files in order"))
+
+
 def csv_of(rows):
     return "\n".join(",".join(map(repr, row)) for row in rows.tolist()).encode()
 

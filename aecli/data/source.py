@@ -111,6 +111,7 @@ class Source(ABC):
     endless = False  # whether rows with infinite cells are allowed, and get infinite errors
     blanks = True  # whether a row without any value gives an empty output row instead of none
     fills = False  # whether the output has values in place of holes
+    in_time_order = False  # whether the rows should be: a remark says so if a table's are not
     further = False  # whether the rows continue the training of a model, whose columns are fixed
     units: Units | None = None  # how to convert pixels to the model's units, if they differ
     laid_on: str | None = None  # the background colour, if there were transparent pixels

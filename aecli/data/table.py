@@ -7,6 +7,7 @@ The reader of a format is a `Table`: it knows its columns, and yields the reques
 import dataclasses
 import difflib
 import re
+import shlex
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -257,8 +258,12 @@ class TableSource(Source):
         return np.argsort(places(schema.image_shape))
 
     def _batches(self) -> Iterator[Batch]:
-        for piece in self._table.pieces(self._read):
+        sorted_by = [name for name, why in self.schema.left_out if why == settling.SORTED]
+        clocks = [settling.Clock(name) for name in sorted_by if self.in_time_order and name in self._table.columns]
+        for piece in self._table.pieces([*self._read, *((clock.name, TEXT) for clock in clocks)]):
             features, aside = piece.columns[: len(self._wanted)], piece.columns[len(self._wanted) :]
+            for clock in reversed(clocks):
+                clock.see(aside.pop(), self._table.dialect or kinds.PLAIN, self._table.na)
             bad = dict(piece.bad)
             x = self._matrix(piece, features, bad)
             labels = aside.pop() if self._label is not None else None
@@ -266,6 +271,12 @@ class TableSource(Source):
             yield Batch(x, labels, kept, piece.name, piece.row, bad=bad)
         if any(known is not None for known in self._seen):
             self._close_categories()
+        self.remarks += [
+            f"--holdout-last: the rows are not in the order of column {clock.name!r}: sort them by it, and name the "
+            "files in that order"
+            for clock in clocks
+            if not clock.rises
+        ]
 
     def learning(self) -> list[str]:
         """Return sentences on what training is about to learn from the table, and other remarks."""
@@ -527,6 +538,17 @@ def mend(applying: Applying, *, training: bool) -> str:
     if training:
         return "correct the cell, or leave it empty and train with --missing mean or --missing drop"
     return f"correct the cell, or use {applying.ways}"
+
+
+def mend_marks(name: str, marks: Mapping[str, Any], applying: Applying, *, training: bool) -> str:
+    """Return the way to read a file whose numbers have other marks: the option's name -> mark."""
+    options = " ".join(f"--{option} {shlex.quote(mark)}" for option, mark in marks.items())
+    if training or applying.further:
+        return (
+            f"it is a number with other marks: {options} reads it if all files of the run are written so; otherwise "
+            f"convert {name} first"
+        )
+    return f"it is a number with other marks: {options} reads it"
 
 
 def as_kind(values: Any, kind: str, name: str, column: str, first_row: int) -> Any:

@@ -117,9 +117,11 @@ def _column(given: Any, values: Any, own: Any = None) -> Any:
     if is_polars(given):
         refusals += (_library(given).exceptions.PolarsError,)
     try:
-        return made.cast(own.dtype) if is_polars(given) else made.astype(own.dtype)
+        cast = made.cast(own.dtype) if is_polars(given) else made.astype(own.dtype)
     except refusals:
         return made
+    is_lost = not is_polars(given) and cast.isna().sum() < values.null_count  # NumPy's booleans have no empty cells
+    return made if is_lost else cast
 
 
 def _from_arrow(given: Any, values: Any) -> Any:

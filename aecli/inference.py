@@ -6,7 +6,7 @@ On the CPU, NumPy computes; torch is imported only for other devices.
 import dataclasses
 import math
 import shlex
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -223,11 +223,11 @@ class Model:
         pixels, if they differ from those of the training rows.
         Raises DataError if the rows have another width, shape or range, or hold infinity, or if columns are missing.
         """
-        outputs = [*self._outputs(self._source(rows, options), self._encode)]
-        z = self._joined([out.z for out in outputs], self.checkpoint.model.latent_dim)
+        outputs = self._outputs(self._source(rows, options), self._encode)
+        z, numbers = self._collected(((out.z, out.batch) for out in outputs), self.checkpoint.model.latent_dim)
         if not frames.is_frame(rows):
             return z
-        return frames.new_frame(_chosen(rows, outputs), {f"z{i}": values for i, values in enumerate(z.T)})
+        return frames.new_frame(frames.chosen(rows, numbers), {f"z{i}": values for i, values in enumerate(z.T)})
 
     def embed_batches(
         self, batches: "Iterable[pa.RecordBatch]", *, as_vector: str | None = None, **options: Any
@@ -261,9 +261,11 @@ class Model:
         Raises DataError as `embed` does.
         """
         source = self._source(rows, options)
-        outputs = [out.in_units(source.units) for out in self._outputs(source, self._rebuild)]
+        outputs = (out.in_units(source.units) for out in self._outputs(source, self._rebuild))
         if frames.is_frame(rows):
-            return frames.frame_like(_chosen(rows, outputs), rebuilding.source_columns(outputs, self, source))
+            kept = [Decoded(out.batch, out.z, out.recon) for out in outputs]
+            _, numbers = self._collected((out.z, out.batch) for out in kept)
+            return frames.frame_like(frames.chosen(rows, numbers), rebuilding.source_columns(kept, self, source))
         given = self._as_given(self._joined([out.recon for out in outputs], self.schema.inputs), source)
         if not _is_array(rows):
             return given
@@ -290,9 +292,9 @@ class Model:
         `embed`.
         Raises DataError as `embed` does.
         """
-        outputs = [*self._outputs(self._source(rows, options), self._rebuild)]
-        mse = self._joined([out.mse for out in outputs])
-        return frames.series(_chosen(rows, outputs), "mse", mse) if frames.is_frame(rows) else mse
+        outputs = self._outputs(self._source(rows, options), self._rebuild)
+        mse, numbers = self._collected((out.mse, out.batch) for out in outputs)
+        return frames.series(frames.chosen(rows, numbers), "mse", mse) if frames.is_frame(rows) else mse
 
     def score(self, rows: Any, **options: Any) -> Any:
         """Return the score of each row (N,), how strange it is, in nats: see scoring.py. `anomalies` also returns p.
@@ -301,9 +303,9 @@ class Model:
         `embed`.
         Raises DataError as `embed` and `scoring` do.
         """
-        outputs = [*self._outputs(self._source(rows, options), self._score)]
-        scores = self._joined([out.score for out in outputs])
-        return frames.series(_chosen(rows, outputs), "score", scores) if frames.is_frame(rows) else scores
+        outputs = self._outputs(self._source(rows, options), self._score)
+        scores, numbers = self._collected((out.score, out.batch) for out in outputs)
+        return frames.series(frames.chosen(rows, numbers), "score", scores) if frames.is_frame(rows) else scores
 
     def anomalies(
         self, rows: Any, *, top: int | None = None, alpha: float | None = None, top_features: int = 0, **options: Any
@@ -400,6 +402,15 @@ class Model:
     @staticmethod
     def _joined(parts: list[Array], *width: int) -> Array:
         return np.concatenate(parts) if parts else np.zeros((0, *width), np.float32)
+
+    def _collected(self, parts: Iterable[tuple[Array, Batch]], *width: int) -> tuple[Array, Array]:
+        """Return the results of batches joined, and the positions (N,) of their rows in the source."""
+        found, numbers = list[Array](), list[Array]()
+        for values, batch in parts:
+            found.append(values)
+            assert batch.numbers is not None  # noqa: S101, for the type checker: a source numbers its rows
+            numbers.append(batch.numbers)
+        return self._joined(found, *width), np.concatenate([np.arange(0), *numbers])
 
     def _as_given(self, recon: Array, source: Source) -> Array:
         """Return rows (N, D) with the values in the order of the source."""
@@ -636,12 +647,6 @@ def _blanked(values: Array, batch: Batch) -> Array:
         values = values.astype(np.float64) if values.dtype.kind == "i" else values  # only the indices of categories are
         values[batch.blank] = np.nan
     return values
-
-
-def _chosen(frame: Any, outputs: "Sequence[Encoded]") -> Any:
-    """Return the rows of a data frame that the outputs are for: all, unless some were skipped."""
-    numbers = [out.batch.numbers for out in outputs if out.batch.numbers is not None]
-    return frames.chosen(frame, np.concatenate(numbers)) if numbers else frame
 
 
 def _is_array(rows: Any) -> bool:

@@ -1,6 +1,5 @@
 """The results of a run in words: the summary of train, and the lines on the loss and the codes, also for info."""
 
-import math
 from typing import TYPE_CHECKING
 
 from aecli.cli import console
@@ -105,16 +104,12 @@ def _alarms(made: "Checkpoint") -> list[str]:
     alarms, rows = made.results.test_alarms, made.results.test_rows
     if made.score is None or alarms is None or not rows:
         return []
+    from aecli.model.checkpoint import smallest
+
     return [
         f"scores: anomalies at p <= {smallest(made.score.alpha)}: {alarms:,} of "
         f"{console.counted(rows, 'held-out row')} ({alarms / rows:.1%})"
     ]
-
-
-def smallest(p: float) -> str:
-    """Write a p above 0 with at most three digits, rounded up, so that it is not below the model's smallest p."""
-    scale = 10.0 ** (2 - math.floor(math.log10(p)))
-    return f"{math.ceil(p * scale) / scale:g}"
 
 
 def _judged(made: "Checkpoint") -> list[str]:

@@ -30,6 +30,8 @@ from aecli.options import ALL_COLUMNS, PLAINLY, Applying, Columns
 
 DEFAULT_LABEL = "label"
 MAX_DISTINCT = 1_000_000  # categories that are counted while rows are read
+MAX_UNKNOWN = 10_000  # unknown categories of a column whose texts are remembered
+UNKNOWN = "(unknown)"  # the text of the others
 SHOWN_COLUMNS = 12
 NAMELESS = "a column of labels or other text must have a name in a header"
 LOOKED_AT = 1000  # the most columns whose cells are searched for codes
@@ -154,6 +156,7 @@ class TableSource(Source):
         self.unlearnt: dict[str, str] = {}
         self.remarks: list[str] = []
         self.renumbered: dict[int, Array] = {}
+        self.unknown: dict[int, dict[str, int]] = {}
         if schema is None:
             schema = self._settled(columns)
         else:
@@ -346,7 +349,7 @@ class TableSource(Source):
         )
 
     def _numbered(self, piece: Piece, values: Any, place: int, bad: dict[int, DataError]) -> Array:
-        """Return the number of each cell's category; for unknown categories, that of the rare ones or -1."""
+        """Return the number of each cell's category; for unknown categories, that of the rare ones or below 0."""
         column = self.schema.columns[place]
         encoded = kinds.texts(values, self._table.na).dictionary_encode()
         names = [kinds.category(text) for text in encoded.dictionary.to_pylist()]
@@ -364,6 +367,9 @@ class TableSource(Source):
             known = {value: i for i, value in enumerate(column.categories)}
         unknown = len(column.categories) - 1 if column.other else -1
         numbers = np.array([known.get(name, unknown) for name in names] + [np.nan])
+        if self._applying.unknown == "ignore":
+            for i in np.flatnonzero(numbers < 0).tolist():
+                numbers[i] = self._unknown_number(names[i], place)
         out: Array = numbers[encoded.indices.fill_null(len(numbers) - 1).to_numpy()]
         if seen is not None:
             counts = np.bincount(out[~np.isnan(out)].astype(np.int64), minlength=len(seen))
@@ -378,6 +384,14 @@ class TableSource(Source):
                 )
                 bad.setdefault(row, error)
         return out
+
+    def _unknown_number(self, name: str, place: int) -> int:
+        """Return a number below 0 for a category that the model does not know, and remember its text: see `Source`."""
+        first = sum(column.width for column in self.schema.columns[:place])
+        numbers = self.unknown.setdefault(first, {UNKNOWN: -1})
+        if len(numbers) <= MAX_UNKNOWN:
+            numbers.setdefault(name, -1 - len(numbers))
+        return numbers.get(name, -1)
 
     def _close_categories(self) -> None:
         """Put the categories that were found into the schema, after all rows were read."""

@@ -23,7 +23,7 @@ from aecli.data.opening import open_source
 from aecli.data.places import Where, place
 from aecli.data.source import ArraySource, Batch, Source, check_finite, resized
 from aecli.data.units import Units
-from aecli.errors import DataError, UsageError
+from aecli.errors import AecliError, DataError, UsageError
 from aecli.model import checkpoint, holes
 from aecli.model.checkpoint import Checkpoint
 from aecli.model.mixture import MAX_LATENT, Mixture
@@ -126,6 +126,10 @@ class Model:
         """
         where = place(path)
         return cls(*checkpoint.load(where), path=where, device=device)
+
+    def __repr__(self) -> str:
+        made = self.checkpoint
+        return f"<aecli.Model {made.model.layers}, {made.train.recipe}{'' if self.path is None else f', {self.path}'}>"
 
     def save(self, path: str | Where) -> None:
         """Write the checkpoint atomically: a reader finds the old file or the complete new one.
@@ -447,7 +451,12 @@ class Model:
         Its `encode`, `decode` and `forward` take and return tensors in raw units, and are differentiable: see
         model/wrapped.py.
         """
-        from aecli.model.wrapped import WrappedAutoencoder
+        try:
+            from aecli.model.wrapped import WrappedAutoencoder
+        except ModuleNotFoundError as error:
+            raise AecliError(
+                "a torch module needs the package torch, which is not installed", hint="pip install torch"
+            ) from error
 
         return WrappedAutoencoder(self.checkpoint.model, checkpoint.weights(self.tensors), self.scaler)
 

@@ -490,6 +490,8 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
     if get_origin(kind) is tuple:
         items = [value] if isinstance(value, str | int) else list(value)
         item = get_args(kind)[0]
+        if item is int and any(isinstance(each, str) for each in items):
+            raise UsageError(f"{name} is {value!r}, and must be an int or a tuple of ints")
         return tuple(_typed(name, each, item) for each in items)
     if get_origin(kind) is Literal:
         if value not in get_args(kind):

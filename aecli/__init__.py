@@ -9,6 +9,7 @@
     recon = model.reconstruct(rows)  # (N, D) -> (N, D)
     same = model.decode(z)           # (N, K) -> (N, D)
     new = model.sample(20, seed=1)   # (20, D): decoded draws
+    odd = model.anomalies(rows)      # {"score": (N,), "p": (N,), "anomaly": (N,)}
     found = model.evaluate(rows)     # found.model.mse, found.pca.mse, ...
     module = model.torch()           # a torch.nn.Module, raw units in and out
 

@@ -7,12 +7,15 @@ Shape letters: N rows, D values per row, E inputs of the model, K latent values,
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aecli.model.scaler import Scaler
 from aecli.scoring import Score
+
+if TYPE_CHECKING:
+    from aecli.inference import Model
 
 Array = np.ndarray[Any, Any]
 Rebuild = Callable[[Array], tuple[Array, Array]]  # inputs (N, E) -> codes (N, K), and rebuilt inputs (N, E)
@@ -21,11 +24,14 @@ LARGEST = float(np.finfo(np.float32).max)  # replaces an infinite distance
 BLOCK_ROWS, BLOCK_VALUES = 256, 1 << 20  # the most to compute together
 
 
-def explain(raw: Array, score: Score, scaler: Scaler, rebuild: Rebuild) -> tuple[Array, Array]:
+def explain(model: "Model", raw: Array) -> tuple[Array, Array]:
     """Return each value's share of the strangeness of raw rows (N, D), (N, D), and the expected values, raw, (N, D).
 
-    Shares add up to 1, or are all 0 if the row is rebuilt without any error. The share of a hole is 0.
+    The rows must fit the model. Shares add up to 1, or are all 0 if the row is rebuilt without any error. The share of
+    a hole is 0. So is that of a category or a boolean that is as expected, if the row has another reason.
+    Raises DataError if the model has no score.
     """
+    score, scaler, rebuild = model.scoring, model.scaler, model.rebuilt_inputs
     step = max(1, min(BLOCK_ROWS, BLOCK_VALUES // scaler.inputs) // min(TRIED, raw.shape[1]))
     parts = [_explained(raw[start : start + step], score, scaler, rebuild) for start in range(0, len(raw), step)]
     if not parts:
@@ -55,9 +61,20 @@ def _explained(raw: Array, score: Score, scaler: Scaler, rebuild: Rebuild) -> tu
             gains[nothing] = 0
             expected = expected.astype(np.result_type(expected, values))
             np.put_along_axis(expected, tried, values, axis=1)
-    for others in (added, squares):  # for a row in which no single column makes a difference
-        gains = np.where(gains.any(axis=1, keepdims=True), gains, others)
-    return shares(gains), expected
+        as_expected = _as_expected(raw, expected, scaler)
+    amounts = np.where(as_expected, 0, gains)
+    # The others are for a row in which no single column makes a difference.
+    for others in (np.where(as_expected, 0, added), np.where(as_expected, 0, squares), gains, added, squares):
+        amounts = np.where(amounts.any(axis=1, keepdims=True), amounts, others)
+    return shares(amounts), expected
+
+
+def _as_expected(raw: Array, expected: Array, scaler: Scaler) -> Array:
+    """Return which values (N, D) are those of a category or a boolean that equal the expected ones (N, D)."""
+    columns = scaler.schema.values
+    category, boolean = (np.array([column.kind == kind for column in columns]) for kind in ("category", "boolean"))
+    same: Array = (category & (raw == expected)) | (boolean & ((raw > 0.5) == (expected > 0.5)))
+    return same
 
 
 def _tells_nothing(raw: Array, x: Array, score: Score, starts: Array) -> Array:

@@ -6,9 +6,10 @@ On the CPU, NumPy computes; torch is imported only for other devices.
 import dataclasses
 import math
 import shlex
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -22,13 +23,12 @@ from aecli.data.opening import open_source
 from aecli.data.places import Where, place
 from aecli.data.source import ArraySource, Batch, Source, check_finite, resized
 from aecli.data.units import Units
-from aecli.errors import DataError, UsageError
-from aecli.explaining import explain
+from aecli.errors import AecliError, DataError, UsageError
 from aecli.model import checkpoint, holes
 from aecli.model.checkpoint import Checkpoint
 from aecli.model.mixture import MAX_LATENT, Mixture
 from aecli.model.scaler import Scaler
-from aecli.options import Applying, Decoding, Reading, grouped
+from aecli.options import Applying, Decoding, Matching, Reading, grouped
 from aecli.pipeline import ahead, spread
 from aecli.scoring import LEAST_ROWS, Score
 
@@ -46,6 +46,7 @@ BATCH_VALUES = 1 << 20  # values of x in one batch: bounds the memory for wide r
 MAX_BATCH_ROWS = 1024
 MAX_BLOCK_ROWS = 256  # the outputs of layers of usual width fit in a core's cache
 MIN_BLOCK_ROWS = 32
+OPENING = ("data_dir", "force", "announce")  # the options of `open` that belong to no group
 AHEAD = 2  # batches that wait between reading, computing and writing
 
 
@@ -125,6 +126,10 @@ class Model:
         """
         where = place(path)
         return cls(*checkpoint.load(where), path=where, device=device)
+
+    def __repr__(self) -> str:
+        made = self.checkpoint
+        return f"<aecli.Model {made.model.layers}, {made.train.recipe}{'' if self.path is None else f', {self.path}'}>"
 
     def save(self, path: str | Where) -> None:
         """Write the checkpoint atomically: a reader finds the old file or the complete new one.
@@ -210,20 +215,23 @@ class Model:
         """The word for the values that fill holes, None if the model accepts no holes."""
         return None if self.scaler.filling is None else self.scaler.middle
 
-    def embed(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Any:
+    def embed(self, rows: Any, **options: Any) -> Any:
         """Return the latent rows, (N, K) float32, of rows (N, D), or of images (N, H, W), (N, H, W, C) or (N, C, H, W).
 
         One image, without N, gives one row.
         Rows may also be anything that `open` accepts. The columns of a data frame are matched by name if the model
         knows names. A frame of pandas or polars returns a frame of the same library, with columns z0, z1, ... and the
         rows' index.
-        NaN is a hole, and is replaced by the column's mean over the training rows. `input_range` are the values of
-        black and white pixels, if they differ from those of the training rows.
+        NaN is a hole, and is replaced by the column's mean over the training rows. `options` are the options of `open`
+        that are about reading rows: unknown="ignore", bad_rows="blank", or input_range, the values of black and white
+        pixels, if they differ from those of the training rows.
         Raises DataError if the rows have another width, shape or range, or hold infinity, or if columns are missing.
         """
-        outputs = self._outputs(self._source(rows, input_range), self._encode)
-        z = self._joined([out.z for out in outputs], self.checkpoint.model.latent_dim)
-        return frames.new_frame(rows, {f"z{i}": values for i, values in enumerate(z.T)}) if frames.is_frame(rows) else z
+        outputs = self._outputs(self._source(rows, options), self._encode)
+        z, numbers = self._collected(((out.z, out.batch) for out in outputs), self.checkpoint.model.latent_dim)
+        if not frames.is_frame(rows):
+            return z
+        return frames.new_frame(frames.chosen(rows, numbers), {f"z{i}": values for i, values in enumerate(z.T)})
 
     def embed_batches(
         self, batches: "Iterable[pa.RecordBatch]", *, as_vector: str | None = None, **options: Any
@@ -248,22 +256,25 @@ class Model:
         outputs = map(self._encode, resized(self._in_units(source), self._batch_rows))  # an engine has its own threads
         return arrow.joined((out.batch, code_columns(out.z, model.active, as_vector)) for out in outputs)
 
-    def reconstruct(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Any:
+    def reconstruct(self, rows: Any, **options: Any) -> Any:
         """Return the rebuilt rows in raw units: (N, D), or the shape of an array of images.
 
         They are float32, or float64 if a column needs more digits, such as milliseconds since 1970. With an
         `input_range` they are in its units. A frame of pandas or polars returns a frame of the columns that the model
-        learnt: numbers as floats, others in their own type.
+        learnt: numbers as floats, others in their own type. `options` are those of `embed`.
         Raises DataError as `embed` does.
         """
-        source = self._source(rows, input_range)
+        source = self._source(rows, options)
+        outputs = (out.in_units(source.units) for out in self._outputs(source, self._rebuild))
         if frames.is_frame(rows):
-            outputs = (out.in_units(source.units) for out in self._outputs(source, self._rebuild))
-            return frames.frame_like(rows, rebuilding.source_columns(outputs, self, source))
-        parts = [out.in_units(source.units).recon for out in self._outputs(source, self._rebuild)]
-        recon = self._joined(parts, self.schema.inputs)
-        given = self._as_given(recon, source)
-        return given.reshape(np.shape(rows)) if _is_array(rows) else given
+            kept = [Decoded(out.batch, out.z, out.recon) for out in outputs]
+            _, numbers = self._collected((out.z, out.batch) for out in kept)
+            return frames.frame_like(frames.chosen(rows, numbers), rebuilding.source_columns(kept, self, source))
+        given = self._as_given(self._joined([out.recon for out in outputs], self.schema.inputs), source)
+        if not _is_array(rows):
+            return given
+        shape = np.shape(rows)
+        return given.reshape(shape if given.size == math.prod(shape) else (len(given), *shape[1:]))
 
     def fill_holes(self, rows: Any) -> Any:
         """Return rows (N, D) in raw units, with the values that the model expects in their holes.
@@ -278,32 +289,50 @@ class Model:
         parts = [np.where(np.isnan(out.batch.x), out.recon, out.batch.x) for out in self.filled(source)]
         return self._as_given(self._joined(parts, self.schema.inputs), source)
 
-    def errors(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Any:
+    def errors(self, rows: Any, **options: Any) -> Any:
         """Return each row's mean squared reconstruction error (N,), in the model's units. Holes do not count.
 
-        A frame of pandas or polars returns a series of the same library, with the rows' index.
+        A frame of pandas or polars returns a series of the same library, with the rows' index. `options` are those of
+        `embed`.
         Raises DataError as `embed` does.
         """
-        mse = self._joined([out.mse for out in self._outputs(self._source(rows, input_range), self._rebuild)])
-        return frames.series(rows, "mse", mse) if frames.is_frame(rows) else mse
+        outputs = self._outputs(self._source(rows, options), self._rebuild)
+        mse, numbers = self._collected((out.mse, out.batch) for out in outputs)
+        return frames.series(frames.chosen(rows, numbers), "mse", mse) if frames.is_frame(rows) else mse
 
-    def score(self, rows: Any, *, input_range: tuple[float, float] | None = None) -> Any:
-        """Return the score of each row (N,), how strange it is, in nats: see scoring.py. `scoring.p` turns it into p.
+    def score(self, rows: Any, **options: Any) -> Any:
+        """Return the score of each row (N,), how strange it is, in nats: see scoring.py. `anomalies` also returns p.
 
-        A frame of pandas or polars returns a series of the same library, with the rows' index.
+        A frame of pandas or polars returns a series of the same library, with the rows' index. `options` are those of
+        `embed`.
         Raises DataError as `embed` and `scoring` do.
         """
-        outputs = self._outputs(self._source(rows, input_range), self._score)
-        scores = self._joined([out.score for out in outputs])
-        return frames.series(rows, "score", scores) if frames.is_frame(rows) else scores
+        outputs = self._outputs(self._source(rows, options), self._score)
+        scores, numbers = self._collected((out.score, out.batch) for out in outputs)
+        return frames.series(frames.chosen(rows, numbers), "score", scores) if frames.is_frame(rows) else scores
 
-    def explain(self, x: Array) -> tuple[Array, Array]:
-        """Return which values make raw rows (N, D) strange, as shares (N, D), and the expected values (N, D).
+    def anomalies(
+        self, rows: Any, *, top: int | None = None, alpha: float | None = None, top_features: int = 0, **options: Any
+    ) -> Any:
+        """Return what `aecli score` writes: columns score, p and anomaly, one row for each of the rows.
 
-        The rows must fit the model. The expected values are in raw units: see explaining.py.
-        Raises DataError as `scoring` does.
+        `top` gives only so many rows, the strangest first, each with its number, from 1, in a first column row. `alpha`
+        is the highest p of an anomaly. `top_features` adds worst1, value1, expected1, share1, worst2, ...: the columns
+        that make a row strange. `options` are the options of `open`, such as unknown="ignore"; kept columns come first.
+        A frame of pandas or polars returns a frame of the same library, with the rows' index. Others return NumPy
+        arrays (N,) by name. The values of numbers are numbers, those of other columns texts; in a frame of polars, a
+        column with both holds texts.
+        Raises DataError as `embed` and `scoring` do, and if the model gives no p as small as `alpha`.
         """
-        return explain(x, self.scoring, self.scaler, self._rebuilt_inputs)
+        from aecli import anomalies
+        from aecli.strangest import together
+
+        level, keep = anomalies.level(self, alpha), options.get("keep") or ()
+        source, keep = self._opened(rows, options), (keep,) if isinstance(keep, str) else keep
+        answers = anomalies.Answers(self, source, level, top_features, keep, numbered=top is not None)
+        found = together([*anomalies.judged(self._outputs(source, self._score), top)])
+        columns = answers.of(found, mixes=not frames.is_polars(rows))
+        return frames.as_given(rows, columns, found.batch.numbers)
 
     @property
     def prefixes(self) -> tuple[int, ...]:
@@ -347,10 +376,15 @@ class Model:
         own = labels if labels is None or isinstance(labels, Labels) else np.asarray(labels)
         return evaluate(self, self.rebuilt(source), source.name, own)
 
-    def _source(self, rows: Any, input_range: tuple[float, float] | None = None) -> Source:
-        """Return rows as a source: an array as it is, everything else opened."""
-        if not _is_array(rows):
-            return self.open(rows, input_range=input_range)
+    def _source(self, rows: Any, options: Mapping[str, Any] = MappingProxyType({})) -> Source:
+        """Return rows as a source. Raises UsageError for an option that only a result with more columns can respect."""
+        grouped({name: value for name, value in options.items() if name not in OPENING}, Reading, Matching)
+        return self._opened(rows, options)
+
+    def _opened(self, rows: Any, options: Mapping[str, Any]) -> Source:
+        """Return rows as a source: an array as it is, unless there are `options`; everything else opened."""
+        if not _is_array(rows) or options.keys() - {"input_range"}:
+            return self.open(rows, **options)
         x = np.asarray(rows)
         inputs, image = self.schema.inputs, self.schema.image_shape
         is_one = image is not None and x.ndim == len(image) and x.size == inputs
@@ -359,7 +393,7 @@ class Model:
         source = array_source("rows", x, None, schema=self.schema)
         check_finite(source.x[:], "rows", self.schema, 0, holes=self._filled_with is not None)
         source.filled_with = self._filled_with
-        (reading,) = grouped({"input_range": input_range}, Reading)
+        (reading,) = grouped(options, Reading)
         source.units = self._units(reading.input_range)
         return source
 
@@ -372,6 +406,15 @@ class Model:
     @staticmethod
     def _joined(parts: list[Array], *width: int) -> Array:
         return np.concatenate(parts) if parts else np.zeros((0, *width), np.float32)
+
+    def _collected(self, parts: Iterable[tuple[Array, Batch]], *width: int) -> tuple[Array, Array]:
+        """Return the results of batches joined, and the positions (N,) of their rows in the source."""
+        found, numbers = list[Array](), list[Array]()
+        for values, batch in parts:
+            found.append(values)
+            assert batch.numbers is not None  # noqa: S101, for the type checker: a source numbers its rows
+            numbers.append(batch.numbers)
+        return self._joined(found, *width), np.concatenate([np.arange(0), *numbers])
 
     def _as_given(self, recon: Array, source: Source) -> Array:
         """Return rows (N, D) with the values in the order of the source."""
@@ -408,7 +451,12 @@ class Model:
         Its `encode`, `decode` and `forward` take and return tensors in raw units, and are differentiable: see
         model/wrapped.py.
         """
-        from aecli.model.wrapped import WrappedAutoencoder
+        try:
+            from aecli.model.wrapped import WrappedAutoencoder
+        except ModuleNotFoundError as error:
+            raise AecliError(
+                "a torch module needs the package torch, which is not installed", hint="pip install torch"
+            ) from error
 
         return WrappedAutoencoder(self.checkpoint.model, checkpoint.weights(self.tensors), self.scaler)
 
@@ -525,7 +573,7 @@ class Model:
             parts.append(self._net.encode(x)[: len(raw)])  # (N, K)
         return Encoded(batch, _blanked(np.concatenate(parts), batch))
 
-    def _rebuilt_inputs(self, x: Array) -> tuple[Array, Array]:
+    def rebuilt_inputs(self, x: Array) -> tuple[Array, Array]:
         """Return the codes (N, K) of rows (N, E) in the model's units, and the rebuilt rows (N, E)."""
         blocks = self._blocks(x)
         z = np.concatenate([self._net.encode(self._padded(block, live=True))[: len(block)] for block in blocks])

@@ -431,7 +431,7 @@ class Applying(Matching):
     keep_all: bool = False  # every column, as it is
     aside: tuple[str, str] | None = None  # an option, and the column of labels or colours that it names
     line_buffered: bool = False  # each row of a CSV or of JSON Lines is answered as it comes
-    further: bool = False  # the rows train the model further, so none can be blank
+    further: bool = False  # the rows are for training, or held out of it, so none can be blank
     shorter: tuple[int, ...] = ()  # these numbers of first columns make a row, too: the rest of a nested code is 0
 
     @property
@@ -490,6 +490,8 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
     if get_origin(kind) is tuple:
         items = [value] if isinstance(value, str | int) else list(value)
         item = get_args(kind)[0]
+        if item is int and any(isinstance(each, str) for each in items):
+            raise UsageError(f"{name} is {value!r}, and must be an int or a tuple of ints")
         return tuple(_typed(name, each, item) for each in items)
     if get_origin(kind) is Literal:
         if value not in get_args(kind):

@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from aecli.errors import DataError
+
 if TYPE_CHECKING:
     import numpy as np
 
     from aecli.config import Column, Schema
-    from aecli.data.source import Source
+    from aecli.data.source import Batch, Source
     from aecli.inference import Decoded, Model
 
     Array = np.ndarray[Any, Any]
@@ -124,6 +126,28 @@ def as_written(values: "Array", column: "Column") -> Any:
     return without(from_numbers(np.where(lost, 0, values), column), lost)
 
 
+class Carried:
+    """The columns that are copied to the output: kept ones, then the label, if the data has one and it is wanted."""
+
+    def __init__(self, source: "Source", keep: Sequence[str], *, label: bool, beside: Sequence[str]) -> None:
+        """Raise DataError if a copied column has one of the names `beside`, which the output needs."""
+        self._label = source.schema.label if label else None
+        for name in (*keep, *([self._label] if self._label else [])):
+            if name in beside:
+                raise DataError(
+                    f"{source.name}: column {name!r} cannot be copied to the output, "
+                    f"which has a column {name!r} of its own",
+                    hint="rename it first" if name in keep else "leave it out with --no-label, or rename it first",
+                )
+
+    def of(self, batch: "Batch") -> dict[str, Any]:
+        """Return the copied columns of a batch by name."""
+        columns = dict(batch.kept)
+        if self._label is not None and batch.labels is not None:
+            columns[self._label] = batch.labels
+        return columns
+
+
 def filled_columns(out: "Decoded", rebuilt: Mapping[str, Any], source: "Source") -> dict[str, Any]:
     """Return a table's own columns, each cell as it was read, and rebuilt values in the holes of its features."""
     import numpy as np
@@ -189,6 +213,8 @@ def without(column: Any, rows: Any) -> Any:
     """Return a column with empty cells in some rows (N,)."""
     if not rows.any():
         return column
+    if isinstance(column, list):
+        return [None if lost else cell for cell, lost in zip(column, rows.tolist(), strict=True)]
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -5,8 +5,8 @@ from those of training rows. The `loneliness` is the distance of its code from t
 training codes. Both count by the share of unseen training rows that have as much or more, under a log-normal
 distribution. The third sign is the value farthest `beyond` the range of its column in training: it counts by half the
 squared excess, in standard deviations, because a narrow code ignores some columns, whose errors are large in every row.
-A row's `p` is the share of unseen training rows that are as strange or stranger. Unseen means that the network was not
-trained on the row.
+A row's `p` is the share of unseen training rows that are as strange or stranger. Unseen rows are rows that the network
+was not trained on, or, if there are many rows, that the score was not fitted to.
 
 The errors of a row's values are correlated, and so are its latent values, so the distance uses their covariance. The
 tenth of the rows that fit least is left out of the covariance, because they may be anomalies.

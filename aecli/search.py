@@ -48,7 +48,7 @@ class Code:
 def is_of_one_unit(schema: Schema, recipe: str) -> bool:
     """Return whether all values of a row are of one unit, so that the cosine of two rows has a meaning.
 
-    They are for vectors: rows of an array that are not images, a single column of vectors, and the training data of
+    Such rows are vectors: rows of an array that are not images, a single column of vectors, or rows for a model of
     `--recipe vectors`.
     """
     columns = schema.columns

@@ -1,5 +1,6 @@
 """Rows with their scores, and the strangest rows of a stream."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,12 @@ class Judged:
         return Judged(self.batch[rows], self.score[rows], self.p[rows])
 
 
+def together(found: Sequence[Judged]) -> Judged:
+    """Return several batches of rows as one."""
+    batch = joined([each.batch for each in found])
+    return Judged(batch, *(np.concatenate([getattr(each, name) for each in found]) for name in ("score", "p")))
+
+
 class Strangest:
     """The `count` strangest of the added rows, in memory that does not grow with their number."""
 
@@ -43,10 +50,7 @@ class Strangest:
 
     def rows(self) -> Judged:
         """Return the strangest rows, the strangest first. Of equal ones the earlier comes first."""
-        batch = joined([each.batch for each in self._kept])
-        every = Judged(
-            batch, *(np.concatenate([getattr(each, name) for each in self._kept]) for name in ("score", "p"))
-        )
+        every = together(self._kept)
         found = every[np.argsort(-every.score, kind="stable")[: self._count]]
         if len(found.p) == self._count:
             self._least = found.score[-1]

@@ -98,6 +98,7 @@ def test_categories_and_dates_of_a_data_frame_are_what_they_are():
         ({"latentdim": 3}, "there is no option 'latentdim'"),
         ({"recipe": "modrn"}, "recipe is 'modrn', and must be one of modern, map, vectors, classic, classic-2d"),
         ({"latent_dim": "three"}, "latent_dim is 'three', and must be of type int"),
+        ({"hidden_dims": "64,32"}, "hidden_dims is '64,32', and must be an int or a tuple of ints"),
         ({"epochs": 1.5}, "epochs is 1.5, and must be of type int"),
         ({"epochs": 0}, "epochs is 0, and must be at least 1"),
     ],

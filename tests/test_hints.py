@@ -273,6 +273,7 @@ BLANK = with_line(",,")
 HEX = with_line("1,0x10,3")
 MENDED = with_line("1,,3")
 LONG, LONGER = (f"--title '{'word ' * count}'" for count in (150, 300))
+COMMAS = table(header="a;b;c", by=";").replace(".", ",")
 TALL = table(RNG.uniform(1, 9, (5000, 3)).round(3))
 BOMB = bz2.compress((table() + "1,2,3\n" * 200_000).encode())
 NOTES = [f"note {i}" for i in range(60)]
@@ -895,6 +896,36 @@ CASES = {
     "a cell of another kind for a model": Case(
         "embed t.safetensors x.csv",
         "correct the cell, or use --bad-rows blank or --bad-rows skip",
+        given={"x.csv": HEX},
+    ),
+    "a later file with decimal commas": Case(
+        "train t.csv x.csv QUICK",
+        "it is a number with other marks: --decimal , reads it if all files of the run are written so; otherwise "
+        "convert x.csv first",
+        given={"x.csv": COMMAS},
+        mended={"x.csv": table()},
+        then=("train t.csv x.csv QUICK -o z.safetensors",),
+    ),
+    "decimal commas for a model": Case(
+        "embed t.safetensors x.csv",
+        "it is a number with other marks: --decimal , reads it",
+        given={"x.csv": COMMAS},
+    ),
+    "decimal commas and thousands to train further on": Case(
+        "train x.csv --init-from t.safetensors QUICK",
+        "it is a number with other marks: --thousands . --decimal , reads it if all files of the run are written so; "
+        "otherwise convert x.csv first",
+        given={"x.csv": table([(f"{i % 9 + 1}.{i + 100},5", f"{i},5", i) for i in range(40)], "a;b;c", ";")},
+        then=("train x.csv --init-from t.safetensors QUICK --thousands . --decimal ,",),
+    ),
+    "an unknown category in rows to test on": Case(
+        "train k.csv QUICK --categorical d --test x.csv",
+        "--unknown ignore reads such a cell as none of them",
+        given={"k.csv": column_of(["x", "y"]), "x.csv": column_of(["x", "y", "z"])},
+    ),
+    "a cell of another kind in rows to test on": Case(
+        "train t.csv QUICK -o z.safetensors --test x.csv",
+        "correct the cell, or use --bad-rows skip",
         given={"x.csv": HEX},
     ),
     "a value of another kind for a model": Case(

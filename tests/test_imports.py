@@ -20,7 +20,7 @@ LEVELS = [
     {"cli", "__main__", "sklearn"},
     {"figures"},
     {"training"},
-    {"inference", "rebuilding"},
+    {"inference", "rebuilding", "anomalies"},
     {"metrics", "evaluation", "scoring", "explaining", "drift", "search", "strangest", "export"},
     {"model"},
     {"data"},

@@ -4,11 +4,9 @@ import re
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import terminal
 from conftest import without_numbers
-from sklearn.datasets import load_wine
 
 import aecli
 from aecli.cli import completion
@@ -23,10 +21,6 @@ def toured(tmp_path_factory, digits_run, shell):
     folder = tmp_path_factory.mktemp("tour")
     done, its_folder = digits_run
     shutil.copy(its_folder / "digits.safetensors", folder)
-    wine = load_wine()
-    header = ",".join([*wine.feature_names, "target"])
-    rows = np.column_stack([wine.data, wine.target])
-    np.savetxt(folder / "wine.csv", rows, "%.6g", delimiter=",", header=header, comments="")
     short = TEXT.replace("--label target --latent-dim 3 -q", "--label target --latent-dim 3 --epochs 2 -q")
     return folder, shell(short, folder, given={"aecli train": done})
 
@@ -57,11 +51,11 @@ def shape(text):
 def test_the_python_lines_run(toured, monkeypatch):
     folder, _ = toured
     code = re.search(r"^```python\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)[1]
-    names = {"rows": np.zeros((3, 64))}
+    names = {}
     monkeypatch.chdir(folder)
     exec(code.replace("latent_dim=3)", "latent_dim=3, epochs=2)"), names)
-    assert names["z"].shape == (3, 5)
-    assert names["recon"].shape == (3, 64)
+    assert names["z"].shape == (1797, 5)
+    assert names["recon"].shape == (1797, 64)
 
 
 def test_every_command_topic_and_format_is_named():

@@ -7,7 +7,7 @@ from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.datasets import load_breast_cancer
 
 import aecli
-from aecli import scoring
+from aecli import explaining, scoring
 
 
 def rows(count, inputs, seed=0):
@@ -140,7 +140,7 @@ def test_a_wrong_cell_is_traced_to_its_column_more_often_than_by_its_error():
     model = aecli.fit(x[:300], epochs=20, hidden_dims=(), latent_dim=4, device="cpu")
     rows, places = x[300:], np.random.default_rng(1).integers(0, x.shape[1], len(x) - 300)
     rows[np.arange(len(rows)), places] += 2 * x[:300].std(axis=0)[places]
-    shares, expected = model.explain(rows)
+    shares, expected = explaining.explain(model, rows)
     assert shares.shape == expected.shape == rows.shape
     assert shares.sum(axis=1) == pytest.approx(np.ones(len(rows)), abs=1e-5)
     errors = np.abs(model.reconstruct(rows) - rows) / model.scaler.scale

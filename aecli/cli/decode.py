@@ -149,7 +149,7 @@ def _write_table(
     schema = loaded.schema
     order = rebuilding.order(schema, turned=schema.channels_first)  # the label of the training rows
     names = rebuilding.written_names(schema, order)
-    carried = None if source is None else tables.Carried(source, decoding.keep, label=False, beside=names)
+    carried = None if source is None else rebuilding.Carried(source, decoding.keep, label=False, beside=names)
     with tables.open_output(output, form, header=header, inputs=(loaded.name, *inputs), quiet=quiet) as sink:
         if isinstance(sink, Npy):
             sink.row_shape = tables.row_shape(schema, turned=schema.channels_first)

@@ -70,7 +70,7 @@ def embed(
     appended = ["mse"] * error + ["held_out"] * held_out
 
     def answer(source: "Source", sink: "Sink", shown: "Shown") -> None:
-        carried = tables.Carried(source, applying.keep, label=label, beside=[*names, *appended])
+        carried = rebuilding.Carried(source, applying.keep, label=label, beside=[*names, *appended])
         stream, first = loaded.rebuilt if error else loaded.encoded, 0
         for out in shown(stream(source, live=line_buffered), source):
             z = tables.of_type(out.z, dtype, source.name)

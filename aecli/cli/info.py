@@ -180,8 +180,10 @@ def _scores(found: "Checkpoint") -> str:
     """Return a sentence on the rows that score compares with."""
     if found.score is None:
         return "none: this model cannot score rows"
+    from aecli.model.checkpoint import smallest
+
     held = found.score
-    said = f"fitted; {console.counted(held.calibration, 'calibration row')}, smallest p {judged.smallest(held.least_p)}"
+    said = f"fitted; {console.counted(held.calibration, 'calibration row')}, smallest p {smallest(held.least_p)}"
     if not held.codes:
         return f"{said}; no codes of training rows are stored"
     are = "are" if held.codes > 1 else "is"

@@ -1,6 +1,5 @@
 """The results of a run in words: the summary of train, and the lines on the loss and the codes, also for info."""
 
-import math
 from typing import TYPE_CHECKING
 
 from aecli.cli import console
@@ -84,12 +83,12 @@ def summary(made: "Checkpoint", seconds: float) -> list[str]:
     held_out = f"held-out MSE {results.test_mse:.5g} on {console.counted(results.test_rows or 0, 'row')}"
     if results.pca_mse is None:
         return [*lines, f"{held_out}; without PCA, because a row has {made.model.inputs:,} inputs", *_alarms(made)]
-    verdict = (
-        f"{results.test_mse / results.pca_mse:.2f} of it" if results.pca_mse > 1e-12 else "nothing is left to gain"
-    )
-    lines.append(
-        f"{held_out}; PCA with {console.counted(made.model.kept, 'component')} {results.pca_mse:.5g}: {verdict}"
-    )
+    components = console.counted(made.model.kept, "component")
+    if results.pca_mse > 1e-12:
+        ratio = results.test_mse / results.pca_mse
+        lines.append(f"{held_out}, {ratio:.2f} times PCA's {results.pca_mse:.5g} ({components})")
+    else:
+        lines.append(f"{held_out}; PCA with {components} makes no error")
     lines += _alarms(made)
     plain = made.train.init != PCA and results.train_loss is None and not made.train.neighbours
     plain = plain and results.test_recall is None
@@ -105,16 +104,12 @@ def _alarms(made: "Checkpoint") -> list[str]:
     alarms, rows = made.results.test_alarms, made.results.test_rows
     if made.score is None or alarms is None or not rows:
         return []
+    from aecli.model.checkpoint import smallest
+
     return [
         f"scores: anomalies at p <= {smallest(made.score.alpha)}: {alarms:,} of "
         f"{console.counted(rows, 'held-out row')} ({alarms / rows:.1%})"
     ]
-
-
-def smallest(p: float) -> str:
-    """Write a p above 0 with at most three digits, rounded up, so that it is not below the model's smallest p."""
-    scale = 10.0 ** (2 - math.floor(math.log10(p)))
-    return f"{math.ceil(p * scale) / scale:g}"
 
 
 def _judged(made: "Checkpoint") -> list[str]:

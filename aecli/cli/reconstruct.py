@@ -71,7 +71,7 @@ def reconstruct(
         appended = ["mse"] * error + [f"{what}{i + 1}" for i in range(top) for what in ("worst", "share")]
         if taken := [name for name in appended if name in names]:
             raise DataError(f"{source.name}: a feature is named {taken[0]!r}, like a column that the output appends")
-        carried = tables.Carried(source, applying.keep, label=False, beside=[*names, *appended])
+        carried = rebuilding.Carried(source, applying.keep, label=False, beside=[*names, *appended])
         if isinstance(sink, Npy):
             sink.row_shape = source.row_shape or tables.row_shape(loaded.schema, turned=source.turned)
         stream = loaded.filled if fill_holes else loaded.rebuilt
@@ -108,8 +108,12 @@ def _errors(out: "Rebuilt", loaded: "aecli.Model", top: int, places: Any) -> dic
     """Return the errors of rows, and the columns that make them strange; without a score, those rebuilt worst."""
     if not top:
         return {"mse": out.mse}
-    shares = loaded.explain(out.batch.x)[0] if loaded.can_score else tables.by_squares(out.squares, loaded.schema)
-    return {"mse": out.mse, **tables.worst(shares, loaded.schema, top, places)}
+    from aecli import anomalies
+    from aecli.explaining import explain
+
+    x, schema = out.batch.x, loaded.schema
+    shares = explain(loaded, x)[0] if loaded.can_score else anomalies.by_squares(out.squares, schema)
+    return {"mse": out.mse, **anomalies.worst(shares, schema, top, places)}
 
 
 def _write_images(loaded: "aecli.Model", source: "Source", path: Where, inputs: Sequence[str], *, quiet: bool) -> None:

@@ -3,15 +3,15 @@
 import dataclasses
 import functools
 import json
+import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import aecli
-from aecli import rebuilding
-from aecli.cli import console, flags, judged, options, parts, progress, rows, tables
+from aecli.cli import console, flags, options, parts, progress, rows, tables
 from aecli.errors import DataError, UsageError
 from aecli.options import RUN, Applying, Reading
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from aecli.data.source import Source
     from aecli.drift import Drift, Verdict
     from aecli.inference import Scored
-    from aecli.strangest import Judged
 
 FOUND = 3  # the exit code of --exit-code if there is an anomaly
 
@@ -31,8 +30,7 @@ Alpha = Annotated[
         min=0,
         max=1,
         metavar="P",
-        help="The highest p of an anomaly. About this share of normal rows, rows like the training rows, count as "
-        "anomalies.",
+        help="The highest p of an anomaly. About this share of rows like the training rows count as anomalies.",
         show_default="0.01, or the smallest p that the model can give",
     ),
 ]
@@ -112,20 +110,22 @@ def score(
     _check(output, top, line_buffered=line_buffered, as_json=as_json)
     as_parts = parts.are_wanted(ctx)
     rows.check_data(model, data)
+    from aecli import anomalies
     from aecli.drift import Drift
 
     loaded = aecli.load(model, device=device)
     level = _level(loaded, alpha, quiet=quiet)
     applying = dataclasses.replace(applying, line_buffered=line_buffered)
-    numbered, reasons = only_anomalies or top is not None, min(top_features or 0, loaded.schema.inputs)
+    numbered, most = only_anomalies or top is not None, level if only_anomalies else math.inf
     drift = Drift(loaded, level)
 
     def answer(source: "Source", sink: "Sink | None", shown: "Shown") -> None:
-        answers = _Answers(loaded, source, level, reasons, applying.keep, label=label, numbered=numbered)
+        how: dict[str, Any] = {"label": label, "numbered": numbered}
+        answers = anomalies.Answers(loaded, source, level, top_features or 0, applying.keep, **how)
         outputs = shown(loaded.scored(source, live=line_buffered), source)
-        for found in _written(outputs, drift, top, only_anomalies=only_anomalies):
+        for found in anomalies.judged(_counted(outputs, drift), top, most):
             if sink is not None:
-                sink.write(answers.of(found, sink))
+                sink.write(answers.of(found, nulls=sink.has_nulls, mixes=sink.mixes))
                 if line_buffered:
                     sink.flush()
 
@@ -164,74 +164,24 @@ def _check(output: str | None, top: int | None, *, line_buffered: bool, as_json:
         raise UsageError("--json and -o - both want stdout", hint="write the rows to a file: -o scores.csv")
 
 
-def _written(
-    outputs: "Iterator[Scored]", drift: "Drift", top: int | None, *, only_anomalies: bool
-) -> "Iterator[Judged]":
-    """Count all rows, and yield the rows to write: as they arrive, or with `top` the strangest at the end."""
-    from aecli.strangest import Judged, Strangest
-
-    strangest = None if top is None else Strangest(top)
+def _counted(outputs: "Iterator[Scored]", drift: "Drift") -> "Iterator[Scored]":
+    """Yield the rows, after counting them."""
     for out in outputs:
         drift.add(out.batch.x, out.p)
-        found = Judged(out.batch, out.score, out.p)
-        if only_anomalies:
-            found = found[found.p <= drift.alpha]
-        if strangest is None:
-            yield found
-        else:
-            strangest.add(found)
-    if strangest is not None:
-        yield strangest.rows()
-
-
-class _Answers:
-    """The columns of the output: carried ones, the score, and the reasons for it."""
-
-    def __init__(
-        self,
-        loaded: "aecli.Model",
-        source: "Source",
-        level: float,
-        reasons: int,
-        keep: Sequence[str],
-        *,
-        label: bool,
-        numbered: bool,
-    ) -> None:
-        """Raise DataError if a carried column has a name that the output needs."""
-        self._loaded, self._source, self._level, self._reasons = loaded, source, level, reasons
-        self._numbered = numbered
-        self._places = rebuilding.order(loaded.schema, turned=source.turned)
-        names = [f"{what}{i + 1}" for i in range(reasons) for what in ("worst", "value", "expected", "share")]
-        beside = [*["row"] * numbered, "score", "p", "anomaly", *names]
-        self._carried = tables.Carried(source, keep, label=label, beside=beside)
-
-    def of(self, found: "Judged", sink: "Sink") -> dict[str, Any]:
-        """Return the columns of rows by name. Rows that could not be read have empty cells."""
-        batch, columns = found.batch, dict[str, Any]()
-        if self._numbered and batch.numbers is not None:
-            columns["row"] = batch.numbers + 1
-        columns |= {"score": found.score, "p": found.p, "anomaly": (found.p <= self._level).astype("int64")}
-        if self._reasons:
-            columns |= tables.reasons(batch.x, self._loaded, self._reasons, self._places, self._source.units)
-        return self._carried.of(batch) | rebuilding.emptied(columns, batch.blank if sink.has_nulls else None)
+        yield out
 
 
 def _level(loaded: "aecli.Model", asked: float | None, *, quiet: bool) -> float:
-    """Return the highest p of an anomaly. Raises DataError if --alpha is smaller than any p."""
-    scoring = loaded.scoring
-    least = judged.smallest(scoring.least_p)
-    calibrated = console.counted(len(scoring.calibration), "training row")
-    if asked is None:
-        if scoring.alpha == scoring.least_p:
-            console.say(f"only {calibrated} calibrate the scores: a row is an anomaly at p <= {least}", quiet=quiet)
-        return scoring.alpha
-    if asked < scoring.least_p:
-        raise DataError(
-            f"--alpha is {asked:g}, and {loaded.name} gives no p below {least}: {calibrated} calibrate its scores",
-            hint=f"--alpha {least} is the smallest; a model trained on more rows allows a smaller one",
-        )
-    return asked
+    """Return the highest p of an anomaly. If few training rows set it, announce it."""
+    from aecli import anomalies
+    from aecli.model.checkpoint import smallest
+
+    found, scoring = anomalies.level(loaded, asked), loaded.scoring
+    if asked is None and found == scoring.least_p:
+        calibrated = console.counted(len(scoring.calibration), "training row")
+        least = smallest(found)
+        console.say(f"only {calibrated} calibrate the scores: a row is an anomaly at p <= {least}", quiet=quiet)
+    return found
 
 
 def _judge(drift: "Drift", name: str, *, quiet: bool) -> "Verdict | None":

@@ -215,7 +215,7 @@ def _follow(group: "Group", device: str, output: str | None) -> None:
     """Train this process's share. The first process alone reads the data, reports and writes the checkpoint."""
     from aecli.training import shares
 
-    path = None if output == "-" else place(output or "model.safetensors")  # any name, where the first takes the data's
+    path = None if output == "-" else place(output or "model.safetensors")  # only its folder matters
     folder = _scratch(path, lambda _: None)
     keep_freed_memory()
     shares.follow(group, device, folder if folder is not None and folder.is_dir() else None)

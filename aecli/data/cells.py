@@ -3,8 +3,10 @@
 Functions on lists look at a sample. `numbers` and `booleans` convert whole Arrow columns.
 """
 
+import dataclasses
 import datetime as dt
 import re
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +32,7 @@ FALSE, TRUE = (
     frozenset({number, *(cased for pair in PAIRS for cased in (pair[i], pair[i].title(), pair[i].upper()))})
     for i, number in enumerate("01")
 )
+LOOKED_AT = 500  # cells of a column
 MOST = 0.9  # the share of cells that decides what a column is meant to be
 
 NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
@@ -174,6 +177,30 @@ def grouped_by_points(cells: Iterable[str | None]) -> tuple[str, str] | None:
     ):
         return None
     return (dotted[0], others[0]) if all(re.fullmatch(r"[+-]?[0-9]{1,3}", cell) for cell in others) else None
+
+
+def other_marks(
+    columns: Sequence[Any], dialect: Dialect, na: Sequence[str] = ()
+) -> tuple[dict[str, Any], list[Array]] | None:
+    """Return the marks that read text columns (N,) as numbers where the dialect does not: the option's name -> mark.
+
+    The second value are masks (N,) of the cells that these marks do not read either. None if there are no such marks:
+    they have to read 90% of the cells that the dialect does not read, and of all columns together.
+    """
+    marks: dict[str, Any] = {}
+    before = [numbers(column, dialect, na)[1] for column in columns]
+    for column, wrong in zip(columns, before, strict=True):
+        if wrong.any():
+            told = [*column.filter(pa.array(wrong))[:LOOKED_AT].to_pylist(), *column[:LOOKED_AT].to_pylist()]
+            near = near_number(told, dialect.delimiter, dialect.decimal)
+            if near is not None and near.how in ("thousands", "decimal") and near.option is not None:
+                words = shlex.split(near.option)
+                marks |= dict(zip([flag.removeprefix("--") for flag in words[::2]], words[1::2], strict=True))
+    made = dataclasses.replace(dialect, **marks)
+    after = [numbers(column, made, na)[1] for column in columns]
+    if not marks or sum(map(np.sum, after)) > (1 - MOST) * sum(map(np.sum, before)):
+        return None
+    return marks, after
 
 
 def check_marks(dialect: Dialect) -> None:

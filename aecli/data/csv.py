@@ -28,7 +28,7 @@ from aecli.data.kinds import TEXT, shortened, timestamps
 from aecli.data.records import Text, newlines, record_lines, records
 from aecli.data.source import Array
 from aecli.data.stream import Stream, changed
-from aecli.data.table import ARROW_TYPES, Piece, Table, mend
+from aecli.data.table import ARROW_TYPES, Piece, Table, mend, mend_marks
 from aecli.errors import DataError, EmptyRowError, Piped
 from aecli.options import AS_IT_IS, PLAINLY, Applying, Reading
 from aecli.pipeline import spread
@@ -59,6 +59,7 @@ class _Bad:
     in_line: bool = False
     leave_out: bool = False  # whether the hint is a command that trains without the line
     empty: bool = False
+    column: int | None = None  # the position of the wanted column whose cell is bad
 
 
 @dataclass(frozen=True)
@@ -421,16 +422,25 @@ class CsvTable(Table):
         """Return the columns converted to their kinds, with nulls for cells that do not fit; and the bad rows."""
         out: list[Any] = []
         bad: dict[int, _Bad] = {}
-        mend_cell = mend(self._applying, training=self._training)
-        for values, (column, kind) in zip(columns, wanted, strict=True):
+        numbers: list[int] = []  # the columns of numbers that have bad cells, or may have
+        for i, (values, (column, kind)) in enumerate(zip(columns, wanted, strict=True)):
             converted, wrong = self._as_kind(values, kind)
             out.append(converted)
-            if wrong is None or not wrong.any():
+            if wrong is None:
                 continue
+            numbers += [i] * (kind == "number")
             for place in np.flatnonzero(wrong).tolist():
                 if place not in bad:
                     found = f", column {column!r} holds {shortened(values[place].as_py())}"
-                    bad[place] = _Bad(f"{found}, and the cells of this feature must be {kind}s", mend_cell)
+                    what = f"{found}, and the cells of this feature must be {kind}s"
+                    bad[place] = _Bad(what, mend(self._applying, training=self._training), column=i)
+        if bad and numbers and (marked := cells.other_marks([columns[i] for i in numbers], self.dialect, self.na)):
+            marks, unread = marked
+            left = dict(zip(numbers, unread, strict=True))
+            hint = mend_marks(self.name, marks, self._applying, training=self._training)
+            for place, each in bad.items():
+                if each.column in left and not left[each.column][place]:
+                    bad[place] = dataclasses.replace(each, hint=hint)
         return out, bad
 
     def _as_kind(self, values: Any, kind: str) -> tuple[Any, Array | None]:

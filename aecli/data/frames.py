@@ -19,10 +19,41 @@ def is_frame(data: Any) -> bool:
     return any(library is not None and isinstance(data, library.DataFrame) for library in loaded)
 
 
+def is_polars(data: Any) -> bool:
+    """Return whether data is a data frame of polars."""
+    return (polars := sys.modules.get("polars")) is not None and isinstance(data, polars.DataFrame)
+
+
+def chosen(given: Any, numbers: Array) -> Any:
+    """Return the rows of a frame at these positions (N,)."""
+    if np.array_equal(numbers, np.arange(len(given))):
+        return given
+    return given[numbers] if is_polars(given) else given.iloc[numbers]
+
+
+def as_given(given: Any, columns: Mapping[str, Any], numbers: Array | None) -> Any:
+    """Return columns as a data frame, if a frame was given, with the index of its rows at the positions `numbers` (N,).
+
+    For other data return NumPy arrays by name. A column may also be a list; its array is one of objects.
+    """
+    if is_frame(given):
+        return new_frame(given if numbers is None else chosen(given, numbers), columns)
+    return {name: _to_numpy(column) for name, column in columns.items()}
+
+
+def _to_numpy(column: Any) -> Array:
+    if isinstance(column, np.ndarray):
+        return column
+    if isinstance(column, list):
+        return np.array(column, object)
+    found: Array = column.to_numpy(zero_copy_only=False)
+    return found
+
+
 def series(given: Any, name: str, values: Array) -> Any:
     """Return values (N,) as a named series of the library of a frame."""
     library = _library(given)
-    return library.Series(name, values) if _is_polars(given) else library.Series(values, given.index, name=name)
+    return library.Series(name, values) if is_polars(given) else library.Series(values, given.index, name=name)
 
 
 def new_frame(given: Any, columns: Mapping[str, Any]) -> Any:
@@ -41,7 +72,7 @@ def frame_like(given: Any, columns: Mapping[str, Any]) -> Any:
     names = sorted(columns, key=lambda name: order.get(name, len(order)))
     own = {name: given[label] for name, label in labels.items()}
     made = _frame(given, {name: _column(given, columns[name], own.get(name)) for name in names})
-    if not _is_polars(given):
+    if not is_polars(given):
         made.columns = [labels.get(name, name) for name in names]
     return made
 
@@ -49,7 +80,7 @@ def frame_like(given: Any, columns: Mapping[str, Any]) -> Any:
 def with_columns(given: Any, columns: Mapping[str, Any]) -> Any:
     """Return a copy of a frame with new values of some of its columns."""
     made = frame_like(given, columns)
-    if _is_polars(given):
+    if is_polars(given):
         return given.with_columns(made.get_columns())
     frame = given.copy()
     for label in made.columns:
@@ -57,29 +88,25 @@ def with_columns(given: Any, columns: Mapping[str, Any]) -> Any:
     return frame
 
 
-def _is_polars(frame: Any) -> bool:
-    return (polars := sys.modules.get("polars")) is not None and isinstance(frame, polars.DataFrame)
-
-
 def _library(frame: Any) -> Any:
-    return sys.modules["polars" if _is_polars(frame) else "pandas"]
+    return sys.modules["polars" if is_polars(frame) else "pandas"]
 
 
 def _frame(given: Any, columns: Mapping[str, Any]) -> Any:
     library = _library(given)
-    return library.DataFrame(columns) if _is_polars(given) else library.DataFrame(columns, index=given.index)
+    return library.DataFrame(columns) if is_polars(given) else library.DataFrame(columns, index=given.index)
 
 
 def _column(given: Any, values: Any, own: Any = None) -> Any:
     """Return a column as the library of a frame has it, of the type of the column that it replaces."""
-    if isinstance(values, np.ndarray):
+    if isinstance(values, np.ndarray | list):
         return values
     import pyarrow as pa
 
     if own is None or pa.types.is_floating(values.type) or pa.types.is_nested(values.type):
         return _from_arrow(given, values)
     try:
-        kind = own.to_arrow().type if _is_polars(given) else pa.array(own).type
+        kind = own.to_arrow().type if is_polars(given) else pa.array(own).type
         values = values.cast(kind, safe=False)
     except pa.ArrowException:  # the type has no room for them
         return _from_arrow(given, values)
@@ -87,13 +114,15 @@ def _column(given: Any, values: Any, own: Any = None) -> Any:
     if made.dtype == own.dtype:
         return made
     refusals: tuple[type[Exception], ...] = (TypeError, ValueError)
-    if _is_polars(given):
+    if is_polars(given):
         refusals += (_library(given).exceptions.PolarsError,)
     try:
-        return made.cast(own.dtype) if _is_polars(given) else made.astype(own.dtype)
+        cast = made.cast(own.dtype) if is_polars(given) else made.astype(own.dtype)
     except refusals:
         return made
+    is_lost = not is_polars(given) and cast.isna().sum() < values.null_count  # NumPy's booleans have no empty cells
+    return made if is_lost else cast
 
 
 def _from_arrow(given: Any, values: Any) -> Any:
-    return _library(given).from_arrow(values) if _is_polars(given) else values.to_pandas().set_axis(given.index)
+    return _library(given).from_arrow(values) if is_polars(given) else values.to_pandas().set_axis(given.index)

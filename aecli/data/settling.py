@@ -31,6 +31,7 @@ ONE_STEP = 0.99
 COUNTERS = ("id", "index", "row", "no", "key")
 NAMELESS = re.compile(r"|unnamed: \d+|__index_level_\d+__")  # the names that pandas and R give to columns without one
 LIST = re.compile(r"\s*(-?\d+(\.\d+)?\s+){8,}-?\d+(\.\d+)?\s*")
+SORTED = "the rows are sorted by it"
 SPIKE = 1e4  # in interquartile ranges from the median
 
 
@@ -116,7 +117,7 @@ def reason_to_leave_out(column: Column, values: Any, *, has_name: bool = True) -
     """Return why a column is not a feature; None if it may be one."""
     name = (column.name or "").strip().casefold()
     if column.kind in ("date", "timestamp"):
-        return "the rows are sorted by it" if _is_sorted(column, values) else None
+        return SORTED if _is_sorted(column, values) else None
     if column.kind != "number" or not pa.types.is_integer(values.type) or len(values) < MIN_ROWS or values.null_count:
         return None
     steps = np.diff(np.asarray(values.to_numpy()).astype(np.float64))
@@ -136,6 +137,19 @@ def _is_sorted(column: Column, values: Any) -> bool:
         return False
     steps = np.diff(kinds.to_numbers(values, column)[0][:, 0])
     return bool(((steps >= 0).all() or (steps <= 0).all()) and steps.any())
+
+
+class Clock:
+    """A column of times that the first rows are sorted by, and whether no row of all is earlier than one before it."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.rises, self._last = name, True, -np.inf
+
+    def see(self, values: Any, dialect: Dialect, na: Sequence[str]) -> None:
+        """Look at the next cells (N,). Those that are not times do not count."""
+        times = kinds.to_numbers(values, Column(self.name, "timestamp"), dialect, na)[0][:, 0]
+        times = np.append(self._last, times[~np.isnan(times)])
+        self.rises, self._last = self.rises and bool((times[1:] >= times[:-1]).all()), times[-1]
 
 
 def _holes(column: Column, values: Any, na: Sequence[str]) -> Array:

@@ -38,10 +38,12 @@ class Sink(ABC):
     """Writes a table to a stream in pieces; each piece maps column names to columns (N,).
 
     A column may also be an array (N, width), which is a vector, written as one column of lists.
-    `has_nulls` is True if the format has empty cells; if not, NaN is written.
+    `has_nulls` is True if the format has empty cells; if not, NaN is written. `mixes` is True if a column may be a list
+    of values of several types.
     """
 
     has_nulls = True
+    mixes = False
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -270,10 +272,14 @@ def _has_cast(kind: Any) -> bool:
 class JsonLines(Sink):
     """One JSON object per line. Dates and times are ISO 8601, NaN and infinity null, bytes base64."""
 
+    mixes = True
+
     def write(self, columns: Mapping[str, Any]) -> None:
-        table = to_table(columns)
-        values = [_values(column) for column in table.columns]
-        lines = [to_json(dict(zip(table.column_names, row, strict=True))) for row in zip(*values, strict=True)]
+        table = to_table({name: column for name, column in columns.items() if not isinstance(column, list)})
+        values = [
+            column if isinstance(column, list) else _values(table.column(name)) for name, column in columns.items()
+        ]
+        lines = [to_json(dict(zip(columns, row, strict=True))) for row in zip(*values, strict=True)]
         self._stream.write("".join(f"{line}\n" for line in lines).encode())
 
 

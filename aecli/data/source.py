@@ -104,17 +104,21 @@ class Source(ABC):
     schema says. If it is None, the schema decides. `bad_rows` is what to do with rows that cannot be read: "error",
     "blank" or "skip". `beside` is the label column of another table. `turned` is True if images were stored as (C, H,
     W); they are yielded as (H, W, C). `row_shape` is the shape of a row in an array or an image, None for other rows.
-    `types` are the Arrow types of a typed table's features; None for each that is not a list of numbers.
+    `types` are the Arrow types of a typed table's features; None for each that is not a list of numbers. `unknown` maps
+    the positions of some of the D values to the texts of categories that the model does not know, each with its number:
+    -1, -2, ...
     """
 
     resizes = False
     endless = False  # whether rows with infinite cells are allowed, and get infinite errors
     blanks = True  # whether a row without any value gives an empty output row instead of none
     fills = False  # whether the output has values in place of holes
+    in_time_order = False  # whether the rows should be: a remark says so if a table's are not
     further = False  # whether the rows continue the training of a model, whose columns are fixed
     units: Units | None = None  # how to convert pixels to the model's units, if they differ
     laid_on: str | None = None  # the background colour, if there were transparent pixels
     renumbered: Mapping[int, Array] = MappingProxyType({})
+    unknown: Mapping[int, Mapping[str, int]] = MappingProxyType({})
     turned = False
     row_shape: tuple[int, ...] | None = None
     doubt: str | None = None  # a warning that the pixels may not be in the model's units

@@ -7,6 +7,7 @@ The reader of a format is a `Table`: it knows its columns, and yields the reques
 import dataclasses
 import difflib
 import re
+import shlex
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +30,8 @@ from aecli.options import ALL_COLUMNS, PLAINLY, Applying, Columns
 
 DEFAULT_LABEL = "label"
 MAX_DISTINCT = 1_000_000  # categories that are counted while rows are read
+MAX_UNKNOWN = 10_000  # unknown categories of a column whose texts are remembered
+UNKNOWN = "(unknown)"  # the text of the others
 SHOWN_COLUMNS = 12
 NAMELESS = "a column of labels or other text must have a name in a header"
 LOOKED_AT = 1000  # the most columns whose cells are searched for codes
@@ -153,6 +156,7 @@ class TableSource(Source):
         self.unlearnt: dict[str, str] = {}
         self.remarks: list[str] = []
         self.renumbered: dict[int, Array] = {}
+        self.unknown: dict[int, dict[str, int]] = {}
         if schema is None:
             schema = self._settled(columns)
         else:
@@ -257,8 +261,12 @@ class TableSource(Source):
         return np.argsort(places(schema.image_shape))
 
     def _batches(self) -> Iterator[Batch]:
-        for piece in self._table.pieces(self._read):
+        sorted_by = [name for name, why in self.schema.left_out if why == settling.SORTED]
+        clocks = [settling.Clock(name) for name in sorted_by if self.in_time_order and name in self._table.columns]
+        for piece in self._table.pieces([*self._read, *((clock.name, TEXT) for clock in clocks)]):
             features, aside = piece.columns[: len(self._wanted)], piece.columns[len(self._wanted) :]
+            for clock in reversed(clocks):
+                clock.see(aside.pop(), self._table.dialect or kinds.PLAIN, self._table.na)
             bad = dict(piece.bad)
             x = self._matrix(piece, features, bad)
             labels = aside.pop() if self._label is not None else None
@@ -266,6 +274,12 @@ class TableSource(Source):
             yield Batch(x, labels, kept, piece.name, piece.row, bad=bad)
         if any(known is not None for known in self._seen):
             self._close_categories()
+        self.remarks += [
+            f"--holdout-last: the rows are not in the order of column {clock.name!r}: sort them by it, and name the "
+            "files in that order"
+            for clock in clocks
+            if not clock.rises
+        ]
 
     def learning(self) -> list[str]:
         """Return sentences on what training is about to learn from the table, and other remarks."""
@@ -335,7 +349,7 @@ class TableSource(Source):
         )
 
     def _numbered(self, piece: Piece, values: Any, place: int, bad: dict[int, DataError]) -> Array:
-        """Return the number of each cell's category; for unknown categories, that of the rare ones or -1."""
+        """Return the number of each cell's category; for unknown categories, that of the rare ones or below 0."""
         column = self.schema.columns[place]
         encoded = kinds.texts(values, self._table.na).dictionary_encode()
         names = [kinds.category(text) for text in encoded.dictionary.to_pylist()]
@@ -353,6 +367,9 @@ class TableSource(Source):
             known = {value: i for i, value in enumerate(column.categories)}
         unknown = len(column.categories) - 1 if column.other else -1
         numbers = np.array([known.get(name, unknown) for name in names] + [np.nan])
+        if self._applying.unknown == "ignore":
+            for i in np.flatnonzero(numbers < 0).tolist():
+                numbers[i] = self._unknown_number(names[i], place)
         out: Array = numbers[encoded.indices.fill_null(len(numbers) - 1).to_numpy()]
         if seen is not None:
             counts = np.bincount(out[~np.isnan(out)].astype(np.int64), minlength=len(seen))
@@ -367,6 +384,14 @@ class TableSource(Source):
                 )
                 bad.setdefault(row, error)
         return out
+
+    def _unknown_number(self, name: str, place: int) -> int:
+        """Return a number below 0 for a category that the model does not know, and remember its text: see `Source`."""
+        first = sum(column.width for column in self.schema.columns[:place])
+        numbers = self.unknown.setdefault(first, {UNKNOWN: -1})
+        if len(numbers) <= MAX_UNKNOWN:
+            numbers.setdefault(name, -1 - len(numbers))
+        return numbers.get(name, -1)
 
     def _close_categories(self) -> None:
         """Put the categories that were found into the schema, after all rows were read."""
@@ -527,6 +552,17 @@ def mend(applying: Applying, *, training: bool) -> str:
     if training:
         return "correct the cell, or leave it empty and train with --missing mean or --missing drop"
     return f"correct the cell, or use {applying.ways}"
+
+
+def mend_marks(name: str, marks: Mapping[str, Any], applying: Applying, *, training: bool) -> str:
+    """Return the way to read a file whose numbers have other marks: the option's name -> mark."""
+    options = " ".join(f"--{option} {shlex.quote(mark)}" for option, mark in marks.items())
+    if training or applying.further:
+        return (
+            f"it is a number with other marks: {options} reads it if all files of the run are written so; otherwise "
+            f"convert {name} first"
+        )
+    return f"it is a number with other marks: {options} reads it"
 
 
 def as_kind(values: Any, kind: str, name: str, column: str, first_row: int) -> Any:

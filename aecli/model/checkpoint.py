@@ -77,6 +77,12 @@ class Scoring(Config):
         return max(DEFAULT_ALPHA, self.least_p)
 
 
+def smallest(p: float) -> str:
+    """Write a p above 0 with at most three digits, rounded up, so that it is not below the model's smallest p."""
+    scale = 10.0 ** (2 - math.floor(math.log10(p)))
+    return f"{math.ceil(p * scale) / scale:g}"
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """The metadata of a checkpoint. `data` is the built-in set that the model was trained on, None for other data.

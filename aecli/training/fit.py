@@ -30,7 +30,7 @@ from aecli.errors import DataError, UsageError
 from aecli.inference import Model
 from aecli.model.checkpoint import Origin
 from aecli.model.scaler import CHUNK_VALUES, Scaler
-from aecli.options import ALL_COLUMNS, Columns, FitOptions, Matching, Reading, grouped, with_options
+from aecli.options import Applying, Columns, FitOptions, Matching, Reading, grouped, with_options
 from aecli.recipes import DEFAULT_HOLDOUT, VECTORS, completed, is_free, resolve
 from aecli.training.resume import ResumeFile
 from aecli.training.start import Start, start_from
@@ -121,15 +121,17 @@ def fit(
     named = split_name(data, "train") if isinstance(data, str) else None
     trained_on = named[0] if named is not None and named[1] == "train" else None
     _check_held_out(asked, trained_on, is_given=test is not None)
+    _check_matching(matching, is_used=init_from is not None or test is not None)
     start = None
     if init_from is not None:
-        start, asked = start_from(init_from, asked, columns, matching)
+        start, asked = start_from(init_from, asked, columns)
         announce(f"starting from the weights of {start.model.name}")
     opening: dict[str, Any] = {"data_dir": data_dir, "announce": announce, "force": force}
     opened = _opener(start, columns, reading, matching, opening)
     source = opened(data, "train", None)
     on_open(source.schema if start is None else start.schema)
     _check_unit(source, asked)
+    source.in_time_order = asked.holdout_last is not None
     for sentence in (*source.learning(), *_plan(source, asked, start)):
         announce(sentence)
     if test is None and trained_on is not None and asked.holdout is None:
@@ -182,22 +184,35 @@ def _opener(
 ) -> Callable[[Any, str, Schema | None], Source]:
     """Return a function that opens a split of data to train on, matched to a schema or a start if there is one.
 
-    Raises UsageError if options are for a trained model, and there is none.
+    The rows of a schema are those of --test, and `matching` holds for them.
     """
     if start is not None:
         return lambda data, split, _: start.open(data, split, **opening, **vars(reading), **vars(matching))
+
+    def opened(data: Any, split: str, schema: Schema | None) -> Source:
+        if schema is None:
+            return open_source(data, split=split, columns=columns, reading=reading, **opening)
+        applying = Applying(**vars(matching), further=True)
+        source = open_source(data, split=split, schema=schema, reading=reading, applying=applying, **opening)
+        source.bad_rows = matching.bad_rows
+        return source
+
+    return opened
+
+
+def _check_matching(matching: Matching, *, is_used: bool) -> None:
+    """Raise UsageError if an option is for rows of a model or of --test, and there are none; or if it is for output."""
     usual = Matching()
-    if said := [f"--{n.replace('_', '-')} {v}" for n, v in vars(matching).items() if v != getattr(usual, n)]:
+    said = [f"--{n.replace('_', '-')} {v}" for n, v in vars(matching).items() if v != getattr(usual, n)]
+    if said and not is_used:
         raise UsageError(
             f"{said[0]} is for rows of a trained model, and training starts without one",
             hint=f"leave it out; {ROWS_LEFT_OUT}" if matching.bad_rows != usual.bad_rows else "leave it out",
         )
-
-    def opened(data: Any, split: str, schema: Schema | None) -> Source:
-        asked = columns if schema is None else ALL_COLUMNS
-        return open_source(data, split=split, schema=schema, columns=asked, reading=reading, **opening)
-
-    return opened
+    if matching.bad_rows == "blank":
+        raise UsageError(
+            "--bad-rows blank writes empty rows, and training writes none", hint="--bad-rows skip leaves them out"
+        )
 
 
 def _check_unit(source: Source, asked: FitOptions) -> None:

@@ -130,9 +130,9 @@ def device_of(local_rank: int, device: str) -> str:
 
 @contextmanager
 def joined(rank: int, count: int, device: str) -> Iterator[Group]:
-    """Join the `count` processes that `torchrun` started, of which this one is `rank`; inside, they are a group.
+    """Join the `count` processes that `torchrun` started, and yield their group. This process has the `rank`.
 
-    `device` is as for `fit`. Raises AecliError where the others cannot be reached.
+    `device` is as for `fit`. Raises AecliError if the others cannot be reached.
     """
     from torch import distributed
     from torch.distributed.rendezvous import rendezvous

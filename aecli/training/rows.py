@@ -82,7 +82,7 @@ class Rows:
             rest = rows[whole:]
 
     def scaled(self, batch: Tensor, columns: Tensor | None = None, *, out: Tensor | None = None) -> Tensor:
-        """Return a batch in the model's units, with its `columns` (E,) reordered first; in `out` if it is scaled."""
+        """Return a batch in the model's units, from the values at `columns` (E,); in `out` if it is scaled."""
         if columns is not None:
             batch = batch.index_select(1, columns)
         if self._affine is not None:  # exactly the scaler's result

@@ -22,7 +22,7 @@ from aecli.model import checkpoint
 from aecli.model.checkpoint import Origin
 from aecli.model.module import Autoencoder, initialise
 from aecli.model.scaler import CHUNK_VALUES, Scaler
-from aecli.options import Columns, FitOptions, Matching
+from aecli.options import Columns, FitOptions
 from aecli.training.dictionary import first_atoms
 from aecli.training.rows import Rows
 
@@ -84,15 +84,13 @@ class Start:
         return Part(source.units.to_model(part.x[:]))
 
 
-def start_from(
-    given: str | Where | Model, asked: FitOptions, columns: Columns, matching: Matching
-) -> tuple[Start, FitOptions]:
+def start_from(given: str | Where | Model, asked: FitOptions, columns: Columns) -> tuple[Start, FitOptions]:
     """Return the start of a run from a model, and the run's options, completed by those of the model's training.
 
     The weight decay is the model's: the rule for new weights makes it large in a short run, which would forget the
     model first.
     Raises CheckpointError if the file is not a checkpoint; UsageError if an option asks for another architecture,
-    scaler or schema, or is not for training; DataError if holes are to be filled and the model has no means.
+    scaler or schema; DataError if holes are to be filled and the model has no means.
     """
     model = given if isinstance(given, Model) else Model.load(given)
     if differing := list(_differing(model, asked, columns)):
@@ -100,10 +98,6 @@ def start_from(
         raise UsageError(
             f"{model.name} cannot change in further training: {'; '.join(differing)}",
             hint=f"leave out {' and '.join(flags)}",
-        )
-    if matching.bad_rows == "blank":
-        raise UsageError(
-            "--bad-rows blank writes empty rows, and training writes none", hint="--bad-rows skip leaves them out"
         )
     schema = dataclasses.replace(model.schema, missing=columns.missing or model.schema.missing)
     if columns.missing == "mean" and model.scaler.fill is None:

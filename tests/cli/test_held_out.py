@@ -173,6 +173,19 @@ def test_the_last_rows_are_held_out_and_known_again(run):
     )
 
 
+@pytest.mark.parametrize("days", ["files in order", "files in another order", "falling"])
+def test_a_line_says_if_rows_are_not_in_the_order_of_their_time_column(run, days):
+    lines = [f"2024-01-{day:02},{day * 7 % 11},{day * 3 % 8}\n" for day in range(1, 31)]
+    Path("a.csv").write_text("day,x,y\n" + "".join(lines[:20]))
+    Path("b.csv").write_text("day,x,y\n" + "".join(lines[20:]))
+    Path("c.csv").write_text("day,x,y\n" + "".join(lines[::-1]))
+    files = {"files in order": ["a.csv", "b.csv"], "files in another order": ["b.csv", "a.csv"], "falling": ["c.csv"]}
+    done = run("train", *files[days], "--holdout-last", "0.2", "--epochs", "1", "--hidden-dims", "4", "--device", "cpu")
+    said = [line for line in done.err.splitlines() if line.startswith("--holdout-last: ")]
+    line = "the rows are not in the order of column 'day': sort them by it, and name the files in that order"
+    assert (done.code, said) == (0, [f"--holdout-last: {line}"] * (days != "files in order"))
+
+
 def csv_of(rows):
     return "\n".join(",".join(map(repr, row)) for row in rows.tolist()).encode()
 
@@ -217,6 +230,21 @@ def test_rows_of_files_of_ones_own_are_held_out_and_matched_by_name(run):
         1,
         "error: less.csv: 4 of the model's 6 columns are missing: 'c', 'd', 'e', 'f'",
     )
+
+
+def test_rows_to_test_on_may_hold_unknown_categories_and_bad_cells_if_options_say_so(run):
+    Path("old.csv").write_text("a,b,kind\n" + "".join(f"{i * 3 % 8},{i * i % 7},{'xy'[i % 2]}\n" for i in range(20)))
+    Path("new.csv").write_text("a,b,kind\n3,1,x\n5,2,z\nfive,2,x\n")
+    ways = ("--unknown", "ignore", "--bad-rows", "skip")
+    done = run(
+        "train", "old.csv", "--categorical", "kind", "--test", "new.csv", "--epochs", "1", "--device", "cpu", *ways
+    )
+    assert done.code == 0, done.err
+    assert "left out 1 row that cannot be read: new.csv: row 3, column 'a' holds 'five'" in done.err
+    assert "on 20 rows, 2 held out, on CPU" in done.err
+    mse = column(run("embed", "old.safetensors", "new.csv", "--error", *ways), "mse")
+    results = aecli.load("old.safetensors").checkpoint.results
+    assert np.array(mse, float).mean() == pytest.approx(results.test_mse, rel=1e-4)
 
 
 TWICE = {

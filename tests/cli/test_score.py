@@ -135,7 +135,7 @@ def test_an_unknown_category_is_strange(scored):
     _, said = scored(rows, code=1)
     assert "holds 'cellar'" in said
     (row,), _ = scored(rows, "--unknown", "ignore", "--top", "1", "--top-features", "1", "--keep", "id")
-    assert (row["id"], row["worst1"], row["value1"]) == ("70", "room", "")
+    assert (row["id"], row["worst1"], row["value1"]) == ("70", "room", "cellar")
 
 
 def test_equal_rows_have_equal_scores_and_the_first_ones_come_first(scored):

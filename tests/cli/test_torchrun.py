@@ -97,7 +97,7 @@ def test_two_processes_learn_as_much_as_one_and_when_they_are_stopped_and_killed
         at = time.monotonic()
         code, _, said = finished(killed)
         assert code != 0
-        assert time.monotonic() - at < 10
+        assert time.monotonic() - at < 20  # about 4 on an idle machine
         assert [line for line in said if line.startswith("error: ")] == [
             "error: another process of this run has ended"
         ][:rank]

@@ -37,7 +37,7 @@ def test_off_a_terminal_each_epoch_is_a_line_and_the_end_is_told_beside_pca(run)
         + r"calibrating scores\n"
         r"wrote digits\.safetensors\n"
         rf"training MSE {number} after 3 epochs, \d+\.\d s\n"
-        rf"held-out MSE {number} on 360 rows; PCA with 5 components 0\.034474: \d+\.\d\d of it\n"
+        rf"held-out MSE {number} on 360 rows, \d+\.\d\d times PCA's 0\.034474 \(5 components\)\n"
         r"scores: anomalies at p <= 0\.01: \d+ of 360 held-out rows \(\d\.\d%\)\n"
         r"PCA does better on these rows: more --epochs or --channels 16,32 may help\n"
     )

@@ -1,6 +1,7 @@
 """The torch module computes what the model computes, in raw units, and can be differentiated."""
 
 import re
+import sys
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 import aecli
-from aecli.errors import DataError
+from aecli.errors import AecliError, DataError
 
 RNG = np.random.default_rng(0)
 TABLE = RNG.normal(size=(40, 5)) * [1, 10, 100, 1e4, 1] + [0, 1, 2000, 1e5, 3]
@@ -101,6 +102,16 @@ def test_the_module_is_a_copy():
         for parameter in (*module.parameters(), *module.buffers()):
             parameter.zero_()
     assert model.to_bytes() == before
+
+
+def test_a_model_says_what_it_is_and_what_it_lacks(monkeypatch):
+    model = quick(TABLE)
+    assert repr(model) == f"<aecli.Model {model.checkpoint.model.layers}, modern>"
+    model.save("m.safetensors")
+    assert repr(model).endswith(", modern, m.safetensors>")
+    monkeypatch.setitem(sys.modules, "aecli.model.wrapped", None)  # as where torch is not installed
+    with pytest.raises(AecliError, match="a torch module needs the package torch, which is not installed"):
+        model.torch()
 
 
 def test_rows_of_another_shape_are_refused():

@@ -228,7 +228,7 @@ def test_the_shell_tells_how_much_a_sparse_code_explains_and_each_command_takes_
         f"{facts['dead_latents']:.1%} of latents dead"
     )
     assert told in done.err.splitlines()
-    assert "PCA with 4 components" in done.err
+    assert re.search(r"times PCA's \S+ \(4 components\)$", done.err, re.MULTILINE)
     assert re.search(rf"^codes +{re.escape(told)}$", run("info", "s.safetensors").out, re.MULTILINE)
     judged = run("evaluate", "s.safetensors", "digits:test", "--json")
     found = json.loads(judged.out)["model"]

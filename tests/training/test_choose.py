@@ -142,7 +142,7 @@ def test_the_shell_says_so_and_a_second_run_finds_it_finished(run):
     assert lines[3:5] == ["calibrating scores", "wrote noise.safetensors"]
     assert lines[5].startswith("training MSE ")
     assert " of PCA, " in lines[5]
-    assert lines[6].endswith(": 1.00 of it")
+    assert ", 1.00 times PCA's " in lines[6]
     assert run("train", "noise.npy", "--latent-dim", "2", "--resume").err == "already finished: noise.safetensors\n"
     assert "PCA" in run("info", "noise.safetensors").out
     done = run("plot", "noise.safetensors", "--kind", "history")

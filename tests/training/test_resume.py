@@ -308,7 +308,7 @@ def test_a_run_finished_early_is_not_taken_for_the_whole_run(run):
         r"calibrating scores\n"
         r"wrote m\.safetensors\n"
         r"training MSE \S+ after 1 of 3 epochs, \S+ s\n"
-        r"held-out MSE \S+ on 40 rows; PCA with 4 components \S+: \S+ of it\n"
+        r"held-out MSE \S+ on 40 rows, \S+ times PCA's \S+ \(4 components\)\n"
         r"scores: anomalies at p <= 0\.01: \d+ of 40 held-out rows \(\S+%\)\n"
         r"PCA does better on these rows: more --epochs or smaller --hidden-dims may help\n",
         done.err,
@@ -561,7 +561,7 @@ def test_a_run_that_is_killed_ends_at_the_same_bytes(run):
     program.communicate()
     assert program.returncode == -signal.SIGKILL
     done = run(*command, "--resume")
-    assert (done.code, done.err.splitlines()[0]) == (0, "going on with m.safetensors.resume")
+    assert (done.code, done.err.splitlines()[0]) == (0, "resuming m.safetensors.resume")
     assert Path("m.safetensors").read_bytes() == undisturbed
     assert names() == ["m.safetensors", "rows.npy"]
 

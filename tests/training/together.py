@@ -72,7 +72,7 @@ def dealt(group):
     with a name was opened by all.
     """
     x = np.arange(300_000, dtype=np.float32).reshape(-1, 3)
-    files = Path("rows.bin").open("wb+"), tempfile.TemporaryFile()  # noqa: SIM115, they end with the process
+    files = Path(f"rows-{group.rank}.bin").open("wb+"), tempfile.TemporaryFile()  # noqa: SIM115, they end with the process
     for file in files:
         file.write(x.data)
         file.flush()

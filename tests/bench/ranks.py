@@ -21,10 +21,10 @@ from pathlib import Path
 import aecli
 
 MODELS = {
-    "default": ["--epochs", "3"],
-    "wide": ["--epochs", "3", "--hidden-dims", "1024,1024,512", "--latent-dim", "64"],
-    "sparse": ["--epochs", "2", "--bottleneck", "sparse", "--latent-dim", "3136"],
-    "map": ["--epochs", "2", "--recipe", "map"],
+    "default": ["--epochs", "2"],
+    "wide": ["--epochs", "1", "--hidden-dims", "1024,1024,512", "--latent-dim", "64"],
+    "sparse": ["--epochs", "1", "--bottleneck", "sparse", "--latent-dim", "3136"],
+    "map": ["--epochs", "1", "--recipe", "map"],
 }
 SUM = """
 import statistics, sys, time, torch, torch.distributed as dist

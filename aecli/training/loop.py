@@ -88,7 +88,7 @@ class Trainer:
                 hint="lower --batch-size, or start fewer processes",
             )
         self.steps = config.epochs * self.steps_per_epoch
-        self.optimizer = optim.build(model.parameters(), config)
+        self.optimizer = optim.build(model.parameters(), config, group)
         self._pairs = self._found(config.neighbours, count) if config.neighbours else None
         self._variance = 0.0 if self._pairs is None else self._mean(self._pairs.variance)
         seen = self._own * (1 if self._pairs is None else 2)

@@ -10,9 +10,11 @@ from torch import Tensor
 from torch.optim.adam import adam
 
 from aecli.config import TrainConfig
+from aecli.training.group import ALONE, Group
 
 Polynomial = tuple[float, ...]  # a, b, c, ... of a X + b X^3 + c X^5 + ...
 CONTRACTION = 1.01
+DEALT = 512  # rows of matrices that processes deal out: two cores take 0.6 times as long for 1024, and longer for 256
 
 
 def _contracted(*polynomials: Polynomial) -> tuple[Polynomial, ...]:
@@ -36,10 +38,10 @@ QUINTICS = _contracted(
 )
 
 
-def build(parameters: Iterable[Tensor], config: TrainConfig) -> "Adam | Muon":
+def build(parameters: Iterable[Tensor], config: TrainConfig, group: Group = ALONE) -> "Adam | Muon":
     """Return the optimizer that a config names."""
     if config.optimizer == "muon":
-        return Muon(parameters, weight_decay=config.weight_decay, bf16=config.precision == "bf16")
+        return Muon(parameters, weight_decay=config.weight_decay, bf16=config.precision == "bf16", group=group)
     return Adam(parameters)
 
 
@@ -109,9 +111,12 @@ class Muon:
 
     momentum = 0.95
 
-    def __init__(self, parameters: Iterable[Tensor], *, weight_decay: float = 0.0, bf16: bool = False) -> None:
+    def __init__(
+        self, parameters: Iterable[Tensor], *, weight_decay: float = 0.0, bf16: bool = False, group: Group = ALONE
+    ) -> None:
         self.weight_decay = weight_decay
         self.bf16 = bf16
+        self._group = group
         vectors, alike = [], dict[tuple[int, ...], list[Tensor]]()
         for parameter in parameters:
             if parameter.ndim > 1:
@@ -129,6 +134,26 @@ class Muon:
                 matrix = gradient if _matrix(parameter).shape == gradient.shape else gradient.T
                 parameter.grad = matrix.view(parameter.shape)
 
+        self._own = self._shared_out()
+        counts = [gradients.numel() if self._is_dealt(gradients) else 0 for gradients in self.gradients]
+        self._flat = self.gradients[0].new_empty(sum(counts)) if self.gradients else torch.empty(0)
+        self._updates = torch.split(self._flat, counts)
+
+    def _shared_out(self) -> list[list[int]]:
+        """Return which matrices of each stack are this process's: the largest first, each to the least busy process."""
+        costs = [
+            (min(stack[0].shape) * stack[0].numel(), i, j)
+            for i, stack in enumerate(self.stacks)
+            for j in range(len(stack))
+        ]
+        busy, own = [0] * self._group.count, list[list[int]]([] for _ in self.stacks)
+        for cost, i, j in sorted(costs, reverse=True):
+            rank = busy.index(min(busy))
+            busy[rank] += cost
+            if rank == self._group.rank:
+                own[i].append(j)
+        return own
+
     @property
     def all_gradients(self) -> list[Tensor]:
         """The tensors in which all gradients lie."""
@@ -144,10 +169,33 @@ class Muon:
         for matrices, gradients, momenta in zip(self.stacks, self.gradients, self.momenta, strict=True):  # (B, m, n)
             momenta.lerp_(gradients, 1 - self.momentum)
             ahead = gradients.lerp_(momenta, self.momentum)  # Nesterov's
-            rate = lr * 0.2 * momenta.shape[2] ** 0.5
-            for matrix, left, right in zip(matrices, *orthogonalise(ahead, bf16=self.bf16), strict=True):
-                _wide(matrix).addmm_(left, right, beta=1 - lr * self.weight_decay, alpha=-rate)
+            if not self._is_dealt(gradients):
+                rate = self._rate(lr, momenta)
+                for matrix, left, right in zip(matrices, *orthogonalise(ahead, bf16=self.bf16), strict=True):
+                    _wide(matrix).addmm_(left, right, beta=1 - lr * self.weight_decay, alpha=-rate)
+        if len(self._flat):
+            self._step_together(lr)
         self.adam.step(lr)
+
+    def _is_dealt(self, stack: Tensor) -> bool:
+        """Return whether a stack (B, m, n) is dealt out: for small matrices, sending the updates takes longer."""
+        return not self._group.is_alone and stack.shape[1] >= DEALT
+
+    def _step_together(self, lr: float) -> None:
+        """Orthogonalise this process's matrices of the stacks that are dealt out, and update all of them."""
+        self._flat.zero_()
+        for flat, ahead, own in zip(self._updates, self.gradients, self._own, strict=True):
+            if own and len(flat):
+                flat.view(ahead.shape)[own] = torch.bmm(*orthogonalise(ahead[own], bf16=self.bf16))
+        self._group.sum_(self._flat)
+        for matrices, momenta, flat in zip(self.stacks, self.momenta, self._updates, strict=True):
+            for matrix, update in zip(matrices, flat.view(momenta.shape) if len(flat) else (), strict=False):
+                _wide(matrix).mul_(1 - lr * self.weight_decay).add_(update, alpha=-self._rate(lr, momenta))
+
+    @staticmethod
+    def _rate(lr: float, momenta: Tensor) -> float:
+        """Return the rate for a stack (B, m, n)."""
+        return float(lr * 0.2 * momenta.shape[2] ** 0.5)
 
 
 def orthogonalise(x: Tensor, *, bf16: bool = False) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from aecli.training import objectives, optim, shares
 from aecli.training.dictionary import Dictionary
 from aecli.training.step import Backprop
 
+optim.DEALT = 9  # small matrices are dealt out, too
 ROWS, INPUTS = 23, 12  # which two processes cannot share evenly
 CASES = {
     "mean squared error": {},
@@ -33,7 +34,7 @@ def gradients(name, group, steps):
     if case.get("dictionary"):
         config = ModelConfig(INPUTS, (), 40, bottleneck="sparse", active=3)
     model = Autoencoder(config)
-    optimizer = optim.Muon(model.parameters(), weight_decay=0.1)
+    optimizer = optim.Muon(model.parameters(), weight_decay=0.1, group=group)
     shares = group.shares(ROWS)
     first = sum(shares[: group.rank])
     own = slice(first, first + shares[group.rank])

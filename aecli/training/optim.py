@@ -144,7 +144,7 @@ class Muon:
         costs = [
             (min(stack[0].shape) * stack[0].numel(), i, j)
             for i, stack in enumerate(self.stacks)
-            for j in range(len(stack))
+            for j in range(len(stack) if self._is_dealt(self.gradients[i]) else 0)
         ]
         busy, own = [0] * self._group.count, list[list[int]]([] for _ in self.stacks)
         for cost, i, j in sorted(costs, reverse=True):

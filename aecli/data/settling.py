@@ -32,6 +32,7 @@ COUNTERS = ("id", "index", "row", "no", "key")
 NAMELESS = re.compile(r"|unnamed: \d+|__index_level_\d+__")  # the names that pandas and R give to columns without one
 LIST = re.compile(r"\s*(-?\d+(\.\d+)?\s+){8,}-?\d+(\.\d+)?\s*")
 SORTED = "the rows are sorted by it"
+NAMED_ALONE = 3  # columns with holes that an error names one by one; more are listed
 SPIKE = 1e4  # in interquartile ranges from the median
 
 
@@ -171,7 +172,7 @@ def _check(
     """Raise one DataError for all columns that need an option, with the options."""
     problems: list[str] = []
     options: list[str] = []
-    missing: list[str] = []
+    with_holes: dict[str, tuple[int, str]] = {}  # how many, and what is said of them
     seds: dict[str, None] = {}
     for column, guess in learnt.items():
         if guess.problem:
@@ -189,13 +190,23 @@ def _check(
             spelling = written(column, int(rows[0]))
             shown = f", {spelling.strip()!r}" if spelling and spelling.strip() else ""
             first = f"in row {rows[0] + 1}{shown}" if len(rows) == 1 else f"the first in row {rows[0] + 1}{shown}"
-            problems.append(
-                f"column {column!r} has {count} without a value, {first}: --missing says what to do with it"
-            )
-            missing = ["--missing", "mean"]
+            said = f"column {column!r} has {count} without a value, {first}: --missing says what to do with it"
+            with_holes[column] = len(rows), said
+    missing = ["--missing", "mean"] if with_holes else []
+    columns = len(problems) + len(with_holes)
+    if len(with_holes) > NAMED_ALONE:
+        from aecli.data.table import listed
+
+        cells = sum(count for count, _ in with_holes.values())
+        problems.append(
+            f"{len(with_holes):,} columns have {cells:,} cells without a value: {listed(list(with_holes))}: --missing "
+            "says what to do with them"
+        )
+    else:
+        problems += [said for _, said in with_holes.values()]
     if not problems:
         return
-    several = f"{len(problems)} columns cannot be learnt as they are: " if len(problems) > 1 else ""
+    several = f"{columns:,} columns cannot be learnt as they are: " if len(problems) > 1 else ""
     message = f"{name}: {several}{'; '.join(problems)}"
     if seds:
         first, *others = seds

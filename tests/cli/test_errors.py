@@ -427,3 +427,17 @@ def test_a_newer_format_is_refused_by_name(run, digits_model):
         "error: new.safetensors: written in checkpoint format 99, and this version of aecli reads up to format 2\n"
         "hint: upgrade aecli: pip install --upgrade aecli\n"
     )
+
+
+def test_many_columns_with_empty_cells_are_listed_in_one_sentence(run):
+    names = [f"gene {i}" for i in range(1, 11)]
+    Path("t.csv").write_text(
+        ",".join(names) + "\n" + ",".join("1" * 10) + "\n" + ",".join(["", *"234567890"]) + "\n" + "," * 9 + "8\n"
+    )
+    done = run("train", "t.csv", "-o", "m.safetensors")
+    assert (done.code, done.err) == (
+        1,
+        "error: t.csv: 9 columns have 10 cells without a value: 'gene 1', 'gene 2', 'gene 3', 'gene 4', 'gene 5', "
+        "'gene 6', 'gene 7', 'gene 8' and 1 more: --missing says what to do with them\n"
+        "hint: aecli train t.csv -o m.safetensors --missing mean\n",
+    )

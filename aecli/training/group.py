@@ -52,10 +52,6 @@ class Group:
         """Replace a tensor's values by their minima over all processes, and return it."""
         return self._reduced(x, "MIN")
 
-    def most_(self, x: Tensor) -> Tensor:
-        """Replace a tensor's values by their maxima over all processes, and return it."""
-        return self._reduced(x, "MAX")
-
     def gathered(self, x: Tensor, counts: Sequence[int]) -> Tensor:
         """Return the rows (B, ...) of all processes, ordered by rank. `counts` are their numbers of rows."""
         padded = x.new_zeros(max(counts), *x.shape[1:])

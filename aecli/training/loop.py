@@ -230,7 +230,7 @@ class Trainer:
         for i, batch in islice(enumerate(batches), self.step_in_epoch, self.steps_per_epoch):
             self._backprop.begin(1.0 if is_trained else (steps_before + i + 1) / self.steps)
             if not self.group.is_alone:
-                self.generator.manual_seed(self._seed_of(steps_before + i))
+                self.generator.manual_seed(self._seed_of(len(self.history.loss), 1 + i))
             self.losses[i] = self._summed(self.differentiate(batch))
             self._update(optim.learning_rate(self.config, steps_before + i, self.steps))
             self.step_in_epoch = i + 1
@@ -292,9 +292,9 @@ class Trainer:
     def _epoch_seed(self) -> int:
         return self._seed_of(len(self.history.loss))
 
-    def _seed_of(self, number: int) -> int:
-        """Return a seed for an epoch or a step of this process."""
-        entropy = (self.config.seed, number) if self.group.is_alone else (self.config.seed, number, self.group.rank)
+    def _seed_of(self, epoch: int, step: int = 0) -> int:
+        """Return a seed of this process for the order of an epoch, or for a step of it, counted from 1."""
+        entropy = (self.config.seed, epoch) if self.group.is_alone else (self.config.seed, epoch, step, self.group.rank)
         words = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
         return int(words[0] >> 1)
 

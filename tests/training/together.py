@@ -8,12 +8,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from aecli.config import ModelConfig
+from aecli.config import ModelConfig, Schema
 from aecli.data.part import FileRows, Part
 from aecli.model.module import Autoencoder
+from aecli.model.scaler import Scaler
+from aecli.options import FitOptions
+from aecli.recipes import resolve
 from aecli.training import group as groups
 from aecli.training import objectives, optim, shares
 from aecli.training.dictionary import Dictionary
+from aecli.training.loop import Trainer
+from aecli.training.rows import Rows
 from aecli.training.step import Backprop
 
 optim.DEALT = 9  # small matrices are dealt out, too
@@ -94,6 +99,21 @@ def dealt(group):
     return found
 
 
+def trained(group, **options):
+    """Train on shares of rows that differ: how far the weights of the processes are apart, and whether losses are."""
+    x = np.random.default_rng(group.rank).random((60 - group.rank, INPUTS), np.float32) * (1 + group.rank)
+    asked = FitOptions(epochs=2, batch_size=16, noise=0.1, precision="fp32", **options)
+    model_config, config = resolve(asked, INPUTS, 119, bounded=False)
+    rows = Rows(Part(x), Scaler.fit("none", Part(x), Schema(INPUTS)), torch.device("cpu"))
+    torch.manual_seed(0)  # the same first weights
+    trainer = Trainer(Autoencoder(model_config), config, rows, test_rows=rows, group=group)
+    history = trainer.run(lambda _: None)
+    values = torch.cat([weights.flatten() for weights in trainer.model.state_dict().values()])
+    values = torch.cat([values.double(), torch.tensor([*history.loss, *history.test_loss], dtype=torch.float64)])
+    least, most = group.least_(values.clone()), -group.least_(-values)
+    return float((most - least).abs().max())
+
+
 rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 with groups.joined(rank, count, "cpu") as group:
     differences = {}
@@ -102,6 +122,7 @@ with groups.joined(rank, count, "cpu") as group:
         many = [gradients(name, each, 20)[1] for each in (group, groups.ALONE)]
         differences[name] = apart(*one_step), apart(*many)
     whole = dealt(group)
+    equal = [trained(group, hidden_dims=(12,), latent_dim=4), trained(group, bottleneck="sparse", latent_dim=24)]
     group.awaits = False  # nobody follows
 if rank == 0:
-    print(json.dumps([differences, whole]))
+    print(json.dumps([differences, whole, equal]))

@@ -172,7 +172,7 @@ def _check(
     """Raise one DataError for all columns that need an option, with the options."""
     problems: list[str] = []
     options: list[str] = []
-    with_holes: dict[str, tuple[int, str]] = {}  # how many, and what is said of them
+    with_holes: dict[str, tuple[int, str, str]] = {}  # how many, where, and what is said of them
     seds: dict[str, None] = {}
     for column, guess in learnt.items():
         if guess.problem:
@@ -191,19 +191,20 @@ def _check(
             shown = f", {spelling.strip()!r}" if spelling and spelling.strip() else ""
             first = f"in row {rows[0] + 1}{shown}" if len(rows) == 1 else f"the first in row {rows[0] + 1}{shown}"
             said = f"column {column!r} has {count} without a value, {first}: --missing says what to do with it"
-            with_holes[column] = len(rows), said
+            with_holes[column] = len(rows), f"column {column!r}, row {rows[0] + 1}{shown}", said
     missing = ["--missing", "mean"] if with_holes else []
     columns = len(problems) + len(with_holes)
     if len(with_holes) > NAMED_ALONE:
         from aecli.data.table import listed
 
-        cells = sum(count for count, _ in with_holes.values())
+        cells = sum(count for count, *_ in with_holes.values())
+        where = next(iter(with_holes.values()))[1]
         problems.append(
-            f"{len(with_holes):,} columns have {cells:,} cells without a value: {listed(list(with_holes))}: --missing "
-            "says what to do with them"
+            f"{len(with_holes):,} columns have {cells:,} cells without a value: {listed(list(with_holes))}; "
+            f"the first is in {where}: --missing says what to do with them"
         )
     else:
-        problems += [said for _, said in with_holes.values()]
+        problems += [said for *_, said in with_holes.values()]
     if not problems:
         return
     several = f"{columns:,} columns cannot be learnt as they are: " if len(problems) > 1 else ""

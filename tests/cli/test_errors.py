@@ -438,6 +438,7 @@ def test_many_columns_with_empty_cells_are_listed_in_one_sentence(run):
     assert (done.code, done.err) == (
         1,
         "error: t.csv: 9 columns have 10 cells without a value: 'gene 1', 'gene 2', 'gene 3', 'gene 4', 'gene 5', "
-        "'gene 6', 'gene 7', 'gene 8' and 1 more: --missing says what to do with them\n"
+        "'gene 6', 'gene 7', 'gene 8' and 1 more; the first is in column 'gene 1', row 2: --missing says what to do "
+        "with them\n"
         "hint: aecli train t.csv -o m.safetensors --missing mean\n",
     )

